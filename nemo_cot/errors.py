@@ -1,0 +1,41 @@
+"""Errors that a user can act on."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Bad input or a bad environment: what is wrong, where, and how to fix it, in one line.
+
+    Command lines print it as ``error: WHERE: WHAT. Fix: FIX`` and exit with :data:`EXIT_CODE`,
+    without a traceback. Line breaks in the parts are folded, so that untrusted text (a file
+    name, a value out of a file) cannot forge further lines of output.
+    """
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        self.what = _one_line(what)
+        self.where = _one_line(where)
+        self.fix = _one_line(fix)
+        super().__init__(self.what)
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        remedy = f". Fix: {self.fix}" if self.fix else ""
+        return f"{place}{self.what.rstrip('.')}{remedy}"
+
+    def __reduce__(self):
+        """Pickle all three parts, so that the error survives a worker process."""
+        return _rebuild, (type(self), self.what, self.where, self.fix)
+
+
+EXIT_CODE = 2
+"""Exit code of a command that ended in a :class:`UserError`."""
+
+
+def _one_line(text: str) -> str:
+    """Fold line breaks and drop control characters (terminal escapes among them)."""
+    folded = " ".join(str(text).split())
+    return "".join(c for c in folded if c.isprintable())
+
+
+def _rebuild(cls: type[UserError], what: str, where: str, fix: str) -> UserError:
+    return cls(what, where=where, fix=fix)

@@ -1,0 +1,47 @@
+"""Rows that stages exchange, as JSON lines with the key names of NeMo-Skills.
+
+Fields that a stage does not know are dropped by these types; code that must keep them (the
+``grade`` command on files of other projects) reads plain dicts instead.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One problem with its gold answer. ``expected_answer`` is text, also for numbers."""
+
+    problem_id: str
+    problem: str
+    expected_answer: str
+    subset_for_metrics: str | None = None
+    reference_solution: str | None = None
+
+
+class Trace(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One solution: ``generation`` is the text after the prompt, without the end-of-turn token.
+
+    ``num_generated_tokens`` counts the student's tokens of ``generation`` with the end-of-turn
+    token; ``finish_reason`` is "stop" (the end-of-turn token came) or "length".
+    ``verdict`` is "right", "wrong" or "undecided"; absent before grading.
+    ``lineage`` lists what made and changed the trace, oldest first.
+    """
+
+    problem_id: str
+    sample: int
+    problem: str
+    expected_answer: str
+    generation: str
+    num_generated_tokens: int
+    finish_reason: str
+    subset_for_metrics: str | None = None
+    predicted_answer: str | None = None
+    answer_source: str | None = None
+    verdict: str | None = None
+    verdict_reason: str | None = None
+    symbolic_correct: bool | None = None
+    grader_version: str | None = None
+    lineage: list[dict[str, Any]] = msgspec.field(default_factory=list)
