@@ -1,0 +1,24 @@
+"""Packing: put sequences of different lengths into rows of one capacity, and draw batches.
+
+Light: NumPy only, no torch. Lengths are counts of tokens; what a length counts is the caller's
+choice (NeMo's packed files count one less a sequence, see :mod:`nemo_cot.nemo.packed_file`).
+"""
+
+from __future__ import annotations
+
+from nemo_cot.packing.bounds import lower_bound, utilisation
+from nemo_cot.packing.draws import draw_counts, literal_draws
+from nemo_cot.packing.exact import ExactResult, pack_exact
+from nemo_cot.packing.strategies import STRATEGIES, PackingNotProven, pack
+
+__all__ = [
+    "STRATEGIES",
+    "ExactResult",
+    "PackingNotProven",
+    "draw_counts",
+    "literal_draws",
+    "lower_bound",
+    "pack",
+    "pack_exact",
+    "utilisation",
+]

@@ -1,0 +1,157 @@
+"""Packing: validity for every strategy, the optimum for small sets, determinism."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nemo_cot.errors import UserError
+from nemo_cot.packing import (
+    STRATEGIES,
+    PackingNotProven,
+    lower_bound,
+    pack,
+    pack_exact,
+    utilisation,
+)
+
+CAPACITY = 100
+any_lengths = st.lists(st.integers(1, CAPACITY), max_size=60)
+
+
+def fewest_by_exhaustion(lengths: list[int], capacity: int) -> int:
+    """Smallest number of packs over all assignments, by the restricted growth of set partitions."""
+
+    def place(index: int, rooms: tuple[int, ...]) -> int:
+        if index == len(lengths):
+            return len(rooms)
+        length = lengths[index]
+        tries = [
+            place(index + 1, (*rooms[:i], room - length, *rooms[i + 1 :]))
+            for i, room in enumerate(rooms)
+            if room >= length
+        ]
+        return min([*tries, place(index + 1, (*rooms, capacity - length))])
+
+    return place(0, ())
+
+
+def assert_valid(packs: list[list[int]], lengths, capacity: int) -> None:
+    assert sorted(itertools.chain.from_iterable(packs)) == list(range(len(lengths)))
+    assert all(members for members in packs)
+    assert max((sum(lengths[i] for i in members) for members in packs), default=0) <= capacity
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@given(lengths=any_lengths)
+@settings(max_examples=60, deadline=None)
+def test_every_strategy_places_each_sequence_once_and_within_capacity(strategy, lengths):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PackingNotProven)
+        packs = pack(lengths, CAPACITY, strategy=strategy, seed=3)
+    assert_valid(packs, lengths, CAPACITY)
+    assert len(packs) >= lower_bound(lengths, CAPACITY)
+
+
+@given(lengths=any_lengths)
+@settings(max_examples=80, deadline=None)
+def test_best_fit_never_needs_more_packs_than_first_fit_decreasing_may(lengths):
+    # Both obey 11/9 of the optimum + 6/9 (Dosa, 2007); the bound from below stands for the optimum.
+    assert len(pack(lengths, CAPACITY)) <= 11 / 9 * len(pack(lengths, CAPACITY, strategy="optimal")) + 6 / 9
+
+
+@given(lengths=st.lists(st.integers(1, 12), max_size=8))
+@settings(max_examples=150, deadline=None)
+def test_optimal_and_bound_agree_with_exhaustive_search(lengths):
+    fewest = fewest_by_exhaustion(lengths, 12)
+    result = pack_exact(np.asarray(lengths, dtype=np.int64), 12)
+    assert result.proven
+    assert len(result.packs) == result.bound == fewest
+    assert lower_bound(lengths, 12) <= fewest
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_twenty_traces_reach_a_proven_optimum(seed):
+    lengths = np.random.default_rng(seed).integers(500, 9000, 20)
+    result = pack_exact(lengths, 16_384)
+    assert result.proven
+    assert_valid(result.packs, lengths.tolist(), 16_384)
+
+
+def test_optimal_beats_best_fit_where_best_fit_is_not_optimal():
+    lengths = [46, 46, 36, 36, 36, 36, 28, 28, 28, 28, 26, 26]  # 4 packs of 100 hold all exactly
+    assert sum(lengths) == 400
+    assert len(pack(lengths, 100)) == 5
+    packs = pack(lengths, 100, strategy="optimal")
+    assert len(packs) == 4
+    assert utilisation(packs, lengths, 100) == 1.0
+
+
+def test_a_search_that_gives_up_says_so_and_keeps_valid_packs(monkeypatch):
+    lengths = [46, 46, 36, 36, 36, 36, 28, 28, 28, 28, 26, 26]
+    monkeypatch.setattr("nemo_cot.packing.strategies.MAX_NODES", 3)
+    with pytest.warns(PackingNotProven, match=r"5 packs by best fit; whether 4 would do"):
+        packs = pack(lengths, 100, strategy="optimal")
+    assert_valid(packs, lengths, 100)
+
+
+def test_bound_sees_sequences_that_cannot_share_a_pack():
+    assert lower_bound([51] * 7, 100) == 7
+    assert lower_bound([34] * 9, 100) == 5  # u(2): no pack takes three
+    assert lower_bound([50] * 7, 100) == 4
+    assert lower_bound([], 100) == 0
+
+
+def test_shuffle_lets_every_pair_of_equal_traces_meet_equally_often():
+    met = np.zeros((6, 6))
+    for seed in range(3000):
+        for members in pack([30] * 6, 100, strategy="shuffle", seed=seed):
+            for a, b in itertools.permutations(members, 2):
+                met[a, b] += 1
+    rates = met[~np.eye(6, dtype=bool)] / 3000  # two packs of three: each pair meets 2 in 5 times
+    assert np.abs(rates - 0.4).max() < 0.05
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_same_arguments_same_packs_and_only_shuffle_heeds_the_seed(strategy):
+    lengths = np.random.default_rng(0).integers(1, 60, 40).tolist()
+    first, again, other = (pack(lengths, 100, strategy=strategy, seed=s) for s in (1, 1, 2))
+    assert first == again == pack(np.asarray(lengths), 100, strategy=strategy, seed=1)
+    assert (first != other) == (strategy == "shuffle")
+
+
+def test_in_order_keeps_the_order():
+    assert pack([60, 30, 20, 90, 10], 100, strategy="in_order") == [[0, 1], [2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "capacity", "says"),
+    [
+        ([5, 101, 102], 100, r"sequence 1 has length 101, over the capacity 100 \(and 1 more\)"),
+        ([5, 0], 100, "sequence 1 has length 0"),
+        ([-3], 100, "sequence 0 has length -3"),
+        ([1.5], 100, "type float64"),
+        ([True], 100, "type bool"),
+        ([[1]], 100, "2 dimension"),
+        ([1], 0, "the capacity is 0"),
+        ([1], 1.0, "the capacity is 1.0"),
+    ],
+)
+def test_refuses_lengths_and_capacities_that_make_no_sense(lengths, capacity, says):
+    with pytest.raises(UserError, match=says):
+        pack(lengths, capacity)
+
+
+def test_refuses_an_unknown_strategy_by_name():
+    with pytest.raises(UserError, match=r"'worst'.*best_fit"):
+        pack([1], 2, strategy="worst")
+
+
+def test_utilisation_counts_room_of_all_packs():
+    assert utilisation([[0], [1, 2]], [50, 60, 40], 100) == 0.75
+    assert utilisation([], [], 100) == 1.0
