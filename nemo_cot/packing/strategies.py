@@ -11,7 +11,7 @@ import numpy as np
 from nemo_cot.errors import UserError
 from nemo_cot.packing.best_fit import best_fit_decreasing
 from nemo_cot.packing.draws import permutations
-from nemo_cot.packing.exact import MAX_NODES, pack_exact
+from nemo_cot.packing.exact import MAX_NODES, MAX_SEQUENCES, pack_exact
 from nemo_cot.packing.lengths import checked_lengths
 
 STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
@@ -52,11 +52,11 @@ def pack(
 
 
 def _optimal(lengths: np.ndarray, capacity: int) -> list[list[int]]:
-    packs, bound, proven = pack_exact(lengths, capacity)
+    packs, bound, proven = pack_exact(lengths, capacity, MAX_NODES)
     if not proven:
         warnings.warn(
-            f"{len(packs)} packs by best fit; whether {bound} would do is not settled after "
-            f"{MAX_NODES:,} search nodes",
+            f"{len(packs)} packs by best fit; whether {bound} would do is not settled: the search "
+            f"stops at {MAX_NODES:,} nodes and takes at most {MAX_SEQUENCES} sequences",
             PackingNotProven,
             stacklevel=3,
         )
