@@ -1,0 +1,370 @@
+"""The schema of every config value: plain dataclasses, without defaults.
+
+The values live in conf/. A field marked ``runtime()`` changes how a stage is executed (speed,
+memory, logging) and not what it means, so it takes no part in a stage's fingerprint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from nemo_cot.errors import UserError
+
+_RUNTIME = "runtime"
+
+
+def runtime() -> Any:
+    """A required field that takes no part in the fingerprint."""
+    return field(metadata={_RUNTIME: True})
+
+
+@dataclass
+class ProblemsConfig:
+    """Where problems come from; ``source`` names the subclass: chain_sum or file."""
+
+    source: str
+
+
+@dataclass
+class ChainSumProblems(ProblemsConfig):
+    """Sums of a few small numbers from reasoning-gym (procedural, offline)."""
+
+    terms: int
+    digits: int
+    num_train: int
+    num_heldout: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        at_least("problems.terms", self.terms, 2)
+        at_least("problems.digits", self.digits, 1)
+        at_least("problems.num_train", self.num_train, 1)
+        at_least("problems.num_heldout", self.num_heldout, 1)
+
+
+@dataclass
+class FileProblems(ProblemsConfig):
+    """Problems out of two JSON-lines files with the keys problem and expected_answer."""
+
+    train_path: str
+    heldout_path: str
+
+
+@dataclass
+class TeacherConfig:
+    """Who writes the traces; ``kind`` names the subclass: procedural, model or file."""
+
+    kind: str
+
+
+@dataclass
+class ProceduralTeacher(TeacherConfig):
+    """Counting-style traces with a check of their own steps; some wrong, too short or too long.
+
+    The three rates are probabilities of a trace and exclude each other; the rest is good.
+    """
+
+    wrong_rate: float
+    short_rate: float
+    long_rate: float
+
+    def __post_init__(self) -> None:
+        for key in ("wrong_rate", "short_rate", "long_rate"):
+            between(f"teacher.{key}", getattr(self, key), 0.0, 1.0)
+        between("the sum of teacher.*_rate", self.wrong_rate + self.short_rate + self.long_rate, 0.0, 1.0)
+
+
+@dataclass
+class SamplingConfig:
+    """How tokens are drawn. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 are off."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    max_new_tokens: int
+    precision: str
+    batch_size: int
+    device: str = runtime()
+
+    def __post_init__(self) -> None:
+        at_least("sampling.temperature", self.temperature, 0.0)
+        at_least("sampling.top_k", self.top_k, 0)
+        between("sampling.top_p", self.top_p, 1e-9, 1.0)
+        at_least("sampling.max_new_tokens", self.max_new_tokens, 1)
+        at_least("sampling.batch_size", self.batch_size, 1)
+        one_of("sampling.precision", self.precision, PRECISIONS)
+        one_of("sampling.device", self.device, DEVICES)
+
+
+@dataclass
+class ModelTeacher(TeacherConfig):
+    """Traces sampled from a local Hugging Face directory; ``path`` null: the student's base model."""
+
+    path: Optional[str]  # noqa: UP045 (OmegaConf reads Optional on Python 3.10)
+    prompt: str
+    end_of_turn: str
+    sampling: SamplingConfig
+
+
+@dataclass
+class FileTeacher(TeacherConfig):
+    """Traces out of a JSON-lines file (keys problem_id or id, generation), for example from NeMo-Skills."""
+
+    path: str
+
+
+@dataclass
+class GenerateConfig:
+    """Solutions a problem, before grading and curation."""
+
+    samples_per_problem: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        at_least("generate.samples_per_problem", self.samples_per_problem, 1)
+
+
+@dataclass
+class GradeConfig:
+    """How answers are found and compared; ``fallback`` says where to look without a box."""
+
+    fallback: str
+    deadline_seconds: float
+    workers: int = runtime()
+
+    def __post_init__(self) -> None:
+        one_of("grade.fallback", self.fallback, ("none", "phrase", "last_number"))
+        at_least("grade.deadline_seconds", self.deadline_seconds, 0.1)
+        at_least("grade.workers", self.workers, 1)
+
+
+@dataclass
+class CurateConfig:
+    """Which traces are kept. Lengths count the student's tokens, the end-of-turn token included.
+
+    ``target_tokens`` orders the candidates (nearest first); ``verdicts`` lists what may be kept.
+    """
+
+    num_traces: int
+    per_problem: int
+    min_tokens: int
+    max_tokens: int
+    target_tokens: int
+    verdicts: list[str]
+    seed: int
+
+    def __post_init__(self) -> None:
+        at_least("curate.num_traces", self.num_traces, 1)
+        at_least("curate.per_problem", self.per_problem, 1)
+        at_least("curate.min_tokens", self.min_tokens, 1)
+        at_least("curate.max_tokens", self.max_tokens, self.min_tokens, than="curate.min_tokens")
+        for verdict in self.verdicts:
+            one_of("curate.verdicts", verdict, ("right", "wrong", "undecided"))
+
+
+@dataclass
+class ModelConfig:
+    """The base model. ``source``: gguf_package (a GGUF file inside a Python package) or directory.
+
+    ``prompt`` holds the text around one problem, with {problem} where it goes.
+    ``eos_token`` never occurs inside a sequence; ``end_of_turn`` ends every answer.
+    """
+
+    name: str
+    source: str
+    path: Optional[str]  # noqa: UP045
+    package: Optional[str]  # noqa: UP045
+    eos_token: str
+    end_of_turn: str
+    prompt: str
+
+    def __post_init__(self) -> None:
+        one_of("model.source", self.source, ("gguf_package", "directory"))
+        if self.prompt.count("{problem}") != 1:
+            raise UserError("must hold {problem} exactly once", where="model.prompt", fix="correct model.prompt")
+
+
+@dataclass
+class PackConfig:
+    """``capacity_tokens``: the longest pack. ``strategy``: see nemo_cot.packing.pack."""
+
+    capacity_tokens: int
+    strategy: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        at_least("pack.capacity_tokens", self.capacity_tokens, 2)
+
+
+@dataclass
+class SchedConfig:
+    """Learning rate over steps: linear warm-up, then ``name`` down to ``min_lr`` at the last step."""
+
+    name: str
+    warmup_steps: int
+    min_lr: float
+
+    def __post_init__(self) -> None:
+        one_of("train.optim.sched.name", self.name, ("constant", "linear", "cosine"))
+        at_least("train.optim.sched.warmup_steps", self.warmup_steps, 0)
+        at_least("train.optim.sched.min_lr", self.min_lr, 0.0)
+
+
+@dataclass
+class OptimConfig:
+    """AdamW, with decoupled weight decay on matrices only (not on norms and biases)."""
+
+    name: str
+    lr: float
+    betas: list[float]
+    eps: float
+    weight_decay: float
+    sched: SchedConfig
+
+    def __post_init__(self) -> None:
+        one_of("train.optim.name", self.name, ("adamw",))
+        at_least("train.optim.lr", self.lr, 0.0)
+        at_least("train.optim.weight_decay", self.weight_decay, 0.0)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"{self.betas} is not two numbers in [0, 1)", where="train.optim.betas",
+                            fix="for example [0.9, 0.95]")
+        at_least("train.optim.lr", self.lr, self.sched.min_lr, than="train.optim.sched.min_lr")
+
+
+@dataclass
+class TrainConfig:
+    """Packed SFT. ``global_batch_size`` counts sequences a step; see docs/training.md."""
+
+    backend: str
+    max_steps: int
+    global_batch_size: int
+    batching: str
+    objective: str
+    precision: str
+    seed: int
+    gradient_clip_val: float
+    export_dtype: str
+    optim: OptimConfig
+    device: str = runtime()
+    save_interval_steps: int = runtime()
+    tensorboard: bool = runtime()
+
+    def __post_init__(self) -> None:
+        one_of("train.backend", self.backend, ("local",))
+        one_of("train.batching", self.batching, ("literal", "distinct"))
+        one_of("train.objective", self.objective, ("token_mean", "sequence_mean"))
+        one_of("train.precision", self.precision, PRECISIONS)
+        one_of("train.export_dtype", self.export_dtype, ("float32", "bfloat16"))
+        one_of("train.device", self.device, DEVICES)
+        at_least("train.max_steps", self.max_steps, 1)
+        at_least("train.global_batch_size", self.global_batch_size, 1)
+        at_least("train.gradient_clip_val", self.gradient_clip_val, 0.0)
+        at_least("train.save_interval_steps", self.save_interval_steps, 1)
+        at_least("train.max_steps", self.max_steps, self.optim.sched.warmup_steps,
+                 than="train.optim.sched.warmup_steps")
+
+
+@dataclass
+class EvaluateConfig:
+    """Samples a held-out problem, drawn alike from every subject (base, trained)."""
+
+    subjects: list[str]
+    samples_per_problem: int
+    seed: int
+    sampling: SamplingConfig
+    bootstrap_resamples: int
+    confidence: float
+
+    def __post_init__(self) -> None:
+        for subject in self.subjects:
+            one_of("evaluate.subjects", subject, SUBJECTS)
+        if not self.subjects or len(set(self.subjects)) != len(self.subjects):
+            raise UserError(f"{self.subjects} is empty or repeats", where="evaluate.subjects",
+                            fix="for example [base,trained]")
+        at_least("evaluate.samples_per_problem", self.samples_per_problem, 1)
+        at_least("evaluate.bootstrap_resamples", self.bootstrap_resamples, 100)
+        between("evaluate.confidence", self.confidence, 0.5, 0.9999)
+
+
+@dataclass
+class ReportConfig:
+    """What the report shows beside the figures."""
+
+    title: str
+    num_traces_shown: int
+
+    def __post_init__(self) -> None:
+        at_least("report.num_traces_shown", self.num_traces_shown, 0)
+
+
+@dataclass
+class LauncherConfig:
+    """Where the chain runs; ``name``: local. ``stages`` is the chain, in order."""
+
+    name: str
+    stages: list[str]
+
+
+@dataclass
+class Config:
+    """One experiment: what runs/NAME/config.yaml holds."""
+
+    name: str
+    runs_dir: str
+    problems: ProblemsConfig
+    teacher: TeacherConfig
+    generate: GenerateConfig
+    grade: GradeConfig
+    curate: CurateConfig
+    model: ModelConfig
+    pack: PackConfig
+    train: TrainConfig
+    evaluate: EvaluateConfig
+    report: ReportConfig
+    launcher: LauncherConfig
+
+    def __post_init__(self) -> None:
+        plain = self.name.replace("-", "").replace("_", "").replace(".", "")
+        if not plain.isalnum() or not plain.isascii() or self.name.startswith((".", "-")):
+            raise UserError(f"{self.name!r} is not a plain directory name", where="name",
+                            fix="use letters, digits, '-', '_' and '.'")
+
+
+PRECISIONS = ("fp32", "bf16")
+DEVICES = ("auto", "cpu", "cuda")
+SUBJECTS = ("base", "trained")
+
+
+def fingerprinted(config: Any) -> Any:
+    """``config`` as plain dicts and lists, without the ``runtime()`` fields."""
+    if dataclasses.is_dataclass(config):
+        return {
+            f.name: fingerprinted(getattr(config, f.name))
+            for f in dataclasses.fields(config)
+            if not f.metadata.get(_RUNTIME)
+        }
+    if isinstance(config, (list, tuple)):
+        return [fingerprinted(item) for item in config]
+    return config
+
+
+def one_of(key: str, value: str, allowed: Iterable[str]) -> None:
+    """Raise UserError unless ``value`` is one of ``allowed``."""
+    if value not in allowed:
+        raise UserError(f"{value!r} is not one of {', '.join(allowed)}", where=key, fix=f"choose one for {key}")
+
+
+def at_least(key: str, value: float, least: float, *, than: str = "") -> None:
+    """Raise UserError unless ``value`` >= ``least`` (the value of the key ``than``, if named). NaN fails."""
+    if not value >= least:
+        raise UserError(f"{value} is below {than + ' = ' if than else ''}{least}", where=key,
+                        fix=f"set {key} to {least} or more")
+
+
+def between(key: str, value: float, low: float, high: float) -> None:
+    """Raise UserError unless ``low`` <= ``value`` <= ``high``. NaN fails."""
+    if not low <= value <= high:
+        raise UserError(f"{value} is not between {low} and {high}", where=key, fix=f"correct {key}")

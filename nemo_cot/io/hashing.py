@@ -1,0 +1,49 @@
+"""SHA-256 of files and folders, remembered while size and modification time stay the same."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from nemo_cot.io.atomic import write_bytes
+
+
+class Hasher:
+    """Hashes with a memory in ``cache_path`` (a JSON file), as git's index has for its files."""
+
+    def __init__(self, cache_path: Path | None = None) -> None:
+        self._cache_path = cache_path
+        self._known: dict[str, list] = {}
+        if cache_path is not None:
+            with contextlib.suppress(OSError, msgspec.DecodeError):
+                self._known = msgspec.json.decode(cache_path.read_bytes(), type=dict[str, list])
+
+    def sha256(self, path: Path) -> str:
+        """Hex digest of a file; of a folder, the digest of its sorted relative paths and digests."""
+        if path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.is_file())
+            lines = [f"{self.sha256(p)}  {p.relative_to(path).as_posix()}\n" for p in files]
+            return hashlib.sha256("".join(lines).encode()).hexdigest()
+        stat = path.stat()
+        key, mark = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
+        known = self._known.get(key)
+        if known is None or known[:2] != mark:
+            self._known[key] = known = [*mark, _digest(path)]
+        return known[2]
+
+    def save(self) -> None:
+        """Keep the memory for the next process; entries of files that are gone are dropped."""
+        if self._cache_path is not None:
+            self._known = {key: value for key, value in self._known.items() if Path(key).exists()}
+            write_bytes(self._cache_path, msgspec.json.encode(self._known))
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

