@@ -1,0 +1,1 @@
+"""Where a chain of recipes is run, and the nemo-cot command."""

@@ -250,6 +250,7 @@ class TrainConfig:
     optim: OptimConfig
     device: str = runtime()
     save_interval_steps: int = runtime()
+    activation_checkpointing: bool = runtime()
     tensorboard: bool = runtime()
 
     def __post_init__(self) -> None:

@@ -1,0 +1,77 @@
+"""The outermost frame of every command: errors a user can act on are one line and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+from nemo_cot.errors import EXIT_CODE, UserError
+
+INTERRUPTED = 130
+LIFELINE = "NEMO_COT_LIFELINE_FD"
+"""Environment variable: a pipe that a launcher holds open; it closes when the launcher dies."""
+
+_DISK_ERRORS = {
+    errno.ENOSPC: ("the disk is full", "free space, then run the same command again: it resumes"),
+    errno.EDQUOT: ("the disk quota is used up", "free space, then run the same command again: it resumes"),
+    errno.EROFS: ("the file system is read-only", "choose a writable place with runs_dir=DIR"),
+    errno.EACCES: ("permission denied", "choose a place that you may write with runs_dir=DIR, or correct its permissions"),
+    errno.EFBIG: ("the file is larger than is allowed here", "raise the limit (ulimit -f), then run the same command again"),
+}
+
+
+def guarded(main: Callable[[], int | None]) -> int:
+    """Run ``main`` and return the exit code: its own, 2 for a UserError or a full or read-only
+    disk, 130 for Ctrl-C. Other exceptions are bugs and pass through with their traceback.
+    """
+    follow_launcher()
+    try:
+        return main() or 0
+    except UserError as error:
+        return _say(error)
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        known = disk_error(error)
+        if known is None:
+            raise
+        return _say(known)
+
+
+def disk_error(error: BaseException) -> UserError | None:
+    """What a failing disk means to the user; None for any other error.
+
+    Libraries written in Rust and C++ give the system's message only, so that is looked for too.
+    """
+    number = getattr(error, "errno", None)
+    if number is None:
+        number = next((n for n in _DISK_ERRORS if os.strerror(n) in str(error)), None)
+    if number not in _DISK_ERRORS:
+        return None
+    what, fix = _DISK_ERRORS[number]
+    return UserError(what, where=str(getattr(error, "filename", None) or "while writing"), fix=fix)
+
+
+def follow_launcher() -> None:
+    """Die with the launcher that started this process, also when it is killed with SIGKILL."""
+    descriptor = os.environ.pop(LIFELINE, None)
+    if descriptor is not None:
+        threading.Thread(target=_die_at_end_of_file, args=(int(descriptor),), daemon=True).start()
+
+
+def _die_at_end_of_file(descriptor: int) -> None:
+    while os.read(descriptor, 1):
+        pass
+    os._exit(INTERRUPTED)
+
+
+def _say(error: UserError) -> int:
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    return EXIT_CODE

@@ -1,0 +1,1 @@
+"""Local models: Hugging Face directories and how they are made and loaded."""

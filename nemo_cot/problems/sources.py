@@ -1,0 +1,91 @@
+"""Make the train and held-out problems; no problem is in both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_cot.config import ChainSumProblems, FileProblems, ProblemsConfig
+from nemo_cot.errors import UserError
+from nemo_cot.io.jsonl import iter_jsonl
+from nemo_cot.records import Problem
+
+
+@dataclass(frozen=True)
+class ProblemSet:
+    """``train`` feeds the teacher, ``heldout`` the evaluation."""
+
+    train: list[Problem]
+    heldout: list[Problem]
+
+
+def make_problems(config: ProblemsConfig) -> ProblemSet:
+    """The problems of ``config``, checked: not empty, ids unique, train and held-out disjoint."""
+    problems = _chain_sum(config) if isinstance(config, ChainSumProblems) else _from_files(config)
+    _check(problems)
+    return problems
+
+
+def _chain_sum(config: ChainSumProblems) -> ProblemSet:
+    """Draw from reasoning-gym until enough different problems are found."""
+    wanted = config.num_train + config.num_heldout
+    seen: dict[str, Problem] = {}
+    for entry in _entries(config, size=20 * wanted):
+        text = entry["question"]
+        if text not in seen:
+            seen[text] = Problem(problem_id=f"chain_sum-{len(seen)}", problem=text, expected_answer=str(entry["answer"]))
+        if len(seen) == wanted:
+            drawn = list(seen.values())
+            return ProblemSet(drawn[: config.num_train], drawn[config.num_train :])
+    raise UserError(f"only {len(seen)} different problems of {wanted} with {config.terms} terms of {config.digits} digits",
+                    where="problems", fix="ask for fewer, or raise problems.terms or problems.digits")
+
+
+def _entries(config: ChainSumProblems, size: int):
+    try:
+        import reasoning_gym
+    except ImportError:
+        raise UserError("the package reasoning-gym is not installed", where="problems=chain_sum",
+                        fix="pip install 'nemo-cot[local]', or problems=file") from None
+    return reasoning_gym.create_dataset(
+        "chain_sum", min_terms=config.terms, max_terms=config.terms, min_digits=config.digits,
+        max_digits=config.digits, size=size, seed=config.seed,
+    )  # fmt: skip
+
+
+def _from_files(config: FileProblems) -> ProblemSet:
+    return ProblemSet(_read(config.train_path, "problems.train_path"), _read(config.heldout_path, "problems.heldout_path"))
+
+
+def _read(path: str, key: str) -> list[Problem]:
+    problems = [_problem(row, index, path) for index, row in enumerate(iter_jsonl(Path(path)), start=1)]
+    if not problems:
+        raise UserError("the problem set is empty", where=f"{key}={path}",
+                        fix="give JSON lines with the keys problem and expected_answer")
+    return problems
+
+
+def _problem(row: dict, number: int, path: str) -> Problem:
+    for key in ("problem", "expected_answer"):
+        if not isinstance(row.get(key), (str, int, float)) or str(row[key]).strip() == "":
+            raise UserError(f"{key} is missing or empty", where=f"{path}, row {number}, field {key}", fix=f"add {key} as text")
+    return Problem(
+        problem_id=str(row.get("problem_id") or row.get("id") or f"{Path(path).stem}-{number}"),
+        problem=str(row["problem"]),
+        expected_answer=str(row["expected_answer"]),
+        subset_for_metrics=row.get("subset_for_metrics"),
+        reference_solution=row.get("reference_solution"),
+    )
+
+
+def _check(problems: ProblemSet) -> None:
+    ids: set[str] = set()
+    for problem in [*problems.train, *problems.heldout]:
+        if problem.problem_id in ids:
+            raise UserError("the id occurs twice", where=f"problem {problem.problem_id}", fix="give every problem an id of its own")
+        ids.add(problem.problem_id)
+    train = {" ".join(p.problem.split()) for p in problems.train}
+    for problem in problems.heldout:
+        if " ".join(problem.problem.split()) in train:
+            raise UserError("the held-out problem is a training problem too", where=f"problem {problem.problem_id}",
+                            fix="take it out of one of the two sets")

@@ -1,0 +1,1 @@
+"""The embedded engine: sample from a local model on CPU or one GPU."""

@@ -1,0 +1,59 @@
+"""Traces of teachers that are not sampled here: procedures and files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from nemo_cot.config import GenerateConfig, ProceduralTeacher
+from nemo_cot.errors import UserError
+from nemo_cot.io.jsonl import iter_jsonl
+from nemo_cot.records import Problem, Trace
+from nemo_cot.teachers.procedural import write_trace
+from nemo_cot.text import TextTokenizer
+
+
+def procedural_traces(problems: Sequence[Problem], teacher: ProceduralTeacher, config: GenerateConfig,
+                      tokenizer: TextTokenizer) -> Iterator[Trace]:
+    """``config.samples_per_problem`` written traces a problem."""
+    for problem in problems:
+        for sample in range(config.samples_per_problem):
+            text, style = write_trace(problem, sample, teacher, config.seed)
+            yield _trace(problem, sample, text, tokenizer, {"made_by": "procedural", "style": style})
+
+
+def file_traces(path: Path, problems: Sequence[Problem], tokenizer: TextTokenizer) -> Iterator[Trace]:
+    """The traces of ``path`` whose problem is among ``problems``, found by id or else by text.
+
+    Raises UserError naming the row for a missing generation or an unknown problem.
+    """
+    by_id = {p.problem_id: p for p in problems}
+    by_text = {" ".join(p.problem.split()): p for p in problems}
+    samples: Counter[str] = Counter()
+    for number, row in enumerate(iter_jsonl(path), start=1):
+        problem = by_id.get(str(row.get("problem_id") or row.get("id"))) or by_text.get(" ".join(str(row.get("problem")).split()))
+        where = f"{path}, row {number}"
+        if problem is None:
+            raise UserError("its problem is not among the training problems", where=where,
+                            fix="give problem_id (or id, or the same problem text) as in problems/train.jsonl")
+        if not isinstance(row.get("generation"), str):
+            raise UserError("generation is missing or not text", where=f"{where}, field generation", fix="add it as text")
+        sample = samples[problem.problem_id]
+        samples[problem.problem_id] += 1
+        yield _trace(problem, sample, row["generation"], tokenizer, {"made_by": "file", "row": number},
+                     finish_reason=str(row.get("finish_reason") or "stop"))
+
+
+def _trace(problem: Problem, sample: int, text: str, tokenizer: TextTokenizer, lineage: dict, *, finish_reason: str = "stop") -> Trace:
+    return Trace(
+        problem_id=problem.problem_id,
+        sample=sample,
+        problem=problem.problem,
+        expected_answer=problem.expected_answer,
+        subset_for_metrics=problem.subset_for_metrics,
+        generation=text,
+        num_generated_tokens=len(tokenizer.answer_ids(text)),
+        finish_reason=finish_reason,
+        lineage=[lineage],
+    )

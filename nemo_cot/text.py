@@ -1,0 +1,91 @@
+"""Text to tokens: the student's tokenizer, and the prompt around a problem.
+
+Every token a model is trained on or sampled from comes from here, so that all backends see the
+same. Problems and answers are untrusted: a special token spelled out in them stays plain text.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from nemo_cot.errors import UserError
+
+
+@dataclass(frozen=True)
+class PromptFormat:
+    """``prompt`` holds {problem} once; ``end_of_turn`` ends an answer; ``eos`` occurs nowhere else.
+
+    The fields of nemo_cot.config.ModelConfig that decide how text becomes tokens.
+    """
+
+    prompt: str
+    end_of_turn: str
+    eos_token: str | None = None
+
+
+class TextTokenizer:
+    """A Hugging Face tokenizer.json with a prompt format. Token ids are plain ints."""
+
+    def __init__(self, folder: Path, form: PromptFormat) -> None:
+        self.form = form
+        self.folder = Path(folder)
+        try:
+            self._tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        except Exception as error:  # the tokenizers library raises bare Exception
+            raise UserError(f"no usable tokenizer.json ({error})", where=str(folder),
+                            fix="give a Hugging Face directory with a fast tokenizer") from None
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._before, self._after = form.prompt.split("{problem}")
+        self.end_of_turn_id = self.token_id(form.end_of_turn, "model.end_of_turn")
+        self.eos_id = self._eos_id()
+
+    def token_id(self, token: str, key: str) -> int:
+        """The id of one special token. Raises UserError naming the config ``key``."""
+        number = self._tokenizer.token_to_id(token)
+        if number is None:
+            raise UserError(f"the tokenizer has no token {token!r}", where=key,
+                            fix=f"set {key} to a token of {self.folder / 'tokenizer.json'}")
+        return number
+
+    def prompt_ids(self, problem: str) -> list[int]:
+        """Token ids of the whole prompt; only the format's own special tokens are special."""
+        return [*self._special(self._before), *self.text_ids(problem), *self._special(self._after)]
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """Token ids of the answer with the end-of-turn token last."""
+        return [*self.text_ids(answer), self.end_of_turn_id]
+
+    def text_ids(self, text: str) -> list[int]:
+        """Token ids of untrusted text: nothing in it is a special token."""
+        self._tokenizer.encode_special_tokens = True
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: list[int], *, skip_special_tokens: bool = False) -> str:
+        """Text of ``ids``; special tokens are spelled out unless skipped."""
+        return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+
+    def _special(self, text: str) -> list[int]:
+        self._tokenizer.encode_special_tokens = False
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def _eos_id(self) -> int | None:
+        """The eos that the model's own files name; the configured one must be the same."""
+        named = _named_eos(self.folder)
+        if self.form.eos_token is not None and named is not None and named != self.form.eos_token:
+            raise UserError(f"the tokenizer's eos is {named!r}, the config says {self.form.eos_token!r}",
+                            where="model.eos_token", fix=f"set model.eos_token='{named}', or correct {self.folder}/tokenizer_config.json")
+        token = self.form.eos_token or named
+        return None if token is None else self.token_id(token, "model.eos_token")
+
+
+def _named_eos(folder: Path) -> str | None:
+    try:
+        token = json.loads((folder / "tokenizer_config.json").read_text()).get("eos_token")
+    except (OSError, ValueError):
+        return None
+    return token.get("content") if isinstance(token, dict) else token

@@ -1,0 +1,1 @@
+"""The local backend: packed SFT on transformers, CPU or one GPU."""

@@ -1,0 +1,119 @@
+"""Packed SFT, from the base model's directory to the trained one's."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from nemo_cot.config import PackConfig, TrainConfig
+from nemo_cot.errors import UserError
+from nemo_cot.io.jsonl import JsonlAppender, read_jsonl, write_jsonl
+from nemo_cot.models.attention import PACKED
+from nemo_cot.models.convert import copy_tokenizer
+from nemo_cot.models.loading import load_model, resolve_device
+from nemo_cot.progress import track
+from nemo_cot.sequences import TokenSequence
+from nemo_cot.training.allocator import keep_freed_memory
+from nemo_cot.training.batches import BatchPlan
+from nemo_cot.training.checkpoint import latest_step, load_checkpoint, save_checkpoint
+from nemo_cot.training.objective import pack_loss, pack_tensors
+from nemo_cot.training.optimizer import MasterAdamW
+from nemo_cot.training.schedule import learning_rate
+from nemo_cot.training.tensorboard import open_tensorboard
+
+METRICS = "metrics.jsonl"
+MODEL = "model"
+
+
+def train(base: Path, sequences: Sequence[TokenSequence], config: TrainConfig, packing: PackConfig, folder: Path) -> None:
+    """Train ``base`` and write ``folder``/model (Hugging Face) and ``folder``/metrics.jsonl.
+
+    Resumes from the newest checkpoint in ``folder``/scratch; the result is the same, bit for bit,
+    as that of a run that was never cut short.
+    """
+    keep_freed_memory()
+    device = resolve_device(config.device)
+    model = load_model(base, precision=config.precision, attention=PACKED, device=device).train()
+    _check_dropout(model, config)
+    if config.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    optimizer = MasterAdamW(model, config.optim)
+    checkpoints = folder / "scratch" / "checkpoints"
+    done = latest_step(checkpoints)
+    if done:
+        optimizer.load_state_tensors(load_checkpoint(checkpoints, done), done)
+    _keep_metrics(folder / METRICS, done)
+    plan = BatchPlan(config, packing, sequences)
+    _run_steps(model, optimizer, plan, sequences, config, folder, done)
+    export_model(model, optimizer, base, config.export_dtype, folder)
+
+
+def _run_steps(model: torch.nn.Module, optimizer: MasterAdamW, plan: BatchPlan, sequences: Sequence[TokenSequence],
+               config: TrainConfig, folder: Path, done: int) -> None:
+    with (
+        JsonlAppender(folder / METRICS) as metrics,
+        open_tensorboard(folder / "tensorboard", enabled=config.tensorboard) as board,
+        track("train", config.max_steps, "steps", folder, done=done) as progress,
+    ):
+        for step in range(done, config.max_steps):
+            row = train_step(model, optimizer, plan, sequences, config, step)
+            metrics.append([row])
+            board(row)
+            progress.update(step + 1, loss=f"{row['loss']:.4f}", lr=f"{row['lr']:.2e}", speed=f"{row['tokens_per_second']:.0f} tokens/s")
+            if (step + 1) % config.save_interval_steps == 0 and step + 1 < config.max_steps:
+                save_checkpoint(folder / "scratch" / "checkpoints", step + 1, optimizer.state_tensors())
+
+
+def train_step(model: torch.nn.Module, optimizer: MasterAdamW, plan: BatchPlan, sequences: Sequence[TokenSequence],
+               config: TrainConfig, step: int) -> dict[str, float]:
+    """One optimizer step. Returns its row of metrics.jsonl: ``loss`` is the objective before the
+    step, ``tokens`` counts what was computed, ``grad_norm`` is before clipping.
+    """
+    started = time.monotonic()
+    torch.manual_seed(config.seed * 1_000_003 + step)  # for dropout, the same after a resume
+    loss, tokens, packs = 0.0, 0, plan.packs(step)
+    for packed in packs:
+        tensors = pack_tensors(packed, sequences, next(model.parameters()).device)
+        part = pack_loss(model, tensors)
+        part.backward()
+        loss += float(part.detach())
+        tokens += tensors.boundaries[-1]
+    rate = learning_rate(step, config.max_steps, config.optim)
+    norm = optimizer.step(rate, clip=config.gradient_clip_val)
+    if not torch.isfinite(torch.tensor([loss, norm])).all():
+        raise UserError(f"loss {loss}, gradient norm {norm}", where=f"train, step {step + 1}",
+                        fix="lower train.optim.lr, or use train.precision=fp32")
+    seconds = time.monotonic() - started
+    return {"step": step + 1, "loss": loss, "lr": rate, "grad_norm": norm, "packs": len(packs), "tokens": tokens,
+            "seconds": round(seconds, 4), "tokens_per_second": round(tokens / seconds, 1)}
+
+
+def export_model(model: torch.nn.Module, optimizer: MasterAdamW, base: Path, dtype: str, folder: Path) -> None:
+    """Write the master weights, rounded to ``dtype``, as a Hugging Face directory."""
+    kind = getattr(torch, dtype)
+    exported = {name: master.detach().to(kind) for name, master in optimizer.masters.items()}
+    model.config.dtype = dtype
+    target = folder / MODEL
+    shutil.rmtree(target, ignore_errors=True)
+    model.save_pretrained(target, state_dict=exported)
+    copy_tokenizer(base, target)
+
+
+def _keep_metrics(path: Path, done: int) -> None:
+    """Drop rows of steps that are run again."""
+    if path.exists():
+        with JsonlAppender(path):
+            pass  # cuts a half-written last line
+        write_jsonl(path, [row for row in read_jsonl(path, allow_empty=True) if row["step"] <= done])
+
+
+def _check_dropout(model: torch.nn.Module, config: TrainConfig) -> None:
+    rates = {key: value for key, value in model.config.to_dict().items() if "dropout" in key and value}
+    if rates and config.batching == "distinct":
+        key, value = next(iter(rates.items()))
+        raise UserError(f"the model has {key}={value}: repeated traces would differ, so weights cannot stand for them",
+                        where="train.batching=distinct", fix="use train.batching=literal, or set the dropout to 0 in its config.json")

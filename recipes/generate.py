@@ -1,0 +1,51 @@
+"""generate: several solutions to each training problem, by a procedure, a model or out of a file."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from nemo_cot.config import Config, FileTeacher, ModelTeacher, ProceduralTeacher, fingerprinted
+from nemo_cot.io.jsonl import read_jsonl, write_jsonl
+from nemo_cot.models.format import base_model, format_config, student_tokenizer
+from nemo_cot.records import Problem
+from nemo_cot.sampling.run import sample_problems
+from nemo_cot.stages import RunDirectory, Stage
+from nemo_cot.teachers.traces import file_traces, procedural_traces
+from nemo_cot.text import PromptFormat, TextTokenizer
+from recipes.main import recipe_main
+
+
+def generate(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
+    """Write generations.jsonl: generate.samples_per_problem traces of each training problem."""
+    teacher = cfg.teacher
+    student = base_model(cfg.model, run)
+    inputs = {"problems": run.artifact("problems", "train.jsonl"), "tokenizer": student / "tokenizer.json"}
+    config = {"teacher": fingerprinted(teacher), "generate": fingerprinted(cfg.generate), "model": format_config(cfg.model)}
+    if isinstance(teacher, ModelTeacher):
+        inputs["teacher"] = _teacher_model(teacher, student)
+    elif isinstance(teacher, FileTeacher):
+        inputs["traces"] = Path(teacher.path)
+    yield Stage("generate", inputs=inputs, config=config, work=lambda folder: _work(cfg, inputs, student, folder))
+
+
+def _work(cfg: Config, inputs: dict[str, Path], student: Path, folder: Path) -> None:
+    problems = read_jsonl(inputs["problems"], Problem)
+    teacher = cfg.teacher
+    if isinstance(teacher, ModelTeacher):
+        tokenizer = TextTokenizer(inputs["teacher"], PromptFormat(teacher.prompt, teacher.end_of_turn))
+        sample_problems(inputs["teacher"], tokenizer, problems, samples=cfg.generate.samples_per_problem,
+                        seed=cfg.generate.seed, sampling=teacher.sampling, lineage="model", folder=folder, label="generate")
+        return
+    tokenizer = student_tokenizer(cfg.model, student)
+    if isinstance(teacher, ProceduralTeacher):
+        traces = procedural_traces(problems, teacher, cfg.generate, tokenizer)
+    else:
+        traces = file_traces(inputs["traces"], problems, tokenizer)
+    write_jsonl(folder / "generations.jsonl", traces)
+
+
+def _teacher_model(teacher: ModelTeacher, student: Path) -> Path:
+    return Path(teacher.path).expanduser().resolve() if teacher.path else student
+
+
+if __name__ == "__main__":
+    recipe_main(generate)

@@ -1,0 +1,50 @@
+"""What every recipe does around its stages: config, lock, engine, errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from nemo_cot.config import Config
+from nemo_cot.guard import guarded
+from nemo_cot.stages import RunDirectory, Stage, run_stage
+from nemo_cot.stages.lock import run_lock
+from recipes.config import load_config
+
+Recipe = Callable[[Config, RunDirectory], Iterable[Stage]]
+
+HERE = Path(__file__).resolve().parent
+
+
+def recipe_main(recipe: Recipe) -> None:
+    """Run the stages of ``recipe`` with the overrides of the command line, then exit."""
+    _leave_script_folder()
+    sys.exit(guarded(lambda: _run(recipe, sys.argv[1:])))
+
+
+def run_directory(cfg: Config) -> RunDirectory:
+    """The directory of this experiment's run; it need not exist."""
+    return RunDirectory(Path(cfg.runs_dir).expanduser() / cfg.name)
+
+
+def _run(recipe: Recipe, arguments: list[str]) -> None:
+    if {"-h", "--help"} & set(arguments):
+        print(f"{(recipe.__doc__ or '').strip()}\n\nUsage: python {sys.argv[0]} [key=value ...]\n"
+              "`nemo-cot show` prints all keys.")
+        return
+    cfg = load_config(arguments)
+    run = run_directory(cfg).create()
+    with run_lock(run.path):
+        for stage in recipe(cfg, run):
+            run_stage(stage, run, say=_say)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _leave_script_folder() -> None:
+    """``python recipes/train.py`` puts recipes/ first on the path, where its files would hide
+    libraries of the same name (evaluate, for one)."""
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != HERE]

@@ -1,0 +1,46 @@
+"""pack: turn the curated traces into tokens and lay them out in packs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from nemo_cot.config import Config, fingerprinted
+from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.jsonl import read_jsonl, write_jsonl
+from nemo_cot.models.format import base_model, format_config, student_tokenizer
+from nemo_cot.packing import lower_bound, pack as make_packs, utilisation
+from nemo_cot.records import Trace
+from nemo_cot.sequences import tokenize_traces
+from nemo_cot.stages import RunDirectory, Stage
+from recipes.main import recipe_main
+
+
+def pack(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
+    """Write sequences.jsonl (tokens), packs.jsonl (which sequences share a pack) and packing.json."""
+    student = base_model(cfg.model, run)
+    traces = run.artifact("curate", "traces.jsonl")
+
+    def work(folder: Path) -> None:
+        capacity = cfg.pack.capacity_tokens
+        tokenizer = student_tokenizer(cfg.model, student)
+        sequences = tokenize_traces(read_jsonl(traces, Trace), tokenizer, capacity_tokens=capacity)
+        lengths = [len(s.input_ids) for s in sequences]
+        packs = make_packs(lengths, capacity, strategy=cfg.pack.strategy, seed=cfg.pack.seed)
+        figures = {
+            "sequences": len(sequences), "packs": len(packs), "fewest_packs_possible": lower_bound(lengths, capacity),
+            "capacity_tokens": capacity, "tokens": sum(lengths),
+            "trained_tokens": sum(s.num_trained_tokens for s in sequences),
+            "utilisation": round(utilisation(packs, lengths, capacity), 6),
+        }  # fmt: skip
+        write_jsonl(folder / "sequences.jsonl", sequences)
+        write_jsonl(folder / "packs.jsonl", ({"sequences": members} for members in packs))
+        write_bytes(folder / "packing.json", msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
+        print(f"  {len(packs)} packs of {capacity} tokens, {figures['utilisation']:.1%} used")
+
+    yield Stage("pack", inputs={"traces": traces, "tokenizer": student / "tokenizer.json"},
+                config={"pack": fingerprinted(cfg.pack), "model": format_config(cfg.model)}, work=work)
+
+
+if __name__ == "__main__":
+    recipe_main(pack)

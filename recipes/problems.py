@@ -1,0 +1,31 @@
+"""problems: make the training problems (for the teacher) and the held-out ones (for the evaluation)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from nemo_cot.config import Config, FileProblems, fingerprinted
+from nemo_cot.io.jsonl import write_jsonl
+from nemo_cot.problems import make_problems
+from nemo_cot.stages import RunDirectory, Stage
+from recipes.main import recipe_main
+
+
+def problems(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
+    """Write train.jsonl and heldout.jsonl, with no problem in both."""
+
+    def work(folder: Path) -> None:
+        made = make_problems(cfg.problems)
+        write_jsonl(folder / "train.jsonl", made.train)
+        write_jsonl(folder / "heldout.jsonl", made.heldout)
+
+    yield Stage("problems", inputs=_files(cfg), config={"problems": fingerprinted(cfg.problems)}, work=work)
+
+
+def _files(cfg: Config) -> dict[str, Path]:
+    if isinstance(cfg.problems, FileProblems):
+        return {"train": Path(cfg.problems.train_path), "heldout": Path(cfg.problems.heldout_path)}
+    return {}
+
+
+if __name__ == "__main__":
+    recipe_main(problems)
