@@ -6,6 +6,7 @@ choice (NeMo's packed files count one less a sequence, see :mod:`nemo_cot.nemo.p
 
 from __future__ import annotations
 
+from nemo_cot.packing.batches import StepPacks, distinct_packs, literal_packs, split_to
 from nemo_cot.packing.bounds import lower_bound, utilisation
 from nemo_cot.packing.draws import draw_counts, literal_draws
 from nemo_cot.packing.exact import ExactResult, pack_exact
@@ -15,10 +16,14 @@ __all__ = [
     "STRATEGIES",
     "ExactResult",
     "PackingNotProven",
+    "StepPacks",
+    "distinct_packs",
     "draw_counts",
     "literal_draws",
+    "literal_packs",
     "lower_bound",
     "pack",
     "pack_exact",
+    "split_to",
     "utilisation",
 ]

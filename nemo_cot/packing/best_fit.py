@@ -20,7 +20,7 @@ def best_fit_decreasing(lengths: np.ndarray, capacity: int) -> list[list[int]]:
     rooms = _Rooms(capacity)
     placed = [rooms.place(int(v), int(n)) for v, n in zip(values[::-1], counts[::-1])]
     pack_of_sorted = np.concatenate(placed) if placed else np.zeros(0, dtype=np.int64)
-    return _group(order, pack_of_sorted, rooms.opened)
+    return group_by_pack(order, pack_of_sorted, rooms.opened)
 
 
 class _Rooms:
@@ -81,8 +81,8 @@ class _Rooms:
             insort(self._sorted, room)
 
 
-def _group(order: np.ndarray, pack_of_sorted: np.ndarray, packs: int) -> list[list[int]]:
-    """Gather indices by pack, keeping the order of placement within a pack."""
-    by_pack = order[np.argsort(pack_of_sorted, kind="stable")].tolist()
-    ends = np.cumsum(np.bincount(pack_of_sorted, minlength=packs)).tolist()
+def group_by_pack(indices: np.ndarray, pack_of: np.ndarray, packs: int) -> list[list[int]]:
+    """Gather ``indices`` by the number of their pack, both of shape (n,), keeping their order."""
+    by_pack = indices[np.argsort(pack_of, kind="stable")].tolist()
+    ends = np.cumsum(np.bincount(pack_of, minlength=packs)).tolist()
     return [by_pack[start:end] for start, end in zip([0, *ends[:-1]], ends)]

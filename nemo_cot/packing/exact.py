@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nemo_cot.packing.best_fit import best_fit_decreasing
 from nemo_cot.packing.bounds import lower_bound
+from nemo_cot.packing.heuristics import best_fit
 
-MAX_NODES = 500_000
+MAX_NODES = 2_000_000
 """Search effort before giving up, in nodes: a few seconds."""
 
 MAX_SEQUENCES = 200
@@ -28,11 +28,11 @@ class ExactResult(NamedTuple):
 def pack_exact(lengths: np.ndarray, capacity: int, max_nodes: int = MAX_NODES) -> ExactResult:
     """The fewest packs, by bin completion (Korf, A new algorithm for optimal bin packing, 2002).
 
-    Starts at best-fit decreasing and asks, from the lower bound upwards, whether fewer packs do.
+    Starts at the best_fit strategy and asks, from the lower bound upwards, whether fewer packs do.
     ``proven`` is False when ``max_nodes`` ran out first; the packs are then best-fit's and valid.
     ``lengths`` must be checked (1..capacity), shape (n,).
     """
-    packs = best_fit_decreasing(lengths, capacity)
+    packs = best_fit(lengths, capacity)
     bound = lower_bound(lengths, capacity)
     budget = _Budget(max_nodes if len(lengths) <= MAX_SEQUENCES else 0)
     while bound < len(packs):

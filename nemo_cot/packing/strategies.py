@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from nemo_cot.errors import UserError
-from nemo_cot.packing.best_fit import best_fit_decreasing
 from nemo_cot.packing.draws import permutations
 from nemo_cot.packing.exact import MAX_NODES, MAX_SEQUENCES, pack_exact
+from nemo_cot.packing.heuristics import best_fit
 from nemo_cot.packing.lengths import checked_lengths
 
 STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
@@ -28,8 +28,8 @@ def pack(
 
     lengths: tokens of each sequence. capacity: tokens a pack may hold.
     strategy:
-      best_fit  longest first, each into the fullest pack that still takes it. Fast and dense.
-                Long traces always meet the short ones that fill their packs up.
+      best_fit  fast and dense: the fewer packs of pair fit and best-fit decreasing.
+                Lengths decide who meets: the same long traces meet the same short ones.
       optimal   the fewest packs, proven; for small sets. Warns with :class:`PackingNotProven`,
                 naming the gap, when the search gives up, and then gives best_fit's packs.
       shuffle   cuts a uniformly random order (``seed``) wherever the next sequence does not fit.
@@ -41,7 +41,7 @@ def pack(
     """
     array = checked_lengths(lengths, capacity)
     if strategy == "best_fit":
-        return best_fit_decreasing(array, capacity)
+        return best_fit(array, capacity)
     if strategy == "optimal":
         return _optimal(array, capacity)
     if strategy == "shuffle":

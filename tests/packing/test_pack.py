@@ -19,8 +19,10 @@ from nemo_cot.packing import (
     pack_exact,
     utilisation,
 )
+from nemo_cot.packing.best_fit import best_fit_decreasing
 
 CAPACITY = 100
+HARD = [55, 52, 41, 39, 35, 29, 28, 12]  # 291 of 300: three packs, which the heuristics miss
 any_lengths = st.lists(st.integers(1, CAPACITY), max_size=60)
 
 
@@ -58,11 +60,33 @@ def test_every_strategy_places_each_sequence_once_and_within_capacity(strategy, 
     assert len(packs) >= lower_bound(lengths, CAPACITY)
 
 
+def plain_best_fit_decreasing(lengths: list[int], capacity: int) -> list[int]:
+    """Tokens in each pack, one sequence at a time, as the textbook says."""
+    rooms: list[int] = []
+    for length in sorted(lengths, reverse=True):
+        fitting = [i for i, room in enumerate(rooms) if room >= length]
+        if not fitting:
+            rooms.append(capacity)
+            fitting = [len(rooms) - 1]
+        rooms[min(fitting, key=lambda i: rooms[i])] -= length
+    return [capacity - room for room in rooms]
+
+
 @given(lengths=any_lengths)
-@settings(max_examples=80, deadline=None)
-def test_best_fit_never_needs_more_packs_than_first_fit_decreasing_may(lengths):
-    # Both obey 11/9 of the optimum + 6/9 (Dosa, 2007); the bound from below stands for the optimum.
-    assert len(pack(lengths, CAPACITY)) <= 11 / 9 * len(pack(lengths, CAPACITY, strategy="optimal")) + 6 / 9
+@settings(max_examples=100, deadline=None)
+def test_grouped_best_fit_decreasing_fills_packs_as_the_textbook_does(lengths):
+    packs = best_fit_decreasing(np.asarray(lengths, dtype=np.int64), CAPACITY)
+    assert_valid(packs, lengths, CAPACITY)
+    filled = sorted(sum(lengths[i] for i in members) for members in packs)
+    assert filled == sorted(plain_best_fit_decreasing(lengths, CAPACITY))
+    assert len(pack(lengths, CAPACITY)) <= len(packs)
+
+
+def test_best_fit_is_within_a_thousandth_of_the_bound_on_long_traces():
+    lengths = np.random.default_rng(0).lognormal(np.log(3000), 0.5, 20_000).astype(int).clip(1, 16_384)
+    packs = pack(lengths, 16_384)
+    assert_valid(packs, lengths.tolist(), 16_384)
+    assert len(packs) <= 1.001 * lower_bound(lengths, 16_384)
 
 
 @given(lengths=st.lists(st.integers(1, 12), max_size=8))
@@ -84,20 +108,17 @@ def test_twenty_traces_reach_a_proven_optimum(seed):
 
 
 def test_optimal_beats_best_fit_where_best_fit_is_not_optimal():
-    lengths = [46, 46, 36, 36, 36, 36, 28, 28, 28, 28, 26, 26]  # 4 packs of 100 hold all exactly
-    assert sum(lengths) == 400
-    assert len(pack(lengths, 100)) == 5
-    packs = pack(lengths, 100, strategy="optimal")
-    assert len(packs) == 4
-    assert utilisation(packs, lengths, 100) == 1.0
+    assert len(pack(HARD, 100)) == 4
+    packs = pack(HARD, 100, strategy="optimal")
+    assert_valid(packs, HARD, 100)
+    assert len(packs) == 3
 
 
 def test_a_search_that_gives_up_says_so_and_keeps_valid_packs(monkeypatch):
-    lengths = [46, 46, 36, 36, 36, 36, 28, 28, 28, 28, 26, 26]
     monkeypatch.setattr("nemo_cot.packing.strategies.MAX_NODES", 3)
-    with pytest.warns(PackingNotProven, match=r"5 packs by best fit; whether 4 would do"):
-        packs = pack(lengths, 100, strategy="optimal")
-    assert_valid(packs, lengths, 100)
+    with pytest.warns(PackingNotProven, match=r"4 packs by best fit; whether 3 would do"):
+        packs = pack(HARD, 100, strategy="optimal")
+    assert_valid(packs, HARD, 100)
 
 
 def test_bound_sees_sequences_that_cannot_share_a_pack():

@@ -1,0 +1,1 @@
+"""Bridges to NeMo: files in its formats, and configs for its trainers."""
