@@ -20,11 +20,17 @@ def iter_jsonl(path: Path, row_type: type[T] = dict) -> Iterator[T]:
 
     Blank lines are passed over. Raises UserError naming file, line and field.
     """
+    for _, row in iter_numbered_jsonl(path, row_type):
+        yield row
+
+
+def iter_numbered_jsonl(path: Path, row_type: type[T] = dict) -> Iterator[tuple[int, T]]:
+    """As :func:`iter_jsonl`, each row with its line number (from 1), for errors about its fields."""
     decoder = msgspec.json.Decoder(row_type)
     with _open(path) as handle:
         for number, line in enumerate(handle, start=1):
             if line.strip():
-                yield _decode(decoder, line, path, number)
+                yield number, _decode(decoder, line, path, number)
 
 
 def read_jsonl(path: Path, row_type: type[T] = dict, *, allow_empty: bool = False) -> list[T]:

@@ -1,0 +1,1 @@
+"""Figures over graded answers: metrics, their intervals, comparisons between runs."""

@@ -1,0 +1,169 @@
+"""pass@1, pass@k, maj@k over graded samples, with what no verdict could be given for kept in sight.
+
+Every metric takes a policy for undecided samples:
+
+- "wrong": they count as wrong. The lower bound, and what NeMo-Skills' figures correspond to.
+- "right": they count as right. The upper bound.
+- "exclude": they are left out, as if not sampled; a problem with no other sample is left out.
+
+A metric always tells the share of undecided samples that it met, so none is wrong in silence.
+Definitions follow NeMo-Skills (nemo_skills/evaluation/metrics/base.py, commit 0b012df).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nemo_cot.errors import UserError
+from nemo_cot.evaluation.intervals import Difference, bootstrap_interval, paired_difference
+from nemo_cot.evaluation.outcomes import ABSENT, RIGHT, UNDECIDED, Outcomes, from_rows
+from nemo_cot.evaluation.votes import majority_scores
+
+__all__ = [
+    "Difference", "Metric", "Outcomes", "Rates", "bootstrap_interval", "from_rows", "majority_at_k",
+    "paired_difference", "pass_at_1", "pass_at_k", "rates",
+]  # fmt: skip
+
+UNDECIDED_POLICIES = ("wrong", "right", "exclude")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure. ``per_problem``: float array [P] between 0 and 1, NaN for a problem left out.
+
+    ``problem_ids`` go with it. ``undecided`` is the share of undecided samples among those used.
+    """
+
+    name: str
+    per_problem: np.ndarray
+    problem_ids: tuple[str, ...]
+    undecided: float
+
+    @property
+    def value(self) -> float:
+        """Mean over the problems that are not left out, between 0 and 1; NaN if all are."""
+        kept = self.per_problem[~np.isnan(self.per_problem)]
+        return float(kept.mean()) if len(kept) else float("nan")
+
+
+def pass_at_1(outcomes: Outcomes, *, k: int | None = None, undecided: str = "wrong") -> Metric:
+    """Mean over problems of (right among the first k samples) / k: NeMo-Skills' pass@1[avg-of-k].
+
+    ``k=None`` takes all samples of each problem, also where their numbers differ. No answer is
+    wrong. ``undecided`` as in the module's docstring. Raises UserError if a problem has fewer
+    than k samples.
+    """
+    verdicts = _first(outcomes, k)
+    right, total = _counts(verdicts, undecided)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        per_problem = np.where(total > 0, right / total, np.nan)
+    name = "pass@1" if k is None else f"pass@1[avg-of-{k}]"
+    return Metric(name, per_problem, outcomes.problem_ids, _undecided_share(verdicts))
+
+
+def pass_at_k(outcomes: Outcomes, k: int, *, undecided: str = "wrong") -> Metric:
+    """Unbiased estimator of the chance that one of k samples is right: 1 - C(n-r, k) / C(n, k).
+
+    n samples of which r are right, for each problem (Chen et al. 2021, arXiv 2107.03374). No answer
+    is wrong. With ``undecided="exclude"`` n counts decided samples, and a problem with fewer
+    than k of them is left out. Raises UserError if a problem has fewer than k samples.
+    """
+    verdicts = _first(outcomes, None, at_least=k)
+    right, total = _counts(verdicts, undecided)
+    steps = np.arange(k)
+    remaining = np.maximum(total[:, None] - steps, 1)
+    missed = np.clip((total - right)[:, None] - steps, 0, None) / remaining
+    per_problem = np.where(total >= k, 1.0 - missed.prod(axis=1), np.nan)
+    return Metric(f"pass@{k}", per_problem, outcomes.problem_ids, _undecided_share(verdicts))
+
+
+def majority_at_k(
+    outcomes: Outcomes, k: int | None = None, *, vote: str = "string", undecided: str = "wrong"
+) -> Metric:
+    """Correctness of the most frequent answer among the first k samples of each problem.
+
+    ``vote="string"``: NeMo-Skills' rule. Votes are (answer string, verdict) pairs, so equivalent
+    spellings do not join; None does not vote, the empty string does; a tie gives the mean of the
+    tied entries; all None gives 0. ``vote="equivalence"``: answers that are mathematically equal
+    vote together, all right answers do, and the empty string does not vote.
+    ``undecided`` as in the module's docstring, "exclude" takes the vote away and leaves a
+    problem out whose samples are all undecided. Raises UserError if a problem has fewer than k
+    samples.
+    """
+    if vote not in ("string", "equivalence"):
+        raise ValueError(f"vote is {vote!r}; it must be string or equivalence")
+    verdicts = _first(outcomes, k)
+    _check_policy(undecided)
+    scores = majority_scores(verdicts, outcomes.answers, equivalence=vote == "equivalence", undecided=undecided)
+    name = f"maj@{'all' if k is None else k}" + ("" if vote == "string" else "[equivalence]")
+    return Metric(name, scores, outcomes.problem_ids, _undecided_share(verdicts))
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Shares of all samples, each between 0 and 1; ``finish_reasons`` by reason, "unknown" for None."""
+
+    samples: int
+    right: float
+    wrong: float
+    undecided: float
+    no_answer: float
+    finish_reasons: dict[str, float]
+
+
+def rates(outcomes: Outcomes) -> Rates:
+    """How the samples ended: verdicts, answers missing (None or empty), finish reasons."""
+    present = outcomes.verdicts[outcomes.verdicts != ABSENT]
+    total = len(present)
+    if not total:
+        raise UserError("there are no samples", where="outcomes", fix="grade a file with at least one row")
+    missing = sum(1 for answers in outcomes.answers for a in answers if a is None or not a.strip())
+    reasons: dict[str, float] = {}
+    for reason in (r for row in outcomes.finish_reasons for r in row):
+        key = reason or "unknown"
+        reasons[key] = reasons.get(key, 0) + 1 / total
+    right, unsure = int((present == RIGHT).sum()), int((present == UNDECIDED).sum())
+    return Rates(total, right / total, (total - right - unsure) / total, unsure / total, missing / total, reasons)
+
+
+def _first(outcomes: Outcomes, k: int | None, *, at_least: int = 1) -> np.ndarray:
+    """Verdicts of the first k samples of every problem, [P, k]; all samples for None."""
+    needed = at_least if k is None else k
+    if needed < 1:
+        raise ValueError(f"k is {needed}; it must be at least 1")
+    short = _problems_below(outcomes, needed)
+    if short:
+        raise UserError(
+            f"{len(short)} problems have fewer than {needed} samples, {short[0]!r} first",
+            where=f"metric at k={needed}", fix="take a smaller k, or generate the missing samples",
+        )  # fmt: skip
+    return outcomes.verdicts if k is None else outcomes.verdicts[:, :k]
+
+
+def _problems_below(outcomes: Outcomes, needed: int) -> Sequence[str]:
+    return [outcomes.problem_ids[i] for i in np.flatnonzero(outcomes.sample_counts < needed)]
+
+
+def _check_policy(undecided: str) -> None:
+    if undecided not in UNDECIDED_POLICIES:
+        raise ValueError(f"undecided is {undecided!r}; it must be one of {', '.join(UNDECIDED_POLICIES)}")
+
+
+def _counts(verdicts: np.ndarray, undecided: str) -> tuple[np.ndarray, np.ndarray]:
+    """Right samples and samples that count, int arrays [P], under the policy for undecided ones."""
+    _check_policy(undecided)
+    unsure = (verdicts == UNDECIDED).sum(axis=1)
+    right = (verdicts == RIGHT).sum(axis=1)
+    total = (verdicts != ABSENT).sum(axis=1)
+    if undecided == "right":
+        right = right + unsure
+    elif undecided == "exclude":
+        total = total - unsure
+    return right, total
+
+
+def _undecided_share(verdicts: np.ndarray) -> float:
+    return float((verdicts == UNDECIDED).sum() / max(1, (verdicts != ABSENT).sum()))

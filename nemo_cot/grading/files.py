@@ -1,0 +1,196 @@
+"""Grade a JSON-lines file of NeMo-Skills' style, and grade it again with a newer grader."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nemo_cot.errors import UserError
+from nemo_cot.grading.batch import Pair, grade_many, nemo_skills_verdicts
+from nemo_cot.grading.extraction import extract
+from nemo_cot.grading.nemo_skills_rule import nemo_skills_answer
+from nemo_cot.grading.verdict import RIGHT, Verdict, grader_version
+from nemo_cot.io.jsonl import iter_numbered_jsonl, write_jsonl
+
+MAX_EXAMPLES = 50
+"""Rows that a summary names one by one; it counts them all."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row whose verdict is not the same twice: ``before`` and ``after``, or NeMo-Skills' and ours."""
+
+    line: int
+    problem_id: str
+    gold: str
+    answer: str | None
+    before: str
+    after: str
+    reason: str
+
+
+@dataclass
+class GradeSummary:
+    """Counts over one file. ``moved``: verdicts that differ from the file's own, by (old, new).
+
+    ``differing``: rows where NeMo-Skills' rule and ours disagree, by (theirs, ours). Examples
+    hold the first rows of each. ``previous_versions``: grader versions that the file came with.
+    """
+
+    rows: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    sources: Counter[str] = field(default_factory=Counter)
+    undecided_reasons: Counter[str] = field(default_factory=Counter)
+    moved: Counter[tuple[str, str]] = field(default_factory=Counter)
+    moved_examples: list[Change] = field(default_factory=list)
+    differing: Counter[tuple[str, str]] = field(default_factory=Counter)
+    differing_examples: list[Change] = field(default_factory=list)
+    previous_versions: Counter[str] = field(default_factory=Counter)
+    grader_version: str = field(default_factory=grader_version)
+
+
+@dataclass(frozen=True)
+class _Graded:
+    """What is added to one row."""
+
+    answer: str | None
+    source: str | None
+    verdict: Verdict
+    theirs: bool | None
+    their_answer: str | None
+
+
+def grade_file(
+    input: Path,
+    output: Path,
+    *,
+    fallback: str,
+    workers: int,
+    deadline_seconds: float,
+    cache: Path | None,
+    nemo_skills: bool,
+    progress: Callable[[int, int], None] | None = None,
+) -> GradeSummary:
+    """Grade each row of ``input`` (``generation``, ``expected_answer``) and write ``output`` atomically.
+
+    Adds predicted_answer, answer_source, verdict, verdict_reason, grader_version; with
+    ``nemo_skills`` also symbolic_correct (null where their rule did not end) and
+    nemo_skills_answer, what their rule extracts. All other keys pass through unchanged. ``input``
+    is read twice, so that memory holds answers and not generations; it may be ``output``.
+    ``fallback`` as in :func:`extract`. Raises UserError naming file, line and field.
+    """
+    asked = [_ask(input, line, row, fallback, nemo_skills) for line, row in iter_numbered_jsonl(input)]
+    if not asked:
+        raise UserError("the file holds no rows", where=str(input), fix="give a file with one JSON object a line")
+    limits = {"workers": workers, "deadline_seconds": deadline_seconds}
+    verdicts = grade_many([(a.gold, a.answer) for a in asked], cache=cache, progress=progress, **limits)
+    theirs: list[bool | None] = [None] * len(asked)
+    if nemo_skills:
+        theirs = nemo_skills_verdicts([(a.gold, a.their_answer) for a in asked], progress=progress, **limits)
+    graded = [_Graded(a.answer, a.source, v, t, a.their_answer) for a, v, t in zip(asked, verdicts, theirs)]
+    summary = GradeSummary()
+    write_jsonl(output, _rows(input, graded, summary, nemo_skills))
+    return summary
+
+
+def regrade(
+    input: Path,
+    output: Path,
+    *,
+    fallback: str,
+    workers: int,
+    deadline_seconds: float,
+    cache: Path | None,
+    nemo_skills: bool,
+    progress: Callable[[int, int], None] | None = None,
+) -> GradeSummary:
+    """Grade the generations of an already graded file again; ``moved`` in the summary tells what changed.
+
+    As :func:`grade_file`, but raises UserError for a row without a verdict of its own.
+    """
+    for line, row in iter_numbered_jsonl(input):
+        if row.get("verdict") is None:
+            raise UserError(
+                "no verdict to compare with", where=f"{input}, line {line}, field verdict", fix="grade the file first"
+            )
+    return grade_file(
+        input, output, fallback=fallback, workers=workers, deadline_seconds=deadline_seconds, cache=cache,
+        nemo_skills=nemo_skills, progress=progress,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is graded of one row."""
+
+    gold: str
+    answer: str | None
+    source: str | None
+    their_answer: str | None
+
+
+def _ask(path: Path, line: int, row: dict[str, Any], fallback: str, nemo_skills: bool) -> _Asked:
+    generation = row.get("generation")
+    if not isinstance(generation, str):
+        raise _field_error(path, line, "generation", generation, "a string")
+    gold = row.get("expected_answer")
+    if isinstance(gold, bool) or not isinstance(gold, str | int | float):
+        raise _field_error(path, line, "expected_answer", gold, "a string or a number")
+    found = extract(generation, fallback=fallback)
+    theirs = nemo_skills_answer(generation) if nemo_skills else None
+    return _Asked(str(gold), found.answer, found.source, theirs)
+
+
+def _field_error(path: Path, line: int, name: str, value: Any, wanted: str) -> UserError:
+    found = "it is missing" if value is None else f"it is {type(value).__name__}"
+    return UserError(f"{name} must be {wanted}, {found}", where=f"{path}, line {line}, field {name}", fix="correct the row")
+
+
+def _rows(path: Path, graded: list[_Graded], summary: GradeSummary, nemo_skills: bool) -> Iterator[dict[str, Any]]:
+    """The rows of ``path`` with their verdicts, counted on the way."""
+    rows = iter_numbered_jsonl(path)
+    for (line, row), result in zip(rows, graded):
+        _count(summary, line, row, result, nemo_skills)
+        row["predicted_answer"], row["answer_source"] = result.answer, result.source
+        row["verdict"], row["verdict_reason"] = result.verdict.outcome, result.verdict.reason
+        row["grader_version"] = summary.grader_version
+        if nemo_skills:
+            row["symbolic_correct"], row["nemo_skills_answer"] = result.theirs, result.their_answer
+        yield row
+    if summary.rows != len(graded) or next(rows, None) is not None:
+        raise UserError("the file changed while it was graded", where=str(path), fix="grade a finished file")
+
+
+def _count(summary: GradeSummary, line: int, row: dict[str, Any], result: _Graded, nemo_skills: bool) -> None:
+    outcome = result.verdict.outcome
+    summary.rows += 1
+    summary.outcomes[outcome] += 1
+    summary.sources[result.source or "none"] += 1
+    if outcome == "undecided":
+        summary.undecided_reasons[result.verdict.reason.split(":")[0]] += 1
+    old = row.get("verdict")
+    if old is not None:
+        summary.previous_versions[str(row.get("grader_version"))] += 1
+        if old != outcome:
+            summary.moved[str(old), outcome] += 1
+            _keep(summary.moved_examples, line, row, result, str(old))
+    if nemo_skills and result.theirs != (outcome == RIGHT):
+        theirs = {True: "right", False: "wrong", None: "undecided"}[result.theirs]
+        if theirs != outcome:
+            summary.differing[theirs, outcome] += 1
+            _keep(summary.differing_examples, line, row, result, theirs)
+
+
+def _keep(examples: list[Change], line: int, row: dict[str, Any], result: _Graded, before: str) -> None:
+    if len(examples) < MAX_EXAMPLES:
+        name = str(row.get("problem_id", row.get("id", "")))
+        verdict = result.verdict
+        examples.append(
+            Change(line, name, str(row["expected_answer"]), result.answer, before, verdict.outcome, verdict.reason)
+        )
+
+
+__all__ = ["Change", "GradeSummary", "Pair", "grade_file", "regrade"]

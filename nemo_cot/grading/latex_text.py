@@ -1,0 +1,105 @@
+"""One spelling for the many ways to write the same LaTeX: the text before it is cut into tokens."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_UNICODE = {
+    "√": r"\sqrt ", "∛": r"\sqrt[3] ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "⩽": r"\le ",
+    "⩾": r"\ge ", "±": r"\pm ", "∓": r"\mp ", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ",
+    "÷": r"\div ", "−": "-", "–": "-", "‐": "-", "‑": "-", "—": "-", "⁄": "/", "∕": "/", "°": r"^{\circ}",
+    "º": r"^{\circ}", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "∖": r"\setminus ",
+    "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "ℕ": r"\mathbb{N}",
+    "≈": r"\approx ", "≡": r"\equiv ", "…": r"\ldots ", "⋯": r"\ldots ", "∠": r"\angle ", "⟨": r"\langle ",
+    "⟩": r"\rangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "′": "'",
+    "“": '"', "”": '"', "‘": "'", "’": "'", "∧": r"\land ", "∨": r"\lor ", "→": r"\to ", "∑": r"\sum ",
+    "∏": r"\prod ", "∫": r"\int ",
+}  # fmt: skip
+_GREEK = {unicodedata.lookup(f"GREEK SMALL LETTER {name.upper()}"): f"\\{latex} " for name, latex in (
+    [(n, n) for n in "alpha beta gamma delta epsilon zeta eta theta iota kappa mu nu xi pi rho sigma tau "
+     "upsilon phi chi psi omega".split()] + [("lamda", "lambda")])}  # fmt: skip
+_TRANSLATION = str.maketrans({**_UNICODE, **_GREEK})
+_SCRIPTED = re.compile("([⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+)|([₀₁₂₃₄₅₆₇₈₉]+)")
+_VULGAR = re.compile("[¼-¾⅐-⅞]")
+
+_RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), new) for pattern, new in [
+    # Thousands marks that cannot be anything else: 10,\!080  12{,}345  12\,345
+    (r"(?<=\d)\s*,\s*\\!\s*(?=\d{3}(?!\d))", ""),
+    (r"(?<=\d)\s*\{,\}\s*(?=\d{3}(?!\d))", ""),
+    (r"(?<=\d)\{,\}(?=\d)", "."),
+    (r"(?<=\d)\s*(?:\\[,;:]|~|\\ )\s*(?=\d{3}(?!\d))", ""),
+    # Marks of the page, not of the mathematics
+    (r"\\\$|(?<!\\)\$", " "),
+    (r"(?<!\\)\\[()\[\]]", " "),
+    (r"\\(?:[bB]igg?[lrm]?|left|right|middle)\s*\.", " "),
+    (r"\\(?:[bB]igg?[lrm]?|left|right|middle)(?![a-zA-Z])", ""),
+    (r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|boldsymbol|hline|small|large)(?![a-zA-Z])", " "),
+    (r"\\(?:quad|qquad|enspace|thinspace|hspace\*?\{[^{}]*\}|phantom\{[^{}]*\})(?![a-zA-Z])", " "),
+    (r"(?<!\\)\\[,;:!> ]|~", " "),
+    (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+    (r"\\[dt]binom(?![a-zA-Z])", r"\\binom"),
+    (r"\\(?:mathrm|mathit|mathbf|mathsf|operatorname\*?|mathop)\s*\{\s*([a-zA-Z]|\d+)\s*\}", r" \1 "),
+    (r"\\(?:text|mathrm|textbf|mathbf|operatorname\*?)\s*\{\s*(sin|cos|tan|cot|sec|csc|ln|log|lg|exp|arcsin|arccos|arctan)\s*\}",
+     r"\\\1 "),
+    (r"\\(?:lt)(?![a-zA-Z])", "<"),
+    (r"\\(?:gt)(?![a-zA-Z])", ">"),
+    (r"\\(?:percent)(?![a-zA-Z])|\\%", "%"),
+    (r"\\degree(?:s)?(?![a-zA-Z])|\^\s*\\circ(?![a-zA-Z])|\^\s*\{\s*\\circ\s*\}", "°"),
+    (r"<=|=<", r"\\le "),
+    (r">=", r"\\ge "),
+    (r"!=", r"\\ne "),
+    (r"\+/-|^\s*\+-", r"\\pm "),
+    (r"\*\*(?=\s*[\d{(+-])(?<=[\w)}\]]\*\*)", "^"),
+    (r"\.{3,}", r"\\ldots "),
+])  # fmt: skip
+_EDGE_MARKS = " \t\n\r.,;:`*_\"'"
+
+
+def clean(text: str) -> str:
+    """``text`` with unicode as LaTeX, no page marks (dollars, sizes, spaces), no stray edge marks.
+
+    Linear in the text: no rule has a nested repeat.
+    """
+    text = _VULGAR.sub(_vulgar_fraction, text)
+    text = _SCRIPTED.sub(_script, text)
+    text = unicodedata.normalize("NFKC", text.translate(_TRANSLATION))
+    for pattern, new in _RULES:
+        text = pattern.sub(new, text)
+    return _strip_edges(text)
+
+
+def squeeze(text: str) -> str:
+    """``text`` cleaned and without any blank: equal for two spellings of the same formula."""
+    return "".join(clean(text).split())
+
+
+def _strip_edges(text: str) -> str:
+    """Drop sentence marks, emphasis and braces without a partner at both ends."""
+    before = None
+    while before != text:
+        before = text
+        text = text.strip()
+        while text and text[-1] in _EDGE_MARKS:
+            text = text[:-1]
+        while text and text[0] in " \t\n\r,;:`*_\"'":
+            text = text[1:]
+        if text.endswith("}") and not text.endswith("\\}") and text.count("{") < text.count("}"):
+            text = text[:-1]
+        if text.endswith("\\") and not text.endswith("\\\\"):
+            text = text[:-1]
+    return text
+
+
+def _vulgar_fraction(match: re.Match[str]) -> str:
+    """½ as \\frac{1}{2}."""
+    top, bottom = unicodedata.normalize("NFKC", match.group()).split("⁄")
+    return f"\\frac{{{top}}}{{{bottom}}}"
+
+
+def _script(match: re.Match[str]) -> str:
+    """² as ^{2}, ₂ as _{2}."""
+    raised, lowered = match.groups()
+    return f"^{{{raised.translate(_SUPERSCRIPTS)}}}" if raised else f"_{{{lowered.translate(_SUBSCRIPTS)}}}"
