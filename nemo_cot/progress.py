@@ -40,12 +40,15 @@ class Tracker:
         self._started, self._first = time.monotonic(), done
         self._last_file = self._last_line = 0.0
 
-    def update(self, done: int, **figures: str) -> None:
-        """Set the count; ``figures`` are shown as name value, in order."""
+    def update(self, done: int, *, total: int | None = None, **figures: str) -> None:
+        """Set the count (and the total, where it was not known before); ``figures`` are shown as
+        name value, in order.
+        """
         self._state.done = done
+        self._state.total = self._state.total if total is None else total
         self._state.figures = "  ".join(f"{name} {value}" for name, value in figures.items())
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, figures=self._state.figures)
+            self._bar.update(self._task, completed=done, total=self._state.total, figures=self._state.figures)
         now = time.monotonic()
         last = done >= self._state.total
         if self._folder is not None and (last or now - self._last_file >= _FILE_EVERY_SECONDS):
@@ -65,8 +68,9 @@ class Tracker:
         """Not synced to the disk: losing it costs nothing."""
         self._state.updated = time.time()
         temporary = self._folder / (PROGRESS + ".tmp")
-        temporary.write_bytes(msgspec.json.encode(self._state))
-        temporary.replace(self._folder / PROGRESS)
+        with contextlib.suppress(OSError):
+            temporary.write_bytes(msgspec.json.encode(self._state))
+            temporary.replace(self._folder / PROGRESS)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,8 @@ class Trace(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     ``num_generated_tokens`` counts the student's tokens of ``generation`` with the end-of-turn
     token; ``finish_reason`` is "stop" (the end-of-turn token came) or "length".
-    ``verdict`` is "right", "wrong" or "undecided"; absent before grading.
+    ``verdict`` is "right", "wrong" or "undecided"; absent before grading. ``symbolic_correct`` and
+    ``nemo_skills_answer`` are what NeMo-Skills' own rule says.
     ``lineage`` lists what made and changed the trace, oldest first.
     """
 
@@ -43,5 +44,6 @@ class Trace(msgspec.Struct, kw_only=True, omit_defaults=True):
     verdict: str | None = None
     verdict_reason: str | None = None
     symbolic_correct: bool | None = None
+    nemo_skills_answer: str | None = None
     grader_version: str | None = None
     lineage: list[dict[str, Any]] = msgspec.field(default_factory=list)

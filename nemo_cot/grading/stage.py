@@ -1,0 +1,26 @@
+"""Grade a file of generations as a stage does: with a verdict cache to resume from, and progress."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nemo_cot.config import GradeConfig
+from nemo_cot.grading.files import GradeSummary, grade_file
+from nemo_cot.progress import track
+
+
+def grade_generations(generations: Path, graded: Path, config: GradeConfig, folder: Path, *, label: str) -> GradeSummary:
+    """Grade ``generations`` into ``graded``. Verdicts reach the cache in ``folder``/scratch as they
+    come, so a killed stage does not grade them again.
+    """
+    with track(label, 0, "answers", folder) as progress:
+        return grade_file(
+            generations,
+            graded,
+            fallback=config.fallback,
+            workers=config.workers,
+            deadline_seconds=config.deadline_seconds,
+            cache=folder / "scratch" / "verdicts",
+            nemo_skills=True,
+            progress=lambda done, total: progress.update(done, total=total),
+        )

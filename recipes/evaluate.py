@@ -1,0 +1,66 @@
+"""evaluate: sample the held-out problems from the base and the trained model, grade, and score."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from nemo_cot.config import Config, fingerprinted
+from nemo_cot.evaluation.scores import score
+from nemo_cot.grading import GRADER_VERSION
+from nemo_cot.grading.moves import say_moves
+from nemo_cot.grading.stage import grade_generations
+from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.jsonl import read_jsonl
+from nemo_cot.models.format import base_model, format_config, student_tokenizer
+from nemo_cot.records import Problem, Trace
+from nemo_cot.sampling.run import sample_problems
+from nemo_cot.stages import RunDirectory, Stage
+from recipes.main import recipe_main
+
+
+def evaluate(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
+    """One stage of sampling a subject, then evaluate/scores over all of them."""
+    for subject in cfg.evaluate.subjects:
+        yield _sampling(cfg, run, subject)
+    yield _scoring(cfg, run)
+
+
+def _sampling(cfg: Config, run: RunDirectory, subject: str) -> Stage:
+    """Write evaluate/SUBJECT/generations.jsonl."""
+    model = base_model(cfg.model, run) if subject == "base" else run.artifact("train", "model")
+    problems = run.artifact("problems", "heldout.jsonl")
+    settings = cfg.evaluate
+
+    def work(folder: Path) -> None:
+        sample_problems(model, student_tokenizer(cfg.model, model), read_jsonl(problems, Problem), seed=settings.seed,
+                        samples=settings.samples_per_problem, sampling=settings.sampling, lineage=subject,
+                        folder=folder, label=f"evaluate {subject}")
+
+    config = {"sampling": fingerprinted(settings.sampling), "samples_per_problem": settings.samples_per_problem,
+              "seed": settings.seed, "model": format_config(cfg.model)}
+    return Stage(f"evaluate/{subject}", inputs={"model": model, "problems": problems}, config=config, work=work)
+
+
+def _scoring(cfg: Config, run: RunDirectory) -> Stage:
+    """Write evaluate/scores/SUBJECT.jsonl (graded) and metrics.json."""
+    inputs = {s: run.artifact(f"evaluate/{s}", "generations.jsonl") for s in cfg.evaluate.subjects}
+
+    def work(folder: Path) -> None:
+        graded = {}
+        for subject, generations in inputs.items():
+            target = folder / f"{subject}.jsonl"
+            grade_generations(generations, target, cfg.grade, folder, label=f"grade {subject}")
+            say_moves(run.stage("evaluate/scores") / target.name, target)
+            graded[subject] = read_jsonl(target, Trace)
+        scores = score(graded, cfg.evaluate)
+        write_bytes(folder / "metrics.json", msgspec.json.format(msgspec.json.encode(scores), indent=2) + b"\n")
+
+    figures = ("samples_per_problem", "bootstrap_resamples", "confidence", "seed")
+    config = {"grade": fingerprinted(cfg.grade), "grader_version": GRADER_VERSION,
+              "evaluate": {key: getattr(cfg.evaluate, key) for key in figures}}
+    return Stage("evaluate/scores", inputs=inputs, config=config, work=work)
+
+
+if __name__ == "__main__":
+    recipe_main(evaluate)
