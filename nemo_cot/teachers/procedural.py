@@ -74,10 +74,11 @@ def _count(task: Sum, slip: int | None, repeats: int) -> str:
 
 
 def _move(start: int, operand: int, *, extra: bool) -> tuple[str, int]:
+    """Count the steps as well as the values (1:5,2:6): knowing where to stop is the hard part."""
     sign = 1 if operand >= 0 else -1
     steps = abs(operand) + (1 if extra else 0)
     verb = "Add" if sign > 0 else "Subtract"
-    counted = ",".join(str(start + sign * step) for step in range(1, steps + 1)) or "nothing"
+    counted = ",".join(f"{step}:{start + sign * step}" for step in range(1, steps + 1)) or "nothing"
     end = start + sign * steps
     return f"{verb} {abs(operand)}: {counted}. Now {end}.", end
 

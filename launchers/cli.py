@@ -1,0 +1,105 @@
+"""The nemo-cot command. Only what a verb needs is imported, so that help and show answer at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+HELP = """\
+nemo-cot: teach a base model to reason from 20 long chain-of-thought traces.
+
+usage: nemo-cot VERB [key=value ...]
+
+verbs
+  run      run the chain here; finished stages are skipped, a killed one resumes
+  show     print the resolved config
+  plan     what would run and why, what it costs, and what is wrong with it
+  status   how far each stage of a run is
+  report   write the report of a run anew, and print where it is
+  grade    grade any JSON-lines file: nemo-cot grade INPUT.jsonl OUTPUT.jsonl [grade.key=value ...]
+
+examples
+  nemo-cot run experiment=quickstart
+  nemo-cot run experiment=quickstart train.optim.lr=5e-5 name=lower_lr
+  nemo-cot show experiment=quickstart train.batching=literal
+
+Keys are Hydra overrides; `nemo-cot show` prints all of them. Each stage also runs alone:
+  python recipes/train.py experiment=quickstart
+"""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help") or {"-h", "--help"} & set(arguments[1:]):
+        print(HELP, end="")
+        sys.exit(0 if arguments else 2)
+    if arguments[0] == "--version":
+        from nemo_cot import __version__
+
+        print(__version__)
+        sys.exit(0)
+    from nemo_cot.guard import guarded
+
+    sys.exit(guarded(lambda: _dispatch(arguments[0], arguments[1:])))
+
+
+def _dispatch(verb: str, arguments: Sequence[str]) -> int:
+    verbs = {"run": _run, "show": _show, "plan": _plan, "status": _status, "report": _report, "grade": _grade}
+    if verb not in verbs:
+        raise _unknown_verb(verb, list(verbs))
+    chosen: Callable[[Sequence[str]], int] = verbs[verb]
+    return chosen(arguments)
+
+
+def _run(overrides: Sequence[str]) -> int:
+    from launchers.local import run_chain
+
+    return run_chain(overrides)
+
+
+def _show(overrides: Sequence[str]) -> int:
+    from recipes.config import compose_config, to_dataclasses, to_yaml
+
+    tree = compose_config(overrides)
+    to_dataclasses(tree.copy())
+    print(to_yaml(tree), end="")
+    return 0
+
+
+def _plan(overrides: Sequence[str]) -> int:
+    from launchers.plan import print_plan
+
+    return print_plan(overrides)
+
+
+def _status(overrides: Sequence[str]) -> int:
+    from launchers.status import print_status
+
+    return print_status(overrides)
+
+
+def _report(overrides: Sequence[str]) -> int:
+    from launchers.local import run_chain
+
+    return run_chain([*overrides, "launcher.stages=[report]"])
+
+
+def _grade(arguments: Sequence[str]) -> int:
+    from launchers.grade_file import grade_command
+
+    return grade_command(arguments)
+
+
+def _unknown_verb(verb: str, verbs: list[str]) -> Exception:
+    import difflib
+
+    from nemo_cot.errors import UserError
+
+    near = difflib.get_close_matches(verb, verbs, n=1)
+    return UserError(f"there is no verb {verb!r}", where="nemo-cot",
+                     fix=f"did you mean {near[0]}?" if near else f"use one of {', '.join(verbs)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Run a chain here: each recipe is a process of its own, one after another.
+
+A stage that fails stops those that need it; the report still runs and says what failed. Killing
+the launcher kills the recipe it is running; the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import msgspec
+
+from nemo_cot.config import Config
+from nemo_cot.errors import UserError
+from nemo_cot.guard import INTERRUPTED, LIFELINE
+from nemo_cot.io.atomic import write_bytes
+from nemo_cot.report.collect import CHAIN
+from nemo_cot.stages import RunDirectory
+from nemo_cot.stages.lock import INHERITED, run_lock
+from recipes.chain import NEEDS
+from recipes.config import compose_config, to_dataclasses, to_yaml
+from recipes.main import run_directory
+
+_GRACE_SECONDS = 10.0
+
+
+class Ended(msgspec.Struct):
+    """How one stage of a chain ended: ok, failed, not run, or interrupted."""
+
+    stage: str
+    outcome: str
+    exit_code: int | None
+    seconds: float
+
+
+def run_chain(overrides: Sequence[str]) -> int:
+    """Run every stage of launcher.stages. Returns 0, or the exit code of the first that failed."""
+    tree = compose_config(overrides)
+    cfg = to_dataclasses(tree)
+    run = run_directory(cfg).create()
+    stages = _ordered(cfg)
+    with run_lock(run.path) as lock:
+        write_bytes(run.path / "config.yaml", to_yaml(tree).encode())
+        started = time.monotonic()
+        ended = _run_all(stages, run, overrides, lock)
+        failed = [e for e in ended if e.outcome in ("failed", "interrupted")]
+    print(f"{'finished' if not failed else failed[0].stage + ' ' + failed[0].outcome} after {time.monotonic() - started:.0f} s; "
+          f"run directory: {run.path}", flush=True)
+    return failed[0].exit_code or 1 if failed else 0
+
+
+def _ordered(cfg: Config) -> list[str]:
+    unknown = [stage for stage in cfg.launcher.stages if stage not in NEEDS]
+    if unknown:
+        raise UserError(f"there is no stage {unknown[0]!r}", where="launcher.stages", fix=f"choose among {', '.join(NEEDS)}")
+    return [stage for stage in NEEDS if stage in cfg.launcher.stages]
+
+
+def _run_all(stages: Sequence[str], run: RunDirectory, overrides: Sequence[str], lock: int) -> list[Ended]:
+    ended: list[Ended] = []
+    for stage in stages:
+        blocked = _blocked(stage, ended)
+        ended.append(Ended(stage, f"not run: it needs {blocked}", None, 0.0) if blocked else _run_one(stage, overrides, lock))
+        if stage != "report":
+            write_bytes(run.path / CHAIN, msgspec.json.encode(ended))
+        if ended[-1].outcome == "interrupted":
+            break
+    return ended
+
+
+def _blocked(stage: str, ended: Sequence[Ended]) -> str | None:
+    """The first stage that this one needs and that did not end well."""
+    bad = {e.stage for e in ended if e.outcome != "ok"}
+    return next((need for need in NEEDS[stage] if need in bad), None)
+
+
+def _run_one(stage: str, overrides: Sequence[str], lock: int) -> Ended:
+    started = time.monotonic()
+    read_end, write_end = os.pipe()  # the recipe dies when the write end closes, that is, with this process
+    environment = {**os.environ, INHERITED: str(lock), LIFELINE: str(read_end)}
+    process = subprocess.Popen([sys.executable, "-m", f"recipes.{stage}", *overrides], env=environment, pass_fds=(lock, read_end))
+    os.close(read_end)
+    try:
+        code = process.wait()
+        outcome = "ok" if code == 0 else "failed"
+    except KeyboardInterrupt:
+        code, outcome = _stop(process), "interrupted"
+    finally:
+        os.close(write_end)
+    if code < 0:
+        print(f"error: {stage}: killed by signal {signal.Signals(-code).name}. Fix: look for lack of memory "
+              "(dmesg), then run the same command again: it resumes", file=sys.stderr, flush=True)
+        code = 128 - code
+    return Ended(stage, outcome, code, round(time.monotonic() - started, 1))
+
+
+def _stop(process: subprocess.Popen) -> int:
+    """Ctrl-C reaches the recipe as well; give it a moment, then kill it. A second Ctrl-C kills at once."""
+    with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
+        process.wait(_GRACE_SECONDS)
+        return INTERRUPTED
+    process.kill()
+    process.wait()
+    return INTERRUPTED

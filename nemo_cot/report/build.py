@@ -1,0 +1,101 @@
+"""Render the findings. All text out of models, traces and configs is untrusted and escaped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from nemo_cot.io.atomic import write_text
+from nemo_cot.records import Trace
+from nemo_cot.report.collect import Findings
+from nemo_cot.report.svg import histogram, line_chart
+
+TEMPLATES = Path(__file__).parent / "templates"
+METHODS = {
+    "lenient": "pass@1, lenient (answer anywhere)",
+    "strict": "pass@1, strict (answer in a box)",
+    "format_rate": "format rate (answers in a box)",
+}
+PAPER = (
+    ("Qwen2.5-32B + SFT on 20 QwQ traces", "17.10 %", "27.73 %"),
+    ("Qwen2.5-Math-72B-Instruct (baseline)", "11.72 %", "16.14 %"),
+)
+"""pass@1 and maj@64 on Comp-Math-24-25 out of arXiv 2507.09850."""
+
+
+def write_report(findings: Findings, folder: Path, *, title: str, config_yaml: str, num_traces_shown: int) -> None:
+    """Write ``folder``/report.md and ``folder``/report.html."""
+    context = {
+        "f": findings,
+        "title": title,
+        "config_yaml": config_yaml,
+        "methods": METHODS,
+        "paper": PAPER,
+        "shown": _shown(findings, num_traces_shown),
+        "differing": _differing(findings),
+        "loss_chart": line_chart([(row["step"], row["loss"]) for row in findings.steps], x_label="step", y_label="loss"),
+        "length_chart": histogram(_lengths(findings), x_label="tokens of an answer"),
+        "lengths": {name: _summary(values) for name, values in _lengths(findings).items() if values},
+    }
+    write_text(folder / "report.md", _environment(html=False).get_template("report.md.j2").render(context))
+    write_text(folder / "report.html", _environment(html=True).get_template("report.html.j2").render(context))
+
+
+def _environment(*, html: bool) -> Environment:
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=html, undefined=StrictUndefined,
+                              trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": percent, "points": points, "cell": markdown_cell, "fenced": fenced}
+    return environment
+
+
+def percent(share: float) -> str:
+    """0.1234 as 12.3 %."""
+    return f"{100 * share:.1f} %"
+
+
+def points(share: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return f"{100 * share:+.1f}"
+
+
+def markdown_cell(value: object) -> str:
+    """Untrusted text as inert Markdown on one line, also in a table."""
+    flat = " ".join(str(value).split())
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&$-])", r"\\\1", flat)
+
+
+def fenced(text: str) -> str:
+    """Untrusted text as a code block, whose fence is longer than any run of backticks in it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def _shown(findings: Findings, count: int) -> list[tuple[str, list[Trace]]]:
+    """Some traces to read: trained on, then a right and a wrong one of each subject in turn."""
+    groups = [("Traces trained on", findings.traces[:count])]
+    for subject, rows in findings.samples.items():
+        right = [t for t in rows if t.verdict == "right"][: (count + 1) // 2]
+        others = [t for t in rows if t.verdict != "right"][: count - len(right)]
+        groups.append((f"Samples of the {subject} model", right + others))
+    return [(name, traces) for name, traces in groups if traces]
+
+
+def _differing(findings: Findings) -> list[Trace]:
+    """Samples on which NeMo-Skills' rule and our grader differ."""
+    rows = [t for group in findings.samples.values() for t in group]
+    return [t for t in rows if t.symbolic_correct is not None and t.symbolic_correct != (t.verdict == "right")]
+
+
+def _lengths(findings: Findings) -> dict[str, list[int]]:
+    groups = {"traces": findings.traces, **findings.samples}
+    return {name: [t.num_generated_tokens for t in rows] for name, rows in groups.items()}
+
+
+def _summary(values: Sequence[int]) -> dict[str, Any]:
+    ordered = sorted(values)
+    return {"count": len(ordered), "min": ordered[0], "median": ordered[len(ordered) // 2], "max": ordered[-1]}

@@ -1,0 +1,74 @@
+"""Read a run directory into what the report shows. Whatever is missing is left out and named."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nemo_cot.io.jsonl import read_jsonl
+from nemo_cot.records import Trace
+from nemo_cot.stages import RunDirectory
+from nemo_cot.stages.manifest import Manifest, read_manifest
+
+STAGES = ("problems", "convert", "generate", "grade", "curate", "pack", "train", "evaluate/base", "evaluate/trained", "evaluate/scores")
+CHAIN = "chain.json"
+"""Written by the local launcher: how each stage of the last chain ended."""
+
+
+@dataclass
+class Findings:
+    """Everything the templates read; None or empty where a stage has not run."""
+
+    name: str
+    manifests: dict[str, Manifest]
+    chain: list[dict[str, Any]] = field(default_factory=list)
+    scores: dict[str, Any] | None = None
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    dropped: dict[str, int] = field(default_factory=dict)
+    packing: dict[str, Any] | None = None
+    traces: list[Trace] = field(default_factory=list)
+    samples: dict[str, list[Trace]] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """Stages of the last chain that did not end well."""
+        return [entry for entry in self.chain if entry["outcome"] != "ok"]
+
+    @property
+    def missing(self) -> list[str]:
+        """Stages without a result."""
+        return [stage for stage in STAGES if stage not in self.manifests]
+
+
+def input_files(run: RunDirectory) -> dict[str, Path]:
+    """The files a report is made of that exist, by label."""
+    files = {f"{stage}/manifest": run.stage(stage) / "manifest.json" for stage in STAGES}
+    files["chain"] = run.path / CHAIN
+    return {label: path for label, path in files.items() if path.exists()}
+
+
+def collect(run: RunDirectory, name: str) -> Findings:
+    """Read every finished stage of ``run``."""
+    manifests = {stage: m for stage in STAGES if (m := read_manifest(run.stage(stage))) is not None}
+    scores = run.stage("evaluate/scores")
+    return Findings(
+        name=name,
+        manifests=manifests,
+        chain=_json(run.path / CHAIN) or [],
+        scores=_json(scores / "metrics.json"),
+        steps=_rows(run.stage("train") / "metrics.jsonl"),
+        dropped=_json(run.stage("curate") / "dropped.json") or {},
+        packing=_json(run.stage("pack") / "packing.json"),
+        traces=_rows(run.stage("curate") / "traces.jsonl", Trace),
+        samples={path.stem: _rows(path, Trace) for path in sorted(scores.glob("*.jsonl"))},
+    )
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _rows(path: Path, row_type: type = dict) -> list:
+    return read_jsonl(path, row_type, allow_empty=True) if path.exists() else []
