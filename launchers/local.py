@@ -50,9 +50,16 @@ def run_chain(overrides: Sequence[str]) -> int:
         started = time.monotonic()
         ended = _run_all(stages, run, overrides, lock)
         failed = [e for e in ended if e.outcome in ("failed", "interrupted")]
-    print(f"{'finished' if not failed else failed[0].stage + ' ' + failed[0].outcome} after {time.monotonic() - started:.0f} s; "
-          f"run directory: {run.path}", flush=True)
+    _summarise(run, failed, time.monotonic() - started)
     return failed[0].exit_code or 1 if failed else 0
+
+
+def _summarise(run: RunDirectory, failed: Sequence[Ended], seconds: float) -> None:
+    outcome = f"{failed[0].stage} {failed[0].outcome}" if failed else "finished"
+    print(f"{outcome} after {seconds:.0f} s; run directory: {run.path}")
+    page = run.stage("report") / "report.html"
+    if page.exists():
+        print(f"report: {page}\n        {page.with_suffix('.md')}", flush=True)
 
 
 def _ordered(cfg: Config) -> list[str]:

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from nemo_cot.grading.answers import Answer, Choice, Interval, Items, Matrix, Named, Numeral, RealSet, Scalar, Words
+from nemo_cot.grading.answers import (
+    Answer,
+    Choice,
+    Interval,
+    Items,
+    Matrix,
+    Named,
+    Numeral,
+    RealSet,
+    Scalar,
+    Words,
+)
 from nemo_cot.grading.expression import Node, symbols
 from nemo_cot.grading.intervals import normal_form
 from nemo_cot.grading.latex_text import squeeze

@@ -19,8 +19,7 @@ _UNICODE = {
     "∏": r"\prod ", "∫": r"\int ",
 }  # fmt: skip
 _GREEK = {unicodedata.lookup(f"GREEK SMALL LETTER {name.upper()}"): f"\\{latex} " for name, latex in (
-    [(n, n) for n in "alpha beta gamma delta epsilon zeta eta theta iota kappa mu nu xi pi rho sigma tau "
-     "upsilon phi chi psi omega".split()] + [("lamda", "lambda")])}  # fmt: skip
+    [(n, n) for n in ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"]] + [("lamda", "lambda")])}  # fmt: skip
 _TRANSLATION = str.maketrans({**_UNICODE, **_GREEK})
 _SCRIPTED = re.compile("([⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+)|([₀₁₂₃₄₅₆₇₈₉]+)")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")

@@ -36,20 +36,17 @@ MAX_EXPANSIONS = 16
 
 _OPENERS, _CLOSERS = "([{⦃⟨⌊⌈", ")]}⦄⟩⌋⌉"
 _LEADING = frozenset(
-    "the final answer is result value of approximately about exactly equals therefore thus so hence we get have it "
-    "total a an required solution solutions are answers option choice x".split()
+    ["the", "final", "answer", "is", "result", "value", "of", "approximately", "about", "exactly", "equals", "therefore", "thus", "so", "hence", "we", "get", "have", "it", "total", "a", "an", "required", "solution", "solutions", "are", "answers", "option", "choice", "x"]
 ) - {"x"}
 _EMPTY = frozenset(["no solution", "no solutions", "none", "does not exist", "dne", "no real solution",
                     "no real solutions", "empty set", "the empty set", "no such"])  # fmt: skip
 _ALL_REALS = frozenset(["all real numbers", "all reals", "all real", "real numbers", "the real numbers"])
 _SEPARATOR_WORDS = frozenset(["and", "or"])
 _LOGIC = frozenset(
-    "if for all is are any such that where when with iff only prime primes integer integers positive negative "
-    "number numbers every each not works then satisfying form of".split()
+    ["if", "for", "all", "is", "are", "any", "such", "that", "where", "when", "with", "iff", "only", "prime", "primes", "integer", "integers", "positive", "negative", "number", "numbers", "every", "each", "not", "works", "then", "satisfying", "form", "of"]
 )
 _NUMBER_WORDS = {w: i for i, w in enumerate(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-    "seventeen eighteen nineteen twenty".split())}  # fmt: skip
+    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"])}  # fmt: skip
 _WRAPPER = re.compile(r"\\(?:text|textbf|textrm|textit|mathrm|mathbf|mbox|boxed)\s*(?=\{)|[{}\\]")
 _CHOICE = re.compile(r"(?:(?:option|choice|answer)\b\s*:?\s*)?(\(?)\s*([A-J])\s*(?:([).:])\s*(.*)|$)", re.DOTALL | re.IGNORECASE)
 

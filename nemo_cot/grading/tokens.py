@@ -41,7 +41,7 @@ class Token:
 
 
 FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log lg exp".split()
+    ["sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln", "log", "lg", "exp"]
 )
 CONSTANTS = {"pi": "pi", "infty": "oo", "infinity": "oo", "inf": "oo", "oo": "oo", "e": "e", "i": "i", "imath": "i"}
 
@@ -56,12 +56,10 @@ _OPERATORS = {
     "land": "∧", "wedge": "∧", "lor": "∨", "vee": "∨", "quad": " ",
 }  # fmt: skip
 _GREEK = frozenset(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
-    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell".split()
+    ["alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota", "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega", "ell"]
 )
 _WORDS = frozenset(
-    "and or if for all the is are any no yes none not odd even one two with where when such that of to only iff then "
-    "each every true false cm mm km ft kg in".split()
+    ["and", "or", "if", "for", "all", "the", "is", "are", "any", "no", "yes", "none", "not", "odd", "even", "one", "two", "with", "where", "when", "such", "that", "of", "to", "only", "iff", "then", "each", "every", "true", "false", "cm", "mm", "km", "ft", "kg", "in"]
 )
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
