@@ -28,13 +28,25 @@ def print_plan(overrides: Sequence[str]) -> int:
     """Print the plan. Returns 2 when a rule finds an error, else 0."""
     cfg = load_config(overrides)
     run = run_directory(cfg)
-    cost = estimate(cfg, _model_directory(cfg, run), _num_heldout(cfg, run))
-    findings = preflight(cfg, cost)
+    cost, findings = examine(cfg, run)
     console = Console()
     console.print(_stage_table(cfg, run))
     console.print(_cost_table(cost))
     console.print(_finding_table(findings))
     return EXIT_CODE if any(f.level == "error" for f in findings) else 0
+
+
+def examine(cfg: Config, run: RunDirectory) -> tuple[Estimate, list[Finding]]:
+    """What ``cfg`` costs and what preflight finds about it."""
+    cost = estimate(cfg, _model_directory(cfg, run), _num_heldout(cfg, run))
+    return cost, preflight(cfg, cost)
+
+
+def refuse_errors(findings: Sequence[Finding]) -> None:
+    """Raise UserError for the first error among ``findings``."""
+    for finding in findings:
+        if finding.level == "error":
+            raise UserError(finding.what, where=f"preflight, {finding.rule}", fix=finding.fix)
 
 
 def stage_actions(cfg: Config, run: RunDirectory) -> list[tuple[str, str, str]]:
