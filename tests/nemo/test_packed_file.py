@@ -80,6 +80,12 @@ def test_draw_counts_are_the_mask_and_recurring_packs_are_stored_once(path):
     assert np.load(path, allow_pickle=True)[99]["loss_mask"].sum() == 900
 
 
+def test_steps_that_draw_the_same_pack_differently_keep_their_own_counts(path):
+    write(path, [[0, 1], [0, 1], [0, 1]], weights=[[51, 52], [52, 51], [51, 52]])
+    masks = [pack.loss_mask.tolist() for pack in read_packed_file(path)]
+    assert masks == [[0, 0, *[a] * 3, 0, b, b] for a, b in ((51, 52), (52, 51), (51, 52))]
+
+
 def test_writing_does_not_hold_the_file(path):
     trace = Tokens(np.full(5_000, 7, dtype=np.int32), 10)
     traces = [Tokens(np.append(trace.ids, END), 10)] * 40
@@ -216,6 +222,14 @@ def array_file(payload: bytes, rows: int = 1) -> bytes:
 def test_files_that_are_not_packed_files_are_refused(path, content, says):
     path.write_bytes(content)
     with pytest.raises(UserError, match=says):
+        read_packed_file(path)
+
+
+@pytest.mark.parametrize("name", ["os.system", "os.dtype", "numpy.load", "builtins._reconstruct"])
+def test_any_other_name_in_the_file_is_refused(path, name):
+    module, function = name.split(".")
+    path.write_bytes(array_file(f"c{module}\n{function}\n.".encode()))
+    with pytest.raises(UserError, match=f"asks to build {re.escape(name)}"):
         read_packed_file(path)
 
 
