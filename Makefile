@@ -18,7 +18,7 @@ ARGS ?=
 
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: run test lint clean
+.PHONY: run test contract lint clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.local
@@ -45,5 +45,18 @@ $(VENV)/.test: $(VENV)/.local
 	$(PIP) -e ".[local,test]"
 	@touch $@
 
+# The real NeMo-Aligner, NeMo and Megatron-core on a CPU, from a lock: their pins clash with a modern
+# transformers. Python 3.11. Without CUDA wheels: PIP_EXTRA_INDEX_URL as TORCH_INDEX above.
+CONTRACT_PYTHON ?= $(PYTHON)
+
+contract: .venv-contract/.installed
+	NEMO_COT_CONTRACT=required .venv-contract/bin/python -m pytest tests/contract
+
+.venv-contract/.installed: requirements/contract.lock.txt
+	rm -rf .venv-contract
+	$(CONTRACT_PYTHON) -m venv .venv-contract
+	.venv-contract/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-contract build dist *.egg-info

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from contract_data import END_OF_TEXT, END_OF_TURN, PROBLEMS, PROMPT
 
 from nemo_cot.nemo.packed_file import Layout, Tokens
+from tests.contract.contract_data import END_OF_TEXT, END_OF_TURN, PROBLEMS, PROMPT
 
 
 @pytest.fixture(autouse=True, scope="session")
