@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from nemo_cot.grading.answers import Answer, Choice, Interval, Items, Matrix, Named, Numeral, RealSet, Scalar, Words
+from nemo_cot.grading.answers import (
+    Answer,
+    Choice,
+    Interval,
+    Items,
+    Matrix,
+    Named,
+    Numeral,
+    RealSet,
+    Scalar,
+    Words,
+)
 from nemo_cot.grading.expression import Node, symbols
 from nemo_cot.grading.intervals import normal_form
 from nemo_cot.grading.latex_text import squeeze
 from nemo_cot.grading.reading import read
 from nemo_cot.grading.scalars import sample_points
 from nemo_cot.grading.tokens import MAX_CHARACTERS, Unreadable
-from nemo_cot.grading.values import Numeric, exact_value
+from nemo_cot.grading.values import Numeric, exact_value, start_budget
 
 _DIGITS = 60
 _KEPT = 40
 """Digits of a value in its key: two different short expressions do not agree in so many."""
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=20_000)
 def canonical_key(text: str) -> str:
     """Key of an answer by its likelier reading; texts that cannot be read are equal as text only.
 
@@ -26,6 +37,7 @@ def canonical_key(text: str) -> str:
     """
     if len(text) > MAX_CHARACTERS:
         return "text:" + text
+    start_budget()
     try:
         return _key(read(text)[0])
     except (Unreadable, RecursionError, MemoryError):

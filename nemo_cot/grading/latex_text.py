@@ -19,8 +19,7 @@ _UNICODE = {
     "∏": r"\prod ", "∫": r"\int ",
 }  # fmt: skip
 _GREEK = {unicodedata.lookup(f"GREEK SMALL LETTER {name.upper()}"): f"\\{latex} " for name, latex in (
-    [(n, n) for n in "alpha beta gamma delta epsilon zeta eta theta iota kappa mu nu xi pi rho sigma tau "
-     "upsilon phi chi psi omega".split()] + [("lamda", "lambda")])}  # fmt: skip
+    [(n, n) for n in ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"]] + [("lamda", "lambda")])}  # fmt: skip
 _TRANSLATION = str.maketrans({**_UNICODE, **_GREEK})
 _SCRIPTED = re.compile("([⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+)|([₀₁₂₃₄₅₆₇₈₉]+)")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
@@ -32,7 +31,8 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), ne
     (r"(?<=\d)\{,\}(?=\d)", "."),
     (r"(?<=\d)\s*(?:\\[,;:]|~|\\ )\s*(?=\d{3}(?!\d))", ""),
     # Marks of the page, not of the mathematics
-    (r"\\\$|(?<!\\)\$", " "),
+    (r"\\\$", r" \\text{dollars} "),
+    (r"\$", " "),
     (r"(?<!\\)\\[()\[\]]", " "),
     (r"\\(?:[bB]igg?[lrm]?|left|right|middle)\s*\.", " "),
     (r"\\(?:[bB]igg?[lrm]?|left|right|middle)(?![a-zA-Z])", ""),
@@ -41,7 +41,9 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), ne
     (r"(?<!\\)\\[,;:!> ]|~", " "),
     (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
     (r"\\[dt]binom(?![a-zA-Z])", r"\\binom"),
-    (r"\\(?:mathrm|mathit|mathbf|mathsf|operatorname\*?|mathop)\s*\{\s*([a-zA-Z]|\d+)\s*\}", r" \1 "),
+    (r"(?<=[\d}\s])\\mathrm\s*\{\s*([mgshlLJNWKV])\s*\}", r" \\text{\1}"),
+    (r"\\(?:mathrm|mathit|mathbf|mathsf|operatorname\*?|mathop)\s*\{\s*([a-zA-Z])\s*\}", r" \1 "),
+    (r"\\(?:text|mbox|textbf|textit|textrm|textsf|mathrm|mathit|mathbf|mathsf|boldsymbol)\s*\{([^{}a-zA-Z\\]*)\}", r" \1 "),
     (r"\\(?:text|mathrm|textbf|mathbf|operatorname\*?)\s*\{\s*(sin|cos|tan|cot|sec|csc|ln|log|lg|exp|arcsin|arccos|arctan)\s*\}",
      r"\\\1 "),
     (r"\\(?:lt)(?![a-zA-Z])", "<"),
@@ -55,7 +57,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), ne
     (r"\*\*(?=\s*[\d{(+-])(?<=[\w)}\]]\*\*)", "^"),
     (r"\.{3,}", r"\\ldots "),
 ])  # fmt: skip
-_EDGE_MARKS = " \t\n\r.,;:`*_\"'"
+_EDGE_MARKS = " \t\n\r.,;:`*_\""
 
 
 def clean(text: str) -> str:
@@ -88,8 +90,7 @@ def _strip_edges(text: str) -> str:
             text = text[1:]
         if text.endswith("}") and not text.endswith("\\}") and text.count("{") < text.count("}"):
             text = text[:-1]
-        if text.endswith("\\") and not text.endswith("\\\\"):
-            text = text[:-1]
+        text = text.rstrip("\\")
     return text
 
 

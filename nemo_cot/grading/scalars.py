@@ -21,6 +21,9 @@ from nemo_cot.grading.values import Numeric, TooLarge, Undefined, exact_value
 MIN_DECIMAL_DIGITS = 6
 """Significant digits from which a correctly rounded decimal counts as the exact number it rounds."""
 
+INFINITY = Node("const", ("oo",))
+MINUS_INFINITY = Node("neg", (INFINITY,))
+
 _QUICK_DIGITS = 40
 _TRANSCENDENTAL_DIGITS = 200
 _MAX_DIGITS = 4000
@@ -51,6 +54,8 @@ def compare_scalars(a: Node, b: Node) -> Finding:
 
 
 def _compare(a: Node, b: Node, log_base: int | None) -> Finding:
+    if INFINITY in (a, b) or MINUS_INFINITY in (a, b):
+        return _compare_infinite(a, b)
     try:
         left, right = exact_value(a), exact_value(b)
         if left is not None and right is not None:
@@ -63,6 +68,13 @@ def _compare(a: Node, b: Node, log_base: int | None) -> Finding:
         return Finding(None, problem.reason)
     except (MemoryError, RecursionError):
         return Finding(None, "too-large: memory")
+
+
+def _compare_infinite(a: Node, b: Node) -> Finding:
+    """Infinity against the other infinity, or against something else."""
+    mixed = any(n == INFINITY for n in walk(b if a in (INFINITY, MINUS_INFINITY) else a))
+    both = {a, b} <= {INFINITY, MINUS_INFINITY}
+    return Finding(a == b if both or not mixed else None, "infinity")
 
 
 def _compare_constants(a: Node, b: Node, log_base: int | None) -> Finding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -13,13 +14,16 @@ import mpmath
 from nemo_cot.grading.expression import Node
 from nemo_cot.grading.tokens import Unreadable
 
-MAX_BITS = 1 << 15
-"""Bits of numerator or denominator that exact arithmetic may reach (about 10,000 digits)."""
+MAX_BITS = 1 << 17
+"""Bits of numerator or denominator that exact arithmetic may reach (about 40,000 digits)."""
 
 MAX_EXPONENT_BITS = 100
 """Binary magnitude of an exponent that mpmath may evaluate: 10^{10^{10}} passes, a tower does not."""
 
-MAX_FACTORIAL = 3000
+MAX_FACTORIAL = 8000
+
+CPU_SECONDS = 0.5
+"""CPU time that the values of one pair of answers may take (they take 0.2 ms in the middle)."""
 
 
 class TooLarge(Unreadable):
@@ -30,11 +34,27 @@ class Undefined(Unreadable):
     """Division by zero, a logarithm of zero, infinity minus infinity."""
 
 
+# The budget
+
+_BUDGET = threading.local()
+
+
+def start_budget(seconds: float = CPU_SECONDS) -> None:
+    """Allow the values computed from now on, in this thread, so much CPU time."""
+    _BUDGET.end = time.thread_time() + seconds
+
+
+def _spend() -> None:
+    if time.thread_time() > getattr(_BUDGET, "end", math.inf):
+        raise TooLarge("too-slow: the values take too long")
+
+
 # Exact values
 
 
 def exact_value(node: Node) -> Fraction | None:
     """The rational value of ``node``, or None if it is not seen to be rational. Raises TooLarge, Undefined."""
+    _spend()
     rule = _EXACT.get(node.op)
     return rule(node) if rule else None
 
@@ -173,6 +193,7 @@ class Numeric:
 
     def value(self, node: Node) -> Any:
         """mpf or mpc value of ``node``. Raises TooLarge, Undefined, Unreadable."""
+        _spend()
         try:
             result = getattr(self, "_" + node.op)(*node.args)
         except ZeroDivisionError:

@@ -1,7 +1,6 @@
 """Every class of answer in both directions: what must be right, and the near miss that must not be."""
 
 import pytest
-
 from nemo_cot.grading import grade
 
 CASES = r'''

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-
 from nemo_cot.errors import UserError
 from nemo_cot.grading.files import grade_file, regrade
 
