@@ -79,7 +79,7 @@ def number(value: int | Fraction) -> Node:
 
 _END = Token("end", "")
 _FRACTION = re.compile(
-    r"frac (?:\{ (\d+) \}|(\d)) (?:\{ (\d+) \}|(\d))(?= |$)|(\d+) / (\d+)(?= |$)",
+    r"frac (?:(\d)(\d)|(?:\{ (\d+) \}|(\d)) (?:\{ (\d+) \}|(\d)))(?= |$)|(\d+) / (\d+)(?= |$)",
 )
 """The next tokens, with blanks between, when they are a fraction of two whole numbers."""
 

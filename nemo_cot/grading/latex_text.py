@@ -38,7 +38,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), ne
     (r"\\(?:[bB]igg?[lrm]?|left|right|middle)(?![a-zA-Z])", ""),
     (r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|boldsymbol|hline|small|large)(?![a-zA-Z])", " "),
     (r"\\(?:quad|qquad|enspace|thinspace|hspace\*?\{[^{}]*\}|phantom\{[^{}]*\})(?![a-zA-Z])", " "),
-    (r"(?<!\\)\\[,;:!> ]|~", " "),
+    (r"(\\\\)|\\[,;:!> ]|~", r"\1 "),
     (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
     (r"\\[dt]binom(?![a-zA-Z])", r"\\binom"),
     (r"(?<=[\d}\s])\\mathrm\s*\{\s*([mgshlLJNWKV])\s*\}", r" \\text{\1}"),

@@ -73,8 +73,6 @@ def _readings(tokens: Tokens) -> tuple[Answer, ...]:
         return (special,)
     if is_prose(tokens):
         return (Words(plain(tokens), "prose"),)
-    if tokens[0].kind == "text" and tokens[0].value == "dollars":  # \\$36
-        tokens = (*tokens[1:], tokens[0])
     body, unit = cut_unit(tokens)
     thousands = thousands_value(body)
     if thousands is not None:

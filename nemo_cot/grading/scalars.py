@@ -25,6 +25,9 @@ INFINITY = Node("const", ("oo",))
 MINUS_INFINITY = Node("neg", (INFINITY,))
 
 _QUICK_DIGITS = 40
+_DIGITS = (_QUICK_DIGITS, 300, 1500)
+"""Working precisions that are tried for a difference before the one that proves equality."""
+
 _TRANSCENDENTAL_DIGITS = 200
 _MAX_DIGITS = 4000
 _POINTS = 5
@@ -78,16 +81,19 @@ def _compare_infinite(a: Node, b: Node) -> Finding:
 
 
 def _compare_constants(a: Node, b: Node, log_base: int | None) -> Finding:
-    """Tell apart at 40 digits, or prove equal at the digits that the separation bound asks for."""
-    if _difference_shows(a, b, _QUICK_DIGITS, log_base):
+    """Tell apart at 40 digits or more, or prove equal at the digits that the separation bound asks for."""
+    bound = None
+    for digits in _DIGITS:
+        if bound is not None and bound + _QUICK_DIGITS <= digits:
+            break
+        if _difference_shows(a, b, digits, log_base):
+            return Finding(False, "numeric")
+        bound = bound or _separation_digits(a, b) or _TRANSCENDENTAL_DIGITS + _written_digits(a, b)
+    if bound > _MAX_DIGITS:
+        return Finding(None, f"too-close: {bound} digits needed to decide")
+    if _difference_shows(a, b, bound + _QUICK_DIGITS, log_base):
         return Finding(False, "numeric")
-    bound = _separation_digits(a, b)
-    digits = _TRANSCENDENTAL_DIGITS + _written_digits(a, b) if bound is None else bound
-    if digits > _MAX_DIGITS:
-        return Finding(None, f"too-close: {digits} digits needed to decide")
-    if _difference_shows(a, b, digits + _QUICK_DIGITS, log_base):
-        return Finding(False, "numeric")
-    return Finding(True, "algebraic" if bound is not None else f"numeric-{digits}")
+    return Finding(True, f"equal-to-{bound}-digits")
 
 
 def _difference_shows(a: Node, b: Node, digits: int, log_base: int | None, values: dict | None = None) -> bool:

@@ -44,6 +44,8 @@ def read_scalar(tokens: Tokens) -> Answer:
 
 def cut_unit(tokens: Tokens) -> tuple[Tokens, str]:
     """Trailing words, with a power behind them, as the unit: ``864 \\mbox{ inches}^2``."""
+    if tokens[0] == Token("text", "dollars", tokens[0].spaced):  # \\$36
+        tokens = (*tokens[1:], tokens[0])
     end, power = len(tokens), ""
     values = [t.value for t in tokens]
     if len(tokens) > 2 and tokens[-3].kind == "text" and values[-2] == "^" and values[-1].isdigit():
