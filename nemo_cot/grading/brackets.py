@@ -27,6 +27,8 @@ def read_brackets(tokens: Tokens, list_of: ListReader) -> tuple[Answer, ...]:
         if any(t.kind == "op" and t.value in "|:" for t in inner):
             raise Unreadable("unsupported: set-builder")
         return (list_of(parts, "set", tokens) if parts else RealSet(()),)
+    if len(parts) == 1 and (opener, closer) == ("(", ")") and inner[0].value in "([⦃⟨" and one_pair(inner):
+        return (list_of(parts, "list", tokens),)  # ((1, 2))
     if len(parts) < 2 or "⦃" in (opener, closer) or "⦄" in (opener, closer):
         return ()
     readings: list[Answer] = []

@@ -68,6 +68,8 @@ def _readings(tokens: Tokens) -> tuple[Answer, ...]:
     if any(t.kind == "op" and t.value == "…" for t in tokens):
         return (Words(plain(tokens), "ellipsis"),)
     tokens = without_leading_words(without_group(tokens))
+    if not tokens:
+        return (Words("", "prose"),)
     special = special_words(tokens)
     if special is not None:
         return (special,)
@@ -88,7 +90,9 @@ def _readings(tokens: Tokens) -> tuple[Answer, ...]:
 
 
 def _one(tokens: Tokens) -> tuple[Answer, ...]:
-    """Readings of an answer without a separator at the top."""
+    """Readings of an answer without a separator at the top. Raises Unreadable."""
+    if not tokens:
+        raise Unreadable("syntax: nothing between two marks")
     return (
         read_set_algebra(tokens, _one)
         or read_relation(tokens, _one)
