@@ -129,7 +129,7 @@ class _Worker:
 
 
 def grade_in_workers(
-    pairs: Sequence[tuple[str, str]],
+    pairs: Sequence[tuple[str, str | None]],
     *,
     rule: str,
     workers: int,
@@ -150,7 +150,7 @@ class _Run:
 
     def __init__(
         self,
-        pairs: Sequence[tuple[str, str]],
+        pairs: Sequence[tuple[str, str | None]],
         rule: str,
         workers: int,
         deadline_seconds: float,
