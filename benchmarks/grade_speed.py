@@ -33,9 +33,19 @@ def golds() -> list[str]:
     if path.exists():
         return [str(json.loads(line)["expected_answer"]) for line in path.open()]
     draw = random.Random(1)
-    shapes = ["{a}", "{a}", "\\frac{{{a}}}{{{b}}}", "{a}\\sqrt{{{b}}}", "{a}+{b}\\sqrt{{{c}}}", "({a}, {b})", "{a}\\pi"]
+    shapes = [
+        "{a}",
+        "{a}",
+        "\\frac{{{a}}}{{{b}}}",
+        "{a}\\sqrt{{{b}}}",
+        "{a}+{b}\\sqrt{{{c}}}",
+        "({a}, {b})",
+        "{a}\\pi",
+    ]
     return [
-        draw.choice(shapes).format(a=draw.randint(2, 99), b=draw.choice([7, 11, 13]), c=draw.choice([2, 3, 5]))
+        draw.choice(shapes).format(
+            a=draw.randint(2, 99), b=draw.choice([7, 11, 13]), c=draw.choice([2, 3, 5])
+        )
         for _ in range(PROBLEMS)
     ]
 
@@ -43,7 +53,15 @@ def golds() -> list[str]:
 def spellings(gold: str, others: list[str], draw: random.Random) -> list[str]:
     """Fourteen answers as models give them: right ones, near misses, other values."""
     bare = gold.replace("$", "").rstrip(".")
-    found = [bare, bare, gold, bare.replace("\\frac", "\\dfrac"), bare.replace(" ", ""), f"x = {bare}", f"{bare}."]
+    found = [
+        bare,
+        bare,
+        gold,
+        bare.replace("\\frac", "\\dfrac"),
+        bare.replace(" ", ""),
+        f"x = {bare}",
+        f"{bare}.",
+    ]
     found += [f"0{bare}" if bare.isdigit() else f"\\left({bare}\\right)", f"{bare}+1", f"2\\cdot {bare}"]
     found += [str(draw.randint(1, 999)), f"\\frac{{{draw.randint(1, 99)}}}{{{draw.randint(2, 99)}}}"]
     found += [f"{draw.randint(2, 9)}\\sqrt{{{draw.choice([2, 3, 5, 7])}}}", draw.choice(others)]
@@ -68,7 +86,8 @@ def ours(workers: int) -> dict:
         "from grade_speed import rows; pairs = rows(); start = time.perf_counter();"
         "from nemo_cot.grading import grade_many;"
         "verdicts = grade_many(pairs, workers=int(sys.argv[2]), deadline_seconds=2.0);"
-        "print(json.dumps({'seconds': time.perf_counter() - start, 'outcomes': [v.outcome for v in verdicts]}))"
+        "seconds = time.perf_counter() - start;"
+        "print(json.dumps({'seconds': seconds, 'outcomes': [v.outcome for v in verdicts]}))"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(
@@ -94,7 +113,9 @@ def serial(rule, pairs: list[tuple[str, str]]) -> tuple[float, list[bool]]:
     return time.perf_counter() - start, verdicts
 
 
-def print_differences(pairs: list[tuple[str, str]], outcomes: list[str], verdicts: list[bool], show: int) -> None:
+def print_differences(
+    pairs: list[tuple[str, str]], outcomes: list[str], verdicts: list[bool], show: int
+) -> None:
     """Distinct pairs on which the two graders differ, by (math-verify, ours)."""
     differing = {p: (v, o) for p, o, v in zip(pairs, outcomes, verdicts) if (o == "right") != v}
     counts = Counter(differing.values())
@@ -114,14 +135,20 @@ def main() -> None:
     from nemo_cot.grading.nemo_skills_rule import nemo_skills_equal
 
     pairs = rows()
-    print(f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(
+        f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}"
+    )
     print(f"{len(pairs)} rows, {len(set(pairs))} distinct pairs, {options.workers} workers")
     runs = [ours(options.workers) for _ in range(options.repeats)]
     median = statistics.median(r["seconds"] for r in runs)
     seconds = ", ".join(f"{r['seconds']:.2f}" for r in runs)
     print(f"ours: {median:.2f} s (median of {seconds})")
     print("   ", dict(Counter(runs[0]["outcomes"])))
-    for name, rule in (("plain math-verify, serial", plain_math_verify), ("NeMo-Skills' rule, serial", nemo_skills_equal)):
+    for name, rule in (
+        ("plain math-verify, serial", plain_math_verify),
+        ("NeMo-Skills' rule, serial", nemo_skills_equal),
+    ):
         seconds, verdicts = serial(rule, pairs)
         print(f"{name}: {seconds:.1f} s, {seconds / median:.1f} times ours")
         print_differences(pairs, runs[0]["outcomes"], verdicts, options.differences)

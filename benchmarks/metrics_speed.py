@@ -30,9 +30,18 @@ def rows(seed: int) -> list[dict]:
         values = [draw.randint(2, 99) for _ in range(12)]
         for sample in range(64):
             value = values[min(int(draw.expovariate(0.5)), 11)]
-            spelling = draw.choice(["{v}", "{v}.0", "\\frac{{{v}}}{{7}}", "{v}\\sqrt{{3}}", "({v}, 1)"]).format(v=value)
+            spelling = draw.choice(
+                ["{v}", "{v}.0", "\\frac{{{v}}}{{7}}", "{v}\\sqrt{{3}}", "({v}, 1)"]
+            ).format(v=value)
             verdict = "right" if value == values[0] else draw.choice(["wrong"] * 30 + ["undecided"])
-            found.append({"problem_id": str(problem), "sample": sample, "predicted_answer": spelling, "verdict": verdict})
+            found.append(
+                {
+                    "problem_id": str(problem),
+                    "sample": sample,
+                    "predicted_answer": spelling,
+                    "verdict": verdict,
+                }
+            )
     return found
 
 
@@ -69,8 +78,14 @@ def main() -> None:
         float(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout)
         for _ in range(repeats)
     ]
-    print(f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print(f"all metrics, 2 runs of 256 x 64, 10,000 resamples: {statistics.median(seconds):.2f} s (median of {repeats})")
+    print(
+        f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, "
+        f"Python {platform.python_version()}"
+    )
+    print(
+        f"all metrics, 2 runs of 256 x 64, 10,000 resamples: "
+        f"{statistics.median(seconds):.2f} s (median of {repeats})"
+    )
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001, RUF002  (the signs of mathematics are meant as they stand)
 """Read what stands in brackets: tuples, sets, intervals and their unions."""
 
 from __future__ import annotations
@@ -86,7 +87,11 @@ def _union(parts: Sequence[Tokens], one: Reader) -> Answer:
         piece = next((f for f in found if isinstance(f, RealSet)), found[0])
         if isinstance(piece, RealSet):
             intervals.extend(piece.intervals)
-        elif isinstance(piece, Items) and piece.kind == "set" and all(isinstance(i, Scalar) for i in piece.items):
+        elif (
+            isinstance(piece, Items)
+            and piece.kind == "set"
+            and all(isinstance(i, Scalar) for i in piece.items)
+        ):
             intervals.extend(Interval(i.node, i.node, False, False) for i in piece.items)
         else:
             raise Unreadable("unsupported: union")

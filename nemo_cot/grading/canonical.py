@@ -51,8 +51,9 @@ def _key(answer: Answer) -> str:
         return _key(answer.value) if answer.left_node is None or answer.left_node.op == "sym" else (
             f"{answer.left}={_key(answer.value)}")  # fmt: skip
     if isinstance(answer, Items):
+        ordered = answer.kind == "tuple"
         keys = [_key(i) for i in answer.items]
-        return f"{'tuple' if answer.kind == 'tuple' else 'items'}({';'.join(keys if answer.kind == 'tuple' else sorted(keys))})"
+        return f"{'tuple' if ordered else 'items'}({';'.join(keys if ordered else sorted(keys))})"
     if isinstance(answer, RealSet):
         return "set(" + ";".join(_interval_key(i) for i in normal_form(answer.intervals)) + ")"
     if isinstance(answer, Matrix):

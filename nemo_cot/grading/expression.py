@@ -263,7 +263,9 @@ class _Parser:
         if not digits.isdigit() or len(digits) > 200:
             raise Unreadable("syntax: overline")
         places = len(start) - start.index(".") - 1
-        return number(Fraction(start.rstrip(".")) + Fraction(int(digits), (10 ** len(digits) - 1) * 10**places))
+        return number(
+            Fraction(start.rstrip(".")) + Fraction(int(digits), (10 ** len(digits) - 1) * 10**places)
+        )
 
     def mixed_fraction(self, whole: int) -> Node:
         """3\\frac{1}{2} and 3 1/2 as seven halves; other fractions behind a number are factors."""

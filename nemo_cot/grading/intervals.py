@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cmp_to_key
+from itertools import pairwise
 from typing import Any
 
 from nemo_cot.grading.answers import Interval
@@ -76,7 +77,7 @@ def same_set(a: Sequence[Interval], b: Sequence[Interval]) -> bool:
 def line_without(points: Iterable[Node]) -> tuple[Interval, ...]:
     """The real line without ``points``."""
     ends = [MINUS_INFINITY, *sorted_nodes(points), INFINITY]
-    return tuple(Interval(a, b, True, True) for a, b in zip(ends, ends[1:]))
+    return tuple(Interval(a, b, True, True) for a, b in pairwise(ends))
 
 
 def is_infinite(node: Node) -> bool:

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  (the signs of mathematics are meant as they stand)
 r"""Read a text as an answer: which kind it is, and its parts.
 
 One text can have several readings: (1,2) is a point and an open interval, 1,234 is a number and

@@ -99,7 +99,9 @@ def _inequality(sides: list[Tokens], operators: list[str]) -> RealSet:
     place = names[0]
     low, low_open = (sides[place - 1], operators[place - 1] == "<") if place else (None, True)
     high, high_open = (sides[place + 1], operators[place] == "<") if place + 1 < len(sides) else (None, True)
-    ends = [d if s is None else parse_expression(s).node for s, d in ((low, MINUS_INFINITY), (high, INFINITY))]
+    ends = [
+        d if s is None else parse_expression(s).node for s, d in ((low, MINUS_INFINITY), (high, INFINITY))
+    ]
     if any(symbols(e) for e in ends):
         raise Unreadable("unsupported: inequality between variables")
     interval = Interval(ends[0], ends[1], low_open or is_infinite(ends[0]), high_open or is_infinite(ends[1]))

@@ -13,7 +13,9 @@ from nemo_cot.grading.tokens import MAX_CHARACTERS
 from nemo_cot.grading.values import start_budget
 from nemo_cot.grading.verdict import RIGHT, UNDECIDED, WRONG, Verdict
 
-_LETTER_GOLD = re.compile(r"\(?\s*(?:\\(?:text|textbf|mathrm|mathbf|textrm)\s*\{\s*)?\(?\s*[A-J]\s*\)?\s*\}?\s*\)?")
+_LETTER_GOLD = re.compile(
+    r"\(?\s*(?:\\(?:text|textbf|mathrm|mathbf|textrm)\s*\{\s*)?\(?\s*[A-J]\s*\)?\s*\}?\s*\)?"
+)
 
 INTERNAL_ERROR = "internal-error"
 """Reason of a verdict that a fault in the rules prevented; tests and fuzzing look for it."""
@@ -51,7 +53,9 @@ def _grade_readings(gold: str, prediction: str) -> tuple[Verdict, bool]:
     """Right if the likely reading of the gold fits any reading of the answer; open if only another does."""
     start_budget()
     golds, answers = read(gold), read(prediction)
-    if isinstance(golds[0], Items) and golds[0].kind == "list":  # a list of four groups is no number, but an answer may be one
+    if (
+        isinstance(golds[0], Items) and golds[0].kind == "list"
+    ):  # a list of four groups is no number, but an answer may be one
         golds = golds[:1]
     findings = [[compare(g, a) for a in answers] for g in golds]
     likely = next((f for f in findings[0] if f.equal), None)

@@ -96,7 +96,9 @@ def _compare_constants(a: Node, b: Node, log_base: int | None) -> Finding:
     return Finding(True, f"equal-to-{bound}-digits")
 
 
-def _difference_shows(a: Node, b: Node, digits: int, log_base: int | None, values: dict | None = None) -> bool:
+def _difference_shows(
+    a: Node, b: Node, digits: int, log_base: int | None, values: dict | None = None
+) -> bool:
     """Whether the values differ by more than the rounding errors at ``digits`` can explain."""
     difference, largest = _difference(a, b, digits, log_base, values)
     if difference <= largest * mpmath.mpf(10) ** (12 - digits):

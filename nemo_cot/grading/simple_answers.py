@@ -50,7 +50,9 @@ def cut_unit(tokens: Tokens) -> tuple[Tokens, str]:
     values = [t.value for t in tokens]
     if len(tokens) > 2 and tokens[-3].kind == "text" and values[-2] == "^" and values[-1].isdigit():
         end, power = end - 2, f" ^{values[-1]}"
-    elif len(tokens) > 4 and tokens[-5].kind == "text" and values[-4:-2] == ["^", "{"] and values[-2].isdigit():
+    elif (
+        len(tokens) > 4 and tokens[-5].kind == "text" and values[-4:-2] == ["^", "{"] and values[-2].isdigit()
+    ):
         end, power = end - 4, f" ^{values[-2]}"
     start = end
     while start > 0 and tokens[start - 1].kind == "text":

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  (the signs of mathematics are meant as they stand)
 """Cut, expand and print lists of tokens: what stands between brackets, commas and relation signs."""
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ def split(tokens: Tokens) -> list[Tokens]:
     """Cut at commas, semicolons, "and", "or" outside brackets. Environments count as brackets."""
     parts: list[list[Token]] = [[]]
     depth = 0
-    for index, token in enumerate(tokens):
+    for token in tokens:
         depth += depth_change(token)
         if depth <= 0 and _separates(token):
             parts.append([])
@@ -90,7 +91,9 @@ def expand(tokens: Tokens) -> list[Tokens]:
         raise Unreadable("unsupported: too many plus-minus signs")
     expansions = []
     for choice in range(count):
-        signs = [((choice if tied else choice >> n) & 1) ^ (tokens[i].value == "∓") for n, i in enumerate(places)]
+        signs = [
+            ((choice if tied else choice >> n) & 1) ^ (tokens[i].value == "∓") for n, i in enumerate(places)
+        ]
         changed = list(tokens)
         for place, minus in zip(places, signs):
             changed[place] = Token("op", "-" if minus else "+", tokens[place].spaced)
@@ -100,7 +103,12 @@ def expand(tokens: Tokens) -> list[Tokens]:
 
 def thousands_value(tokens: Tokens) -> int | None:
     """12,345 as a number: groups of three digits, no blanks. 12 345 too."""
-    if len(tokens) < 2 or tokens[0].kind != "number" or not tokens[0].value.isdigit() or len(tokens[0].value) > 3:
+    if (
+        len(tokens) < 2
+        or tokens[0].kind != "number"
+        or not tokens[0].value.isdigit()
+        or len(tokens[0].value) > 3
+    ):
         return None
     groups = [t for t in tokens if t.kind == "number"]
     commas = [t for t in tokens if t.kind == "op" and t.value == ","]

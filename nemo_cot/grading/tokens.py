@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  (the signs of mathematics are meant as they stand)
 """Cut cleaned LaTeX into tokens with one spelling for each operator."""
 
 from __future__ import annotations
@@ -39,14 +40,25 @@ class Token:
     spaced: bool = False
 
 
-FUNCTIONS = frozenset(
-    ["sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln", "log", "lg", "exp"]
-)
-CONSTANTS = {"pi": "pi", "infty": "oo", "infinity": "oo", "inf": "oo", "oo": "oo", "e": "e", "i": "i", "imath": "i"}
+FUNCTIONS = frozenset([
+    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln",
+    "log", "lg", "exp",
+])  # fmt: skip
+CONSTANTS = {
+    "pi": "pi",
+    "infty": "oo",
+    "infinity": "oo",
+    "inf": "oo",
+    "oo": "oo",
+    "e": "e",
+    "i": "i",
+    "imath": "i",
+}
 
 _OPERATORS = {
     "le": "≤", "leq": "≤", "leqslant": "≤", "leqq": "≤", "ge": "≥", "geq": "≥", "geqslant": "≥", "geqq": "≥",
-    "ne": "≠", "neq": "≠", "in": "∈", "cup": "∪", "bigcup": "∪", "cap": "∩", "setminus": "∖", "backslash": "∖",
+    "ne": "≠", "neq": "≠", "in": "∈", "cup": "∪", "bigcup": "∪", "cap": "∩", "setminus": "∖",
+    "backslash": "∖",
     "pm": "±", "mp": "∓", "times": "*", "cdot": "*", "ast": "*", "div": "/", "approx": "≈", "simeq": "≈",
     "ldots": "…", "dots": "…", "cdots": "…", "dotsc": "…", "dotsb": "…", "vdots": "…", "ddots": "…",
     "lbrace": "⦃", "rbrace": "⦄", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|", "langle": "⟨",
@@ -54,12 +66,16 @@ _OPERATORS = {
     "lbrack": "[", "rbrack": "]", "iff": "⇔", "Leftrightarrow": "⇔", "Rightarrow": "⇒", "implies": "⇒",
     "land": "∧", "wedge": "∧", "lor": "∨", "vee": "∨", "quad": " ",
 }  # fmt: skip
-_GREEK = frozenset(
-    ["alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota", "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega", "ell"]
-)
-_WORDS = frozenset(
-    ["and", "or", "if", "for", "all", "the", "is", "are", "any", "no", "yes", "none", "not", "odd", "even", "one", "two", "with", "where", "when", "such", "that", "of", "to", "only", "iff", "then", "each", "every", "true", "false", "cm", "mm", "km", "ft", "kg", "in"]
-)
+_GREEK = frozenset([
+    "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta",
+    "iota", "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi",
+    "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega", "ell",
+])  # fmt: skip
+_WORDS = frozenset([
+    "and", "or", "if", "for", "all", "the", "is", "are", "any", "no", "yes", "none", "not", "odd", "even",
+    "one", "two", "with", "where", "when", "such", "that", "of", "to", "only", "iff", "then", "each",
+    "every", "true", "false", "cm", "mm", "km", "ft", "kg", "in",
+])  # fmt: skip
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
     r"|(?P<scientific>\d+\.\d+[eE][-+]?\d{1,3}(?![\d.]))"

@@ -53,7 +53,7 @@ def _spend() -> None:
 
 
 def exact_value(node: Node) -> Fraction | None:
-    """The rational value of ``node``, or None if it is not seen to be rational. Raises TooLarge, Undefined."""
+    """The rational value of ``node``, or None if that is not seen. Raises TooLarge, Undefined."""
     _spend()
     rule = _EXACT.get(node.op)
     return rule(node) if rule else None
@@ -169,7 +169,7 @@ _CONTEXTS = threading.local()
 
 
 def _context(digits: int) -> Any:
-    """An mpmath context of this thread at ``digits``: contexts change while they compute, so none is shared."""
+    """An mpmath context of this thread at ``digits``: they change while they compute."""
     contexts = vars(_CONTEXTS)
     if digits not in contexts:
         if len(contexts) > 50:
@@ -185,7 +185,9 @@ class Numeric:
     ``values`` gives the numbers that variables stand for, ``log_base`` what ``\\log`` means.
     """
 
-    def __init__(self, digits: int, values: Mapping[str, Any] | None = None, log_base: int | None = None) -> None:
+    def __init__(
+        self, digits: int, values: Mapping[str, Any] | None = None, log_base: int | None = None
+    ) -> None:
         self.context = _context(digits)
         self.values = values or {}
         self.log_base = log_base
@@ -245,7 +247,12 @@ class Numeric:
         b, e = self.value(base), self.value(exponent)
         self._bound_exponent(b, e)
         rational = exact_value(exponent)
-        if rational is not None and rational.denominator % 2 and self._negative(b) and rational.denominator > 1:
+        if (
+            rational is not None
+            and rational.denominator % 2
+            and self._negative(b)
+            and rational.denominator > 1
+        ):
             root = -self.context.root(-b, rational.denominator)  # the real root, as in school
             return root**rational.numerator
         if rational is not None and rational.denominator == 1:
@@ -316,6 +323,7 @@ class Numeric:
 
 
 _MPMATH_NAMES = {
-    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "arcsec": "asec", "arccsc": "acsc",
+    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "arcsec": "asec", 
+    "arccsc": "acsc",
     "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
 }  # fmt: skip

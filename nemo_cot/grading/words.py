@@ -9,17 +9,28 @@ from nemo_cot.grading.expression import number
 from nemo_cot.grading.intervals import WHOLE_LINE
 from nemo_cot.grading.token_lists import Tokens, plain
 
-_LEADING = frozenset(
-    ["the", "final", "answer", "is", "result", "value", "of", "approximately", "about", "exactly", "equals", "therefore", "thus", "so", "hence", "we", "get", "have", "it", "total", "a", "an", "required", "solution", "solutions", "are", "answers", "option", "choice", "x"]
-) - {"x"}
-_EMPTY = frozenset(["no solution", "no solutions", "none", "does not exist", "dne", "no real solution",
-                    "no real solutions", "empty set", "the empty set", "no such"])  # fmt: skip
-_ALL_REALS = frozenset(["all real numbers", "all reals", "all real", "real numbers", "the real numbers"])
-_LOGIC = frozenset(
-    ["if", "for", "all", "is", "are", "any", "such", "that", "where", "when", "with", "iff", "only", "prime", "primes", "integer", "integers", "positive", "negative", "number", "numbers", "every", "each", "not", "works", "then", "satisfying", "form", "of"]
-)
-_NUMBER_WORDS = {w: i for i, w in enumerate(
-    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"])}  # fmt: skip
+_LEADING = frozenset([
+    "the", "final", "answer", "is", "result", "value", "of", "approximately", "about", "exactly",
+    "equals", "therefore", "thus", "so", "hence", "we", "get", "have", "it", "total", "a", "an",
+    "required", "solution", "solutions", "are", "answers", "option", "choice",
+])  # fmt: skip
+_EMPTY = frozenset([
+    "no solution", "no solutions", "none", "does not exist", "dne", "no real solution",
+    "no real solutions", "empty set", "the empty set", "no such",
+])  # fmt: skip
+_ALL_REALS = frozenset([
+    "all real numbers", "all reals", "all real", "real numbers", "the real numbers",
+])  # fmt: skip
+_LOGIC = frozenset([
+    "if", "for", "all", "is", "are", "any", "such", "that", "where", "when", "with", "iff", "only",
+    "prime", "primes", "integer", "integers", "positive", "negative", "number", "numbers", "every",
+    "each", "not", "works", "then", "satisfying", "form", "of",
+])  # fmt: skip
+_NUMBER_WORDS = {
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
+    "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15,
+    "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20,
+}  # fmt: skip
 
 
 def without_leading_words(tokens: Tokens) -> Tokens:

@@ -82,7 +82,9 @@ class _Helper:
             _read(ours, ANSWER.size)
         except (EOFError, TimeoutError, OSError):
             raise UserError(
-                "the grading helper process did not start", where="grading", fix="check the installation of math-verify"
+                "the grading helper process did not start",
+                where="grading",
+                fix="check the installation of math-verify",
             ) from None
         self._control, self._owner = ours, os.getpid()
         atexit.register(self.close)

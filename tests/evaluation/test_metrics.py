@@ -92,7 +92,9 @@ def test_a_problem_without_decided_samples_is_left_out():
     assert pass_at_1(o).value == 0.25
 
 
-@pytest.mark.parametrize(("n", "right", "k"), [(4, 2, 2), (5, 1, 3), (5, 0, 2), (3, 3, 1), (6, 5, 2), (8, 4, 8)])
+@pytest.mark.parametrize(
+    ("n", "right", "k"), [(4, 2, 2), (5, 1, 3), (5, 0, 2), (3, 3, 1), (6, 5, 2), (8, 4, 8)]
+)
 def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(n, right, k):
     o = outcomes([("5", R)] * right + [("6", W)] * (n - right))
     subsets = list(itertools.combinations([True] * right + [False] * (n - right), k))
@@ -123,13 +125,27 @@ def test_rates_are_shares():
 
 def test_their_verdicts_and_answers_can_be_read_instead():
     rows = [
-        {"id": 1, "predicted_answer": "016", "verdict": R, "symbolic_correct": False, "nemo_skills_answer": "016"},
-        {"id": 1, "predicted_answer": "5", "verdict": W, "symbolic_correct": None, "nemo_skills_answer": None},
+        {
+            "id": 1,
+            "predicted_answer": "016",
+            "verdict": R,
+            "symbolic_correct": False,
+            "nemo_skills_answer": "016",
+        },
+        {
+            "id": 1,
+            "predicted_answer": "5",
+            "verdict": W,
+            "symbolic_correct": None,
+            "nemo_skills_answer": None,
+        },
     ]
     ours, theirs = from_rows(rows), from_rows(rows, grader="nemo_skills")
     assert (pass_at_1(ours).value, pass_at_1(theirs).value) == (0.5, 0.0)
     assert pass_at_1(theirs).undecided == 0.5 and theirs.answers == (("016", None),)
-    assert from_rows([{"id": 1, "predicted_answer": "5", "symbolic_correct": True}], grader="nemo_skills").answers == (("5",),)
+    assert from_rows(
+        [{"id": 1, "predicted_answer": "5", "symbolic_correct": True}], grader="nemo_skills"
+    ).answers == (("5",),)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +190,8 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     hits = sum(
         low <= 0.3 <= high
         for low, high in (
-            bootstrap_interval(pass_at_1(simulated(0.3, 100, seed)), resamples=500, seed=seed) for seed in range(100)
+            bootstrap_interval(pass_at_1(simulated(0.3, 100, seed)), resamples=500, seed=seed)
+            for seed in range(100)
         )
     )
     assert 86 <= hits <= 100
@@ -207,4 +224,7 @@ def test_pairs_are_matched_by_id():
     same = paired_difference(pass_at_1(a), pass_at_1(b))
     assert (same.value, same.low, same.high, same.p_value) == (0, 0, 0, 1)
     with pytest.raises(UserError, match="2 problems are in one run only"):
-        paired_difference(pass_at_1(a), pass_at_1(from_rows([{"id": "x", "verdict": R}, {"id": "z", "verdict": R}]).subset(["z", "x"])))
+        paired_difference(
+            pass_at_1(a),
+            pass_at_1(from_rows([{"id": "x", "verdict": R}, {"id": "z", "verdict": R}]).subset(["z", "x"])),
+        )

@@ -8,7 +8,15 @@ from nemo_cot.errors import UserError
 from nemo_cot.grading import GRADER_VERSION, Verdict, batch, grade, grade_many
 from nemo_cot.grading.cache import VerdictCache
 
-PAIRS = [("5", "5.0"), ("5", "6"), (r"\frac12", r"\int_0^1 x dx"), ("5", None), ("5", "5.0"), ("5", ""), ("a", "a")]
+PAIRS = [
+    ("5", "5.0"),
+    ("5", "6"),
+    (r"\frac12", r"\int_0^1 x dx"),
+    ("5", None),
+    ("5", "5.0"),
+    ("5", ""),
+    ("a", "a"),
+]
 EXPECTED = ["right", "wrong", "right", "wrong", "right", "wrong", "right"]
 
 
@@ -45,7 +53,9 @@ def test_progress_reaches_the_number_of_distinct_pairs():
 
 def test_the_cache_answers_the_second_time(tmp_path, monkeypatch):
     assert outcomes(PAIRS, cache=tmp_path) == EXPECTED
-    monkeypatch.setattr(batch, "grade_by_rules", lambda *pair: (Verdict("wrong", "not from the cache"), False))
+    monkeypatch.setattr(
+        batch, "grade_by_rules", lambda *pair: (Verdict("wrong", "not from the cache"), False)
+    )
     again = grade_many(PAIRS, workers=1, deadline_seconds=5.0, cache=tmp_path)
     assert [v.outcome for v in again] == EXPECTED
     assert all(v.reason != "not from the cache" for p, v in zip(PAIRS, again) if p[1] is not None)
@@ -69,7 +79,9 @@ def test_a_broken_cache_costs_its_lines_only(tmp_path):
 
 
 def test_deadlines_are_not_cached(tmp_path):
-    VerdictCache(tmp_path).add([("5", "x", Verdict("undecided", "deadline: 2 s")), ("5", "y", Verdict("wrong", "exact"))])
+    VerdictCache(tmp_path).add(
+        [("5", "x", Verdict("undecided", "deadline: 2 s")), ("5", "y", Verdict("wrong", "exact"))]
+    )
     lines = [json.loads(line) for path in tmp_path.iterdir() for line in path.read_text().split("\n") if line]
     assert [line["prediction"] for line in lines] == ["y"]
 

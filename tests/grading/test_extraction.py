@@ -10,7 +10,10 @@ BOXES = [
     (r"\boxed{5} and then \boxed{6", "5"),
     (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
     (r"\boxed{\left\{ 1, 2 \right\}}", r"\left\{ 1, 2 \right\}"),
-    (r"\boxed{\left\{\begin{array}{l} a \\ b \end{array}\right.} text", r"\left\{\begin{array}{l} a \\ b \end{array}\right."),
+    (
+        r"\boxed{\left\{\begin{array}{l} a \\ b \end{array}\right.} text",
+        r"\left\{\begin{array}{l} a \\ b \end{array}\right.",
+    ),
     (r"\boxed 5 is it", "5"),
     (r"\boxed5", "5"),
     (r"\boxed  {5}", "5"),
@@ -92,7 +95,10 @@ def test_the_fallbacks_come_after_the_box_and_each_other():
     text = r"the answer is 4; count 9; \boxed{5}"
     assert extract(text, fallback="last_number").answer == "5"
     assert extract("the answer is x, see 9", fallback="last_number").source == "phrase"
-    assert extract("nothing here", fallback="last_number").reason == "no box; no phrase like 'the answer is'; no number"
+    assert (
+        extract("nothing here", fallback="last_number").reason
+        == "no box; no phrase like 'the answer is'; no number"
+    )
 
 
 def test_another_fallback_is_refused():

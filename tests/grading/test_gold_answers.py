@@ -33,7 +33,9 @@ def latex_thousands(gold: str) -> str:
 SPELLINGS = {
     "itself": lambda g: g,
     "blanks around": lambda g: f"  {g} ",
-    "blanks at operators": lambda g: re.sub(r"([=+,])", r" \1 ", g) if not re.search(r"\d,\d{3}|\\text", g) else g,
+    "blanks at operators": lambda g: (
+        re.sub(r"([=+,])", r" \1 ", g) if not re.search(r"\d,\d{3}|\\text", g) else g
+    ),
     "no blanks": lambda g: re.sub(r"(?<![a-zA-Z\\]) (?![a-zA-Z])", "", g),
     "dfrac": lambda g: re.sub(r"\\frac(?![a-zA-Z])", r"\\dfrac", g),
     "tfrac": lambda g: re.sub(r"\\d?frac(?![a-zA-Z])", r"\\tfrac", g),

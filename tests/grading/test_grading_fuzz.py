@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  (the signs of mathematics are meant as they stand)
 """Any text: never an exception, never past the deadline, the same verdict twice.
 
 NEMO_COT_FUZZ=N runs N examples of each instead of the default few hundred.
@@ -16,22 +17,106 @@ from nemo_cot.grading.rules import INTERNAL_ERROR, grade_by_rules
 EXAMPLES = int(os.environ.get("NEMO_COT_FUZZ", "300"))
 
 PIECES = st.sampled_from(
-    [r"\frac", r"\sqrt", r"\binom", r"\left(", r"\right)", r"\left\{", r"\right.", r"\{", r"\}", "{", "}", "(", ")",
-     "[", "]", "^", "_", "+", "-", "*", "/", "=", "<", r"\le ", ",", ";", ":", "!", "%", "|", "&", r"\\", "$", ".",
-     r"\pm ", r"\mp ", r"\cup ", r"\in ", r"\infty", r"\pi ", r"\text{", r"\boxed{", r"\begin{pmatrix}", r"\end{pmatrix}",
-     r"\sum_{k=1}^{9}", r"\int_0^1 ", "dx", r"\ldots ", r"\overline{", r"\log ", r"\sin ", "^\\circ", "e", "i", "x", "y",
-     "n", "0", "1", "2", "3", "10", "016", "999", "0.5", "1,000", "and ", "or ", "the ", "answer is ", "cm", "√", "½", "²",
-     "\u0000", "\ud7ff", "∞", "–", "\n", "\\", "\\,", "°", "C", "(A)"]  # fmt: skip
+    [
+        r"\frac",
+        r"\sqrt",
+        r"\binom",
+        r"\left(",
+        r"\right)",
+        r"\left\{",
+        r"\right.",
+        r"\{",
+        r"\}",
+        "{",
+        "}",
+        "(",
+        ")",
+        "[",
+        "]",
+        "^",
+        "_",
+        "+",
+        "-",
+        "*",
+        "/",
+        "=",
+        "<",
+        r"\le ",
+        ",",
+        ";",
+        ":",
+        "!",
+        "%",
+        "|",
+        "&",
+        r"\\",
+        "$",
+        ".",
+        r"\pm ",
+        r"\mp ",
+        r"\cup ",
+        r"\in ",
+        r"\infty",
+        r"\pi ",
+        r"\text{",
+        r"\boxed{",
+        r"\begin{pmatrix}",
+        r"\end{pmatrix}",
+        r"\sum_{k=1}^{9}",
+        r"\int_0^1 ",
+        "dx",
+        r"\ldots ",
+        r"\overline{",
+        r"\log ",
+        r"\sin ",
+        "^\\circ",
+        "e",
+        "i",
+        "x",
+        "y",
+        "n",
+        "0",
+        "1",
+        "2",
+        "3",
+        "10",
+        "016",
+        "999",
+        "0.5",
+        "1,000",
+        "and ",
+        "or ",
+        "the ",
+        "answer is ",
+        "cm",
+        "√",
+        "½",
+        "²",
+        "\u0000",
+        "\ud7ff",
+        "∞",
+        "–",
+        "\n",
+        "\\",
+        "\\,",
+        "°",
+        "C",
+        "(A)",
+    ]
 )
 TEXTS = st.one_of(
     st.lists(PIECES, max_size=40).map("".join),
     st.text(max_size=60),
-    st.tuples(st.sampled_from(["(", "{", r"\frac{", r"\sqrt{", "2^{", "-", "x=", "((1,"]), st.integers(1, 90)).map(
-        lambda t: t[0] * t[1] + "1"
-    ),
+    st.tuples(
+        st.sampled_from(["(", "{", r"\frac{", r"\sqrt{", "2^{", "-", "x=", "((1,"]), st.integers(1, 90)
+    ).map(lambda t: t[0] * t[1] + "1"),
 )
 SETTINGS = settings(
-    max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    derandomize=True,
+    database=None,
 )
 
 

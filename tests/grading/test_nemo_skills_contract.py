@@ -27,7 +27,8 @@ MEASURED = [
     ("7", "8", False),
 ]
 TEXTS = [
-    r"\boxed{5}", r"\boxed{5} \boxed{6}", r"\boxed{5} \boxed{6", r"\boxed 5", r"\fbox{5}", "none", r"\boxed{}",
+    r"\boxed{5}", r"\boxed{5} \boxed{6}", r"\boxed{5} \boxed{6", r"\boxed 5", r"\fbox{5}", "none",
+    r"\boxed{}",
     r"\boxed{\frac{1}{2}}", r"\boxed{\{1,2\}}", r"\boxed{a}}", r"\boxed{\boxed{5}}", r"{\boxed{5}",
 ]  # fmt: skip
 
@@ -49,7 +50,9 @@ def real(module: str):
 def test_their_own_grader_says_the_same():
     theirs = real("nemo_skills.evaluation.math_grader")
     for gold, answer, _ in MEASURED:
-        assert theirs.math_equal(gold, answer, numeric_precision=15, timeout_seconds=10) is nemo_skills_equal(gold, answer)
+        assert theirs.math_equal(gold, answer, numeric_precision=15, timeout_seconds=10) is nemo_skills_equal(
+            gold, answer
+        )
     assert [theirs.extract_answer(t) for t in TEXTS] == [nemo_skills_answer(t) for t in TEXTS]
 
 
@@ -65,7 +68,11 @@ def test_their_own_metrics_say_the_same():
         theirs.update([r for r in rows if r["problem_id"] == str(p)])
     found, ours = theirs.get_metrics(), from_rows(rows, grader="nemo_skills")
     for k in range(1, 7):
-        assert found[f"pass@1[avg-of-{k}]"]["symbolic_correct"] == pytest.approx(100 * pass_at_1(ours, k=k).value)
+        assert found[f"pass@1[avg-of-{k}]"]["symbolic_correct"] == pytest.approx(
+            100 * pass_at_1(ours, k=k).value
+        )
         assert found[f"pass@{k}"]["symbolic_correct"] == pytest.approx(100 * pass_at_k(ours, k).value)
         if k > 1:
-            assert found[f"majority@{k}"]["symbolic_correct"] == pytest.approx(100 * majority_at_k(ours, k).value)
+            assert found[f"majority@{k}"]["symbolic_correct"] == pytest.approx(
+                100 * majority_at_k(ours, k).value
+            )
