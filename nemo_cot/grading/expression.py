@@ -200,7 +200,7 @@ class _Parser:
         while self.at("!", "%", "°"):
             mark = self.take().value
             if mark == "!" and self.at("!"):
-                raise Unreadable("unsupported: double factorial")
+                raise Unreadable("syntax: double factorial")
             node = Node({"!": "fact", "%": "pct", "°": "deg"}[mark], (node,))
         return node
 

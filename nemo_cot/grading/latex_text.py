@@ -65,6 +65,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), ne
     (r"\*\*(?=\s*[\d{(+-])(?<=[\w)}\]]\*\*)", "^"),
     (r"\.{3,}", r"\\ldots "),
 ])  # fmt: skip
+_IDLE_BLANK = re.compile(r"(?<!\w) | (?!\w)")
 _EDGE_MARKS = ' \t\n\r.,;:`*_"'
 
 
@@ -82,8 +83,8 @@ def clean(text: str) -> str:
 
 
 def squeeze(text: str) -> str:
-    """``text`` cleaned and without any blank: equal for two spellings of the same formula."""
-    return "".join(clean(text).split())
+    """``text`` cleaned and without blanks that say nothing: 3 1/2 keeps its own, it is not 31/2."""
+    return _IDLE_BLANK.sub("", " ".join(clean(text).split()))
 
 
 def _strip_edges(text: str) -> str:

@@ -6,7 +6,7 @@ import re
 
 from nemo_cot.grading.answers import Answer, RealSet, Scalar, Words
 from nemo_cot.grading.expression import number
-from nemo_cot.grading.intervals import WHOLE_LINE
+from nemo_cot.grading.intervals import INFINITY, WHOLE_LINE
 from nemo_cot.grading.token_lists import Tokens, plain
 
 _LEADING = frozenset([
@@ -72,6 +72,8 @@ def special_words(tokens: Tokens) -> Answer | None:
         return RealSet(())
     if said in _ALL_REALS:
         return RealSet((WHOLE_LINE,))
+    if said == "infinity":
+        return Scalar(INFINITY)
     if said in _NUMBER_WORDS:
         return Scalar(number(_NUMBER_WORDS[said]))
     words = said.split()
