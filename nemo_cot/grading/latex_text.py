@@ -20,10 +20,6 @@ _UNICODE = {
     "“": '"', "”": '"', "‘": "'", "’": "'", "∧": r"\land ", "∨": r"\lor ", "→": r"\to ", "∑": r"\sum ",
     "∏": r"\prod ", "∫": r"\int ",
 }  # fmt: skip
-<<<<<<< HEAD
-_GREEK = {unicodedata.lookup(f"GREEK SMALL LETTER {name.upper()}"): f"\\{latex} " for name, latex in (
-    [(n, n) for n in ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"]] + [("lamda", "lambda")])}  # fmt: skip
-=======
 _GREEK_NAMES = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa mu nu xi pi rho sigma tau upsilon phi chi psi "
     "omega lamda"
@@ -32,7 +28,6 @@ _GREEK = {
     unicodedata.lookup(f"GREEK SMALL LETTER {name.upper()}"): f"\\{name.replace('lamda', 'lambda')} "
     for name in _GREEK_NAMES.split()
 }
->>>>>>> grading
 _TRANSLATION = str.maketrans({**_UNICODE, **_GREEK})
 _SCRIPTED = re.compile("([⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+)|([₀₁₂₃₄₅₆₇₈₉]+)")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")

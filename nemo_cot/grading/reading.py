@@ -16,29 +16,6 @@ from nemo_cot.grading.brackets import read_brackets, read_set_algebra
 from nemo_cot.grading.expression import number
 from nemo_cot.grading.intervals import intersection
 from nemo_cot.grading.latex_text import clean
-<<<<<<< HEAD
-from nemo_cot.grading.scalars import compare_scalars
-from nemo_cot.grading.tokens import Token, Unreadable, tokenize
-
-Tokens = tuple[Token, ...]
-
-MAX_EXPANSIONS = 16
-"""Answers that the signs of plus-minus may expand to."""
-
-_OPENERS, _CLOSERS = "([{⦃⟨⌊⌈", ")]}⦄⟩⌋⌉"
-_LEADING = frozenset(
-    ["the", "final", "answer", "is", "result", "value", "of", "approximately", "about", "exactly", "equals", "therefore", "thus", "so", "hence", "we", "get", "have", "it", "total", "a", "an", "required", "solution", "solutions", "are", "answers", "option", "choice", "x"]
-) - {"x"}
-_EMPTY = frozenset(["no solution", "no solutions", "none", "does not exist", "dne", "no real solution",
-                    "no real solutions", "empty set", "the empty set", "no such"])  # fmt: skip
-_ALL_REALS = frozenset(["all real numbers", "all reals", "all real", "real numbers", "the real numbers"])
-_SEPARATOR_WORDS = frozenset(["and", "or"])
-_LOGIC = frozenset(
-    ["if", "for", "all", "is", "are", "any", "such", "that", "where", "when", "with", "iff", "only", "prime", "primes", "integer", "integers", "positive", "negative", "number", "numbers", "every", "each", "not", "works", "then", "satisfying", "form", "of"]
-)
-_NUMBER_WORDS = {w: i for i, w in enumerate(
-    ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"])}  # fmt: skip
-=======
 from nemo_cot.grading.relations import read_relation
 from nemo_cot.grading.simple_answers import cut_unit, read_matrix, read_scalar
 from nemo_cot.grading.token_lists import (
@@ -57,7 +34,6 @@ from nemo_cot.grading.words import is_prose, special_words, without_leading_word
 _CACHED_CHARACTERS = 300
 """Longer texts are not kept: the cache must stay small whatever is graded."""
 
->>>>>>> grading
 _WRAPPER = re.compile(r"\\(?:text|textbf|textrm|textit|mathrm|mathbf|mbox|boxed)\s*(?=\{)|[{}\\]")
 _CHOICE = re.compile(
     r"(?:(?:the\s+)?(?:(?:final|correct)\s+)?(?:option|choice|answer)\b\s*(?:is\b)?\s*:?\s*)?"

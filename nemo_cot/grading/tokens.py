@@ -40,12 +40,6 @@ class Token:
     spaced: bool = False
 
 
-<<<<<<< HEAD
-FUNCTIONS = frozenset(
-    ["sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln", "log", "lg", "exp"]
-)
-CONSTANTS = {"pi": "pi", "infty": "oo", "infinity": "oo", "inf": "oo", "oo": "oo", "e": "e", "i": "i", "imath": "i"}
-=======
 FUNCTIONS = frozenset([
     "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln",
     "log", "lg", "exp",
@@ -60,7 +54,6 @@ CONSTANTS = {
     "i": "i",
     "imath": "i",
 }
->>>>>>> grading
 
 _OPERATORS = {
     "le": "≤", "leq": "≤", "leqslant": "≤", "leqq": "≤", "ge": "≥", "geq": "≥", "geqslant": "≥", "geqq": "≥",
@@ -73,14 +66,6 @@ _OPERATORS = {
     "lbrack": "[", "rbrack": "]", "iff": "⇔", "Leftrightarrow": "⇔", "Rightarrow": "⇒", "implies": "⇒",
     "land": "∧", "wedge": "∧", "lor": "∨", "vee": "∨", "quad": " ",
 }  # fmt: skip
-<<<<<<< HEAD
-_GREEK = frozenset(
-    ["alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota", "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega", "ell"]
-)
-_WORDS = frozenset(
-    ["and", "or", "if", "for", "all", "the", "is", "are", "any", "no", "yes", "none", "not", "odd", "even", "one", "two", "with", "where", "when", "such", "that", "of", "to", "only", "iff", "then", "each", "every", "true", "false", "cm", "mm", "km", "ft", "kg", "in"]
-)
-=======
 _GREEK = frozenset([
     "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta",
     "iota", "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi",
@@ -91,7 +76,6 @@ _WORDS = frozenset([
     "one", "two", "with", "where", "when", "such", "that", "of", "to", "only", "iff", "then", "each",
     "every", "true", "false", "cm", "mm", "km", "ft", "kg", "in",
 ])  # fmt: skip
->>>>>>> grading
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
     r"|(?P<scientific>\d+\.\d+[eE][-+]?\d{1,3}(?![\d.]))"

@@ -4,7 +4,7 @@ import random
 import re
 
 import pytest
-from shared_data import competition_golds, math500_golds
+from tests.grading.shared_data import competition_golds, math500_golds
 
 from nemo_cot.grading import grade_many
 

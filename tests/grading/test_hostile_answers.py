@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from hostile import HOSTILE
+from tests.grading.hostile import HOSTILE
 
 from nemo_cot.grading import extract_answer, grade, grade_many, nemo_skills_verdicts
 from nemo_cot.grading.rules import INTERNAL_ERROR, grade_by_rules
