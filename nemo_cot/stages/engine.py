@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from nemo_cot.errors import UserError
+from nemo_cot.errors import UserError, one_line
 from nemo_cot.io.atomic import sync_directory, write_bytes
 from nemo_cot.io.hashing import Hasher
 from nemo_cot.provenance import code_revision, package_versions
@@ -88,7 +88,7 @@ def run_stage(stage: Stage, run: RunDirectory, *, say: Callable[[str], None] = p
     fingerprint = _fingerprint(stage, inputs)
     _recover(run, stage.name, fingerprint)
     plan = plan_stage(stage, run, inputs, hasher)
-    say(f"[{stage.name}] " + "; ".join([_VERBS[plan.action], *plan.reasons]))
+    say(one_line(f"[{stage.name}] " + "; ".join([_VERBS[plan.action], *plan.reasons])))
     if plan.action == "skip":
         hasher.save()
         return StageResult("skipped", plan.reasons, _manifest_of(run, stage.name))
