@@ -32,12 +32,14 @@ _GRACE_SECONDS = 10.0
 
 
 class Ended(msgspec.Struct):
-    """How one stage of a chain ended: ok, failed, not run, or interrupted."""
+    """How one stage of a chain ended: ok, failed, not run, or interrupted.
+
+    No times: the report is made of this, and is skipped when nothing has changed.
+    """
 
     stage: str
     outcome: str
     exit_code: int | None
-    seconds: float
 
 
 def run_chain(overrides: Sequence[str]) -> int:
@@ -91,7 +93,7 @@ def _run_all(stages: Sequence[str], run: RunDirectory, overrides: Sequence[str],
     ended: list[Ended] = []
     for stage in stages:
         blocked = _blocked(stage, ended)
-        ended.append(Ended(stage, f"not run: it needs {blocked}", None, 0.0) if blocked else _run_one(stage, overrides, lock))
+        ended.append(Ended(stage, f"not run: it needs {blocked}", None) if blocked else _run_one(stage, overrides, lock))
         if stage != "report":
             write_bytes(run.path / CHAIN, msgspec.json.encode(ended))
         if ended[-1].outcome == "interrupted":
@@ -106,7 +108,6 @@ def _blocked(stage: str, ended: Sequence[Ended]) -> str | None:
 
 
 def _run_one(stage: str, overrides: Sequence[str], lock: int) -> Ended:
-    started = time.monotonic()
     read_end, write_end = os.pipe()  # the recipe dies when the write end closes, that is, with this process
     environment = {**os.environ, INHERITED: str(lock), LIFELINE: str(read_end)}
     process = subprocess.Popen([sys.executable, "-m", f"recipes.{stage}", *overrides], env=environment, pass_fds=(lock, read_end))
@@ -122,7 +123,7 @@ def _run_one(stage: str, overrides: Sequence[str], lock: int) -> Ended:
         print(f"error: {stage}: killed by signal {signal.Signals(-code).name}. Fix: look for lack of memory "
               "(dmesg), then run the same command again: it resumes", file=sys.stderr, flush=True)
         code = 128 - code
-    return Ended(stage, outcome, code, round(time.monotonic() - started, 1))
+    return Ended(stage, outcome, code)
 
 
 def _stop(process: subprocess.Popen) -> int:

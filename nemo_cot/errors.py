@@ -12,9 +12,9 @@ class UserError(Exception):
     """
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
-        self.what = _one_line(what)
-        self.where = _one_line(where)
-        self.fix = _one_line(fix)
+        self.what = one_line(what)
+        self.where = one_line(where)
+        self.fix = one_line(fix)
         super().__init__(self.what)
 
     def __str__(self) -> str:
@@ -31,7 +31,7 @@ EXIT_CODE = 2
 """Exit code of a command that ended in a :class:`UserError`."""
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Fold line breaks and drop control characters (terminal escapes among them)."""
     folded = " ".join(str(text).split())
     return "".join(c for c in folded if c.isprintable())

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from nemo_cot.errors import UserError
+from nemo_cot.errors import UserError, one_line
 from nemo_cot.io.atomic import sync_directory, write_bytes
 from nemo_cot.io.hashing import Hasher
 from nemo_cot.provenance import code_revision, package_versions
@@ -88,7 +88,7 @@ def run_stage(stage: Stage, run: RunDirectory, *, say: Callable[[str], None] = p
     fingerprint = _fingerprint(stage, inputs)
     _recover(run, stage.name, fingerprint)
     plan = plan_stage(stage, run, inputs, hasher)
-    say(f"[{stage.name}] " + "; ".join([_VERBS[plan.action], *plan.reasons]))
+    say(one_line(f"[{stage.name}] " + "; ".join([_VERBS[plan.action], *plan.reasons])))
     if plan.action == "skip":
         hasher.save()
         return StageResult("skipped", plan.reasons, _manifest_of(run, stage.name))
@@ -171,28 +171,35 @@ def _clean(partial: Path) -> None:
 
 
 def _publish(run: RunDirectory, name: str, partial: Path) -> None:
-    """Two renames; :func:`_recover` completes them after a kill in between."""
+    """Two renames, then the removal of what is left over; :func:`_recover` goes on after a kill in between."""
     final, old = run.stage(name), run.old(name)
     if final.exists():
         shutil.rmtree(old, ignore_errors=True)
         os.rename(final, old)
     os.rename(partial, final)
     sync_directory(final.parent)
-    (final / _ATTEMPT).unlink(missing_ok=True)
-    for leftover in (old, *run.partials(name)):
+    _remove_leftovers(run, name)
+
+
+def _remove_leftovers(run: RunDirectory, name: str) -> None:
+    """The attempt's own file goes last: while it is there, the publication is not complete."""
+    for leftover in (run.old(name), *run.partials(name)):
         shutil.rmtree(leftover, ignore_errors=True)
+    (run.stage(name) / _ATTEMPT).unlink(missing_ok=True)
 
 
 def _recover(run: RunDirectory, name: str, fingerprint: str) -> None:
-    """Complete, or take back, a publication that a kill cut short."""
+    """Complete, or take back, a publication that a kill cut short; remove what it left half-written."""
+    for cut in run.path.glob(".*.tmp"):
+        cut.unlink()
     partial, final, old = run.partial(name, fingerprint), run.stage(name), run.old(name)
     whole = read_manifest(partial)
     if whole is not None and whole.fingerprint == fingerprint:
         _publish(run, name, partial)
     elif old.exists() and not final.exists():
         os.rename(old, final)
-    elif old.exists():
-        shutil.rmtree(old, ignore_errors=True)
+    elif (final / _ATTEMPT).exists():
+        _remove_leftovers(run, name)
 
 
 def _read_attempt(partial: Path) -> _Attempt | None:

@@ -1,0 +1,154 @@
+"""The command line: what it imports, what it answers, its exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nemo_cot import __version__
+from tests.support import nemo_cot, one_error, python, recipe, tiny_experiment, write_lines
+
+IMPORTED = """
+import sys
+from launchers.cli import main
+sys.argv = ["nemo-cot", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as end:
+    code = end.code
+print("IMPORTED", code, *sorted(sys.modules))
+"""
+HEAVY = {"torch", "transformers", "numpy", "sympy", "reasoning_gym", "safetensors"}
+
+
+def imported(*arguments: object) -> set[str]:
+    """The modules that a command has imported when it ends well."""
+    done = python("-c", IMPORTED, *arguments)
+    code, *modules = done.stdout.rpartition("IMPORTED ")[2].split()
+    assert code == "0", done.stderr
+    return set(modules)
+
+
+def test_help_imports_next_to_nothing():
+    modules = imported("--help")
+    assert "launchers.cli" in modules, "the check itself sees imports"
+    assert not modules & (HEAVY | {"hydra", "omegaconf", "rich", "nemo_cot.config"})
+
+
+def test_show_imports_hydra_but_nothing_heavy():
+    modules = imported("show", "experiment=quickstart")
+    assert "hydra" in modules and not modules & HEAVY
+
+
+def test_status_imports_nothing_heavy(tmp_path):
+    (tmp_path / "default").mkdir()
+    assert not imported("status", f"runs_dir={tmp_path}") & HEAVY
+
+
+@pytest.mark.parametrize("arguments, code", [
+    (["--help"], 0), (["-h"], 0), (["help"], 0), ([], 2), (["run", "--help"], 0), (["show", "-h"], 0),
+])  # fmt: skip
+def test_help_names_every_verb(arguments, code):
+    done = nemo_cot(*arguments)
+    assert done.returncode == code and done.stderr == ""
+    for verb in ("run", "show", "plan", "status", "report", "grade"):
+        assert f"\n  {verb} " in done.stdout
+
+
+def test_version():
+    assert nemo_cot("--version").stdout == f"{__version__}\n"
+
+
+def test_an_unknown_verb_names_the_nearest():
+    one_error(nemo_cot("shwo"), "there is no verb 'shwo'", "did you mean show?")
+    one_error(nemo_cot("xyzzy"), "use one of run, show")
+
+
+def test_show_prints_the_resolved_tree_that_runs():
+    import yaml
+
+    done = nemo_cot("show", "experiment=quickstart", "train.optim.lr=5e-6")
+    shown = yaml.safe_load(done.stdout)
+    assert shown["name"] == "quickstart" and shown["train"]["optim"]["lr"] == 5e-6
+    assert "${" not in done.stdout and "???" not in done.stdout
+
+
+def test_show_refuses_what_run_would_refuse():
+    one_error(nemo_cot("show", "train.optim.lr=-1"), "train.optim.lr", "below 0")
+
+
+def test_a_recipes_help_needs_no_config():
+    done = recipe("train", "--help")
+    assert done.returncode == 0 and "metrics.jsonl" in done.stdout and "key=value" in done.stdout
+
+
+@pytest.fixture
+def run(tiny_model: Path, tmp_path: Path) -> list[str]:
+    """A run with its first two stages done, then one more in progress."""
+    overrides = tiny_experiment(tiny_model, tmp_path)
+    assert nemo_cot("run", *overrides, "launcher.stages=[problems,convert]").returncode == 0
+    (tmp_path / "tiny" / "train.partial-0123456789ab").mkdir()
+    return overrides
+
+
+def test_status_and_plan_of_a_run(run, tmp_path):
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    shown = nemo_cot("status", *run, COLUMNS="200")
+    assert shown.returncode == 0, shown.stderr
+    rows = {line.split("│")[1].strip(): line for line in shown.stdout.splitlines() if line.startswith("│")}
+    assert "done" in rows["problems"] and "train.jsonl 6 rows" in rows["problems"]
+    assert "partial" in rows["train"] and "not run" in rows["pack"]
+    assert "nothing is running" in shown.stdout
+
+    planned = nemo_cot("plan", *run, "problems.seed=8", COLUMNS="200")
+    assert planned.returncode == 0, planned.stderr
+    rows = [line for line in planned.stdout.splitlines() if line.startswith("│")]
+    assert any("problems" in line and "problems.seed: 7 -> 8" in line for line in rows)
+    assert any("convert" in line and "skip" in line for line in rows)
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before, "neither writes anything"
+
+
+def test_plan_ends_with_2_when_a_rule_finds_an_error():
+    done = nemo_cot("plan", "curate.num_traces=100", COLUMNS="250")
+    assert done.returncode == 2 and "asks for 100" in done.stdout and "Traceback" not in done.stderr
+
+
+def test_status_and_report_of_no_run(tmp_path):
+    for verb in ("status", "report"):
+        one_error(nemo_cot(verb, f"runs_dir={tmp_path}"), "no such run", str(tmp_path / "default"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_report_alone(run, tmp_path):
+    done = nemo_cot("report", *run)
+    assert done.returncode == 0, done.stderr
+    page = tmp_path / "tiny" / "report" / "report.html"
+    assert str(page) in done.stdout and page.stat().st_size > 1000
+
+
+def test_grade_keeps_the_keys_of_other_projects(tmp_path):
+    rows = [
+        {"id": 7, "problem": "1+1", "expected_answer": "2", "generation": "so \\boxed{2}", "ümlaut": [1, {"x": None}]},
+        {"id": 8, "problem": "1+2", "expected_answer": 3, "generation": "\\boxed{4}", "generation_time": 1.5},
+        {"id": 9, "problem": "1+3", "expected_answer": "4", "generation": ""},
+    ]
+    source, target = write_lines(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    done = nemo_cot("grade", source, target, "grade.workers=1")
+    assert done.returncode == 0, done.stderr
+    graded = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [row["verdict"] for row in graded] == ["right", "wrong", "wrong"]
+    assert [row["symbolic_correct"] for row in graded] == [True, False, False]
+    assert [{key: row[key] for key in old} for row, old in zip(graded, rows, strict=True)] == rows
+    assert "3 rows: right 1, wrong 2" in done.stdout
+
+
+def test_grade_says_how_it_is_called(tmp_path):
+    one_error(nemo_cot("grade"), "0 files given, not 2", "nemo-cot grade INPUT.jsonl OUTPUT.jsonl")
+    source = write_lines(tmp_path / "in.jsonl", [{"generation": "x"}])
+    one_error(nemo_cot("grade", tmp_path / "none.jsonl", tmp_path / "out.jsonl"), "none.jsonl", "no such file")
+    one_error(nemo_cot("grade", source, tmp_path / "no" / "out.jsonl"), "no such directory")
+    one_error(nemo_cot("grade", source, tmp_path / "out.jsonl"), "line 1, field expected_answer")
+    one_error(nemo_cot("grade", source, tmp_path / "out.jsonl", "grade.fallbck=none"), "did you mean grade.fallback?")
+    assert not (tmp_path / "out.jsonl").exists()

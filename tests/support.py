@@ -1,0 +1,111 @@
+"""What several tests need: our commands as processes, a small experiment, digests of what it made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = ("problems", "convert", "generate", "grade", "curate", "pack", "train", "evaluate", "report")
+SECONDS = 120
+"""Bound of every wait: far above what anything here takes."""
+
+_TIMES = ("seconds", "tokens_per_second")
+_NOT_COMPARED = ("manifest.json", "chain.json", "config.yaml", ".lock", ".hashes.json")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of our processes: this checkout's modules, one thread."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
+
+
+def python(*arguments: object, cwd: Path | None = None, preexec: Callable[[], None] | None = None,
+           **more: str) -> subprocess.CompletedProcess[str]:
+    """Run Python to its end; ``more`` are environment variables."""
+    return subprocess.run([sys.executable, *map(str, arguments)], env=environment(**more), cwd=cwd,
+                          capture_output=True, text=True, timeout=SECONDS, preexec_fn=preexec)
+
+
+def nemo_cot(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    """The command line, as the console script calls it."""
+    return python("-m", "launchers.cli", *arguments, **options)
+
+
+def recipe(name: str, *overrides: object, **options) -> subprocess.CompletedProcess[str]:
+    """One stage alone."""
+    return python("-m", f"recipes.{name}", *overrides, **options)
+
+
+def start(*arguments: object, output: Path, **more: str) -> subprocess.Popen:
+    """Start Python in a process group of its own, stdout and stderr into ``output``."""
+    with open(output, "ab") as handle:
+        return subprocess.Popen([sys.executable, *map(str, arguments)], env=environment(**more), stdout=handle,
+                                stderr=subprocess.STDOUT, start_new_session=True)
+
+
+def tiny_experiment(model: Path, runs_dir: Path, name: str = "tiny") -> list[str]:
+    """Overrides of a whole chain that takes a moment."""
+    return [
+        "model=hf_directory", f"model.path={model}", f"runs_dir={runs_dir}", f"name={name}",
+        "problems.num_train=6", "problems.num_heldout=3", "generate.samples_per_problem=4",
+        "curate.num_traces=4", "curate.min_tokens=40", "curate.max_tokens=400",
+        "train.max_steps=4", "train.global_batch_size=8", "train.precision=fp32", "train.save_interval_steps=1",
+        "evaluate.samples_per_problem=2", "evaluate.bootstrap_resamples=100", "evaluate.sampling.batch_size=2",
+        "evaluate.sampling.max_new_tokens=12", "evaluate.sampling.precision=fp32", "grade.workers=1",
+    ]  # fmt: skip
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """sha256 of every artifact below ``folder``, by path; manifests, reports and times left out."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in _NOT_COMPARED)
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(_content(path)).hexdigest()
+        for path in files
+        if "report" not in path.relative_to(folder).parts
+    }
+
+
+def _content(path: Path) -> bytes:
+    """The bytes that must be the same each time: all, but for the times in metrics.jsonl."""
+    if path.name != "metrics.jsonl":
+        return path.read_bytes()
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    kept = [{key: value for key, value in row.items() if key not in _TIMES} for row in rows]
+    return json.dumps(kept).encode()
+
+
+def one_error(done: subprocess.CompletedProcess[str], *parts: str) -> str:
+    """The one error line of a command that refused: what, where and the fix. Asserts that it is so."""
+    assert done.returncode == 2, (done.returncode, done.stdout[-2000:], done.stderr[-4000:])
+    assert "Traceback" not in done.stderr + done.stdout
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1, done.stderr
+    others = [line for line in done.stderr.splitlines() if line != errors[0] and not line.startswith("  ")]
+    assert not others, done.stderr
+    assert ". Fix: " in errors[0]
+    for part in parts:
+        assert part in errors[0]
+    return errors[0]
+
+
+def wait_for(condition: Callable[[], object], *, seconds: float = SECONDS, every: float = 0.001) -> object:
+    """The first true value of ``condition``. Fails after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(every)
+    raise AssertionError(f"nothing after {seconds} s")
+
+
+def write_lines(path: Path, rows: Sequence[dict]) -> Path:
+    """JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
