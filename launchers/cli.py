@@ -80,9 +80,9 @@ def _status(overrides: Sequence[str]) -> int:
 
 
 def _report(overrides: Sequence[str]) -> int:
-    from launchers.local import run_chain
+    from launchers.local import write_report_only
 
-    return run_chain([*overrides, "launcher.stages=[report]"])
+    return write_report_only(overrides)
 
 
 def _grade(arguments: Sequence[str]) -> int:

@@ -16,6 +16,7 @@ from contextlib import suppress
 
 import msgspec
 
+from launchers.plan import examine, refuse_errors
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError
 from nemo_cot.guard import INTERRUPTED, LIFELINE
@@ -40,19 +41,43 @@ class Ended(msgspec.Struct):
 
 
 def run_chain(overrides: Sequence[str]) -> int:
-    """Run every stage of launcher.stages. Returns 0, or the exit code of the first that failed."""
+    """Run every stage of launcher.stages. Returns 0, or the exit code of the first that failed.
+
+    Raises UserError for what preflight finds wrong, before anything is written.
+    """
     tree = compose_config(overrides)
     cfg = to_dataclasses(tree)
-    run = run_directory(cfg).create()
     stages = _ordered(cfg)
-    with run_lock(run.path) as lock:
+    run = run_directory(cfg)
+    refuse_errors(examine(cfg, run)[1])
+    with run_lock(run.create().path) as lock:
         write_bytes(run.path / "config.yaml", to_yaml(tree).encode())
-        started = time.monotonic()
-        ended = _run_all(stages, run, overrides, lock)
-        failed = [e for e in ended if e.outcome in ("failed", "interrupted")]
-    print(f"{'finished' if not failed else failed[0].stage + ' ' + failed[0].outcome} after {time.monotonic() - started:.0f} s; "
-          f"run directory: {run.path}", flush=True)
+        return _run_and_summarise(stages, run, overrides, lock)
+
+
+def write_report_only(overrides: Sequence[str]) -> int:
+    """Run the report alone, about whatever the run has. Raises UserError when there is no such run."""
+    run = run_directory(to_dataclasses(compose_config(overrides)))
+    if not run.path.is_dir():
+        raise UserError("no such run", where=str(run.path), fix="give the overrides that it was started with (name=, runs_dir=)")
+    with run_lock(run.path) as lock:
+        return _run_and_summarise(["report"], run, overrides, lock)
+
+
+def _run_and_summarise(stages: Sequence[str], run: RunDirectory, overrides: Sequence[str], lock: int) -> int:
+    started = time.monotonic()
+    ended = _run_all(stages, run, overrides, lock)
+    failed = [e for e in ended if e.outcome in ("failed", "interrupted")]
+    _summarise(run, failed, time.monotonic() - started)
     return failed[0].exit_code or 1 if failed else 0
+
+
+def _summarise(run: RunDirectory, failed: Sequence[Ended], seconds: float) -> None:
+    outcome = f"{failed[0].stage} {failed[0].outcome}" if failed else "finished"
+    print(f"{outcome} after {seconds:.0f} s; run directory: {run.path}")
+    page = run.stage("report") / "report.html"
+    if page.exists():
+        print(f"report: {page}\n        {page.with_suffix('.md')}", flush=True)
 
 
 def _ordered(cfg: Config) -> list[str]:

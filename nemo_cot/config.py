@@ -145,7 +145,7 @@ class GradeConfig:
 class CurateConfig:
     """Which traces are kept. Lengths count the student's tokens, the end-of-turn token included.
 
-    ``target_tokens`` orders the candidates (nearest first); ``verdicts`` lists what may be kept.
+    ``order``: target (nearest to ``target_tokens`` first) or shuffle. ``verdicts`` lists what may be kept.
     """
 
     num_traces: int
@@ -153,6 +153,7 @@ class CurateConfig:
     min_tokens: int
     max_tokens: int
     target_tokens: int
+    order: str
     verdicts: list[str]
     seed: int
 
@@ -161,6 +162,7 @@ class CurateConfig:
         at_least("curate.per_problem", self.per_problem, 1)
         at_least("curate.min_tokens", self.min_tokens, 1)
         at_least("curate.max_tokens", self.max_tokens, self.min_tokens, than="curate.min_tokens")
+        one_of("curate.order", self.order, ("target", "shuffle"))
         for verdict in self.verdicts:
             one_of("curate.verdicts", verdict, ("right", "wrong", "undecided"))
 

@@ -21,10 +21,11 @@ class Curated:
 
 
 def curate(traces: Sequence[Trace], lengths: Sequence[int], config: CurateConfig) -> Curated:
-    """The ``config.num_traces`` traces nearest to the target length that pass every filter.
+    """The first ``config.num_traces`` traces that pass every filter, in the order of ``config.order``.
 
-    ``lengths`` counts the student's tokens of each answer, the end-of-turn token included. Equal
-    distances are ordered by a shuffle of ``config.seed``. Raises UserError when too few are left.
+    ``lengths`` counts the student's tokens of each answer, the end-of-turn token included. Order
+    shuffle is random by ``config.seed``; order target puts lengths near the target first, equal
+    distances as shuffled. Raises UserError when too few are left.
     """
     dropped: Counter[str] = Counter()
     candidates = []
@@ -59,7 +60,8 @@ def _reason(trace: Trace, length: int, config: CurateConfig) -> str | None:
 
 def _choose(candidates: list[tuple[Trace, int]], config: CurateConfig, dropped: Counter[str]) -> list[Trace]:
     random.Random(config.seed).shuffle(candidates)
-    candidates.sort(key=lambda pair: abs(pair[1] - config.target_tokens))
+    if config.order == "target":
+        candidates.sort(key=lambda pair: abs(pair[1] - config.target_tokens))
     chosen: list[Trace] = []
     taken: Counter[str] = Counter()
     texts: set[tuple[str, str]] = set()

@@ -9,7 +9,8 @@ from nemo_cot.config import Config, fingerprinted
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
 from nemo_cot.models.format import base_model, format_config, student_tokenizer
-from nemo_cot.packing import lower_bound, pack as make_packs, utilisation
+from nemo_cot.packing import lower_bound, utilisation
+from nemo_cot.packing import pack as make_packs
 from nemo_cot.records import Trace
 from nemo_cot.sequences import tokenize_traces
 from nemo_cot.stages import RunDirectory, Stage

@@ -22,8 +22,6 @@ def report(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
                      num_traces_shown=cfg.report.num_traces_shown)
 
     yield Stage("report", inputs=input_files(run), config={"config": fingerprinted(cfg)}, work=work)
-    print(f"report: {run.stage('report') / 'report.html'}")
-    print(f"        {run.stage('report') / 'report.md'}")
 
 
 if __name__ == "__main__":

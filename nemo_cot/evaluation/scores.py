@@ -37,13 +37,14 @@ class Figure(msgspec.Struct):
 
 
 class SubjectScores(msgspec.Struct):
-    """What was measured of one model."""
+    """What was measured of one model. ``lenient_undecided_right`` bounds lenient from above."""
 
     problems: int
     samples: int
     lenient: Figure
     strict: Figure
     format_rate: Figure
+    lenient_undecided_right: float
     nemo_skills_pass_at_1: float
     pass_at_k: float
     majority_string: float
@@ -97,6 +98,7 @@ def _subject(rows: Sequence[Trace], lenient: Outcomes, strict: Outcomes, config:
         lenient=_figure(pass_at_1(lenient), len(rows), config),
         strict=_figure(pass_at_1(strict), len(rows), config),
         format_rate=_figure(boxed, len(rows), config),
+        lenient_undecided_right=pass_at_1(lenient, undecided="right").value,
         nemo_skills_pass_at_1=pass_at_1(theirs).value,
         pass_at_k=pass_at_k(lenient, k).value,
         majority_string=majority_at_k(lenient, k, vote="string").value,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 from pathlib import Path
 
 from nemo_cot.errors import UserError
-from nemo_cot.io.atomic import write_text
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
@@ -38,7 +36,9 @@ def gguf_to_hf(gguf: Path, folder: Path, *, eos_token: str) -> None:
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     quantised = AutoModelForCausalLM.from_pretrained(
         gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
@@ -79,14 +79,9 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
             shutil.copyfile(source / name, folder / name)
 
 
-def write_pointer(path: Path, target: Path) -> None:
-    """Say where a model lies that is used in place; :func:`resolve_pointer` reads it."""
-    write_text(path, json.dumps({"directory": str(target.resolve())}) + "\n")
-
-
 def _token_id(tokenizer: object, token: str) -> int:
     number = tokenizer.convert_tokens_to_ids(token)
-    if number is None or number == tokenizer.unk_token_id and token != tokenizer.unk_token:
+    if number is None or (number == tokenizer.unk_token_id and token != tokenizer.unk_token):
         raise UserError(f"the tokenizer has no token {token!r}", where="model.eos_token", fix="choose one of its special tokens")
     return number
 

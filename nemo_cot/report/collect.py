@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from nemo_cot.errors import UserError
+from nemo_cot.evaluation.scores import Scores, as_builtins
 from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.records import Trace
 from nemo_cot.stages import RunDirectory
@@ -57,7 +61,7 @@ def collect(run: RunDirectory, name: str) -> Findings:
         name=name,
         manifests=manifests,
         chain=_json(run.path / CHAIN) or [],
-        scores=_json(scores / "metrics.json"),
+        scores=_scores(scores / "metrics.json"),
         steps=_rows(run.stage("train") / "metrics.jsonl"),
         dropped=_json(run.stage("curate") / "dropped.json") or {},
         packing=_json(run.stage("pack") / "packing.json"),
@@ -68,6 +72,17 @@ def collect(run: RunDirectory, name: str) -> Findings:
 
 def _json(path: Path) -> Any:
     return json.loads(path.read_text()) if path.exists() else None
+
+
+def _scores(path: Path) -> dict[str, Any] | None:
+    """metrics.json, checked against its type: another version of the code may have written it."""
+    if not path.exists():
+        return None
+    try:
+        return as_builtins(msgspec.json.decode(path.read_bytes(), type=Scores))
+    except msgspec.DecodeError as error:
+        raise UserError(f"not what this version of the code writes ({error})", where=str(path),
+                        fix=f"remove {path.parent} and run evaluate again; nothing is sampled anew") from None
 
 
 def _rows(path: Path, row_type: type = dict) -> list:

@@ -71,8 +71,15 @@ def _frame(body: str, x_label: str, y_label: str) -> Markup:
 
 
 def _x_ticks(first: float, last: float) -> str:
-    return "".join(f'<text x="{_x(i / 4):.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{first + (last - first) * i / 4:.4g}</text>'
-                   for i in range(5))
+    """Five labels; whole numbers where the axis is long enough for them."""
+    values = [first + (last - first) * i / 4 for i in range(5)]
+    if last - first >= 8:
+        values = [float(round(value)) for value in values]
+    span = (last - first) or 1.0
+    return "".join(
+        f'<text x="{_x((value - first) / span):.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{value:.4g}</text>'
+        for value in values
+    )
 
 
 def _y_ticks(top: float) -> str:

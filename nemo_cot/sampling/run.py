@@ -60,7 +60,7 @@ class _Sampler:
         completions = sample_batch(self._model, requests, self._decoding)
         return [self._trace(p, s, c) for (p, s), c in zip(batch, completions)]
 
-    def _trace(self, problem: Problem, sample: int, completion) -> Trace:  # noqa: ANN001
+    def _trace(self, problem: Problem, sample: int, completion) -> Trace:
         return Trace(
             problem_id=problem.problem_id,
             sample=sample,

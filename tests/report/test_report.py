@@ -1,0 +1,121 @@
+"""The report: its figures are those of the run, and nothing untrusted gets through."""
+
+import re
+
+import pytest
+
+from nemo_cot.config import EvaluateConfig, SamplingConfig
+from nemo_cot.evaluation.scores import as_builtins, score
+from nemo_cot.records import Trace
+from nemo_cot.report.build import fenced, markdown_cell, write_report
+from nemo_cot.report.collect import Findings
+from nemo_cot.report.svg import histogram, line_chart
+
+HOSTILE = '<script>document.title="owned"</script><img src=x onerror="document.title=\'owned\'">```\n</pre><h1>owned</h1>'
+
+
+def trace(problem: str, sample: int, verdict: str, *, boxed: bool = True, text: str = "so \\boxed{1}") -> Trace:
+    return Trace(problem_id=problem, sample=sample, problem=f"What is {problem}?", expected_answer="1", generation=text,
+                 num_generated_tokens=10 + sample, finish_reason="stop", predicted_answer="1", verdict=verdict,
+                 answer_source="boxed" if boxed else "last_number", verdict_reason="exact",
+                 symbolic_correct=verdict == "right", grader_version="1")
+
+
+def evaluation(samples: int = 2) -> EvaluateConfig:
+    sampling = SamplingConfig(0.7, 0, 1.0, 16, "fp32", 4, "cpu")
+    return EvaluateConfig(["base", "trained"], samples, 0, sampling, 1000, 0.95)
+
+
+def graded() -> dict[str, list[Trace]]:
+    base = [trace("a", 0, "right", boxed=False), trace("a", 1, "wrong"), trace("b", 0, "wrong"), trace("b", 1, "undecided")]
+    trained = [trace("a", 0, "right"), trace("a", 1, "right"), trace("b", 0, "wrong"), trace("b", 1, "right")]
+    return {"base": base, "trained": trained}
+
+
+def findings(**changes) -> Findings:
+    rows = graded()
+    fields = {"name": "n", "manifests": {}, "scores": as_builtins(score(rows, evaluation())), "samples": rows,
+              "steps": [{"step": s, "loss": 2.0 / s, "lr": 1e-4, "grad_norm": 1.0, "tokens_per_second": 5.0} for s in (1, 2)]}
+    return Findings(**{**fields, **changes})
+
+
+def written(tmp_path, found: Findings, title: str = "t") -> tuple[str, str]:
+    write_report(found, tmp_path, title=title, config_yaml="name: n\n", num_traces_shown=4)
+    return (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
+
+
+def test_scores_keep_lenient_strict_and_format_apart():
+    scores = score(graded(), evaluation())
+    base, trained = scores.subjects["base"], scores.subjects["trained"]
+    assert (base.lenient.count, base.strict.count, base.format_rate.count, base.lenient.total) == (1, 0, 3, 4)
+    assert (trained.lenient.count, trained.strict.count, trained.format_rate.count) == (3, 3, 4)
+    assert base.undecided == 0.25
+    assert scores.learning_effect["lenient"].value == pytest.approx(0.5)
+    assert scores.learning_effect["strict"].value == pytest.approx(0.75)
+    assert base.lenient.low <= base.lenient.value <= base.lenient.high
+
+
+def test_scores_do_not_depend_on_the_order_of_rows():
+    rows = graded()
+    backwards = {name: group[::-1] for name, group in rows.items()}
+    ours, theirs = as_builtins(score(rows, evaluation())), as_builtins(score(backwards, evaluation()))
+    assert ours["subjects"]["base"]["strict"]["count"] == theirs["subjects"]["base"]["strict"]["count"]
+
+
+def test_report_states_the_effect_and_the_counts(tmp_path):
+    markdown, html = written(tmp_path, findings())
+    for text in (markdown, html):
+        assert "+50.0 points" in text
+        assert "3 of 4" in text
+        assert "17.10 %" in text
+        assert "2.0000 to 1.0000" in text
+
+
+def test_report_names_what_failed_and_what_is_missing(tmp_path):
+    chain = [{"stage": "pack", "outcome": "failed", "exit_code": 2}, {"stage": "train", "outcome": "not run: it needs pack", "exit_code": None}]
+    for text in written(tmp_path, findings(chain=chain, scores=None, samples={})):
+        assert "The last chain did not finish" in text
+        assert "pack: failed, exit code 2" in text
+        assert "Not run: problems" in text
+
+
+def test_hostile_text_stays_text(tmp_path):
+    rows = [trace("a", 0, "right", text=HOSTILE)]
+    rows[0].problem_id = rows[0].problem = rows[0].expected_answer = rows[0].predicted_answer = HOSTILE
+    rows[0].symbolic_correct = False
+    markdown, html = written(tmp_path, findings(traces=rows, samples={"trained": rows}), title=HOSTILE)
+    assert "<script" not in html and "<img" not in html and "<h1>owned" not in html
+    assert html.count("&lt;script&gt;") >= 3
+    outside = re.sub(r"(`{4,})text\n.*?\n\1", "", markdown, flags=re.S)
+    assert not re.search(r"(?<!\\)<(script|img|h1)", outside)
+
+
+def test_html_asks_for_nothing_from_outside(tmp_path):
+    _, html = written(tmp_path, findings())
+    assert not re.search(r"""(src|href)\s*=""", html)
+    assert "url(" not in html and "@import" not in html
+    assert "default-src 'none'" in html
+
+
+@pytest.mark.parametrize("text", ["plain", "```\ncode\n```", "a ```` b", "`" * 9])
+def test_fence_is_longer_than_any_run_inside(text):
+    block = fenced(text)
+    fence = re.match(r"`+", block).group()
+    assert fence not in text and block.endswith("\n" + fence)
+
+
+def test_markdown_cell_is_one_inert_line():
+    assert markdown_cell("a|b\n# c *d* <e>") == "a\\|b \\# c \\*d\\* \\<e\\>"
+
+
+def test_line_chart_has_a_mark_a_point_and_escapes_labels():
+    chart = line_chart([(1, 2.0), (2, 1.0), (3, 0.5)], x_label="<b>", y_label="loss")
+    assert chart.count("<circle") == 3 and "<b>" not in chart
+    heights = [float(y) for y in re.findall(r'cy="([\d.]+)"', chart)]
+    assert heights == sorted(heights), "a falling loss goes down the page"
+
+
+def test_histogram_shares_sum_to_one_and_empty_input_gives_nothing():
+    chart = histogram({"a": [1, 1, 1, 9], "b": [5]}, x_label="tokens", bins=4)
+    assert sum(int(p) for p in re.findall(r"a: (\d+)%", chart)) == 100
+    assert histogram({"a": []}, x_label="tokens") == "" and line_chart([], x_label="x", y_label="y") == ""
