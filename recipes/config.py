@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from nemo_cot import config as schema
 from nemo_cot.errors import UserError
@@ -53,15 +54,17 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
             return compose("config", overrides=[*_search_path(), *overrides])
+        except YAMLError as error:
+            raise _explain_yaml(error) from None
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise _explain(error) from None
 
 
 def to_dataclasses(tree: DictConfig) -> schema.Config:
     """``tree`` as dataclasses; their own checks run here."""
-    if missing := sorted(OmegaConf.missing_keys(tree)):
-        raise UserError("this value must be given", where=missing[0], fix=f"add {missing[0]}=VALUE")
     try:
+        if missing := sorted(OmegaConf.missing_keys(tree)):
+            raise UserError("this value must be given", where=missing[0], fix=f"add {missing[0]}=VALUE")
         OmegaConf.resolve(tree)
         return typing.cast(schema.Config, OmegaConf.to_object(tree))
     except OmegaConfBaseException as error:
@@ -114,6 +117,8 @@ def _check_key(override: Override) -> None:
     known = known_keys()
     if key not in known:
         raise _unknown(key, known)
+    if (CONF / key).is_dir() and not isinstance(override.value(), (str, type(None))):
+        raise _unknown_option(f"{key}/{override.get_value_element_as_str()}")
 
 
 def known_keys() -> set[str]:
@@ -161,6 +166,8 @@ def _explain(error: Exception) -> UserError:
         return _unknown_option(missing.group(1))
     unknown = re.search(r"[Kk]ey '([^']+)' (?:is )?not in", text)
     full_key = re.search(r"full_key: (\S+)", text)
+    if needed := re.search(r"Missing mandatory value: ([\w.]+)", text):
+        return UserError("this value must be given", where=needed.group(1), fix=f"add {needed.group(1)}=VALUE")
     if unknown:
         return _unknown(full_key.group(1) if full_key else unknown.group(1), known_keys())
     cause = text.strip().splitlines()[0] if text.strip() else type(error).__name__
@@ -168,6 +175,13 @@ def _explain(error: Exception) -> UserError:
         cause = str(error.__cause__).strip().splitlines()[0]
         full_key = full_key or re.search(r"full_key: (\S+)", str(error.__cause__))
     return UserError(cause, where=full_key.group(1) if full_key else "config", fix="correct this value")
+
+
+def _explain_yaml(error: YAMLError) -> UserError:
+    """What is wrong, and the file and line of it, where the parser tells."""
+    mark = getattr(error, "problem_mark", None)
+    where = f"{mark.name}, line {mark.line + 1}" if mark else "config"
+    return UserError(f"not YAML: {getattr(error, 'problem', None) or error}", where=where, fix="correct the file")
 
 
 def _unknown_option(name: str) -> UserError:

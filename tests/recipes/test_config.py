@@ -1,0 +1,184 @@
+"""Composition of conf/: what is refused, and how it is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from nemo_cot import config as schema
+from nemo_cot.config import fingerprinted
+from nemo_cot.errors import UserError
+from recipes.config import CONF, EXTRA_CONF, known_keys, load_config
+
+FILES = sorted(CONF.rglob("*.yaml"))
+OPTIONS = [path.relative_to(CONF).with_suffix("") for path in FILES if path.parent != CONF]
+EXPERIMENTS = [path.stem for path in FILES if path.parent.name == "experiment"]
+NEEDED = {"problems/file": ["problems.train_path=a", "problems.heldout_path=b"], "teacher/file": ["teacher.path=a"],
+          "model/hf_directory": ["model.path=a"]}
+"""Options with values that the user must give."""
+
+
+def refusal(*overrides: str) -> UserError:
+    with pytest.raises(UserError) as caught:
+        load_config(overrides)
+    assert caught.value.fix and "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_there_is_something_to_compose():
+    assert len(OPTIONS) >= 16 and "quickstart" in EXPERIMENTS
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=str)
+def test_every_file_of_conf_composes(option):
+    group, name = option.parent.as_posix(), option.name
+    cfg = load_config([f"{group}={name}", *NEEDED.get(str(option), [])])
+    assert isinstance(cfg, schema.Config)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiments_are_named_after_their_file_and_start_with_their_command(experiment):
+    assert load_config([f"experiment={experiment}"]).name == experiment
+    lines = (CONF / "experiment" / f"{experiment}.yaml").read_text().splitlines()
+    assert lines[:2] == ["# @package _global_", f"# nemo-cot run experiment={experiment}"]
+
+
+def test_every_option_that_needs_a_value_says_which():
+    for option in NEEDED:
+        group, _, name = option.partition("/")
+        error = refusal(f"{group}={name}")
+        assert error.what == "this value must be given" and error.where.startswith(group) and error.where in error.fix
+
+
+@pytest.mark.parametrize("override, nearest", [
+    ("train.optim.lrr=1", "train.optim.lr"),
+    ("train.lr=1", "train.optim.lr"),
+    ("trian.max_steps=1", "train.max_steps"),
+    ("problems.num_trian=4", "problems.num_train"),
+    ("experimnt=quickstart", "experiment"),
+    ("teacher.wrongrate=0", "teacher.wrong_rate"),
+])  # fmt: skip
+def test_an_unknown_key_names_the_nearest(override, nearest):
+    error = refusal(override)
+    assert error.what == "unknown key" and error.where == override.partition("=")[0]
+    assert f"did you mean {nearest}?" in error.fix
+
+
+def test_an_unknown_key_without_neighbours_lists_the_choices():
+    assert "cpu" not in known_keys()
+    assert "max_steps" in refusal("train.xyzzy=1").fix
+
+
+@pytest.mark.parametrize("override, where, part", [
+    ("train.max_steps=many", "train.max_steps", "many"),
+    ("train.max_steps=1.5", "train.max_steps", "1.5"),
+    ("train.optim.lr=fast", "train.optim.lr", "fast"),
+    ("train.optim.betas=[a,b]", "train.optim.betas", "a"),
+    ("train.tensorboard=perhaps", "train.tensorboard", "perhaps"),
+    ("train.max_steps=0", "train.max_steps", "0"),
+    ("train.optim.lr=nan", "train.optim.lr", "nan"),
+    ("train.device=gpu", "train.device", "cpu, cuda"),
+    ("evaluate.sampling.top_p=1.5", "sampling.top_p", "1.5"),
+    ("curate.max_tokens=2", "curate.max_tokens", "curate.min_tokens"),
+    ("evaluate.subjects=[]", "evaluate.subjects", "empty"),
+    ("model.prompt=hello", "model.prompt", "{problem}"),
+    ("teacher.wrong_rate=0.9", "teacher.*_rate", "1.2"),
+    ("train=5", "train", ""),
+    ("train.optim=5", "train.optim", ""),
+])  # fmt: skip
+def test_a_wrong_value_names_its_key(override, where, part):
+    error = refusal(override)
+    assert where in error.where and part in error.what
+
+
+@pytest.mark.parametrize("override, fix", [
+    ("experiment=quikstart", "did you mean experiment=quickstart?"),
+    ("teacher=modle", "did you mean teacher=model?"),
+    ("train=xyzzy", "choose one of local"),
+])  # fmt: skip
+def test_an_unknown_option_names_the_nearest(override, fix):
+    assert fix in refusal(override).fix
+
+
+@pytest.mark.parametrize("override", ["+train.new=1", "++train.max_steps=1", "~train.max_steps"])
+def test_keys_are_not_added_or_deleted(override):
+    assert "cannot be added or deleted" in refusal(override).what
+
+
+@pytest.mark.parametrize("override", ["train.max_steps", "=5", "a b", "name='x", "name=[", "name={a:", "--name=x"])
+def test_what_is_no_override_is_refused(override):
+    error = refusal(override)
+    assert override in error.where or "unknown key" in error.what
+
+
+def test_several_values_are_refused():
+    assert "once for each value" in refusal("train.max_steps=1,2").fix
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".", "..", ".hidden", "-x", "'a b'", "a\nb", "é", "a\x1b[31mb",
+                                  "'a;rm'", "\"a'b\"", "'[red]a[/]'", "null", "'a\\nb'"])
+def test_a_run_is_a_plain_directory_name(name):
+    error = refusal(f"name={name}")
+    assert "name" in error.where and str(error).isprintable()
+
+
+@pytest.mark.parametrize("name", ["a", "Run-2_b.c", "5", "2026-01-01"])
+def test_plain_names_are_taken(name):
+    assert load_config([f"name={name}"]).name == name
+
+
+@pytest.fixture
+def extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "my 'own' conf, #1"
+    (folder / "experiment").mkdir(parents=True)
+    monkeypatch.setenv(EXTRA_CONF, str(folder))
+    return folder
+
+
+def experiment(extra: Path, text: str) -> None:
+    (extra / "experiment" / "mine.yaml").write_text("# @package _global_\n" + text)
+
+
+def test_a_folder_of_ones_own_experiments(extra):
+    experiment(extra, "name: mine\ntrain:\n  max_steps: 7\n")
+    cfg = load_config(["experiment=mine"])
+    assert (cfg.name, cfg.train.max_steps) == ("mine", 7)
+    assert load_config(["experiment=quickstart"]).name == "quickstart"
+    assert "did you mean experiment=mine?" in refusal("experiment=mien").fix
+
+
+@pytest.mark.parametrize("text, where, part", [
+    ("train:\n  max_stesp: 7\n", "max_stesp", "train.max_steps"),
+    ("train:\n  optim:\n    sched:\n      warmup: 7\n", "warmup", ""),
+    ("trian:\n  max_steps: 7\n", "trian", "train"),
+    ("train:\n  max_steps: many\n", "train.max_steps", ""),
+    ("train: [1\n", "", ""),
+    ("train:\n\tmax_steps: 1\n", "", ""),
+    ("defaults:\n  - override /teacher: modle\n", "teacher", "model"),
+    ("name: ${nothing.here}\n", "name", ""),
+    ("- a\n- b\n", "", ""),
+])  # fmt: skip
+def test_a_bad_file_in_it_is_one_line_that_names_the_key(extra, text, where, part):
+    experiment(extra, text)
+    error = refusal("experiment=mine")
+    assert where in error.where and part in str(error)
+
+
+def test_a_folder_that_is_not_there(monkeypatch, tmp_path):
+    monkeypatch.setenv(EXTRA_CONF, str(tmp_path / "none"))
+    error = refusal()
+    assert EXTRA_CONF in error.where and "no such directory" in error.what
+
+
+def test_runtime_values_take_no_part_in_fingerprints():
+    slow, fast = (fingerprinted(load_config([f"train.device={d}", "grade.workers=3"])) for d in ("cpu", "auto"))
+    assert slow == fast and "device" not in slow["train"] and "workers" not in slow["grade"]
+    assert slow != fingerprinted(load_config(["train.max_steps=21"]))
+
+
+def test_no_value_is_hidden_in_the_schema():
+    """Every number lives in conf/: a config without its files is all missing."""
+    bare = OmegaConf.structured(schema.TrainConfig)
+    assert OmegaConf.missing_keys(bare) >= {"max_steps", "optim", "seed"}
