@@ -4,9 +4,9 @@ import random
 import re
 
 import pytest
-from tests.grading.shared_data import competition_golds, math500_golds
 
 from nemo_cot.grading import grade_many
+from tests.grading.shared_data import competition_golds, math500_golds
 
 OPTIONS = {"workers": 2, "deadline_seconds": 5.0}
 

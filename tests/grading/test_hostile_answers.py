@@ -8,10 +8,10 @@ import threading
 import time
 
 import pytest
-from tests.grading.hostile import HOSTILE
 
 from nemo_cot.grading import extract_answer, grade, grade_many, nemo_skills_verdicts
 from nemo_cot.grading.rules import INTERNAL_ERROR, grade_by_rules
+from tests.grading.hostile import HOSTILE
 
 DEADLINE = 2.0
 GRACE = 1.0

@@ -38,7 +38,7 @@ class Counter:
         self.source, self.stop_at, self.written = source, None, []
 
     def stage(self, num_rows: int = 4, version: int = 1, **config) -> Stage:
-        return Stage("count", inputs={"source": self.source}, config={"rows": num_rows, "nested": {"seed": 3}, **config},
+        return Stage("count", inputs={"source": self.source}, config={"rows": num_rows, "nested": {"seed": 3}, **config}, resumable=True,
                      settings={"device": "cpu"}, version=version, work=lambda folder: self._work(folder, num_rows))
 
     def _work(self, folder: Path, num_rows: int) -> None:
@@ -250,3 +250,19 @@ def test_a_run_directory_can_be_moved(run, counter, tmp_path):
     assert run_stage(counter.stage(), moved, say=quiet).outcome == "skipped"
     there = Stage("next", {"rows": moved.stage("count") / "rows.jsonl"}, {}, work=inside.work)
     assert run_stage(there, moved, say=quiet).outcome == "skipped"
+
+
+def test_a_stage_that_is_not_resumable_starts_with_an_empty_folder(run):
+    seen = []
+
+    def work(folder):
+        seen.append(sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")))
+        (folder / "out.txt").write_text("x")
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+
+    stage = Stage("plain", {}, {}, work=work)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(stage, run, say=quiet)
+    assert run_stage(stage, run, say=quiet).outcome == "ran"
+    assert seen == [[], []]
