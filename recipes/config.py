@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nemo_cot import config as schema
+from nemo_cot.nemo import config as nemo
 from nemo_cot.errors import UserError
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -34,6 +35,7 @@ _VARIANTS = {
         "model": schema.ModelTeacher,
         "file": schema.FileTeacher,
     },
+    "train": {"local": schema.LocalTrain, "nemo_aligner": nemo.AlignerTrain, "nemo_rl": nemo.NemoRlTrain},
 }
 """Config groups whose schema depends on the chosen file; the rest follow from schema.Config."""
 
@@ -118,7 +120,7 @@ def _check_key(override: Override) -> None:
 
 def known_keys() -> set[str]:
     """Every dotted key and config group that an override may name."""
-    keys = {path.name for path in CONF.iterdir() if path.is_dir()}
+    keys = {str(path.relative_to(CONF)) for path in CONF.rglob("*") if path.is_dir()}
     return keys | set(_schema_keys(schema.Config, ""))
 
 

