@@ -11,6 +11,7 @@ from pathlib import Path
 
 from nemo_cot.config import ChainSumProblems, Config, FileProblems, FileTeacher, LocalTrain, ModelTeacher
 from nemo_cot.preflight.estimate import Estimate
+from nemo_cot.preflight.nemo_rules import NEMO_RULES
 
 GIB = 2**30
 
@@ -154,5 +155,5 @@ def _disk(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
 
 RULES: tuple[Rule, ...] = (
     _enough_candidates, _trace_fits_pack, _answer_fits_sampling, _target_in_window, _eos_not_in_prompt, _batch_covers_traces,
-    _literal_cost, _warmup_share, _inputs_exist, _packages_installed, _memory, _disk,
+    _literal_cost, _warmup_share, _inputs_exist, _packages_installed, _memory, _disk, *NEMO_RULES,
 )  # fmt: skip
