@@ -107,13 +107,15 @@ class NemoTrain(TrainConfig):
 class AlignerTrain(NemoTrain):
     """NeMo-Aligner 0.7.0. ``nemo_model``: the base model in NeMo's format, as a folder or a .nemo file.
 
-    ``process_launcher``: torchrun (one launcher a node) or srun (one task a GPU, inside a Slurm
-    job). ``python``: the container's interpreter.
+    ``process_launcher``: torchrun (one launcher a node, started inside the container) or srun (one
+    task a GPU, inside a Slurm job; ``srun_arguments`` may name the container). ``python``: the
+    container's interpreter.
     """
 
     nemo_model: Optional[str]  # noqa: UP045
     megatron_amp_O2: bool
     process_launcher: str = runtime()
+    srun_arguments: list[str] = runtime()
     master_port: int = runtime()
     python: str = runtime()
 

@@ -43,8 +43,6 @@ def render_nemo_aligner(train: AlignerTrain, pack: PackConfig, inputs: AlignerIn
             "megatron_amp_O2": train.megatron_amp_O2,
             **_lengths_and_batches(pack, inputs),
             **_activation_checkpointing(train.layout),
-            "save_nemo_on_validation_end": False,  # there is no validation
-            "sync_batch_comm": False,
             "transformer_engine": True,  # the packed (THD) attention kernel is Transformer Engine's
             "gradient_as_bucket_view": False,
             "answer_only_loss": True,  # default False; Aligner's script passes True by hand, ours reads it
