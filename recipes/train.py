@@ -37,9 +37,13 @@ def _local(cfg: Config, settings: LocalTrain, run: RunDirectory) -> Stage:
 
         run_training(base, read_jsonl(sequences, TokenSequence), settings, cfg.pack, folder)
 
-    return Stage("train", inputs={"base": base, "sequences": sequences},
-                 config={"train": fingerprinted(settings), "pack": fingerprinted(cfg.pack)},
-                 settings={"device": settings.device, "save_interval_steps": settings.save_interval_steps}, work=work)
+    return Stage(
+        "train",
+        inputs={"base": base, "sequences": sequences},
+        config={"train": fingerprinted(settings), "pack": fingerprinted(cfg.pack)},
+        settings={"device": settings.device, "save_interval_steps": settings.save_interval_steps},
+        work=work,
+    )
 
 
 def _aligner(cfg: Config, settings: AlignerTrain, run: RunDirectory) -> Stage:
@@ -61,10 +65,18 @@ def _aligner(cfg: Config, settings: AlignerTrain, run: RunDirectory) -> Stage:
         from nemo_cot.nemo.prepare import CONFIG_FILE, LOG_DIR, prepare_aligner
 
         ids = msgspec.json.decode(tokens.read_bytes())
-        layout = Layout(cfg.pack.capacity_tokens, ids["eos_id"], ids["end_of_turn_id"], settings.layout.context_parallel_size)
+        layout = Layout(
+            cfg.pack.capacity_tokens,
+            ids["eos_id"],
+            ids["end_of_turn_id"],
+            settings.layout.context_parallel_size,
+        )
         prepare_aligner(settings, cfg.pack, read_jsonl(sequences, TokenSequence), layout, folder, cfg.name)
         command = aligner_command(settings, folder / CONFIG_FILE, os.environ)
-        write_bytes(folder / "command.json", msgspec.json.format(msgspec.json.encode(command._asdict()), indent=2) + b"\n")
+        write_bytes(
+            folder / "command.json",
+            msgspec.json.format(msgspec.json.encode(command._asdict()), indent=2) + b"\n",
+        )
         run_command(command, os.environ)
         check_finished(folder / LOG_DIR, settings.max_steps)
 

@@ -42,8 +42,11 @@ def _torchrun(train: AlignerTrain, environment: Mapping[str, str]) -> list[str]:
     if layout.num_nodes == 1:
         return ["--standalone", processes]
     if not environment.get("MASTER_ADDR"):
-        raise UserError(f"{layout.num_nodes} nodes, and nothing says where they meet", where="MASTER_ADDR",
-                        fix="export MASTER_ADDR=the first node's name on every node, or set train.process_launcher=srun")
+        raise UserError(
+            f"{layout.num_nodes} nodes, and nothing says where they meet",
+            where="MASTER_ADDR",
+            fix="export MASTER_ADDR=the first node's name on every node, or set train.process_launcher=srun",
+        )
     endpoint = f"{environment['MASTER_ADDR']}:{train.master_port}"
     return [f"--nnodes={layout.num_nodes}", processes, "--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}",
             f"--rdzv-id={environment.get('SLURM_JOB_ID', 'nemo-cot')}"]  # fmt: skip
@@ -51,8 +54,11 @@ def _torchrun(train: AlignerTrain, environment: Mapping[str, str]) -> list[str]:
 
 def _srun(train: AlignerTrain, environment: Mapping[str, str]) -> list[str]:
     if not environment.get("SLURM_JOB_ID"):
-        raise UserError("srun outside of a Slurm job would queue one of its own", where="train.process_launcher",
-                        fix="run it inside the job, or set train.process_launcher=torchrun")
+        raise UserError(
+            "srun outside of a Slurm job would queue one of its own",
+            where="train.process_launcher",
+            fix="run it inside the job, or set train.process_launcher=torchrun",
+        )
     # One task's failure must end the others: they would wait in NCCL until the time limit.
     return ["srun", f"--nodes={train.layout.num_nodes}", f"--ntasks-per-node={train.layout.gpus_per_node}",
             "--kill-on-bad-exit=1", *train.srun_arguments]  # fmt: skip
@@ -70,13 +76,21 @@ def _environment(train: AlignerTrain) -> dict[str, str]:
 def run_command(command: Command, environment: Mapping[str, str]) -> None:
     """Run to the end. Raises UserError when the program is missing or fails."""
     try:
-        code = subprocess.run(command.argv, env={**environment, **command.environment}, check=False).returncode
+        code = subprocess.run(
+            command.argv, env={**environment, **command.environment}, check=False
+        ).returncode
     except FileNotFoundError:
-        raise UserError(f"there is no {command.argv[0]} here", where="train",
-                        fix="run this stage inside the training container, or correct train.python or train.process_launcher") from None
+        raise UserError(
+            f"there is no {command.argv[0]} here",
+            where="train",
+            fix="run this stage inside the training container, or correct train.python or train.process_launcher",
+        ) from None
     if code:
-        raise UserError(f"training ended with exit code {code}; its own messages are above", where="train",
-                        fix="correct what they say, then run the same command again: it resumes from the last checkpoint")
+        raise UserError(
+            f"training ended with exit code {code}; its own messages are above",
+            where="train",
+            fix="correct what they say, then run the same command again: it resumes from the last checkpoint",
+        )
 
 
 def saved_step(log_dir: Path) -> int:
@@ -95,5 +109,8 @@ def check_finished(log_dir: Path, max_steps: int) -> None:
     """Raise UserError unless the last step was saved: Aligner ends with exit code 0 at its time limit too."""
     step = saved_step(log_dir)
     if step < max_steps:
-        raise UserError(f"training stopped after step {step} of {max_steps}, at train.max_time_per_run", where="train",
-                        fix="run the same command again: it resumes there")
+        raise UserError(
+            f"training stopped after step {step} of {max_steps}, at train.max_time_per_run",
+            where="train",
+            fix="run the same command again: it resumes there",
+        )

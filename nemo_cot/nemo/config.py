@@ -31,9 +31,17 @@ class LayoutConfig:
     reserved_memory_gib: float
 
     def __post_init__(self) -> None:
-        for key in ("num_nodes", "gpus_per_node", "tensor_model_parallel_size", "pipeline_model_parallel_size", "context_parallel_size"):
+        for key in (
+            "num_nodes",
+            "gpus_per_node",
+            "tensor_model_parallel_size",
+            "pipeline_model_parallel_size",
+            "context_parallel_size",
+        ):
             at_least(f"train.layout.{key}", getattr(self, key), 1)
-        one_of("train.layout.checkpoint_activations", self.checkpoint_activations, ("none", "selective", "full"))
+        one_of(
+            "train.layout.checkpoint_activations", self.checkpoint_activations, ("none", "selective", "full")
+        )
         between("train.layout.reserved_memory_gib", self.reserved_memory_gib, 0.0, self.gpu_memory_gib)
 
     @property
@@ -44,14 +52,19 @@ class LayoutConfig:
     @property
     def model_parallel_size(self) -> int:
         """GPUs that hold one copy of the model: TP x PP x CP."""
-        return self.tensor_model_parallel_size * self.pipeline_model_parallel_size * self.context_parallel_size
+        return (
+            self.tensor_model_parallel_size * self.pipeline_model_parallel_size * self.context_parallel_size
+        )
 
     @property
     def data_parallel_size(self) -> int:
         """Copies of the model. Raises UserError when the GPUs do not make whole copies."""
         if self.world_size % self.model_parallel_size:
-            raise UserError(f"{self.world_size} GPUs do not make whole copies of {self.model_parallel_size} (TP x PP x CP)",
-                            where="train.layout", fix="change train.layout.num_nodes or a *_parallel_size so that the product divides the GPUs")
+            raise UserError(
+                f"{self.world_size} GPUs do not make whole copies of {self.model_parallel_size} (TP x PP x CP)",
+                where="train.layout",
+                fix="change train.layout.num_nodes or a *_parallel_size so that the product divides the GPUs",
+            )
         return self.world_size // self.model_parallel_size
 
     @property
@@ -77,7 +90,11 @@ class LoraConfig:
         for name in self.target_modules:
             one_of("train.lora.target_modules", name, LORA_MODULES)
         if self.enabled and not self.target_modules:
-            raise UserError("adapters on nothing", where="train.lora.target_modules", fix=f"choose among {', '.join(LORA_MODULES)}")
+            raise UserError(
+                "adapters on nothing",
+                where="train.lora.target_modules",
+                fix=f"choose among {', '.join(LORA_MODULES)}",
+            )
 
 
 @dataclass
@@ -149,6 +166,10 @@ def seconds_of(duration: str) -> int:
     """Seconds of DD:HH:MM:SS, the form of exp_manager.max_time_per_run. Raises UserError."""
     parts = duration.split(":")
     if len(parts) != 4 or not all(part.isascii() and part.isdigit() for part in parts):
-        raise UserError(f"{duration!r} is not days:hours:minutes:seconds", where="train.max_time_per_run", fix="for example 00:03:45:00")
+        raise UserError(
+            f"{duration!r} is not days:hours:minutes:seconds",
+            where="train.max_time_per_run",
+            fix="for example 00:03:45:00",
+        )
     days, hours, minutes, seconds = map(int, parts)
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds

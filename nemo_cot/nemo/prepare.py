@@ -21,7 +21,12 @@ PACKED_FILE, CONFIG_FILE, LOG_DIR = "train.npy", "aligner.yaml", "aligner"
 
 
 def prepare_aligner(
-    train: AlignerTrain, pack: PackConfig, sequences: Sequence[TokenSequence], layout: Layout, folder: Path, name: str
+    train: AlignerTrain,
+    pack: PackConfig,
+    sequences: Sequence[TokenSequence],
+    layout: Layout,
+    folder: Path,
+    name: str,
 ) -> Convention:
     """Write train.npy (every step's packs, in order), its sidecar, and aligner.yaml into ``folder``.
 
@@ -34,7 +39,14 @@ def prepare_aligner(
     steps = batches(draws, packed_lengths(traces, layout), pack.capacity_tokens, strategy=pack.strategy, seed=pack.seed,
                     multiple_of=train.layout.data_parallel_size)  # fmt: skip
     weights = None if train.batching == "literal" else steps.weights
-    convention = write_packed_file(folder / PACKED_FILE, steps.packs, traces, layout, packs_per_step=steps.packs_per_step, weights=weights)
+    convention = write_packed_file(
+        folder / PACKED_FILE,
+        steps.packs,
+        traces,
+        layout,
+        packs_per_step=steps.packs_per_step,
+        weights=weights,
+    )
     inputs = AlignerInputs(
         base_model=str(train.nemo_model), packed_file=str(folder / PACKED_FILE), packs_per_step=steps.packs_per_step,
         log_dir=str(folder / LOG_DIR), name=name,

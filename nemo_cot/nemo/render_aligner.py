@@ -51,7 +51,9 @@ def render_nemo_aligner(train: AlignerTrain, pack: PackConfig, inputs: AlignerIn
             "ffn_dropout": 0.0,
             "peft": _peft(train.lora),
             "data": _data(train, pack, inputs),
-            "optim": render_optim(train.optim, train.max_steps, distributed=train.layout.distributed_optimizer),
+            "optim": render_optim(
+                train.optim, train.max_steps, distributed=train.layout.distributed_optimizer
+            ),
         },
     }
 
@@ -103,7 +105,8 @@ def _exp_manager(train: AlignerTrain, inputs: AlignerInputs) -> Rendered:
             "save_last": True,
             "save_nemo_on_train_end": True,  # default False; nemo_to_hf reads it
             "filename": "megatron_gpt_sft-{step}-{consumed_samples}",  # default names val_loss
-            "model_parallel_size": train.layout.tensor_model_parallel_size * train.layout.pipeline_model_parallel_size,
+            "model_parallel_size": train.layout.tensor_model_parallel_size
+            * train.layout.pipeline_model_parallel_size,
             "save_best_model": False,
         },
     }
@@ -130,7 +133,9 @@ def _lengths_and_batches(pack: PackConfig, inputs: AlignerInputs) -> Rendered:
 def _activation_checkpointing(layout: LayoutConfig) -> Rendered:
     full = layout.checkpoint_activations == "full"
     return {
-        "activations_checkpoint_granularity": None if layout.checkpoint_activations == "none" else layout.checkpoint_activations,
+        "activations_checkpoint_granularity": None
+        if layout.checkpoint_activations == "none"
+        else layout.checkpoint_activations,
         "activations_checkpoint_method": "uniform" if full else None,
         "activations_checkpoint_num_layers": 1 if full else None,
         "activations_checkpoint_layers_per_pipeline": None,

@@ -32,14 +32,20 @@ def render_nemo_rl(train: NemoRlTrain, pack: PackConfig, inputs: RlInputs) -> Re
     not make whole copies of the model.
     """
     if train.batching != "literal":
-        raise UserError("NeMo-RL gives every row the weight 1", where="train.batching", fix="set train.batching=literal")
+        raise UserError(
+            "NeMo-RL gives every row the weight 1", where="train.batching", fix="set train.batching=literal"
+        )
     return {
         "sft": _sft(train),
         "checkpointing": _checkpointing(train, inputs),
         "policy": _policy(train, pack, inputs),
         "data": _data(train, pack, inputs),
         "logger": _logger(inputs),
-        "cluster": {"gpus_per_node": train.layout.gpus_per_node, "num_nodes": train.layout.num_nodes, "segment_size": None},
+        "cluster": {
+            "gpus_per_node": train.layout.gpus_per_node,
+            "num_nodes": train.layout.num_nodes,
+            "segment_size": None,
+        },
     }
 
 
@@ -93,7 +99,8 @@ def _policy(train: NemoRlTrain, pack: PackConfig, inputs: RlInputs) -> Rendered:
             "sequence_length_round": 64,
         },
         # Each sequence is padded to it: sequence parallelism slices by TP, context parallelism by 2 x CP.
-        "make_sequence_length_divisible_by": layout.tensor_model_parallel_size * (2 * layout.context_parallel_size if layout.context_parallel_size > 1 else 1),
+        "make_sequence_length_divisible_by": layout.tensor_model_parallel_size
+        * (2 * layout.context_parallel_size if layout.context_parallel_size > 1 else 1),
         "max_grad_norm": train.gradient_clip_val,
         "optimizer": None,  # DTensor's; Megatron's is below
         "megatron_cfg": _megatron(train),
@@ -112,7 +119,9 @@ def _megatron(train: NemoRlTrain) -> Rendered:
         "env_vars": {},
         "empty_unused_memory_level": 1,
         "activation_checkpointing": layout.checkpoint_activations != "none",
-        "recompute_granularity": "full" if layout.checkpoint_activations == "none" else layout.checkpoint_activations,
+        "recompute_granularity": "full"
+        if layout.checkpoint_activations == "none"
+        else layout.checkpoint_activations,
         "recompute_modules": None,
         "cuda_graph_impl": "none",
         "cuda_graph_modules": [],
@@ -208,7 +217,12 @@ def _peft(lora: LoraConfig) -> Rendered:
     }
 
 
-_LORA_NAMES = {"attention_qkv": "linear_qkv", "attention_dense": "linear_proj", "mlp_fc1": "linear_fc1", "mlp_fc2": "linear_fc2"}
+_LORA_NAMES = {
+    "attention_qkv": "linear_qkv",
+    "attention_dense": "linear_proj",
+    "mlp_fc1": "linear_fc1",
+    "mlp_fc2": "linear_fc2",
+}
 """Megatron-core's names of the modules that NeMo calls so."""
 
 
@@ -220,7 +234,12 @@ def _data(train: NemoRlTrain, pack: PackConfig, inputs: RlInputs) -> Rendered:
         "add_generation_prompt": False,
         "shuffle": False,  # default true; the rows are in the order of the drawn batches
         "num_workers": train.num_workers,
-        "train": {"dataset_name": "ResponseDataset", "data_path": inputs.train_file, "input_key": "input", "output_key": "output"},
+        "train": {
+            "dataset_name": "ResponseDataset",
+            "data_path": inputs.train_file,
+            "input_key": "input",
+            "output_key": "output",
+        },
         "validation": None,
         "default": {"prompt_file": None, "system_prompt_file": None, "processor": "sft_processor"},
     }

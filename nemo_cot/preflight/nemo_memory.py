@@ -54,19 +54,29 @@ def gpu_memory(shape: ModelShape, layout: LayoutConfig, lora: LoraConfig, pack_t
 def adapter_parameters(shape: ModelShape, lora: LoraConfig) -> int:
     """Parameters of one layer's adapters: dim x (inputs + outputs) for each module they are on."""
     qkv = shape.hidden + 2 * _kv_width(shape)
-    sides = {"attention_qkv": shape.hidden + qkv, "attention_dense": 2 * shape.hidden,
-             "mlp_fc1": shape.hidden + 2 * shape.intermediate, "mlp_fc2": shape.intermediate + shape.hidden}
+    sides = {
+        "attention_qkv": shape.hidden + qkv,
+        "attention_dense": 2 * shape.hidden,
+        "mlp_fc1": shape.hidden + 2 * shape.intermediate,
+        "mlp_fc2": shape.intermediate + shape.hidden,
+    }
     return lora.dim * sum(sides[name] for name in lora.target_modules)
 
 
-def _stage_memory(shape: ModelShape, layout: LayoutConfig, lora: LoraConfig, tokens: int, *, last: bool) -> GpuMemory:
+def _stage_memory(
+    shape: ModelShape, layout: LayoutConfig, lora: LoraConfig, tokens: int, *, last: bool
+) -> GpuMemory:
     """The first stage holds the embedding and most micro batches in flight; the last the output layer and logits."""
     pipeline = layout.pipeline_model_parallel_size
     alone = pipeline == 1
     layers = -(-shape.layers // pipeline)
-    held = layers * _layer_parameters(shape) + (_embeddings(shape) if alone else shape.vocabulary * shape.hidden)
+    held = layers * _layer_parameters(shape) + (
+        _embeddings(shape) if alone else shape.vocabulary * shape.hidden
+    )
     held /= layout.tensor_model_parallel_size
-    trained = layers * adapter_parameters(shape, lora) / layout.tensor_model_parallel_size if lora.enabled else held
+    trained = (
+        layers * adapter_parameters(shape, lora) / layout.tensor_model_parallel_size if lora.enabled else held
+    )
     shared = layout.data_parallel_size * layout.context_parallel_size if layout.distributed_optimizer else 1
     in_flight = 1 if last else pipeline
     tokens_here = tokens / layout.context_parallel_size
@@ -75,12 +85,16 @@ def _stage_memory(shape: ModelShape, layout: LayoutConfig, lora: LoraConfig, tok
         gradients=_GRADIENT * trained,
         optimizer=_OPTIMIZER * trained / shared,
         activations=_activations(shape, layout, layers, tokens_here, in_flight),
-        logits=_LOGIT * tokens_here * shape.vocabulary / layout.tensor_model_parallel_size if alone or last else 0.0,
+        logits=_LOGIT * tokens_here * shape.vocabulary / layout.tensor_model_parallel_size
+        if alone or last
+        else 0.0,
         reserved=layout.reserved_memory_gib * GIB,
     )
 
 
-def _activations(shape: ModelShape, layout: LayoutConfig, layers: int, tokens: float, in_flight: int) -> float:
+def _activations(
+    shape: ModelShape, layout: LayoutConfig, layers: int, tokens: float, in_flight: int
+) -> float:
     """Bytes kept for the backward pass of ``in_flight`` micro batches.
 
     A token and layer keep, in bf16: 4 hidden (both norms' inputs and outputs), which tensor

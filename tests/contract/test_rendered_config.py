@@ -49,7 +49,9 @@ def rendered(tmp_path, traces, layout, literal):
     write_packed_file(packed, literal.packs, traces, layout, packs_per_step=literal.packs_per_step)
     base.mkdir()
     (base / "model_config.yaml").write_text(yaml.safe_dump(CHECKPOINT))
-    inputs = AlignerInputs(str(base), str(packed), literal.packs_per_step, str(tmp_path / "aligner"), "contract")
+    inputs = AlignerInputs(
+        str(base), str(packed), literal.packs_per_step, str(tmp_path / "aligner"), "contract"
+    )
     return render_nemo_aligner(train_config(), PackConfig(layout.capacity_tokens, "shuffle", 0), inputs)
 
 
@@ -72,7 +74,9 @@ def test_the_checkpoint_s_config_is_overridden_where_it_must_be(loaded, layout):
     assert "target" not in model and "nemo_version" not in model
 
 
-def test_data_set_and_loader_give_exactly_50_steps_of_their_own_packs(loaded, literal, base_tokenizer, one_rank):
+def test_data_set_and_loader_give_exactly_50_steps_of_their_own_packs(
+    loaded, literal, base_tokenizer, one_rank
+):
     from nemo_aligner.data.nlp.builders import build_dataloader, build_sft_dataset
     from nemo_aligner.utils.trainer_utils import compute_limit_batches, compute_num_steps_per_epoch
 
@@ -84,8 +88,12 @@ def test_data_set_and_loader_give_exactly_50_steps_of_their_own_packs(loaded, li
     steps = compute_num_steps_per_epoch(loader.batch_sampler, sft.limit_train_batches)
     assert steps == len(loader) == STEPS == min(steps * sft.max_epochs, sft.max_steps)
     batches = list(loader.batch_sampler)
-    assert batches == [list(range(i * literal.packs_per_step, (i + 1) * literal.packs_per_step)) for i in range(STEPS)]
-    drawn = list(itertools.chain.from_iterable(literal.packs[number] for batch in batches for number in batch))
+    assert batches == [
+        list(range(i * literal.packs_per_step, (i + 1) * literal.packs_per_step)) for i in range(STEPS)
+    ]
+    drawn = list(
+        itertools.chain.from_iterable(literal.packs[number] for batch in batches for number in batch)
+    )
     assert len(drawn) == STEPS * BATCH
     assert compute_limit_batches(len(loader), sft.limit_val_batches) == 0
 
@@ -137,13 +145,18 @@ def expected(schedule: str, step: int) -> float:
     if step <= 5:
         return PEAK * (step + 1) / 6
     left = 1 - (step - 5) / (STEPS - 5)
-    return PEAK * {"constant": 1.0, "linear": left, "cosine": 0.5 * (1 + math.cos(math.pi * (1 - left)))}[schedule]
+    return (
+        PEAK
+        * {"constant": 1.0, "linear": left, "cosine": 0.5 * (1 + math.cos(math.pi * (1 - left)))}[schedule]
+    )
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 def test_the_learning_rate_over_the_50_steps_is_the_intended_one(schedule, layout):
     inputs = AlignerInputs("/b", "/p", 8, "/l", "n")
-    sched = render_nemo_aligner(train_config(schedule), PackConfig(128, "shuffle", 0), inputs)["model"]["optim"]["sched"]
+    sched = render_nemo_aligner(train_config(schedule), PackConfig(128, "shuffle", 0), inputs)["model"][
+        "optim"
+    ]["sched"]
     assert rates(sched) == pytest.approx([expected(schedule, step) for step in range(STEPS)])
 
 
@@ -164,13 +177,21 @@ def test_exp_manager_and_trainer_take_their_keys_and_keep_the_latest_checkpoints
 
     keys = OmegaConf.to_container(loaded.trainer)
     keys.pop("sft")
-    keys |= {"accelerator": "cpu", "precision": "bf16-mixed"}  # MegatronTrainerBuilder makes a plugin of "bf16"
+    keys |= {
+        "accelerator": "cpu",
+        "precision": "bf16-mixed",
+    }  # MegatronTrainerBuilder makes a plugin of "bf16"
     trainer = Trainer(**keys)
     assert trainer.max_steps == STEPS
     loaded.exp_manager.create_tensorboard_logger = False  # the lock has no tensorboard; the container has
     exp_manager(trainer, loaded.exp_manager)
     (callback,) = [c for c in trainer.callbacks if isinstance(c, NeMoModelCheckpoint)]
-    assert (callback.monitor, callback.mode, callback.save_top_k, callback.save_last) == ("step", "max", 5, True)
+    assert (callback.monitor, callback.mode, callback.save_top_k, callback.save_last) == (
+        "step",
+        "max",
+        5,
+        True,
+    )
     assert Path(callback.dirpath) == tmp_path / "aligner" / "checkpoints"
     assert trainer.ckpt_path is None  # nothing to resume from, and no error
 
@@ -186,8 +207,16 @@ def test_adapters_are_those_that_peft_config_builds(layout):
     from omegaconf import OmegaConf
 
     train = train_config(lora=LoraConfig(True, 8, 16, 0.0, ["attention_qkv", "mlp_fc1"]))
-    model = render_nemo_aligner(train, PackConfig(128, "shuffle", 0), AlignerInputs("/b", "/p", 8, "/l", "n"))["model"]
-    model |= {"hidden_size": 64, "num_attention_heads": 4, "num_layers": 2, "ffn_hidden_size": 128, "num_query_groups": 2}
+    model = render_nemo_aligner(
+        train, PackConfig(128, "shuffle", 0), AlignerInputs("/b", "/p", 8, "/l", "n")
+    )["model"]
+    model |= {
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "num_layers": 2,
+        "ffn_hidden_size": 128,
+        "num_query_groups": 2,
+    }
     config = PEFT_CONFIG_MAP[model["peft"]["peft_scheme"]](OmegaConf.create(model))
     adapters = list(config.name_key_to_cfg.values())
     assert len(adapters) == 2
@@ -206,7 +235,9 @@ def leaves(tree: dict, prefix: str = "") -> dict[str, str]:
 def marks(name: str, key: str) -> list[str]:
     """How code that reads a key looks: an attribute, a string, or a field or argument of that name where a
     section is handed over whole (to a dataclass, an optimizer, a trainer)."""
-    whole = name.startswith(("exp_manager.", "trainer.", "model.optim.", "model.peft.", "model.data.train_ds."))
+    whole = name.startswith(
+        ("exp_manager.", "trainer.", "model.optim.", "model.peft.", "model.data.train_ds.")
+    )
     return [f".{key}", f'"{key}"', f"'{key}'", *([f"{key}:", f"{key}="] if whole else [])]
 
 
@@ -220,13 +251,20 @@ def package_code() -> str:
 
     nlp = Path(nemo.__path__[0])
     roots = [Path(next(iter(package.__path__))) for package in (nemo_aligner, megatron.core)]
-    roots += [nlp / "collections" / "nlp", nlp / "utils", nlp / "core", Path(lightning.__path__[0]) / "pytorch"]
+    roots += [
+        nlp / "collections" / "nlp",
+        nlp / "utils",
+        nlp / "core",
+        Path(lightning.__path__[0]) / "pytorch",
+    ]
     return "\n".join(path.read_text(errors="ignore") for root in roots for path in root.rglob("*.py"))
 
 
 def unread(rendered: dict, code: str) -> list[str]:
     """Rendered keys that no code of the packages names."""
-    return sorted(name for name, key in leaves(rendered).items() if not any(mark in code for mark in marks(name, key)))
+    return sorted(
+        name for name, key in leaves(rendered).items() if not any(mark in code for mark in marks(name, key))
+    )
 
 
 def test_every_rendered_key_is_read_somewhere_in_the_real_packages(rendered, package_code):
@@ -234,6 +272,8 @@ def test_every_rendered_key_is_read_somewhere_in_the_real_packages(rendered, pac
 
 
 def test_a_key_that_nothing_reads_is_reported(rendered, package_code):
-    rendered["model"]["sync_batch_comm"] = False  # in gpt_sft.yaml, and no code of Aligner 0.7.0 or NeMo 2.1 reads it
+    rendered["model"]["sync_batch_comm"] = (
+        False  # in gpt_sft.yaml, and no code of Aligner 0.7.0 or NeMo 2.1 reads it
+    )
     rendered["model"]["data"]["train_ds"]["packed_sequnce"] = True
     assert unread(rendered, package_code) == ["model.data.train_ds.packed_sequnce", "model.sync_batch_comm"]

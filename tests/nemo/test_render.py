@@ -22,7 +22,11 @@ RL = RlInputs("/models/base", "/run/train.jsonl", "/run/rl", "paper")
 CASES = {
     "aligner_qwen2.5_7b": ("nemo_aligner", "qwen2.5_7b", []),
     "aligner_qwen2.5_32b": ("nemo_aligner", "qwen2.5_32b", []),
-    "aligner_qwen2.5_32b_lora": ("nemo_aligner", "qwen2.5_32b", ["train.lora.enabled=true", "train.layout.num_nodes=1"]),
+    "aligner_qwen2.5_32b_lora": (
+        "nemo_aligner",
+        "qwen2.5_32b",
+        ["train.lora.enabled=true", "train.layout.num_nodes=1"],
+    ),
     "aligner_llama3_70b": ("nemo_aligner", "llama3_70b", []),
     "rl_qwen2.5_7b": ("nemo_rl", "qwen2.5_7b", []),
     "rl_qwen2.5_32b": ("nemo_rl", "qwen2.5_32b", []),
@@ -89,12 +93,19 @@ def test_rl_traps_are_avoided_by_construction(name):
     assert policy["megatron_cfg"]["scheduler"]["lr_warmup_iters"] == 5
     assert policy["megatron_cfg"]["scheduler"]["lr_decay_iters"] == rendered["sft"]["max_num_steps"] == 50
     assert policy["megatron_cfg"]["optimizer"]["min_lr"] == 0.0
-    assert policy["make_sequence_length_divisible_by"] % policy["megatron_cfg"]["tensor_model_parallel_size"] == 0
+    assert (
+        policy["make_sequence_length_divisible_by"] % policy["megatron_cfg"]["tensor_model_parallel_size"]
+        == 0
+    )
 
 
-@pytest.mark.parametrize(("schedule", "name"), [("constant", "WarmupPolicy"), ("linear", "PolynomialDecayAnnealing")])
+@pytest.mark.parametrize(
+    ("schedule", "name"), [("constant", "WarmupPolicy"), ("linear", "PolynomialDecayAnnealing")]
+)
 def test_other_schedules(schedule, name):
-    sched = render("nemo_aligner", "qwen2.5_7b", [f"train.optim.sched.name={schedule}"])["model"]["optim"]["sched"]
+    sched = render("nemo_aligner", "qwen2.5_7b", [f"train.optim.sched.name={schedule}"])["model"]["optim"][
+        "sched"
+    ]
     assert sched["name"] == name and "constant_steps" not in sched
 
 

@@ -15,7 +15,9 @@ PACK_TOKENS = 16_384
 
 
 def loaded(preset, *overrides):
-    return load_config([f"model={preset}", "model.path=/x", "train=nemo_aligner", f"train/layout={preset}", *overrides])
+    return load_config(
+        [f"model={preset}", "model.path=/x", "train=nemo_aligner", f"train/layout={preset}", *overrides]
+    )
 
 
 def header(preset):
@@ -61,13 +63,24 @@ def test_what_the_header_says_does_not_fit_does_not(preset):
 def test_the_32b_model_needs_two_nodes_for_adam_and_one_for_lora():
     one_node = loaded("qwen2.5_32b", "train.layout.num_nodes=1")
     full = gpu_memory(one_node.model.shape, one_node.train.layout, one_node.train.lora, PACK_TOKENS)
-    assert (full.weights + full.gradients + full.optimizer) == pytest.approx(18 * 32_763_876_352 / 8, rel=0.001)
+    assert (full.weights + full.gradients + full.optimizer) == pytest.approx(
+        18 * 32_763_876_352 / 8, rel=0.001
+    )
     assert full.total > 79.6 * GIB
     lora = dataclasses.replace(one_node.train.lora, enabled=True)
     assert gpu_memory(one_node.model.shape, one_node.train.layout, lora, PACK_TOKENS).total < 40 * GIB
 
 
-SHAPE = ModelShape(layers=4, hidden=64, intermediate=128, heads=8, kv_heads=2, vocabulary=1000, qkv_bias=False, tied_embeddings=False)
+SHAPE = ModelShape(
+    layers=4,
+    hidden=64,
+    intermediate=128,
+    heads=8,
+    kv_heads=2,
+    vocabulary=1000,
+    qkv_bias=False,
+    tied_embeddings=False,
+)
 LAYOUT = LayoutConfig(1, 8, 2, 1, 1, True, "full", True, 79.6, 0.0)
 LORA = LoraConfig(False, 4, 8, 0.0, ["attention_qkv"])
 

@@ -73,7 +73,10 @@ def test_a_trap_of_nemo_rl_fires(rule, key, overrides):
 
 
 def test_a_pack_that_7b_models_share_among_4_kv_heads():
-    assert "divisor of 4" in findings("train.layout.tensor_model_parallel_size=8", model="qwen2.5_7b")["nemo_heads"].fix
+    assert (
+        "divisor of 4"
+        in findings("train.layout.tensor_model_parallel_size=8", model="qwen2.5_7b")["nemo_heads"].fix
+    )
 
 
 def test_an_unknown_shape_is_said_and_a_read_one_is_used():
@@ -88,16 +91,31 @@ def test_under_the_local_backend_each_rule_says_that_it_does_not_apply():
     cfg = load_config(["experiment=quickstart"])
     found = {f.rule: f for f in preflight(cfg, estimate(cfg, None, 30)) if f.rule in NAMES}
     assert set(found) == set(NAMES)
-    assert all(f.level == "ok" and f.what.startswith("does not apply: train.backend=local") for f in found.values())
+    assert all(
+        f.level == "ok" and f.what.startswith("does not apply: train.backend=local") for f in found.values()
+    )
 
 
 def test_the_eos_must_not_be_the_end_of_turn():
-    cfg = load_config(["model=qwen2.5_7b", "model.path=/x", "train=nemo_aligner", "model.eos_token='<|im_end|>'"])
-    found = [f for f in preflight(cfg, estimate(cfg, None, 30)) if f.rule == "eos_not_in_prompt" and f.level == "error"]
+    cfg = load_config(
+        ["model=qwen2.5_7b", "model.path=/x", "train=nemo_aligner", "model.eos_token='<|im_end|>'"]
+    )
+    found = [
+        f
+        for f in preflight(cfg, estimate(cfg, None, 30))
+        if f.rule == "eos_not_in_prompt" and f.level == "error"
+    ]
     assert found and all("model.eos_token" in f.fix for f in found)
 
 
-@pytest.mark.parametrize("setting", ["train.max_time_per_run=4h", "train.objective=sequence_mean", "train.lora.target_modules=[attention_qvk]"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "train.max_time_per_run=4h",
+        "train.objective=sequence_mean",
+        "train.lora.target_modules=[attention_qvk]",
+    ],
+)
 def test_wrong_values_are_refused_when_the_config_is_loaded(setting):
     with pytest.raises(Exception, match=setting.split("=")[0]):
         load_config(["train=nemo_aligner", setting])
