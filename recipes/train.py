@@ -23,8 +23,11 @@ def train(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
     elif isinstance(cfg.train, AlignerTrain):
         yield _aligner(cfg, cfg.train, run)
     else:
-        raise UserError("this recipe does not start NeMo-RL yet; its config is rendered by nemo_cot.nemo.render_rl",
-                        where="train.backend", fix="set train=nemo_aligner or train=local")  # fmt: skip
+        raise UserError(
+            "this recipe does not start NeMo-RL yet; its config is rendered by nemo_cot.nemo.render_rl",
+            where="train.backend",
+            fix="set train=nemo_aligner or train=local",
+        )
 
 
 def _local(cfg: Config, settings: LocalTrain, run: RunDirectory) -> Stage:
@@ -55,8 +58,11 @@ def _aligner(cfg: Config, settings: AlignerTrain, run: RunDirectory) -> Stage:
     sequences = run.artifact("pack", "sequences.jsonl")
     tokens = run.artifact("convert", "model.json")
     if settings.nemo_model is None:
-        raise UserError("no base model in NeMo's format", where="train.nemo_model",
-                        fix="convert it (docs/nemo.md), then set train.nemo_model")  # fmt: skip
+        raise UserError(
+            "no base model in NeMo's format",
+            where="train.nemo_model",
+            fix="convert it (docs/nemo.md), then set train.nemo_model",
+        )
 
     def work(folder: Path) -> None:
         from nemo_cot.io.atomic import write_bytes
@@ -80,9 +86,13 @@ def _aligner(cfg: Config, settings: AlignerTrain, run: RunDirectory) -> Stage:
         run_command(command, os.environ)
         check_finished(folder / LOG_DIR, settings.max_steps)
 
-    return Stage("train", inputs={"base": Path(settings.nemo_model).expanduser(), "sequences": sequences, "tokens": tokens},
-                 config={"train": fingerprinted(settings), "pack": fingerprinted(cfg.pack)},
-                 settings={"save_interval_steps": settings.save_interval_steps}, work=work)  # fmt: skip
+    return Stage(
+        "train",
+        inputs={"base": Path(settings.nemo_model).expanduser(), "sequences": sequences, "tokens": tokens},
+        config={"train": fingerprinted(settings), "pack": fingerprinted(cfg.pack)},
+        settings={"save_interval_steps": settings.save_interval_steps},
+        work=work,
+    )
 
 
 if __name__ == "__main__":

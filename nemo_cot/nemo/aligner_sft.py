@@ -1,4 +1,4 @@
-"""Packed SFT with NeMo-Aligner 0.7.0, inside its container: `python -m nemo_cot.nemo.aligner_sft CONFIG.yaml`.
+"""Packed SFT with NeMo-Aligner 0.7.0: `python -m nemo_cot.nemo.aligner_sft CONFIG.yaml`, in its container.
 
 Aligner's own example script is in its source tree, not in its wheel. This one calls the same
 public functions in the same order, and departs in two places, each a trap of docs/nemo.md: the
@@ -26,18 +26,35 @@ def build_packed_dataset(cfg: Config, data: Config, tokenizer: Any, build: Calla
     over the model's config; without it the width is a multiple of 16, which TP 4 and 8 with
     sequence parallelism (8 x TP) do not divide.
     """
-    return build(data, tokenizer, None, answer_only_loss=cfg.model.answer_only_loss, is_chat=cfg.model.data.chat,
-                 special_tokens=cfg.model.data.chat_prompt_tokens, model_cfg=cfg.model)  # fmt: skip
+    return build(
+        data,
+        tokenizer,
+        None,
+        answer_only_loss=cfg.model.answer_only_loss,
+        is_chat=cfg.model.data.chat,
+        special_tokens=cfg.model.data.chat_prompt_tokens,
+        model_cfg=cfg.model,
+    )
 
 
 def build_loader(cfg: Config, data: Config, dataset: Any, consumed: int, build: Callable[..., Any]) -> Any:
-    """Batches of ``data.global_batch_size`` packs, from pack ``consumed`` on. ``build``: Aligner's build_dataloader.
+    """Batches of ``data.global_batch_size`` packs, from pack ``consumed`` on.
 
+    ``build`` is Aligner's build_dataloader.
     use_random_sampler=False: Aligner's default mixes the packs of all steps.
     """
-    return build(cfg=cfg, dataset=dataset, consumed_samples=consumed, mbs=data.micro_batch_size, gbs=data.global_batch_size,
-                 collate_fn=dataset.collate_fn, drop_last=data.drop_last, pad_samples_to_global_batch_size=not data.drop_last,
-                 load_gbs=True, use_random_sampler=False)  # fmt: skip
+    return build(
+        cfg=cfg,
+        dataset=dataset,
+        consumed_samples=consumed,
+        mbs=data.micro_batch_size,
+        gbs=data.global_batch_size,
+        collate_fn=dataset.collate_fn,
+        drop_last=data.drop_last,
+        pad_samples_to_global_batch_size=not data.drop_last,
+        load_gbs=True,
+        use_random_sampler=False,
+    )
 
 
 def main(path: str) -> None:
@@ -89,8 +106,14 @@ def _load_model(cfg: Config, trainer: Any) -> Any:
     from nemo_aligner.utils.train_script_utils import init_peft
     from nemo_aligner.utils.utils import load_from_nemo
 
-    model = load_from_nemo(GPTSFTModel, cfg, trainer, strict=True, restore_path=cfg.model.restore_from_path,
-                           return_updated_cfg=False)  # fmt: skip
+    model = load_from_nemo(
+        GPTSFTModel,
+        cfg,
+        trainer,
+        strict=True,
+        restore_path=cfg.model.restore_from_path,
+        return_updated_cfg=False,
+    )
     init_peft(model, cfg.model)
     return model
 
@@ -116,10 +139,17 @@ def _trainer(cfg: Config, trainer: Any, model: Any, loaders: tuple[Any, Any], lo
 
     optimizer, scheduler = extract_optimizer_scheduler_from_ptl_model(model)
     supervised = SupervisedTrainer(
-        cfg=cfg.trainer.sft, model=model, optimizer=optimizer, scheduler=scheduler, train_dataloader=loaders[0],
-        val_dataloader=loaders[1], test_dataloader=None, logger=logger,
-        ckpt_callback=add_custom_checkpoint_callback(trainer, model), run_timer=Timer(cfg.exp_manager.max_time_per_run),
-    )  # fmt: skip
+        cfg=cfg.trainer.sft,
+        model=model,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        train_dataloader=loaders[0],
+        val_dataloader=loaders[1],
+        test_dataloader=None,
+        logger=logger,
+        ckpt_callback=add_custom_checkpoint_callback(trainer, model),
+        run_timer=Timer(cfg.exp_manager.max_time_per_run),
+    )
     if state is not None:
         supervised.load_state_dict(state)
     return supervised

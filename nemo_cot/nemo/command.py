@@ -48,8 +48,13 @@ def _torchrun(train: AlignerTrain, environment: Mapping[str, str]) -> list[str]:
             fix="export MASTER_ADDR=the first node's name on every node, or set train.process_launcher=srun",
         )
     endpoint = f"{environment['MASTER_ADDR']}:{train.master_port}"
-    return [f"--nnodes={layout.num_nodes}", processes, "--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}",
-            f"--rdzv-id={environment.get('SLURM_JOB_ID', 'nemo-cot')}"]  # fmt: skip
+    return [
+        f"--nnodes={layout.num_nodes}",
+        processes,
+        "--rdzv-backend=c10d",
+        f"--rdzv-endpoint={endpoint}",
+        f"--rdzv-id={environment.get('SLURM_JOB_ID', 'nemo-cot')}",
+    ]
 
 
 def _srun(train: AlignerTrain, environment: Mapping[str, str]) -> list[str]:
@@ -60,8 +65,13 @@ def _srun(train: AlignerTrain, environment: Mapping[str, str]) -> list[str]:
             fix="run it inside the job, or set train.process_launcher=torchrun",
         )
     # One task's failure must end the others: they would wait in NCCL until the time limit.
-    return ["srun", f"--nodes={train.layout.num_nodes}", f"--ntasks-per-node={train.layout.gpus_per_node}",
-            "--kill-on-bad-exit=1", *train.srun_arguments]  # fmt: skip
+    return [
+        "srun",
+        f"--nodes={train.layout.num_nodes}",
+        f"--ntasks-per-node={train.layout.gpus_per_node}",
+        "--kill-on-bad-exit=1",
+        *train.srun_arguments,
+    ]
 
 
 def _environment(train: AlignerTrain) -> dict[str, str]:
@@ -83,7 +93,7 @@ def run_command(command: Command, environment: Mapping[str, str]) -> None:
         raise UserError(
             f"there is no {command.argv[0]} here",
             where="train",
-            fix="run this stage inside the training container, or correct train.python or train.process_launcher",
+            fix="run this stage in the training container, or correct train.python or train.process_launcher",
         ) from None
     if code:
         raise UserError(

@@ -61,7 +61,7 @@ class LayoutConfig:
         """Copies of the model. Raises UserError when the GPUs do not make whole copies."""
         if self.world_size % self.model_parallel_size:
             raise UserError(
-                f"{self.world_size} GPUs do not make whole copies of {self.model_parallel_size} (TP x PP x CP)",
+                f"{self.world_size} GPUs make no whole copies of {self.model_parallel_size} (TP x PP x CP)",
                 where="train.layout",
                 fix="change train.layout.num_nodes or a *_parallel_size so that the product divides the GPUs",
             )

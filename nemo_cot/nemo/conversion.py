@@ -20,8 +20,21 @@ def hf_to_nemo(python: str, family: str, hugging_face: Path, nemo: Path) -> list
 
     zarr, because the averaging below reads nothing else. Raises UserError for an unknown family.
     """
-    return [python, "-m", f"nemo_skills.conversion.hf_to_nemo_{_checked(family)}", "--in-path", str(hugging_face),
-            "--out-path", str(nemo), "--hf-model-name", str(hugging_face), "--precision", "bf16", "--nemo-format", "zarr"]  # fmt: skip
+    return [
+        python,
+        "-m",
+        f"nemo_skills.conversion.hf_to_nemo_{_checked(family)}",
+        "--in-path",
+        str(hugging_face),
+        "--out-path",
+        str(nemo),
+        "--hf-model-name",
+        str(hugging_face),
+        "--precision",
+        "bf16",
+        "--nemo-format",
+        "zarr",
+    ]
 
 
 def nemo_to_hf(python: str, family: str, nemo: Path, hugging_face: Path, *, base: Path) -> list[str]:
@@ -30,10 +43,25 @@ def nemo_to_hf(python: str, family: str, nemo: Path, hugging_face: Path, *, base
     Raises UserError for an unknown family, and for a packed .nemo file, which the script cannot take.
     """
     if nemo.suffix == ".nemo" and not nemo.is_dir():
-        raise UserError("is a packed file, and the converter takes an unpacked folder", where=str(nemo),
-                        fix=f"mkdir a folder, tar -xf {nemo.name} -C it, and give the folder")  # fmt: skip
-    return [python, "-m", f"nemo_skills.conversion.nemo_to_hf_{_checked(family)}", "--in-path", str(nemo), "--out-path", str(hugging_face),
-            "--hf-model-name", str(base), "--precision", "bf16", "--cpu-only"]  # fmt: skip
+        raise UserError(
+            "is a packed file, and the converter takes an unpacked folder",
+            where=str(nemo),
+            fix=f"mkdir a folder, tar -xf {nemo.name} -C it, and give the folder",
+        )
+    return [
+        python,
+        "-m",
+        f"nemo_skills.conversion.nemo_to_hf_{_checked(family)}",
+        "--in-path",
+        str(nemo),
+        "--out-path",
+        str(hugging_face),
+        "--hf-model-name",
+        str(base),
+        "--precision",
+        "bf16",
+        "--cpu-only",
+    ]
 
 
 def average_checkpoints(
@@ -47,15 +75,32 @@ def average_checkpoints(
     """
     missing = sorted(set(steps) - set(saved))
     if len(set(steps)) < 2 or missing:
-        raise UserError(f"steps {list(steps)} of the saved {sorted(saved)}", where="average_checkpoints",
-                        fix="name two or more of the saved steps")  # fmt: skip
+        raise UserError(
+            f"steps {list(steps)} of the saved {sorted(saved)}",
+            where="average_checkpoints",
+            fix="name two or more of the saved steps",
+        )
     for step in steps:
         taken = sorted(other for other in saved if other != step and str(other).startswith(str(step)))
         if taken:
-            raise UserError(f"step {step} would take the checkpoints of {taken} too", where="average_checkpoints",
-                            fix="average steps that no other saved step begins with")  # fmt: skip
-    return [python, "-m", "nemo_skills.training.average_checkpoints", "--name_prefix", name, "--untarred_nemo_dir", str(base_nemo),
-            "--checkpoint_dir", str(checkpoints), "--steps", *map(str, steps)]  # fmt: skip
+            raise UserError(
+                f"step {step} would take the checkpoints of {taken} too",
+                where="average_checkpoints",
+                fix="average steps that no other saved step begins with",
+            )
+    return [
+        python,
+        "-m",
+        "nemo_skills.training.average_checkpoints",
+        "--name_prefix",
+        name,
+        "--untarred_nemo_dir",
+        str(base_nemo),
+        "--checkpoint_dir",
+        str(checkpoints),
+        "--steps",
+        *map(str, steps),
+    ]
 
 
 def _checked(family: str) -> str:

@@ -36,8 +36,14 @@ def prepare_aligner(
     traces = [Tokens(np.asarray(s.input_ids, dtype=np.int32), s.num_prompt_tokens) for s in sequences]
     draws = literal_draws(len(traces), train.max_steps, train.global_batch_size, train.seed)
     batches = literal_packs if train.batching == "literal" else distinct_packs
-    steps = batches(draws, packed_lengths(traces, layout), pack.capacity_tokens, strategy=pack.strategy, seed=pack.seed,
-                    multiple_of=train.layout.data_parallel_size)  # fmt: skip
+    steps = batches(
+        draws,
+        packed_lengths(traces, layout),
+        pack.capacity_tokens,
+        strategy=pack.strategy,
+        seed=pack.seed,
+        multiple_of=train.layout.data_parallel_size,
+    )
     weights = None if train.batching == "literal" else steps.weights
     convention = write_packed_file(
         folder / PACKED_FILE,
@@ -48,8 +54,11 @@ def prepare_aligner(
         weights=weights,
     )
     inputs = AlignerInputs(
-        base_model=str(train.nemo_model), packed_file=str(folder / PACKED_FILE), packs_per_step=steps.packs_per_step,
-        log_dir=str(folder / LOG_DIR), name=name,
-    )  # fmt: skip
+        base_model=str(train.nemo_model),
+        packed_file=str(folder / PACKED_FILE),
+        packs_per_step=steps.packs_per_step,
+        log_dir=str(folder / LOG_DIR),
+        name=name,
+    )
     write_bytes(folder / CONFIG_FILE, to_yaml(render_nemo_aligner(train, pack, inputs)).encode())
     return convention

@@ -205,12 +205,13 @@ def render_optim(optim: OptimConfig, max_steps: int, *, distributed: bool) -> Re
         "weight_decay": optim.weight_decay,
         "betas": list(optim.betas),
         "eps": optim.eps,
-        "sched": _SCHEDULES[optim.sched.name] | {
+        "sched": _SCHEDULES[optim.sched.name]
+        | {
             "warmup_steps": optim.sched.warmup_steps,
             "min_lr": optim.sched.min_lr,
             "max_steps": max_steps,  # the second guard against a schedule over the micro batches
         },
-    }  # fmt: skip
+    }
 
 
 _SCHEDULES: dict[str, Rendered] = {

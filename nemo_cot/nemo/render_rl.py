@@ -72,7 +72,7 @@ def _checkpointing(train: NemoRlTrain, inputs: RlInputs) -> Rendered:
         "higher_is_better": False,
         "keep_top_k": train.save_top_k,
         "save_period": train.save_interval_steps,
-        "checkpoint_must_save_by": train.max_time_per_run,  # default null: Slurm would kill it between checkpoints
+        "checkpoint_must_save_by": train.max_time_per_run,  # default null: Slurm would kill it instead
         "save_optimizer": True,
     }
 
@@ -159,10 +159,16 @@ def _megatron(train: NemoRlTrain) -> Rendered:
 
 
 _MIXTURE_OF_EXPERTS: Rendered = {
-    "freeze_moe_router": False, "moe_router_dtype": None, "moe_router_load_balancing_type": "aux_loss",
-    "moe_router_bias_update_rate": 1e-3, "moe_permute_fusion": True, "moe_per_layer_logging": False,
-    "moe_enable_deepep": False, "moe_token_dispatcher_type": "alltoall", "moe_shared_expert_overlap": False,
-}  # fmt: skip
+    "freeze_moe_router": False,
+    "moe_router_dtype": None,
+    "moe_router_load_balancing_type": "aux_loss",
+    "moe_router_bias_update_rate": 1e-3,
+    "moe_permute_fusion": True,
+    "moe_per_layer_logging": False,
+    "moe_enable_deepep": False,
+    "moe_token_dispatcher_type": "alltoall",
+    "moe_shared_expert_overlap": False,
+}
 """NeMo-RL wants these keys for dense models too; its own values."""
 
 
@@ -181,7 +187,7 @@ def _optimizer(train: NemoRlTrain) -> Rendered:
         "adam_eps": optim.eps,  # default 1e-5
         "sgd_momentum": 0.9,
         "use_distributed_optimizer": train.layout.distributed_optimizer,
-        "use_precision_aware_optimizer": train.layout.distributed_optimizer,  # Megatron has it for that one only
+        "use_precision_aware_optimizer": train.layout.distributed_optimizer,  # needs that one
         "clip_grad": train.gradient_clip_val,
         "optimizer_cpu_offload": False,
         "optimizer_offload_fraction": 0.0,

@@ -66,7 +66,7 @@ def adapter_parameters(shape: ModelShape, lora: LoraConfig) -> int:
 def _stage_memory(
     shape: ModelShape, layout: LayoutConfig, lora: LoraConfig, tokens: int, *, last: bool
 ) -> GpuMemory:
-    """The first stage holds the embedding and most micro batches in flight; the last the output layer and logits."""
+    """The first stage has the embedding and most micro batches in flight, the last the logits and their layer."""
     pipeline = layout.pipeline_model_parallel_size
     alone = pipeline == 1
     layers = -(-shape.layers // pipeline)

@@ -104,7 +104,8 @@ def _nemo_batch_ranks(cfg: Config, train: NemoTrain, _: Estimate) -> Found:
     if isinstance(train, NemoRlTrain) and train.global_batch_size % each:
         yield (
             "error",
-            f"{train.global_batch_size} sequences do not divide among {ranks} ranks in micro batches of {train.micro_batch_size}",
+            f"{train.global_batch_size} sequences do not divide among {ranks} ranks "
+            f"in micro batches of {train.micro_batch_size}",
             f"set train.global_batch_size to a multiple of {each}",
         )
     sequences = (
@@ -157,7 +158,7 @@ def _nemo_save_points(cfg: Config, train: NemoTrain, _: Estimate) -> Found:
     if train.save_interval_steps >= train.max_steps:
         yield (
             "warning",
-            f"a checkpoint every {train.save_interval_steps} of {train.max_steps} steps: only the end is saved",
+            f"one checkpoint in {train.save_interval_steps} steps of {train.max_steps}: only the end is saved",
             f"set train.save_interval_steps below {train.max_steps}",
         )
 
@@ -183,7 +184,8 @@ def _nemo_loss_weights(cfg: Config, train: NemoTrain, _: Estimate) -> Found:
         yield (
             "warning",
             f"Aligner's loss is the mean over each pack, then over packs: with {train.batching} batches and "
-            f"pack.strategy={cfg.pack.strategy} the same traces always share a pack, and weigh unequally (docs/packing.md)",
+            f"pack.strategy={cfg.pack.strategy} the same traces always share a pack, and weigh unequally "
+            "(docs/packing.md)",
             "set train.batching=literal and pack.strategy=shuffle",
         )
 
@@ -216,8 +218,10 @@ def _nemo_gpu_memory(cfg: Config, train: NemoTrain, estimate: Estimate) -> Found
         parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in vars(memory).items())
         yield (
             "error",
-            f"the fullest GPU needs about {memory.total / GIB:.1f} of {train.layout.gpu_memory_gib} GiB ({parts})",
-            "raise train.layout.num_nodes or a train.layout.*_parallel_size, lower pack.capacity_tokens, or set train.lora.enabled=true",
+            f"the fullest GPU needs about {memory.total / GIB:.1f} of {train.layout.gpu_memory_gib} GiB "
+            f"({parts})",
+            "raise train.layout.num_nodes or a train.layout.*_parallel_size, lower pack.capacity_tokens, "
+            "or set train.lora.enabled=true",
         )
     if isinstance(train, AlignerTrain) and not train.megatron_amp_O2:
         yield (
@@ -238,6 +242,16 @@ def _shape(cfg: Config, estimate: Estimate) -> ModelShape | None:
 
 
 NEMO_RULES = (
-    _nemo_copies, _nemo_heads, _nemo_sequence_parallel, _nemo_micro_batch, _nemo_batch_ranks, _nemo_width, _nemo_schedule,
-    _nemo_save_points, _nemo_precision, _nemo_loss_weights, _nemo_model, _nemo_gpu_memory,
-)  # fmt: skip
+    _nemo_copies,
+    _nemo_heads,
+    _nemo_sequence_parallel,
+    _nemo_micro_batch,
+    _nemo_batch_ranks,
+    _nemo_width,
+    _nemo_schedule,
+    _nemo_save_points,
+    _nemo_precision,
+    _nemo_loss_weights,
+    _nemo_model,
+    _nemo_gpu_memory,
+)

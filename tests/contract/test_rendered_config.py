@@ -17,21 +17,45 @@ from nemo_cot.nemo.rendered import to_yaml
 from nemo_cot.packing import literal_draws, literal_packs
 
 STEPS, BATCH, PEAK = 50, 1024, 1e-5
-CHECKPOINT = {"num_layers": 2, "hidden_size": 64, "encoder_seq_length": 4096, "mcore_gpt": True, "nemo_version": "2.1.0",
-              "target": "some.Model", "precision": "bf16", "tokenizer": {"library": "huggingface", "type": "/models/base"}}  # fmt: skip
+CHECKPOINT = {
+    "num_layers": 2,
+    "hidden_size": 64,
+    "encoder_seq_length": 4096,
+    "mcore_gpt": True,
+    "nemo_version": "2.1.0",
+    "target": "some.Model",
+    "precision": "bf16",
+    "tokenizer": {"library": "huggingface", "type": "/models/base"},
+}
 """The part of a checkpoint's model_config.yaml that decides anything here."""
 
 
 def train_config(schedule: str = "cosine", **changes) -> AlignerTrain:
     layout = LayoutConfig(1, 1, 1, 1, 1, False, "full", True, 79.6, 8.0)
     values = dict(
-        backend="nemo_aligner", max_steps=STEPS, global_batch_size=BATCH, batching="literal", objective="pack_mean",
-        precision="bf16", seed=1234, gradient_clip_val=1.0, save_interval_steps=20, layout=layout,
+        backend="nemo_aligner",
+        max_steps=STEPS,
+        global_batch_size=BATCH,
+        batching="literal",
+        objective="pack_mean",
+        precision="bf16",
+        seed=1234,
+        gradient_clip_val=1.0,
+        save_interval_steps=20,
+        layout=layout,
         optim=OptimConfig("adamw", PEAK, [0.9, 0.98], 1e-8, 0.01, SchedConfig(schedule, 5, 0.0)),
-        lora=LoraConfig(False, 32, 32, 0.0, ["attention_qkv"]), micro_batch_size=1, save_top_k=5,
-        max_time_per_run="00:03:45:00", num_workers=0, nemo_model=None, megatron_amp_O2=True,
-        process_launcher="torchrun", srun_arguments=[], master_port=29500, python="python",
-    )  # fmt: skip
+        lora=LoraConfig(False, 32, 32, 0.0, ["attention_qkv"]),
+        micro_batch_size=1,
+        save_top_k=5,
+        max_time_per_run="00:03:45:00",
+        num_workers=0,
+        nemo_model=None,
+        megatron_amp_O2=True,
+        process_launcher="torchrun",
+        srun_arguments=[],
+        master_port=29500,
+        python="python",
+    )
     return AlignerTrain(**(values | changes))
 
 
@@ -164,8 +188,10 @@ def test_the_save_points_are_hit(loaded):
     from nemo_aligner.utils.trainer_utils import check_progress
 
     sft = loaded.trainer.sft
-    points = [check_progress(step, sft.max_steps, sft.val_check_interval, sft.save_interval, sft.limit_val_batches)
-              for step in range(1, STEPS + 1)]  # fmt: skip
+    points = [
+        check_progress(step, sft.max_steps, sft.val_check_interval, sft.save_interval, sft.limit_val_batches)
+        for step in range(1, STEPS + 1)
+    ]
     assert [step for step, (_, saves, _) in enumerate(points, 1) if saves] == [20, 40, 50]
     assert not any(validates for validates, _, _ in points)
 
@@ -277,3 +303,31 @@ def test_a_key_that_nothing_reads_is_reported(rendered, package_code):
     )
     rendered["model"]["data"]["train_ds"]["packed_sequnce"] = True
     assert unread(rendered, package_code) == ["model.data.train_ds.packed_sequnce", "model.sync_batch_comm"]
+
+
+def test_checkpoints_are_named_by_their_step_and_the_latest_are_kept(loaded, tmp_path, monkeypatch):
+    """The real callback through Aligner's own save function; only the writing of weights is a stand-in."""
+    import torch
+    from lightning.pytorch import Trainer
+    from nemo.utils.exp_manager import NeMoModelCheckpoint, exp_manager
+    from nemo_aligner.utils.utils import custom_save_ckpt_func
+
+    from nemo_cot.nemo.command import saved_step
+
+    trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    loaded.exp_manager.create_tensorboard_logger = False
+    loaded.exp_manager.checkpoint_callback_params.save_top_k = 2
+    exp_manager(trainer, loaded.exp_manager)
+    (callback,) = [c for c in trainer.callbacks if isinstance(c, NeMoModelCheckpoint)]
+    removed = []
+    monkeypatch.setattr(callback, "_save_checkpoint", lambda trainer, path: Path(path).mkdir(parents=True))
+    monkeypatch.setattr(
+        callback, "_remove_checkpoint", lambda trainer, path, *_: removed.append(Path(path).name)
+    )
+    for step in (20, 40, 50):
+        counts = {"step": step, "consumed_samples": step * 8, "epoch": 0}
+        candidates = {name: torch.tensor(value, dtype=torch.int32) for name, value in counts.items()}
+        custom_save_ckpt_func(callback, trainer, None, candidates)
+        assert saved_step(tmp_path / "aligner") == step
+    assert any("step=20-" in name for name in removed)
+    assert not any("step=50-" in name and "-last" not in name for name in removed)

@@ -20,8 +20,16 @@ def train(*overrides):
 
 def test_one_node_starts_a_process_a_gpu():
     command = aligner_command(train("train.layout.num_nodes=1"), CONFIG, {})
-    assert command.argv == ["python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=8", "-m",
-                            "nemo_cot.nemo.aligner_sft", "/run a/aligner.yaml"]  # fmt: skip
+    assert command.argv == [
+        "python",
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=8",
+        "-m",
+        "nemo_cot.nemo.aligner_sft",
+        "/run a/aligner.yaml",
+    ]
     assert command.environment["CUDA_DEVICE_MAX_CONNECTIONS"] == "1"
 
 
@@ -83,15 +91,27 @@ def test_the_recipe_prepares_runs_and_checks(tmp_path, monkeypatch):
     python.write_text(f"""#!{sys.executable}
 import pathlib, sys
 config = pathlib.Path(sys.argv[-1])
-(config.parent / "aligner" / "checkpoints" / "megatron_gpt_sft-step=2-consumed_samples=8.0").mkdir(parents=True)
+checkpoints = config.parent / "aligner" / "checkpoints"
+(checkpoints / "megatron_gpt_sft-step=2-consumed_samples=8.0").mkdir(parents=True)
 """)
     python.chmod(0o755)
     base = tmp_path / "base-nemo"
     base.mkdir()
     (base / "model_config.yaml").touch()
-    cfg = load_config(["train=nemo_aligner", "train/layout=qwen2.5_7b", "train.max_steps=2", "train.optim.sched.warmup_steps=1",
-                       "train.global_batch_size=16", f"train.nemo_model={base}", f"train.python={python}",
-                       f"runs_dir={tmp_path}", "name=r", "pack.strategy=shuffle"])  # fmt: skip
+    cfg = load_config(
+        [
+            "train=nemo_aligner",
+            "train/layout=qwen2.5_7b",
+            "train.max_steps=2",
+            "train.optim.sched.warmup_steps=1",
+            "train.global_batch_size=16",
+            f"train.nemo_model={base}",
+            f"train.python={python}",
+            f"runs_dir={tmp_path}",
+            "name=r",
+            "pack.strategy=shuffle",
+        ]
+    )
     run = RunDirectory(tmp_path / "r").create()
     for name in ("pack", "convert"):
         run.stage(name).mkdir()

@@ -19,14 +19,26 @@ LAYOUT = Layout(256, EOS, END_OF_TURN)
 @pytest.fixture
 def sequences():
     lengths = [20, 33, 47, 60, 25]
-    return [TokenSequence(problem_id=str(i), sample=0, input_ids=[5 + i] * n + [END_OF_TURN], num_prompt_tokens=4)
-            for i, n in enumerate(lengths)]  # fmt: skip
+    return [
+        TokenSequence(problem_id=str(i), sample=0, input_ids=[5 + i] * n + [END_OF_TURN], num_prompt_tokens=4)
+        for i, n in enumerate(lengths)
+    ]
 
 
 def config(*overrides):
-    return load_config(["train=nemo_aligner", "train/layout=qwen2.5_7b", "train.nemo_model=/models/base-nemo", "train.max_steps=3",
-                        "train.optim.sched.warmup_steps=1", "train.global_batch_size=40", "pack.capacity_tokens=256",
-                        "pack.strategy=shuffle", *overrides])  # fmt: skip
+    return load_config(
+        [
+            "train=nemo_aligner",
+            "train/layout=qwen2.5_7b",
+            "train.nemo_model=/models/base-nemo",
+            "train.max_steps=3",
+            "train.optim.sched.warmup_steps=1",
+            "train.global_batch_size=40",
+            "pack.capacity_tokens=256",
+            "pack.strategy=shuffle",
+            *overrides,
+        ]
+    )
 
 
 def drawn(path, steps):
@@ -55,8 +67,12 @@ def test_the_config_names_the_files_and_counts_packs(tmp_path, sequences):
     model = yaml.safe_load((tmp_path / CONFIG_FILE).read_text())["model"]
     data = model["data"]["train_ds"]
     assert data["global_batch_size"] == convention.packs_per_step
-    check_convention(data["file_path"], max_seq_length=data["max_seq_length"], context_parallel_size=model["context_parallel_size"],
-                     packs=3 * convention.packs_per_step)  # fmt: skip
+    check_convention(
+        data["file_path"],
+        max_seq_length=data["max_seq_length"],
+        context_parallel_size=model["context_parallel_size"],
+        packs=3 * convention.packs_per_step,
+    )
 
 
 def test_context_parallelism_pads_the_file_for_it(tmp_path, sequences):

@@ -110,8 +110,12 @@ def test_other_schedules(schedule, name):
 
 
 def test_options_reach_the_backend_s_keys():
-    changed = ["train.layout.checkpoint_activations=selective", "train.layout.distributed_optimizer=false",
-               "train.layout.context_parallel_size=2", "train.max_time_per_run=01:00:00:00"]  # fmt: skip
+    changed = [
+        "train.layout.checkpoint_activations=selective",
+        "train.layout.distributed_optimizer=false",
+        "train.layout.context_parallel_size=2",
+        "train.max_time_per_run=01:00:00:00",
+    ]
     aligner = render("nemo_aligner", "qwen2.5_7b", changed)
     assert aligner["model"]["activations_checkpoint_granularity"] == "selective"
     assert aligner["model"]["activations_checkpoint_method"] is None

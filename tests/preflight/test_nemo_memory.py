@@ -31,9 +31,14 @@ def test_every_issue_s_model_has_a_preset():
 
 @pytest.mark.parametrize(
     ("preset", "count"),  # of the safetensors of the published models
-    [("qwen2.5_7b", 7_615_616_512), ("qwen2.5_14b", 14_770_033_664), ("qwen2.5_32b", 32_763_876_352),
-     ("llama3_70b", 70_553_706_496), ("mistral_7b", 7_248_023_552)],
-)  # fmt: skip
+    [
+        ("qwen2.5_7b", 7_615_616_512),
+        ("qwen2.5_14b", 14_770_033_664),
+        ("qwen2.5_32b", 32_763_876_352),
+        ("llama3_70b", 70_553_706_496),
+        ("mistral_7b", 7_248_023_552),
+    ],
+)
 def test_parameters_are_those_of_the_published_model(preset, count):
     assert parameters(loaded(preset).model.shape) == count
 

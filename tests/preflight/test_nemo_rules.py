@@ -34,12 +34,31 @@ def test_the_presets_are_clean(backend, model, tmp_path):
     ("rule", "level", "key", "overrides"),
     [
         ("nemo_copies", "error", "train.layout.num_nodes", ["train.layout.tensor_model_parallel_size=3"]),
-        ("nemo_heads", "error", "train.layout.tensor_model_parallel_size", ["train.layout.tensor_model_parallel_size=16"]),
-        ("nemo_heads", "error", "train.layout.pipeline_model_parallel_size",
-         ["train.layout.num_nodes=3", "train.layout.pipeline_model_parallel_size=3"]),
-        ("nemo_sequence_parallel", "error", "train.layout.sequence_parallel", ["train.layout.tensor_model_parallel_size=1"]),
+        (
+            "nemo_heads",
+            "error",
+            "train.layout.tensor_model_parallel_size",
+            ["train.layout.tensor_model_parallel_size=16"],
+        ),
+        (
+            "nemo_heads",
+            "error",
+            "train.layout.pipeline_model_parallel_size",
+            ["train.layout.num_nodes=3", "train.layout.pipeline_model_parallel_size=3"],
+        ),
+        (
+            "nemo_sequence_parallel",
+            "error",
+            "train.layout.sequence_parallel",
+            ["train.layout.tensor_model_parallel_size=1"],
+        ),
         ("nemo_micro_batch", "error", "train.micro_batch_size", ["train.micro_batch_size=2"]),
-        ("nemo_batch_ranks", "error", "train.layout.num_nodes", ["train.batching=distinct", "curate.num_traces=1"]),
+        (
+            "nemo_batch_ranks",
+            "error",
+            "train.layout.num_nodes",
+            ["train.batching=distinct", "curate.num_traces=1"],
+        ),
         ("nemo_width", "error", "pack.capacity_tokens to 16384", ["pack.capacity_tokens=16380"]),
         ("nemo_width", "error", "pack.capacity_tokens to 16384", ["pack.capacity_tokens=16352"]),
         ("nemo_schedule", "error", "train.optim.sched.warmup_steps", ["train.optim.sched.warmup_steps=50"]),
@@ -53,7 +72,7 @@ def test_the_presets_are_clean(backend, model, tmp_path):
         ("nemo_gpu_memory", "error", "train.layout.num_nodes", ["train.layout.num_nodes=1"]),
         ("nemo_gpu_memory", "warning", "train.megatron_amp_O2", ["train.megatron_amp_O2=false"]),
     ],
-)  # fmt: skip
+)
 def test_a_trap_of_aligner_fires(rule, level, key, overrides, tmp_path):
     found = findings(*overrides, directory=tmp_path)[rule]
     assert found.level == level
