@@ -132,7 +132,7 @@ class AlignerTrain(NemoTrain):
     nemo_model: Optional[str]  # noqa: UP045
     megatron_amp_O2: bool
     process_launcher: str = runtime()
-    srun_arguments: list[str] = runtime()
+    srun_arguments: list[str] = runtime()  # noqa: RUF009
     master_port: int = runtime()
     python: str = runtime()
 

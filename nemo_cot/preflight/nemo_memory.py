@@ -66,7 +66,7 @@ def adapter_parameters(shape: ModelShape, lora: LoraConfig) -> int:
 def _stage_memory(
     shape: ModelShape, layout: LayoutConfig, lora: LoraConfig, tokens: int, *, last: bool
 ) -> GpuMemory:
-    """The first stage has the embedding and most micro batches in flight, the last the logits and their layer."""
+    """The first stage has the embedding and most micro batches in flight, the last has the logits."""
     pipeline = layout.pipeline_model_parallel_size
     alone = pipeline == 1
     layers = -(-shape.layers // pipeline)

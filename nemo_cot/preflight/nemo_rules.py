@@ -158,7 +158,7 @@ def _nemo_save_points(cfg: Config, train: NemoTrain, _: Estimate) -> Found:
     if train.save_interval_steps >= train.max_steps:
         yield (
             "warning",
-            f"one checkpoint in {train.save_interval_steps} steps of {train.max_steps}: only the end is saved",
+            f"a save every {train.save_interval_steps} of {train.max_steps} steps: only the end is saved",
             f"set train.save_interval_steps below {train.max_steps}",
         )
 
