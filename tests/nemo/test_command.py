@@ -1,0 +1,139 @@
+"""The commands that train, and how a run that did not finish is told from one that did."""
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nemo_cot.errors import UserError
+from nemo_cot.nemo.command import Command, aligner_command, check_finished, run_command, saved_step
+from recipes.config import load_config
+
+CONFIG = Path("/run a/aligner.yaml")
+
+
+def train(*overrides):
+    return load_config(["train=nemo_aligner", *overrides]).train
+
+
+def test_one_node_starts_a_process_a_gpu():
+    command = aligner_command(train("train.layout.num_nodes=1"), CONFIG, {})
+    assert command.argv == [
+        "python",
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=8",
+        "-m",
+        "nemo_cot.nemo.aligner_sft",
+        "/run a/aligner.yaml",
+    ]
+    assert command.environment["CUDA_DEVICE_MAX_CONNECTIONS"] == "1"
+
+
+def test_several_nodes_meet_at_the_first():
+    command = aligner_command(train(), CONFIG, {"MASTER_ADDR": "node1", "SLURM_JOB_ID": "7"})
+    assert {"--nnodes=2", "--rdzv-endpoint=node1:29500", "--rdzv-id=7", "--rdzv-backend=c10d"} <= set(
+        command.argv
+    )
+    with pytest.raises(UserError, match="MASTER_ADDR"):
+        aligner_command(train(), CONFIG, {})
+
+
+def test_srun_starts_a_task_a_gpu_and_takes_further_arguments():
+    chosen = train("train.process_launcher=srun", "train.srun_arguments=['--container-image=/i m.sqsh']")
+    command = aligner_command(chosen, CONFIG, {"SLURM_JOB_ID": "7"})
+    assert command.argv[:6] == [
+        "srun",
+        "--nodes=2",
+        "--ntasks-per-node=8",
+        "--kill-on-bad-exit=1",
+        "--container-image=/i m.sqsh",
+        "python",
+    ]
+    with pytest.raises(UserError, match=r"train\.process_launcher"):
+        aligner_command(chosen, CONFIG, {})
+
+
+def test_a_command_gets_its_environment_and_its_failure_is_told(tmp_path):
+    script = "import os, sys; sys.exit(0 if os.environ['A'] + os.environ['B'] == '12' else 3)"
+    run_command(Command([sys.executable, "-c", script], {"B": "2"}), {**os.environ, "A": "1"})
+    with pytest.raises(UserError, match="exit code 3"):
+        run_command(Command([sys.executable, "-c", script], {"B": "3"}), {**os.environ, "A": "1"})
+    with pytest.raises(UserError, match="no /nowhere/python"):
+        run_command(Command(["/nowhere/python"], {}), {})
+
+
+def test_the_last_whole_checkpoint_counts(tmp_path):
+    folder = tmp_path / "checkpoints"
+    assert saved_step(tmp_path) == 0
+    for step in (10, 20, 30):
+        (folder / f"megatron_gpt_sft-step={step}-consumed_samples={step * 8}.0").mkdir(parents=True)
+    (folder / "megatron_gpt_sft-step=30-consumed_samples=240.0-unfinished").touch()
+    assert saved_step(tmp_path) == 20
+    with pytest.raises(UserError, match="step 20 of 50"):
+        check_finished(tmp_path, 50)
+    check_finished(tmp_path, 20)
+
+
+def test_the_recipe_prepares_runs_and_checks(tmp_path, monkeypatch):
+    """With a stand-in for the container's Python, which writes the checkpoint that training would."""
+    import yaml
+
+    from nemo_cot.io.jsonl import write_jsonl
+    from nemo_cot.sequences import TokenSequence
+    from nemo_cot.stages import RunDirectory, run_stage
+    from recipes.train import train as recipe
+
+    python = tmp_path / "python"
+    python.write_text(f"""#!{sys.executable}
+import pathlib, sys
+config = pathlib.Path(sys.argv[-1])
+checkpoints = config.parent / "aligner" / "checkpoints"
+(checkpoints / "megatron_gpt_sft-step=2-consumed_samples=8.0").mkdir(parents=True)
+""")
+    python.chmod(0o755)
+    base = tmp_path / "base-nemo"
+    base.mkdir()
+    (base / "model_config.yaml").touch()
+    cfg = load_config(
+        [
+            "train=nemo_aligner",
+            "train/layout=qwen2.5_7b",
+            "train.max_steps=2",
+            "train.optim.sched.warmup_steps=1",
+            "train.global_batch_size=16",
+            f"train.nemo_model={base}",
+            f"train.python={python}",
+            f"runs_dir={tmp_path}",
+            "name=r",
+            "pack.strategy=shuffle",
+        ]
+    )
+    run = RunDirectory(tmp_path / "r").create()
+    for name in ("pack", "convert"):
+        run.stage(name).mkdir()
+    rows = [
+        TokenSequence(problem_id=str(i), sample=0, input_ids=[5] * (20 + i) + [1], num_prompt_tokens=4)
+        for i in range(5)
+    ]
+    write_jsonl(run.stage("pack") / "sequences.jsonl", rows)
+    (run.stage("convert") / "model.json").write_text('{"name": "m", "eos_id": 0, "end_of_turn_id": 1}')
+    for stage in recipe(cfg, run):
+        run_stage(stage, run)
+    folder = run.stage("train")
+    rendered = yaml.safe_load((folder / "aligner.yaml").read_text())
+    packs = rendered["model"]["global_batch_size"]
+    assert packs % cfg.train.layout.data_parallel_size == 0
+    from nemo_cot.nemo.convention import check_convention
+
+    convention = check_convention(
+        folder / "train.npy", packs_per_step=packs, eos_id=0, end_of_turn_id=1, packs=2 * packs
+    )
+    assert convention.weighting == "literal"
+    cut = replace(cfg.train, max_steps=3)
+    cfg.train = cut
+    with pytest.raises(UserError, match="step 2 of 3"):
+        run_stage(next(iter(recipe(cfg, run))), run)

@@ -1,0 +1,92 @@
+"""From tokenised traces to the packed file and the config beside it."""
+
+import numpy as np
+import pytest
+import yaml
+
+from nemo_cot.errors import UserError
+from nemo_cot.nemo.convention import check_convention
+from nemo_cot.nemo.packed_file import Layout, read_packed_file
+from nemo_cot.nemo.prepare import CONFIG_FILE, PACKED_FILE, prepare_aligner
+from nemo_cot.packing import draw_counts, literal_draws
+from nemo_cot.sequences import TokenSequence
+from recipes.config import load_config
+
+EOS, END_OF_TURN = 0, 1
+LAYOUT = Layout(256, EOS, END_OF_TURN)
+
+
+@pytest.fixture
+def sequences():
+    lengths = [20, 33, 47, 60, 25]
+    return [
+        TokenSequence(problem_id=str(i), sample=0, input_ids=[5 + i] * n + [END_OF_TURN], num_prompt_tokens=4)
+        for i, n in enumerate(lengths)
+    ]
+
+
+def config(*overrides):
+    return load_config(
+        [
+            "train=nemo_aligner",
+            "train/layout=qwen2.5_7b",
+            "train.nemo_model=/models/base-nemo",
+            "train.max_steps=3",
+            "train.optim.sched.warmup_steps=1",
+            "train.global_batch_size=40",
+            "pack.capacity_tokens=256",
+            "pack.strategy=shuffle",
+            *overrides,
+        ]
+    )
+
+
+def drawn(path, steps):
+    """How often each step of the packed file draws each sequence, told by its first token."""
+    packs = read_packed_file(path)
+    counts = np.zeros((steps, 5), dtype=int)
+    for number, pack in enumerate(packs):
+        for ids, mask in pack.sequences():
+            counts[number // (len(packs) // steps), ids[0] - 5] += mask.max()
+    return counts
+
+
+@pytest.mark.parametrize("batching", ["literal", "distinct"])
+def test_every_step_draws_what_the_local_trainer_draws(tmp_path, sequences, batching):
+    cfg = config(f"train.batching={batching}")
+    convention = prepare_aligner(cfg.train, cfg.pack, sequences, LAYOUT, tmp_path, "name")
+    expected = draw_counts(literal_draws(5, 3, 40, cfg.train.seed), 5)
+    assert (drawn(tmp_path / PACKED_FILE, 3) == expected).all()
+    assert convention.weighting == batching
+    assert convention.packs_per_step % cfg.train.layout.data_parallel_size == 0
+
+
+def test_the_config_names_the_files_and_counts_packs(tmp_path, sequences):
+    cfg = config()
+    convention = prepare_aligner(cfg.train, cfg.pack, sequences, LAYOUT, tmp_path, "name")
+    model = yaml.safe_load((tmp_path / CONFIG_FILE).read_text())["model"]
+    data = model["data"]["train_ds"]
+    assert data["global_batch_size"] == convention.packs_per_step
+    check_convention(
+        data["file_path"],
+        max_seq_length=data["max_seq_length"],
+        context_parallel_size=model["context_parallel_size"],
+        packs=3 * convention.packs_per_step,
+    )
+
+
+def test_context_parallelism_pads_the_file_for_it(tmp_path, sequences):
+    cfg = config("train.layout.context_parallel_size=2")
+    convention = prepare_aligner(
+        cfg.train, cfg.pack, sequences, LAYOUT._replace(context_parallel_size=2), tmp_path, "name"
+    )
+    assert convention.pad_to_multiple == 4
+    assert all(
+        len(ids) % 4 == 1 for pack in read_packed_file(tmp_path / PACKED_FILE) for ids, _ in pack.sequences()
+    )
+
+
+def test_a_trace_that_does_not_fit_is_refused(tmp_path, sequences):
+    with pytest.raises(UserError, match="capacity"):
+        cfg = config("pack.capacity_tokens=48")
+        prepare_aligner(cfg.train, cfg.pack, sequences, LAYOUT._replace(capacity_tokens=48), tmp_path, "name")
