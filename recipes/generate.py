@@ -23,7 +23,7 @@ def generate(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
     if isinstance(teacher, ModelTeacher):
         inputs["teacher"] = _teacher_model(teacher, student)
     elif isinstance(teacher, FileTeacher):
-        inputs["traces"] = Path(teacher.path)
+        inputs["traces"] = Path(teacher.path).expanduser()
     yield Stage("generate", inputs=inputs, config=config, work=lambda folder: _work(cfg, inputs, student, folder))
 
 

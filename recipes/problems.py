@@ -23,7 +23,7 @@ def problems(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
 
 def _files(cfg: Config) -> dict[str, Path]:
     if isinstance(cfg.problems, FileProblems):
-        return {"train": Path(cfg.problems.train_path), "heldout": Path(cfg.problems.heldout_path)}
+        return {"train": Path(cfg.problems.train_path).expanduser(), "heldout": Path(cfg.problems.heldout_path).expanduser()}
     return {}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nemo_cot.config import ChainSumProblems, FileProblems, ProblemsConfig
 from nemo_cot.errors import UserError
-from nemo_cot.io.jsonl import iter_jsonl
+from nemo_cot.io.jsonl import iter_numbered_jsonl
 from nemo_cot.records import Problem
 
 
@@ -58,24 +58,29 @@ def _from_files(config: FileProblems) -> ProblemSet:
 
 
 def _read(path: str, key: str) -> list[Problem]:
-    problems = [_problem(row, index, path) for index, row in enumerate(iter_jsonl(Path(path)), start=1)]
+    problems = [_problem(row, line, path) for line, row in iter_numbered_jsonl(Path(path).expanduser())]
     if not problems:
         raise UserError("the problem set is empty", where=f"{key}={path}",
                         fix="give JSON lines with the keys problem and expected_answer")
     return problems
 
 
-def _problem(row: dict, number: int, path: str) -> Problem:
+def _problem(row: dict, line: int, path: str) -> Problem:
     for key in ("problem", "expected_answer"):
         if not isinstance(row.get(key), (str, int, float)) or str(row[key]).strip() == "":
-            raise UserError(f"{key} is missing or empty", where=f"{path}, row {number}, field {key}", fix=f"add {key} as text")
+            raise UserError(f"{key} is missing or empty", where=f"{path}, line {line}, field {key}", fix=f"add {key} as text")
     return Problem(
-        problem_id=str(row.get("problem_id") or row.get("id") or f"{Path(path).stem}-{number}"),
+        problem_id=row_id(row) or f"{Path(path).stem}-{line}",
         problem=str(row["problem"]),
         expected_answer=str(row["expected_answer"]),
         subset_for_metrics=row.get("subset_for_metrics"),
         reference_solution=row.get("reference_solution"),
     )
+
+
+def row_id(row: dict) -> str | None:
+    """The problem that a row is about, by problem_id or id (0 is one); None when it has neither."""
+    return next((str(row[key]) for key in ("problem_id", "id") if row.get(key) not in (None, "")), None)
 
 
 def _check(problems: ProblemSet) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from nemo_cot.config import GenerateConfig, ProceduralTeacher
 from nemo_cot.errors import UserError
-from nemo_cot.io.jsonl import iter_jsonl
+from nemo_cot.io.jsonl import iter_numbered_jsonl
+from nemo_cot.problems import row_id
 from nemo_cot.records import Problem, Trace
 from nemo_cot.teachers.procedural import write_trace
 from nemo_cot.text import TextTokenizer
@@ -26,14 +27,14 @@ def procedural_traces(problems: Sequence[Problem], teacher: ProceduralTeacher, c
 def file_traces(path: Path, problems: Sequence[Problem], tokenizer: TextTokenizer) -> Iterator[Trace]:
     """The traces of ``path`` whose problem is among ``problems``, found by id or else by text.
 
-    Raises UserError naming the row for a missing generation or an unknown problem.
+    Raises UserError naming the line for a missing generation or an unknown problem.
     """
     by_id = {p.problem_id: p for p in problems}
     by_text = {" ".join(p.problem.split()): p for p in problems}
     samples: Counter[str] = Counter()
-    for number, row in enumerate(iter_jsonl(path), start=1):
-        problem = by_id.get(str(row.get("problem_id") or row.get("id"))) or by_text.get(" ".join(str(row.get("problem")).split()))
-        where = f"{path}, row {number}"
+    for line, row in iter_numbered_jsonl(path):
+        problem = by_id.get(row_id(row) or "") or by_text.get(" ".join(str(row.get("problem")).split()))
+        where = f"{path}, line {line}"
         if problem is None:
             raise UserError("its problem is not among the training problems", where=where,
                             fix="give problem_id (or id, or the same problem text) as in problems/train.jsonl")
@@ -41,7 +42,7 @@ def file_traces(path: Path, problems: Sequence[Problem], tokenizer: TextTokenize
             raise UserError("generation is missing or not text", where=f"{where}, field generation", fix="add it as text")
         sample = samples[problem.problem_id]
         samples[problem.problem_id] += 1
-        yield _trace(problem, sample, row["generation"], tokenizer, {"made_by": "file", "row": number},
+        yield _trace(problem, sample, row["generation"], tokenizer, {"made_by": "file", "line": line},
                      finish_reason=str(row.get("finish_reason") or "stop"))
 
 
