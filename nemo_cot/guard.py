@@ -19,8 +19,13 @@ _DISK_ERRORS = {
     errno.EDQUOT: ("the disk quota is used up", "free space, then run the same command again: it resumes"),
     errno.EROFS: ("the file system is read-only", "choose a writable place with runs_dir=DIR"),
     errno.EACCES: ("permission denied", "choose a place that you may write with runs_dir=DIR, or correct its permissions"),
+    errno.ENOTDIR: ("a part of this path is a file, not a directory", "choose another place with runs_dir=DIR"),
+    errno.EEXIST: ("a file of this name is in the way", "move it, or choose another place with runs_dir=DIR"),
+    errno.ELOOP: ("this path is a link that leads to itself", "correct the link, or choose another place with runs_dir=DIR"),
+    errno.ENAMETOOLONG: ("this file name is too long", "choose a shorter one with name= or runs_dir=DIR"),
     errno.EFBIG: ("the file is larger than is allowed here", "raise the limit (ulimit -f), then run the same command again"),
 }
+_TOLD_IN_TEXT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 
 
 def guarded(main: Callable[[], int | None]) -> int:
@@ -52,7 +57,7 @@ def disk_error(error: BaseException) -> UserError | None:
     """
     number = getattr(error, "errno", None)
     if number is None:
-        number = next((n for n in _DISK_ERRORS if os.strerror(n) in str(error)), None)
+        number = next((n for n in _TOLD_IN_TEXT if os.strerror(n) in str(error)), None)
     if number not in _DISK_ERRORS:
         return None
     what, fix = _DISK_ERRORS[number]
