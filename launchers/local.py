@@ -18,7 +18,7 @@ import msgspec
 
 from launchers.plan import examine, refuse_errors
 from nemo_cot.config import Config
-from nemo_cot.errors import UserError
+from nemo_cot.errors import UserError, one_line
 from nemo_cot.guard import INTERRUPTED, LIFELINE
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.report.collect import CHAIN
@@ -76,10 +76,11 @@ def _run_and_summarise(stages: Sequence[str], run: RunDirectory, overrides: Sequ
 
 def _summarise(run: RunDirectory, failed: Sequence[Ended], seconds: float) -> None:
     outcome = f"{failed[0].stage} {failed[0].outcome}" if failed else "finished"
-    print(f"{outcome} after {seconds:.0f} s; run directory: {run.path}")
+    print(one_line(f"{outcome} after {seconds:.0f} s; run directory: {run.path}"))
     page = run.stage("report") / "report.html"
     if page.exists():
-        print(f"report: {page}\n        {page.with_suffix('.md')}", flush=True)
+        print(one_line(f"report: {page}"))
+        print("        " + one_line(str(page.with_suffix(".md"))), flush=True)
 
 
 def _ordered(cfg: Config) -> list[str]:
