@@ -131,7 +131,7 @@ def test_plain_names_are_taken(name):
 
 @pytest.fixture
 def extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "my 'own' conf, #1"
+    folder = tmp_path / "my 'own' c\\onf, #1"
     (folder / "experiment").mkdir(parents=True)
     monkeypatch.setenv(EXTRA_CONF, str(folder))
     return folder
