@@ -1,5 +1,6 @@
 # make run    set up .venv and run the quickstart: 20 traces, training, evaluation, report
 # make test   set up .venv and run the test suite
+# make test-gmpy2   the grading tests once more, with gmpy2
 # make contract   the tests against the real NeMo packages, in an environment of their own
 # make lint, make clean
 
@@ -18,7 +19,7 @@ ARGS ?=
 
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: run test lint clean
+.PHONY: run test test-gmpy2 contract lint clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.local
@@ -26,6 +27,15 @@ run: $(VENV)/.local
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+# SymPy computes with gmpy2 where it finds it, which changes how hostile answers behave: both are tested.
+test-gmpy2: $(VENV)/.gmpy2
+	PYTHONPATH=$(VENV)/gmpy2 $(VENV)/bin/python -c "import gmpy2, sympy.external.gmpy as g; assert g.GROUND_TYPES == 'gmpy', g.GROUND_TYPES"
+	PYTHONPATH=$(VENV)/gmpy2 $(VENV)/bin/python -m pytest tests/grading $(PYTEST_ARGS)
+
+$(VENV)/.gmpy2: $(VENV)/.test
+	$(PIP) --target $(VENV)/gmpy2 "gmpy2>=2.2,<3"
+	@touch $@
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
@@ -45,5 +55,18 @@ $(VENV)/.test: $(VENV)/.local
 	$(PIP) -e ".[local,test]"
 	@touch $@
 
+# The real NeMo-Aligner, NeMo and Megatron-core on a CPU, from a lock: their pins clash with a modern
+# transformers. Python 3.11. Without CUDA wheels: PIP_EXTRA_INDEX_URL as TORCH_INDEX above.
+CONTRACT_PYTHON ?= $(PYTHON)
+
+contract: .venv-contract/.installed
+	NEMO_COT_CONTRACT=required .venv-contract/bin/python -m pytest tests/contract
+
+.venv-contract/.installed: requirements/contract.lock.txt
+	rm -rf .venv-contract
+	$(CONTRACT_PYTHON) -m venv .venv-contract
+	.venv-contract/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-contract build dist *.egg-info

@@ -24,9 +24,9 @@ from nemo_cot.io.atomic import write_bytes
 from nemo_cot.report.collect import CHAIN
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import INHERITED, run_lock
-from recipes.chain import NEEDS
+from recipes.chain import STAGES, ancestors
 from recipes.config import compose_config, to_dataclasses, to_yaml
-from recipes.main import run_directory
+from recipes.main import HERE, run_directory
 
 _GRACE_SECONDS = 10.0
 
@@ -54,64 +54,67 @@ def run_chain(overrides: Sequence[str]) -> int:
     refuse_errors(examine(cfg, run)[1])
     with run_lock(run.create().path) as lock:
         write_bytes(run.path / "config.yaml", to_yaml(tree).encode())
-        return _run_and_summarise(stages, run, overrides, lock)
+        return _run_and_summarise(stages, cfg, overrides, lock)
 
 
 def write_report_only(overrides: Sequence[str]) -> int:
     """Run the report alone, about whatever the run has. Raises UserError when there is no such run."""
-    run = run_directory(to_dataclasses(compose_config(overrides)))
+    cfg = to_dataclasses(compose_config(overrides))
+    run = run_directory(cfg)
     if not run.path.is_dir():
         raise UserError("no such run", where=str(run.path), fix="give the overrides that it was started with (name=, runs_dir=)")
     with run_lock(run.path) as lock:
-        return _run_and_summarise(["report"], run, overrides, lock)
+        return _run_and_summarise(["report"], cfg, overrides, lock)
 
 
-def _run_and_summarise(stages: Sequence[str], run: RunDirectory, overrides: Sequence[str], lock: int) -> int:
+def _run_and_summarise(stages: Sequence[str], cfg: Config, overrides: Sequence[str], lock: int) -> int:
     started = time.monotonic()
-    ended = _run_all(stages, run, overrides, lock)
-    failed = [e for e in ended if e.outcome in ("failed", "interrupted")]
-    _summarise(run, failed, time.monotonic() - started)
-    return failed[0].exit_code or 1 if failed else 0
+    ended = _run_all(stages, cfg, overrides, lock)
+    _summarise(run_directory(cfg), ended, time.monotonic() - started)
+    return next((e.exit_code or 1 for e in ended if e.outcome in ("failed", "interrupted")), 0)
 
 
-def _summarise(run: RunDirectory, failed: Sequence[Ended], seconds: float) -> None:
-    outcome = f"{failed[0].stage} {failed[0].outcome}" if failed else "finished"
+def _summarise(run: RunDirectory, ended: Sequence[Ended], seconds: float) -> None:
+    bad = [e for e in ended if e.outcome in ("failed", "interrupted")]
+    outcome = f"{bad[0].stage} {bad[0].outcome}" if bad else "finished"
     print(one_line(f"{outcome} after {seconds:.0f} s; run directory: {run.path}"))
     page = run.stage("report") / "report.html"
-    if page.exists():
+    if any(e.stage == "report" and e.outcome == "ok" for e in ended):
         print(one_line(f"report: {page}"))
         print("        " + one_line(str(page.with_suffix(".md"))), flush=True)
 
 
 def _ordered(cfg: Config) -> list[str]:
-    unknown = [stage for stage in cfg.launcher.stages if stage not in NEEDS]
+    unknown = [stage for stage in cfg.launcher.stages if stage not in STAGES]
     if unknown:
-        raise UserError(f"there is no stage {unknown[0]!r}", where="launcher.stages", fix=f"choose among {', '.join(NEEDS)}")
-    return [stage for stage in NEEDS if stage in cfg.launcher.stages]
+        raise UserError(f"there is no stage {unknown[0]!r}", where="launcher.stages", fix=f"choose among {', '.join(STAGES)}")
+    return [stage for stage in STAGES if stage in cfg.launcher.stages]
 
 
-def _run_all(stages: Sequence[str], run: RunDirectory, overrides: Sequence[str], lock: int) -> list[Ended]:
+def _run_all(stages: Sequence[str], cfg: Config, overrides: Sequence[str], lock: int) -> list[Ended]:
     ended: list[Ended] = []
     for stage in stages:
-        blocked = _blocked(stage, ended)
+        blocked = _blocked(stage, cfg, ended)
         ended.append(Ended(stage, f"not run: it needs {blocked}", None) if blocked else _run_one(stage, overrides, lock))
         if stage != "report":
-            write_bytes(run.path / CHAIN, msgspec.json.encode(ended))
+            write_bytes(run_directory(cfg).path / CHAIN, msgspec.json.encode(ended))
         if ended[-1].outcome == "interrupted":
             break
     return ended
 
 
-def _blocked(stage: str, ended: Sequence[Ended]) -> str | None:
-    """The first stage that this one needs and that did not end well."""
-    bad = {e.stage for e in ended if e.outcome != "ok"}
-    return next((need for need in NEEDS[stage] if need in bad), None)
+def _blocked(stage: str, cfg: Config, ended: Sequence[Ended]) -> str | None:
+    """The first stage of this chain that this one needs, directly or not, and that did not end well."""
+    needed = ancestors(stage, cfg)
+    return next((e.stage for e in ended if e.outcome != "ok" and e.stage in needed), None)
 
 
 def _run_one(stage: str, overrides: Sequence[str], lock: int) -> Ended:
     read_end, write_end = os.pipe()  # the recipe dies when the write end closes, that is, with this process
     environment = {**os.environ, INHERITED: str(lock), LIFELINE: str(read_end)}
-    process = subprocess.Popen([sys.executable, "-m", f"recipes.{stage}", *overrides], env=environment, pass_fds=(lock, read_end))
+    # By path: with -m, a folder named recipes in the working directory would be run instead.
+    command = [sys.executable, str(HERE / f"{stage}.py"), *overrides]
+    process = subprocess.Popen(command, env=environment, pass_fds=(lock, read_end))
     os.close(read_end)
     try:
         code = process.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from nemo_cot.preflight.estimate import Estimate, estimate
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.engine import plan_stage
 from nemo_cot.stages.manifest import count_rows, describe
-from recipes.chain import NEEDS
+from recipes.chain import STAGES, needs
 from recipes.config import load_config
 from recipes.main import run_directory
 
@@ -39,7 +40,7 @@ def print_plan(overrides: Sequence[str]) -> int:
 def examine(cfg: Config, run: RunDirectory) -> tuple[Estimate, list[Finding]]:
     """What ``cfg`` costs and what preflight finds about it."""
     cost = estimate(cfg, _model_directory(cfg, run), _num_heldout(cfg, run))
-    return cost, preflight(cfg, cost)
+    return cost, preflight(cfg, cost, num_bytes_there=_num_bytes(run))
 
 
 def refuse_errors(findings: Sequence[Finding]) -> None:
@@ -53,8 +54,8 @@ def stage_actions(cfg: Config, run: RunDirectory) -> list[tuple[str, str, str]]:
     """(stage, action, why) along the chain; below a recipe that runs, whether one runs is open."""
     rows: list[tuple[str, str, str]] = []
     unsettled: set[str] = set()
-    for name in (n for n in NEEDS if n in cfg.launcher.stages):
-        waiting = [need for need in NEEDS[name] if need in unsettled]
+    for name in (n for n in STAGES if n in cfg.launcher.stages):
+        waiting = [need for need in needs(name, cfg) if need in unsettled]
         if waiting:
             rows.append((name, "open", f"runs unless {', '.join(waiting)} gives the same again"))
             unsettled.add(name)
@@ -112,6 +113,15 @@ def _model_directory(cfg: Config, run: RunDirectory) -> Path | None:
         return Path(cfg.model.path or "").expanduser()
     folder = run.stage("convert") / "model"
     return folder if folder.is_dir() else None
+
+
+def _num_bytes(run: RunDirectory) -> int:
+    """What the run directory holds already."""
+    sizes = []
+    for path in run.path.rglob("*"):
+        with contextlib.suppress(OSError):
+            sizes.append(path.stat().st_size)
+    return sum(sizes)
 
 
 def _num_heldout(cfg: Config, run: RunDirectory) -> int | None:

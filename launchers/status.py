@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,6 +14,7 @@ from nemo_cot.progress import read_progress
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import holder
 from nemo_cot.stages.manifest import read_manifest
+from nemo_cot.stages.rundir import PARTIAL, changed
 from recipes.config import load_config
 from recipes.main import run_directory
 
@@ -42,15 +43,19 @@ def _stage_names(stages: Sequence[str], subjects: Sequence[str]) -> list[str]:
 
 
 def _row(run: RunDirectory, stage: str, *, running: bool) -> tuple[str, str, str, str]:
-    partials = run.partials(stage)
-    if partials:
+    """State, progress, seconds, time of end. Only the stage touched last can be the running one."""
+    partials, manifest = run.partials(stage), read_manifest(run.stage(stage))
+    if partials and (running or manifest is None):
         progress = read_progress(partials[-1])
-        state = "running" if running and progress and time.time() - progress.updated < 300 else "partial"
-        if progress is None:
-            return state, "", "", ""
-        return state, f"{progress.done}/{progress.total} {progress.unit}  {progress.figures}".strip(), "", ""
-    manifest = read_manifest(run.stage(stage))
+        shown = f"{progress.done}/{progress.total} {progress.unit}  {progress.figures}".strip() if progress else ""
+        return "running" if running and partials[-1] == _newest(run) else "partial", shown, "", ""
     if manifest is None:
         return "not run", "", "", ""
     rows = [f"{name} {o.rows} rows" for name, o in manifest.outputs.items() if o.rows is not None]
     return "done", ", ".join(rows), f"{manifest.wall_seconds:.1f}", manifest.finished_at
+
+
+def _newest(run: RunDirectory) -> Path | None:
+    """The partial folder that was changed last, of any stage."""
+    found = [*run.path.glob(f"*{PARTIAL}*"), *run.path.glob(f"*/*{PARTIAL}*")]
+    return max(found, key=changed, default=None)

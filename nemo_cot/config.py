@@ -43,6 +43,7 @@ class ChainSumProblems(ProblemsConfig):
         at_least("problems.digits", self.digits, 1)
         at_least("problems.num_train", self.num_train, 1)
         at_least("problems.num_heldout", self.num_heldout, 1)
+        seed("problems.seed", self.seed)
 
 
 @dataclass
@@ -125,6 +126,7 @@ class GenerateConfig:
 
     def __post_init__(self) -> None:
         at_least("generate.samples_per_problem", self.samples_per_problem, 1)
+        seed("generate.seed", self.seed)
 
 
 @dataclass
@@ -199,6 +201,8 @@ class PackConfig:
 
     def __post_init__(self) -> None:
         at_least("pack.capacity_tokens", self.capacity_tokens, 2)
+        one_of("pack.strategy", self.strategy, PACK_STRATEGIES)
+        seed("pack.seed", self.seed)
 
 
 @dataclass
@@ -263,6 +267,7 @@ class TrainConfig:
         one_of("train.export_dtype", self.export_dtype, ("float32", "bfloat16"))
         one_of("train.device", self.device, DEVICES)
         at_least("train.max_steps", self.max_steps, 1)
+        seed("train.seed", self.seed)
         at_least("train.global_batch_size", self.global_batch_size, 1)
         at_least("train.gradient_clip_val", self.gradient_clip_val, 0.0)
         at_least("train.save_interval_steps", self.save_interval_steps, 1)
@@ -288,6 +293,7 @@ class EvaluateConfig:
             raise UserError(f"{self.subjects} is empty or repeats", where="evaluate.subjects",
                             fix="for example [base,trained]")
         at_least("evaluate.samples_per_problem", self.samples_per_problem, 1)
+        seed("evaluate.seed", self.seed)
         at_least("evaluate.bootstrap_resamples", self.bootstrap_resamples, 100)
         between("evaluate.confidence", self.confidence, 0.5, 0.9999)
 
@@ -309,6 +315,9 @@ class LauncherConfig:
 
     name: str
     stages: list[str]
+
+    def __post_init__(self) -> None:
+        one_of("launcher.name", self.name, ("local",))
 
 
 @dataclass
@@ -337,6 +346,7 @@ class Config:
 
 
 PRECISIONS = ("fp32", "bf16")
+PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 DEVICES = ("auto", "cpu", "cuda")
 SUBJECTS = ("base", "trained")
 
@@ -365,6 +375,11 @@ def at_least(key: str, value: float, least: float, *, than: str = "") -> None:
     if not value >= least:
         raise UserError(f"{value} is below {than + ' = ' if than else ''}{least}", where=key,
                         fix=f"set {key} to {least} or more")
+
+
+def seed(key: str, value: int) -> None:
+    """Raise UserError unless ``value`` is a seed that every random generator takes: 0 to 2^31 - 1."""
+    between(key, value, 0, 2**31 - 1)
 
 
 def between(key: str, value: float, low: float, high: float) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,17 @@ def package_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def hardware() -> dict[str, Any]:
+    """``processor``, ``cores`` that may be used, and ``gpu`` (None unless torch is in use and sees one).
+
+    The same bits are promised for the same hardware only.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch = sys.modules.get("torch")
+    gpu = torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
+    return {"processor": platform.processor() or platform.machine(), "cores": cores, "gpu": gpu}
 
 
 @functools.cache

@@ -11,6 +11,12 @@ from typing import Any
 import msgspec
 
 
+def row_id(row: dict[str, Any]) -> str | None:
+    """``problem_id``, or else ``id``, as text; None without either. A number 0 is an id."""
+    value = row.get("problem_id") if row.get("problem_id") is not None else row.get("id")
+    return None if value is None else str(value)
+
+
 class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One problem with its gold answer. ``expected_answer`` is text, also for numbers."""
 

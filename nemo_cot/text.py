@@ -78,7 +78,8 @@ class TextTokenizer:
         named = _named_eos(self.folder)
         if self.form.eos_token is not None and named is not None and named != self.form.eos_token:
             raise UserError(f"the tokenizer's eos is {named!r}, the config says {self.form.eos_token!r}",
-                            where="model.eos_token", fix=f"set model.eos_token='{named}', or correct {self.folder}/tokenizer_config.json")
+                            where="model.eos_token", fix=f"set eos_token to {self.form.eos_token} in {self.folder}/tokenizer_config.json (of a copy), so that "
+                            "no eos stands inside a sequence")
         token = self.form.eos_token or named
         return None if token is None else self.token_id(token, "model.eos_token")
 

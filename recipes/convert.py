@@ -7,21 +7,22 @@ import msgspec
 
 from nemo_cot.config import Config
 from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.paths import user_path
 from nemo_cot.models.convert import check_hf_directory, find_gguf, gguf_to_hf
-from nemo_cot.models.format import student_tokenizer
+from nemo_cot.models.format import format_config, student_tokenizer
 from nemo_cot.stages import RunDirectory, Stage
 from recipes.main import recipe_main
 
 
 def convert(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
     """Write model/ out of a GGUF file; a Hugging Face directory is checked and used in place."""
-    config = {"model": {"source": cfg.model.source, "eos_token": cfg.model.eos_token}}
+    config = {"model": {"name": cfg.model.name, "source": cfg.model.source, **format_config(cfg.model)}}
     if cfg.model.source == "gguf_package":
         gguf = find_gguf(cfg.model.package or "")
-        yield Stage("convert", inputs={"gguf": gguf}, config=config, version=1,
+        yield Stage("convert", inputs={"gguf": gguf}, config=config,
                     work=lambda folder: _from_gguf(cfg, gguf, folder))
     else:
-        directory = Path(cfg.model.path or "").expanduser()
+        directory = user_path(cfg.model.path or "")
         check_hf_directory(directory)
         yield Stage("convert", inputs={"model": directory}, config=config,
                     work=lambda folder: _describe(cfg, directory, folder))

@@ -25,6 +25,7 @@ def curate(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
         tokenizer = student_tokenizer(cfg.model, student)
         # Counted anew: a teacher may have another tokenizer than the student.
         lengths = [len(tokenizer.answer_ids(trace.generation)) for trace in traces]
+        traces = [msgspec.structs.replace(t, num_generated_tokens=n) for t, n in zip(traces, lengths)]
         kept = choose(traces, lengths, cfg.curate)
         write_jsonl(folder / "traces.jsonl", kept.traces)
         write_bytes(folder / "dropped.json", msgspec.json.format(msgspec.json.encode(kept.dropped)) + b"\n")

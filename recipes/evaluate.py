@@ -39,7 +39,7 @@ def _sampling(cfg: Config, run: RunDirectory, subject: str) -> Stage:
 
     config = {"sampling": fingerprinted(settings.sampling), "samples_per_problem": settings.samples_per_problem,
               "seed": settings.seed, "model": format_config(cfg.model)}
-    return Stage(f"evaluate/{subject}", inputs={"model": model, "problems": problems}, config=config, work=work)
+    return Stage(f"evaluate/{subject}", inputs={"model": model, "problems": problems}, config=config, work=work, resumable=True)
 
 
 def _scoring(cfg: Config, run: RunDirectory) -> Stage:
@@ -59,7 +59,7 @@ def _scoring(cfg: Config, run: RunDirectory) -> Stage:
     figures = ("samples_per_problem", "bootstrap_resamples", "confidence", "seed")
     config = {"grade": fingerprinted(cfg.grade), "grader_version": GRADER_VERSION,
               "evaluate": {key: getattr(cfg.evaluate, key) for key in figures}}
-    return Stage("evaluate/scores", inputs=inputs, config=config, work=work)
+    return Stage("evaluate/scores", inputs=inputs, config=config, work=work, resumable=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from nemo_cot.config import Config, FileTeacher, ModelTeacher, ProceduralTeacher, fingerprinted
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
+from nemo_cot.io.paths import user_path
+from nemo_cot.models.convert import check_hf_directory
 from nemo_cot.models.format import base_model, format_config, student_tokenizer
 from nemo_cot.records import Problem
 from nemo_cot.sampling.run import sample_problems
@@ -23,8 +25,9 @@ def generate(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
     if isinstance(teacher, ModelTeacher):
         inputs["teacher"] = _teacher_model(teacher, student)
     elif isinstance(teacher, FileTeacher):
-        inputs["traces"] = Path(teacher.path).expanduser()
-    yield Stage("generate", inputs=inputs, config=config, work=lambda folder: _work(cfg, inputs, student, folder))
+        inputs["traces"] = user_path(teacher.path)
+    yield Stage("generate", inputs=inputs, config=config, resumable=isinstance(teacher, ModelTeacher),
+                work=lambda folder: _work(cfg, inputs, student, folder))
 
 
 def _work(cfg: Config, inputs: dict[str, Path], student: Path, folder: Path) -> None:
@@ -44,7 +47,11 @@ def _work(cfg: Config, inputs: dict[str, Path], student: Path, folder: Path) -> 
 
 
 def _teacher_model(teacher: ModelTeacher, student: Path) -> Path:
-    return Path(teacher.path).expanduser().resolve() if teacher.path else student
+    if not teacher.path:
+        return student
+    directory = user_path(teacher.path).resolve()
+    check_hf_directory(directory, key="teacher.path")
+    return directory
 
 
 if __name__ == "__main__":

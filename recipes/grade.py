@@ -21,7 +21,7 @@ def grade(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
         say_moves(before, folder / "graded.jsonl")
 
     yield Stage("grade", inputs={"generations": generations},
-                config={"grade": fingerprinted(cfg.grade), "grader_version": GRADER_VERSION}, work=work)
+                config={"grade": fingerprinted(cfg.grade), "grader_version": GRADER_VERSION}, work=work, resumable=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nemo_cot.config import Config, FileProblems, fingerprinted
 from nemo_cot.io.jsonl import write_jsonl
+from nemo_cot.io.paths import user_path
 from nemo_cot.problems import make_problems
 from nemo_cot.stages import RunDirectory, Stage
 from recipes.main import recipe_main
@@ -23,7 +24,7 @@ def problems(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
 
 def _files(cfg: Config) -> dict[str, Path]:
     if isinstance(cfg.problems, FileProblems):
-        return {"train": Path(cfg.problems.train_path).expanduser(), "heldout": Path(cfg.problems.heldout_path).expanduser()}
+        return {"train": user_path(cfg.problems.train_path), "heldout": user_path(cfg.problems.heldout_path)}
     return {}
 
 

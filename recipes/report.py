@@ -1,10 +1,7 @@
 """report: write report.md and report.html about whatever the run has so far."""
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-
-import msgspec
 
 from nemo_cot.config import Config, fingerprinted
 from nemo_cot.report import write_report
@@ -14,14 +11,16 @@ from recipes.main import recipe_main
 
 
 def report(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
-    """Write report.md and report.html; stages that failed or have not run are named in them."""
+    """Write report.md and report.html; stages that failed, are stale or have not run are named in them.
+
+    The config that is shown is the one that each stage's manifest holds, so it is the one that the
+    figures were made with.
+    """
 
     def work(folder: Path) -> None:
-        config = msgspec.yaml.encode(dataclasses.asdict(cfg)).decode()
-        write_report(collect(run, cfg.name), folder, title=cfg.report.title, config_yaml=config,
-                     num_traces_shown=cfg.report.num_traces_shown)
+        write_report(collect(run, cfg.name), folder, title=cfg.report.title, num_traces_shown=cfg.report.num_traces_shown)
 
-    yield Stage("report", inputs=input_files(run), config={"config": fingerprinted(cfg)}, work=work)
+    yield Stage("report", inputs=input_files(run), config={"report": fingerprinted(cfg.report)}, work=work)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ def train(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
 
     yield Stage("train", inputs={"base": base, "sequences": sequences},
                 config={"train": fingerprinted(cfg.train), "pack": fingerprinted(cfg.pack)},
-                settings={"device": cfg.train.device, "save_interval_steps": cfg.train.save_interval_steps}, work=work)
+                settings={"device": cfg.train.device, "save_interval_steps": cfg.train.save_interval_steps},
+                work=work, resumable=True)
 
 
 if __name__ == "__main__":

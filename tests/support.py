@@ -26,11 +26,19 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
 
 
-def python(*arguments: object, cwd: Path | None = None, preexec: Callable[[], None] | None = None,
-           **more: str) -> subprocess.CompletedProcess[str]:
+def python(
+    *arguments: object, cwd: Path | None = None, preexec: Callable[[], None] | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:
     """Run Python to its end; ``more`` are environment variables."""
-    return subprocess.run([sys.executable, *map(str, arguments)], env=environment(**more), cwd=cwd,
-                          capture_output=True, text=True, timeout=SECONDS, preexec_fn=preexec)
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env=environment(**more),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        preexec_fn=preexec,
+    )
 
 
 def nemo_cot(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
@@ -46,8 +54,13 @@ def recipe(name: str, *overrides: object, **options) -> subprocess.CompletedProc
 def start(*arguments: object, output: Path, **more: str) -> subprocess.Popen:
     """Start Python in a process group of its own, stdout and stderr into ``output``."""
     with open(output, "ab") as handle:
-        return subprocess.Popen([sys.executable, *map(str, arguments)], env=environment(**more), stdout=handle,
-                                stderr=subprocess.STDOUT, start_new_session=True)
+        return subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            env=environment(**more),
+            stdout=handle,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def tiny_experiment(model: Path, runs_dir: Path, name: str = "tiny") -> list[str]:

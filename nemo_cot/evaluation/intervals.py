@@ -52,7 +52,9 @@ def bootstrap_interval(
     """
     values = metric.per_problem[~np.isnan(metric.per_problem)]
     if not len(values):
-        raise UserError("no problem is left to resample", where=metric.name, fix="look at the undecided answers")
+        raise UserError(
+            "no problem is left to resample", where=metric.name, fix="look at the undecided answers"
+        )
     low, high = _interval(_means(values, resamples, seed), confidence)
     return low, high
 
@@ -75,7 +77,9 @@ def paired_difference(
     change = second.per_problem[[place[name] for name in first.problem_ids]] - first.per_problem
     change = change[~np.isnan(change)]
     if not len(change):
-        raise UserError("no problem is left to compare", where=first.name, fix="look at the undecided answers")
+        raise UserError(
+            "no problem is left to compare", where=first.name, fix="look at the undecided answers"
+        )
     means = _means(change, resamples, seed)
     low, high = _interval(means, confidence)
     tail = min((means <= 0).mean(), (means >= 0).mean())

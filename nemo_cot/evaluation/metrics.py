@@ -97,7 +97,9 @@ def majority_at_k(
         raise ValueError(f"vote is {vote!r}; it must be string or equivalence")
     verdicts = _first(outcomes, k)
     _check_policy(undecided)
-    scores = majority_scores(verdicts, outcomes.answers, equivalence=vote == "equivalence", undecided=undecided)
+    scores = majority_scores(
+        verdicts, outcomes.answers, equivalence=vote == "equivalence", undecided=undecided
+    )
     name = f"maj@{'all' if k is None else k}" + ("" if vote == "string" else "[equivalence]")
     return Metric(name, scores, outcomes.problem_ids, _undecided_share(verdicts))
 
@@ -126,7 +128,9 @@ def rates(outcomes: Outcomes) -> Rates:
         key = reason or "unknown"
         reasons[key] = reasons.get(key, 0) + 1 / total
     right, unsure = int((present == RIGHT).sum()), int((present == UNDECIDED).sum())
-    return Rates(total, right / total, (total - right - unsure) / total, unsure / total, missing / total, reasons)
+    return Rates(
+        total, right / total, (total - right - unsure) / total, unsure / total, missing / total, reasons
+    )
 
 
 def _first(outcomes: Outcomes, k: int | None, *, at_least: int = 1) -> np.ndarray:

@@ -20,8 +20,8 @@ _CODES = {"right": RIGHT, "wrong": WRONG, "undecided": UNDECIDED}
 class Outcomes:
     """Samples of each problem, in the numeric order of their seeds.
 
-    ``problem_ids``: P ids, distinct. ``verdicts``: int8 array [P, S] of the codes above, where S is the largest
-    number of samples; shorter problems are padded with ABSENT at the end. ``answers``: for each
+    ``problem_ids``: P ids, distinct. ``verdicts``: int8 array [P, S] of the codes above, where S is
+    the largest number of samples; shorter problems are padded with ABSENT at the end. ``answers``: for each
     problem the extracted answers of its samples (None: no answer). ``finish_reasons``: the same
     shape, None where the file has none.
     """
@@ -33,9 +33,13 @@ class Outcomes:
 
     def __post_init__(self) -> None:
         if len(set(self.problem_ids)) != len(self.problem_ids):
-            raise UserError("a problem id occurs twice", where="outcomes", fix="merge the samples of each problem")
+            raise UserError(
+                "a problem id occurs twice", where="outcomes", fix="merge the samples of each problem"
+            )
         if self.verdicts.ndim != 2 or len(self.verdicts) != len(self.problem_ids):
-            raise ValueError(f"verdicts have shape {self.verdicts.shape}; expected [{len(self.problem_ids)}, samples]")
+            raise ValueError(
+                f"verdicts have shape {self.verdicts.shape}; expected [{len(self.problem_ids)}, samples]"
+            )
 
     @property
     def sample_counts(self) -> np.ndarray:
@@ -48,7 +52,9 @@ class Outcomes:
         unknown = [name for name in problem_ids if name not in place]
         if unknown:
             raise UserError(
-                f"{len(unknown)} problems have no samples, {unknown[0]!r} first", where="outcomes", fix="generate them"
+                f"{len(unknown)} problems have no samples, {unknown[0]!r} first",
+                where="outcomes",
+                fix="generate them",
             )
         rows = [place[name] for name in problem_ids]
         return Outcomes(
@@ -82,7 +88,9 @@ def _assemble(problems: dict[str, list[tuple[Any, int, str | None, str | None]]]
     for name, samples in problems.items():
         numbers = [s[0] for s in samples if s[0] is not None]
         if len(set(numbers)) != len(numbers):
-            raise UserError("a sample occurs twice", where=f"problem {name}", fix="remove one of the two rows")
+            raise UserError(
+                "a sample occurs twice", where=f"problem {name}", fix="remove one of the two rows"
+            )
         if len(numbers) == len(samples):
             samples.sort(key=lambda s: s[0])
     most = max(len(s) for s in problems.values())
@@ -127,7 +135,9 @@ def _graded(row: Mapping[str, Any], number: int, grader: str) -> tuple[int, str 
         return _CODES[verdict], row.get("predicted_answer")
     if "symbolic_correct" not in row:
         raise UserError(
-            "no symbolic_correct", where=f"row {number}, field symbolic_correct", fix="grade with NeMo-Skills' rule"
+            "no symbolic_correct",
+            where=f"row {number}, field symbolic_correct",
+            fix="grade with NeMo-Skills' rule",
         )
     correct = row["symbolic_correct"]
     answer = row["nemo_skills_answer"] if "nemo_skills_answer" in row else row.get("predicted_answer")

@@ -38,7 +38,9 @@ class VerdictCache:
             self._known = self._load()
         except OSError as error:
             raise UserError(
-                f"cannot use the verdict cache: {error.strerror}", where=str(self.path), fix="name a writable directory"
+                f"cannot use the verdict cache: {error.strerror}",
+                where=str(self.path),
+                fix="name a writable directory",
             ) from None
 
     def get(self, gold: str, prediction: str) -> Verdict | None:

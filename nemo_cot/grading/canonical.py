@@ -22,14 +22,14 @@ from nemo_cot.grading.latex_text import squeeze
 from nemo_cot.grading.reading import read
 from nemo_cot.grading.scalars import sample_points
 from nemo_cot.grading.tokens import MAX_CHARACTERS, Unreadable
-from nemo_cot.grading.values import Numeric, exact_value
+from nemo_cot.grading.values import Numeric, exact_value, start_budget
 
 _DIGITS = 60
 _KEPT = 40
 """Digits of a value in its key: two different short expressions do not agree in so many."""
 
 
-@lru_cache(maxsize=100_000)
+@lru_cache(maxsize=20_000)
 def canonical_key(text: str) -> str:
     """Key of an answer by its likelier reading; texts that cannot be read are equal as text only.
 
@@ -37,6 +37,7 @@ def canonical_key(text: str) -> str:
     """
     if len(text) > MAX_CHARACTERS:
         return "text:" + text
+    start_budget()
     try:
         return _key(read(text)[0])
     except (Unreadable, RecursionError, MemoryError):
@@ -50,8 +51,9 @@ def _key(answer: Answer) -> str:
         return _key(answer.value) if answer.left_node is None or answer.left_node.op == "sym" else (
             f"{answer.left}={_key(answer.value)}")  # fmt: skip
     if isinstance(answer, Items):
+        ordered = answer.kind == "tuple"
         keys = [_key(i) for i in answer.items]
-        return f"{'tuple' if answer.kind == 'tuple' else 'items'}({';'.join(keys if answer.kind == 'tuple' else sorted(keys))})"
+        return f"{'tuple' if ordered else 'items'}({';'.join(keys if ordered else sorted(keys))})"
     if isinstance(answer, RealSet):
         return "set(" + ";".join(_interval_key(i) for i in normal_form(answer.intervals)) + ")"
     if isinstance(answer, Matrix):

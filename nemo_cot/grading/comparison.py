@@ -165,7 +165,7 @@ def _compare_equations(gold: Named, prediction: Named) -> Finding:
     left, right = _as_zero(gold), _as_zero(prediction)
     if left is None or right is None:
         return Finding(None, "equation: other left side")
-    if not (symbols(left) == symbols(right)):
+    if symbols(left) != symbols(right):
         if symbols(left) and _simple(gold) and _simple(prediction):
             return Finding(False, "equation: other name")
         return Finding(None, "equation: other variables")
@@ -219,7 +219,9 @@ def _compare_scalar_pair(gold: Scalar, prediction: Scalar) -> Finding:
     ]
     if gold.tight is not None and prediction.tight is not None:  # both written alike: read alike
         others = [others[0], others[3]]
-    return finding if len({f.equal for f in others}) == 1 else Finding(None, "open-slash: 1/2x has two readings")
+    return (
+        finding if len({f.equal for f in others}) == 1 else Finding(None, "open-slash: 1/2x has two readings")
+    )
 
 
 def _compare_units(gold: Scalar, prediction: Scalar) -> Finding:
@@ -307,7 +309,11 @@ def _match(gold: Sequence[Answer], prediction: Sequence[Answer]) -> Finding:
             open_items.append(item)
         else:
             return Finding(False, "items: one is missing")
-    return Finding(None, "items: one cannot be compared") if open_items else Finding(True, "items: as a multiset")
+    return (
+        Finding(None, "items: one cannot be compared")
+        if open_items
+        else Finding(True, "items: as a multiset")
+    )
 
 
 def _shows_order(items: Sequence[Answer]) -> bool:

@@ -7,6 +7,7 @@ math-verify's full grammar in a worker.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -77,6 +78,10 @@ def number(value: int | Fraction) -> Node:
 
 
 _END = Token("end", "")
+_FRACTION = re.compile(
+    r"frac (?:(\d)(\d)|(?:\{ (\d+) \}|(\d)) (?:\{ (\d+) \}|(\d)))(?= |$)|(\d+) / (\d+)(?= |$)",
+)
+"""The next tokens, with blanks between, when they are a fraction of two whole numbers."""
 
 
 class _Parser:
@@ -195,7 +200,7 @@ class _Parser:
         while self.at("!", "%", "°"):
             mark = self.take().value
             if mark == "!" and self.at("!"):
-                raise Unreadable("unsupported: double factorial")
+                raise Unreadable("syntax: double factorial")
             node = Node({"!": "fact", "%": "pct", "°": "deg"}[mark], (node,))
         return node
 
@@ -242,9 +247,13 @@ class _Parser:
         if self.peek().kind == "command" and self.peek().value == "overline" and "." in text:
             return self.repeating_decimal(text)
         if self.at("_"):
-            raise Unreadable("unsupported: a number with a base")
+            raise Unreadable("syntax: a number with an index")
+        if "e" in text.lower():
+            return number(Fraction(text))
         if "." in text:
             return Node("dec", (Fraction(text), len(text) - text.index(".") - 1))
+        if self.peek() == Token("constant", "e") and self.peek(1).kind == "number":
+            raise Unreadable("open: 1e5 is a power of ten or a multiple of e")
         return self.mixed_fraction(int(text))
 
     def repeating_decimal(self, start: str) -> Node:
@@ -254,24 +263,19 @@ class _Parser:
         if not digits.isdigit() or len(digits) > 200:
             raise Unreadable("syntax: overline")
         places = len(start) - start.index(".") - 1
-        return number(Fraction(start.rstrip(".")) + Fraction(int(digits), (10 ** len(digits) - 1) * 10**places))
+        return number(
+            Fraction(start.rstrip(".")) + Fraction(int(digits), (10 ** len(digits) - 1) * 10**places)
+        )
 
     def mixed_fraction(self, whole: int) -> Node:
         """3\\frac{1}{2} and 3 1/2 as seven halves; other fractions behind a number are factors."""
-        ahead = [self.peek(i) for i in range(7)]
-        values = [t.value for t in ahead]
-        if values[0] == "frac" and ahead[0].kind == "command":
-            saved = self.position
-            fraction = self.command()
-            if fraction.op == "div" and all(a.op == "num" for a in fraction.args):
-                top, bottom = (a.args[0] for a in fraction.args)
-                if 0 < top < bottom:
-                    return number(whole + Fraction(top, bottom))
-            self.position = saved
-        elif ahead[0].kind == ahead[2].kind == "number" and values[1] == "/" and ahead[0].spaced:
-            if "." not in values[0] + values[2] and 0 < int(values[0]) < int(values[2]):
-                self.position += 3
-                return number(whole + Fraction(int(values[0]), int(values[2])))
+        found = _FRACTION.match(" ".join(t.value for t in self.tokens[self.position : self.position + 7]))
+        latex = self.peek().kind == "command"
+        if found and (latex or (self.peek().spaced and self.peek(1).value == "/")):
+            top, bottom = (int(g) for g in found.groups() if g is not None)
+            if 0 < top < bottom:
+                self.position += len(found.group().split())
+                return number(whole + Fraction(top, bottom))
         return number(whole)
 
     def variable(self) -> Node:
@@ -311,7 +315,10 @@ class _Parser:
     def command(self) -> Node:
         name = self.take().value
         if name == "frac":
-            return Node("div", (self.argument(), self.argument()))
+            top = self.argument()
+            if top == Node("sym", ("d",)):
+                raise Unreadable("unsupported: a derivative")
+            return Node("div", (top, self.argument()))
         if name == "binom":
             return Node("binom", (self.argument(), self.argument()))
         if name == "sqrt":

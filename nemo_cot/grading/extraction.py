@@ -1,16 +1,20 @@
+# ruff: noqa: RUF001  (the signs of mathematics are meant as they stand)
 """Find the final answer in a model's text."""
 
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass
 
 FALLBACKS = ("none", "phrase", "last_number")
 
 _BOX = re.compile(r"\\f?box(?:ed)?(?![a-zA-Z])")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_BARE = re.compile(r"\s*(\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)|\\sqrt\s*\{[^{}]*\}|"
-                   r"[-+]?\d[\d,]*(?:\.\d+)?(?:/\d+)?|\\?[a-zA-Z]+)")
+_BARE = re.compile(
+    r"\s*(\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)|\\sqrt\s*\{[^{}]*\}|"
+    r"[-+]?\d[\d,]*(?:\.\d+)?(?:/\d+)?|\\?[a-zA-Z]+)"
+)
 _PHRASE = re.compile(
     r"\b(?:final\s+)?answer\b(?:\s+(?:to|for)\b[^.\n]{0,80}?)?"
     r"(?:\s*(?:\*\*|__)?\s*[:=]|\s+(?:is|equals|must\s+be|would\s+be|=))\s*[:=]?\s*",
@@ -108,9 +112,7 @@ def _matching_braces(text: str, start: int) -> dict[int, int]:
 
 def _after_phrase(text: str) -> str | None:
     """What follows the last "the answer is": a formula, or the rest of the sentence."""
-    last = None
-    for last in _PHRASE.finditer(text):
-        pass
+    last = _last(_PHRASE, text)
     if last is None:
         return None
     tail = text[last.end() : last.end() + _PHRASE_WINDOW]
@@ -124,7 +126,11 @@ def _after_phrase(text: str) -> str | None:
 
 def _last_number(text: str) -> str | None:
     """The last number of the text, with sign, thousands marks and denominator as written."""
-    last = None
-    for last in _NUMBER.finditer(text):
-        pass
+    last = _last(_NUMBER, text)
     return last.group().replace("−", "-") if last else None
+
+
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """The last match, without keeping the others."""
+    found = deque(pattern.finditer(text), maxlen=1)
+    return found[0] if found else None

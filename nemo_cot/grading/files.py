@@ -84,7 +84,9 @@ def grade_file(
     """
     asked = [_ask(input, line, row, fallback, nemo_skills) for line, row in iter_numbered_jsonl(input)]
     if not asked:
-        raise UserError("the file holds no rows", where=str(input), fix="give a file with one JSON object a line")
+        raise UserError(
+            "the file holds no rows", where=str(input), fix="give a file with one JSON object a line"
+        )
     limits = {"workers": workers, "deadline_seconds": deadline_seconds}
     verdicts = grade_many([(a.gold, a.answer) for a in asked], cache=cache, progress=progress, **limits)
     theirs: list[bool | None] = [None] * len(asked)
@@ -114,7 +116,9 @@ def regrade(
     for line, row in iter_numbered_jsonl(input):
         if row.get("verdict") is None:
             raise UserError(
-                "no verdict to compare with", where=f"{input}, line {line}, field verdict", fix="grade the file first"
+                "no verdict to compare with",
+                where=f"{input}, line {line}, field verdict",
+                fix="grade the file first",
             )
     return grade_file(
         input, output, fallback=fallback, workers=workers, deadline_seconds=deadline_seconds, cache=cache,
@@ -146,10 +150,14 @@ def _ask(path: Path, line: int, row: dict[str, Any], fallback: str, nemo_skills:
 
 def _field_error(path: Path, line: int, name: str, value: Any, wanted: str) -> UserError:
     found = "it is missing" if value is None else f"it is {type(value).__name__}"
-    return UserError(f"{name} must be {wanted}, {found}", where=f"{path}, line {line}, field {name}", fix="correct the row")
+    return UserError(
+        f"{name} must be {wanted}, {found}", where=f"{path}, line {line}, field {name}", fix="correct the row"
+    )
 
 
-def _rows(path: Path, graded: list[_Graded], summary: GradeSummary, nemo_skills: bool) -> Iterator[dict[str, Any]]:
+def _rows(
+    path: Path, graded: list[_Graded], summary: GradeSummary, nemo_skills: bool
+) -> Iterator[dict[str, Any]]:
     """The rows of ``path`` with their verdicts, counted on the way."""
     rows = iter_numbered_jsonl(path)
     for (line, row), result in zip(rows, graded):
@@ -189,7 +197,15 @@ def _keep(examples: list[Change], line: int, row: dict[str, Any], result: _Grade
         name = str(row.get("problem_id", row.get("id", "")))
         verdict = result.verdict
         examples.append(
-            Change(line, name, str(row["expected_answer"]), result.answer, before, verdict.outcome, verdict.reason)
+            Change(
+                line,
+                name,
+                str(row["expected_answer"]),
+                result.answer,
+                before,
+                verdict.outcome,
+                verdict.reason,
+            )
         )
 
 

@@ -52,7 +52,10 @@ def _warm_up() -> None:
     from nemo_cot.grading.rules import grade_by_rules
     from nemo_cot.grading.symbolic import grade_by_sympy
 
-    for gold, prediction in ((r"\frac{1}{2}+\sqrt{3}", r"\sqrt{3}+0.5"), (r"\int_0^1 x^2 dx", r"\frac{x^2}{3}")):
+    for gold, prediction in (
+        (r"\frac{1}{2}+\sqrt{3}", r"\sqrt{3}+0.5"),
+        (r"\int_0^1 x^2 dx", r"\frac{x^2}{3}"),
+    ):
         grade_by_rules(gold, prediction)
         grade_by_sympy(gold, prediction)
         nemo_skills_equal(gold, prediction)
@@ -87,4 +90,3 @@ def _kill(pid: int, children: set[int]) -> int:
     os.waitpid(pid, 0)
     children.discard(pid)
     return pid
-

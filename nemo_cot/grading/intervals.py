@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cmp_to_key
+from itertools import pairwise
 from typing import Any
 
 from nemo_cot.grading.answers import Interval
 from nemo_cot.grading.expression import Node
-from nemo_cot.grading.scalars import compare_scalars
+from nemo_cot.grading.scalars import INFINITY, MINUS_INFINITY, compare_scalars
 from nemo_cot.grading.tokens import Unreadable
 from nemo_cot.grading.values import Numeric
 
-INFINITY = Node("const", ("oo",))
-MINUS_INFINITY = Node("neg", (INFINITY,))
 WHOLE_LINE = Interval(MINUS_INFINITY, INFINITY, True, True)
 
 
@@ -21,7 +20,7 @@ def real_order(a: Node, b: Node) -> int:
     """-1, 0 or 1 as ``a`` is below, equal to or above ``b``. Raises Unreadable if that cannot be told."""
     if a == b:
         return 0
-    if _infinite(a) or _infinite(b):
+    if is_infinite(a) or is_infinite(b):
         left, right = _real(a), _real(b)
         return (left > right) - (left < right)
     finding = compare_scalars(a, b)
@@ -78,16 +77,17 @@ def same_set(a: Sequence[Interval], b: Sequence[Interval]) -> bool:
 def line_without(points: Iterable[Node]) -> tuple[Interval, ...]:
     """The real line without ``points``."""
     ends = [MINUS_INFINITY, *sorted_nodes(points), INFINITY]
-    return tuple(Interval(a, b, True, True) for a, b in zip(ends, ends[1:]))
+    return tuple(Interval(a, b, True, True) for a, b in pairwise(ends))
 
 
-def _infinite(node: Node) -> bool:
+def is_infinite(node: Node) -> bool:
+    """Whether ``node`` is an infinite end."""
     return node in (INFINITY, MINUS_INFINITY)
 
 
 def _real(node: Node) -> Any:
     numeric = Numeric(40)
-    if _infinite(node):
+    if is_infinite(node):
         return numeric.context.inf if node == INFINITY else -numeric.context.inf
     value = numeric.value(node)
     if numeric.context.im(value) != 0:

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  (the signs of mathematics are meant as they stand)
 """One spelling for the many ways to write the same LaTeX: the text before it is cut into tokens."""
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ import unicodedata
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _UNICODE = {
-    "√": r"\sqrt ", "∛": r"\sqrt[3] ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "⩽": r"\le ",
-    "⩾": r"\ge ", "±": r"\pm ", "∓": r"\mp ", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ",
+    "√": r"\sqrt ", "∛": r"\sqrt[3] ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ",
+    "⩽": r"\le ", "⩾": r"\ge ",
+    "±": r"\pm ", "∓": r"\mp ", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ",
     "÷": r"\div ", "−": "-", "–": "-", "‐": "-", "‑": "-", "—": "-", "⁄": "/", "∕": "/", "°": r"^{\circ}",
     "º": r"^{\circ}", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "∖": r"\setminus ",
     "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "ℕ": r"\mathbb{N}",
@@ -18,8 +20,14 @@ _UNICODE = {
     "“": '"', "”": '"', "‘": "'", "’": "'", "∧": r"\land ", "∨": r"\lor ", "→": r"\to ", "∑": r"\sum ",
     "∏": r"\prod ", "∫": r"\int ",
 }  # fmt: skip
-_GREEK = {unicodedata.lookup(f"GREEK SMALL LETTER {name.upper()}"): f"\\{latex} " for name, latex in (
-    [(n, n) for n in ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "mu", "nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"]] + [("lamda", "lambda")])}  # fmt: skip
+_GREEK_NAMES = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa mu nu xi pi rho sigma tau upsilon phi chi psi "
+    "omega lamda"
+)
+_GREEK = {
+    unicodedata.lookup(f"GREEK SMALL LETTER {name.upper()}"): f"\\{name.replace('lamda', 'lambda')} "
+    for name in _GREEK_NAMES.split()
+}
 _TRANSLATION = str.maketrans({**_UNICODE, **_GREEK})
 _SCRIPTED = re.compile("([⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+)|([₀₁₂₃₄₅₆₇₈₉]+)")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
@@ -31,16 +39,19 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), ne
     (r"(?<=\d)\{,\}(?=\d)", "."),
     (r"(?<=\d)\s*(?:\\[,;:]|~|\\ )\s*(?=\d{3}(?!\d))", ""),
     # Marks of the page, not of the mathematics
-    (r"\\\$|(?<!\\)\$", " "),
+    (r"\\\$", r" \\text{dollars} "),
+    (r"\$", " "),
     (r"(?<!\\)\\[()\[\]]", " "),
     (r"\\(?:[bB]igg?[lrm]?|left|right|middle)\s*\.", " "),
     (r"\\(?:[bB]igg?[lrm]?|left|right|middle)(?![a-zA-Z])", ""),
-    (r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|boldsymbol|hline|small|large)(?![a-zA-Z])", " "),
+    (r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|hline|small|large)(?![a-zA-Z])", " "),
     (r"\\(?:quad|qquad|enspace|thinspace|hspace\*?\{[^{}]*\}|phantom\{[^{}]*\})(?![a-zA-Z])", " "),
-    (r"(?<!\\)\\[,;:!> ]|~", " "),
+    (r"(\\\\)|\\[,;:!> ]|~", r"\1 "),
     (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
     (r"\\[dt]binom(?![a-zA-Z])", r"\\binom"),
-    (r"\\(?:mathrm|mathit|mathbf|mathsf|operatorname\*?|mathop)\s*\{\s*([a-zA-Z]|\d+)\s*\}", r" \1 "),
+    (r"(?<=[\d}\s])\\mathrm\s*\{\s*([mgshlLJNWKV])\s*\}", r" \\text{\1}"),
+    (r"\\(?:mathrm|mathit|mathbf|mathsf|operatorname\*?|mathop)\s*\{\s*([a-zA-Z])\s*\}", r" \1 "),
+    (r"\\(?:text|mbox|text(?:bf|it|rm|sf)|math(?:rm|it|bf|sf)|boldsymbol)\s*\{([^{}a-zA-Z\\]*)\}", r" \1 "),
     (r"\\(?:text|mathrm|textbf|mathbf|operatorname\*?)\s*\{\s*(sin|cos|tan|cot|sec|csc|ln|log|lg|exp|arcsin|arccos|arctan)\s*\}",
      r"\\\1 "),
     (r"\\(?:lt)(?![a-zA-Z])", "<"),
@@ -54,7 +65,8 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), ne
     (r"\*\*(?=\s*[\d{(+-])(?<=[\w)}\]]\*\*)", "^"),
     (r"\.{3,}", r"\\ldots "),
 ])  # fmt: skip
-_EDGE_MARKS = " \t\n\r.,;:`*_\"'"
+_IDLE_BLANK = re.compile(r"(?<!\w) | (?!\w)")
+_EDGE_MARKS = ' \t\n\r.,;:`*_"'
 
 
 def clean(text: str) -> str:
@@ -71,8 +83,8 @@ def clean(text: str) -> str:
 
 
 def squeeze(text: str) -> str:
-    """``text`` cleaned and without any blank: equal for two spellings of the same formula."""
-    return "".join(clean(text).split())
+    """``text`` cleaned and without blanks that say nothing: 3 1/2 keeps its own, it is not 31/2."""
+    return _IDLE_BLANK.sub("", " ".join(clean(text).split()))
 
 
 def _strip_edges(text: str) -> str:
@@ -87,8 +99,7 @@ def _strip_edges(text: str) -> str:
             text = text[1:]
         if text.endswith("}") and not text.endswith("\\}") and text.count("{") < text.count("}"):
             text = text[:-1]
-        if text.endswith("\\") and not text.endswith("\\\\"):
-            text = text[:-1]
+        text = text.rstrip("\\")
     return text
 
 

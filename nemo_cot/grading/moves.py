@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from nemo_cot.errors import one_line
 from nemo_cot.io.jsonl import iter_jsonl
 from nemo_cot.records import Trace
 
@@ -26,5 +27,5 @@ def say_moves(before: Path, after: Path) -> None:
     kinds = Counter(f"{a.verdict} to {b.verdict}" for a, b in moves)
     print("  verdicts moved since the last grading: " + (", ".join(f"{k} {n}" for k, n in sorted(kinds.items())) or "none"))
     for a, b in moves[:_SHOWN]:
-        print(f"    {b.problem_id} sample {b.sample}: {a.verdict} to {b.verdict}; expected {b.expected_answer!r}, "
-              f"predicted {b.predicted_answer!r} ({b.verdict_reason})")
+        print(one_line(f"    {b.problem_id} sample {b.sample}: {a.verdict} to {b.verdict}; expected {b.expected_answer!r}, "
+                       f"predicted {b.predicted_answer!r} ({b.verdict_reason})"))

@@ -47,7 +47,9 @@ def nemo_skills_equal(gold: str, prediction: str) -> bool:
     if equal or all(_LITERAL.fullmatch(text) for text in plain):
         return equal
     parsed = [
-        parse(text if _LATEX_SPAN.search(text) else f"${text}$", [LatexExtractionConfig()], parsing_timeout=None)
+        parse(
+            text if _LATEX_SPAN.search(text) else f"${text}$", [LatexExtractionConfig()], parsing_timeout=None
+        )
         for text in (gold, prediction)
     ]
     return verify(*parsed, numeric_precision=15, timeout_seconds=None)

@@ -10,9 +10,15 @@ from nemo_cot.grading.latex_text import clean, squeeze
 from nemo_cot.grading.reading import read, read_choice
 from nemo_cot.grading.scalars import Finding
 from nemo_cot.grading.tokens import MAX_CHARACTERS
+from nemo_cot.grading.values import start_budget
 from nemo_cot.grading.verdict import RIGHT, UNDECIDED, WRONG, Verdict
 
-_LETTER_GOLD = re.compile(r"\(?\s*(?:\\(?:text|textbf|mathrm|mathbf|textrm)\s*\{\s*)?\(?\s*[A-J]\s*\)?\s*\}?\s*\)?")
+_LETTER_GOLD = re.compile(
+    r"\(?\s*(?:\\(?:text|textbf|mathrm|mathbf|textrm)\s*\{\s*)?\(?\s*[A-J]\s*\)?\s*\}?\s*\)?"
+)
+
+INTERNAL_ERROR = "internal-error"
+"""Reason of a verdict that a fault in the rules prevented; tests and fuzzing look for it."""
 
 
 def grade_by_rules(gold: str, prediction: str | None) -> tuple[Verdict, bool]:
@@ -28,9 +34,12 @@ def grade_by_rules(gold: str, prediction: str | None) -> tuple[Verdict, bool]:
         return Verdict(UNDECIDED, f"{side}-too-long: {len(text)} characters"), False
     if squeeze(gold) == squeeze(prediction):
         return Verdict(RIGHT, "same-formula"), False
-    if _LETTER_GOLD.fullmatch(clean(gold)):
-        return _grade_choice(gold, prediction), False
-    return _grade_readings(gold, prediction)
+    try:
+        if _LETTER_GOLD.fullmatch(clean(gold)):
+            return _grade_choice(gold, prediction), False
+        return _grade_readings(gold, prediction)
+    except Exception as error:  # a fault of ours in one answer must not end a run over 16,384
+        return Verdict(UNDECIDED, f"{INTERNAL_ERROR}: {type(error).__name__}"), False
 
 
 def _grade_choice(gold: str, prediction: str) -> Verdict:
@@ -42,8 +51,11 @@ def _grade_choice(gold: str, prediction: str) -> Verdict:
 
 def _grade_readings(gold: str, prediction: str) -> tuple[Verdict, bool]:
     """Right if the likely reading of the gold fits any reading of the answer; open if only another does."""
+    start_budget()
     golds, answers = read(gold), read(prediction)
-    if isinstance(golds[0], Items) and golds[0].kind == "list":  # a list of four groups is no number, but an answer may be one
+    if (
+        isinstance(golds[0], Items) and golds[0].kind == "list"
+    ):  # a list of four groups is no number, but an answer may be one
         golds = golds[:1]
     findings = [[compare(g, a) for a in answers] for g in golds]
     likely = next((f for f in findings[0] if f.equal), None)

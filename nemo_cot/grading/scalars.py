@@ -21,7 +21,13 @@ from nemo_cot.grading.values import Numeric, TooLarge, Undefined, exact_value
 MIN_DECIMAL_DIGITS = 6
 """Significant digits from which a correctly rounded decimal counts as the exact number it rounds."""
 
+INFINITY = Node("const", ("oo",))
+MINUS_INFINITY = Node("neg", (INFINITY,))
+
 _QUICK_DIGITS = 40
+_DIGITS = (_QUICK_DIGITS, 300, 1500)
+"""Working precisions that are tried for a difference before the one that proves equality."""
+
 _TRANSCENDENTAL_DIGITS = 200
 _MAX_DIGITS = 4000
 _POINTS = 5
@@ -51,6 +57,8 @@ def compare_scalars(a: Node, b: Node) -> Finding:
 
 
 def _compare(a: Node, b: Node, log_base: int | None) -> Finding:
+    if INFINITY in (a, b) or MINUS_INFINITY in (a, b):
+        return _compare_infinite(a, b)
     try:
         left, right = exact_value(a), exact_value(b)
         if left is not None and right is not None:
@@ -65,20 +73,32 @@ def _compare(a: Node, b: Node, log_base: int | None) -> Finding:
         return Finding(None, "too-large: memory")
 
 
+def _compare_infinite(a: Node, b: Node) -> Finding:
+    """Infinity against the other infinity, or against something else."""
+    mixed = any(n == INFINITY for n in walk(b if a in (INFINITY, MINUS_INFINITY) else a))
+    both = {a, b} <= {INFINITY, MINUS_INFINITY}
+    return Finding(a == b if both or not mixed else None, "infinity")
+
+
 def _compare_constants(a: Node, b: Node, log_base: int | None) -> Finding:
-    """Tell apart at 40 digits, or prove equal at the digits that the separation bound asks for."""
-    if _difference_shows(a, b, _QUICK_DIGITS, log_base):
+    """Tell apart at 40 digits or more, or prove equal at the digits that the separation bound asks for."""
+    bound = None
+    for digits in _DIGITS:
+        if bound is not None and bound + _QUICK_DIGITS <= digits:
+            break
+        if _difference_shows(a, b, digits, log_base):
+            return Finding(False, "numeric")
+        bound = bound or _separation_digits(a, b) or _TRANSCENDENTAL_DIGITS + _written_digits(a, b)
+    if bound > _MAX_DIGITS:
+        return Finding(None, f"too-close: {bound} digits needed to decide")
+    if _difference_shows(a, b, bound + _QUICK_DIGITS, log_base):
         return Finding(False, "numeric")
-    bound = _separation_digits(a, b)
-    digits = _TRANSCENDENTAL_DIGITS + _written_digits(a, b) if bound is None else bound
-    if digits > _MAX_DIGITS:
-        return Finding(None, f"too-close: {digits} digits needed to decide")
-    if _difference_shows(a, b, digits + _QUICK_DIGITS, log_base):
-        return Finding(False, "numeric")
-    return Finding(True, "algebraic" if bound is not None else f"numeric-{digits}")
+    return Finding(True, f"equal-to-{bound}-digits")
 
 
-def _difference_shows(a: Node, b: Node, digits: int, log_base: int | None, values: dict | None = None) -> bool:
+def _difference_shows(
+    a: Node, b: Node, digits: int, log_base: int | None, values: dict | None = None
+) -> bool:
     """Whether the values differ by more than the rounding errors at ``digits`` can explain."""
     difference, largest = _difference(a, b, digits, log_base, values)
     if difference <= largest * mpmath.mpf(10) ** (12 - digits):

@@ -29,7 +29,11 @@ def grade_by_sympy(gold: str, prediction: str) -> Verdict:
     try:
         if verify(left, right, timeout_seconds=None):
             return Verdict(RIGHT, "math-verify")
-        return Verdict(WRONG, "sympy-numeric") if _differ(left, right) else Verdict(UNDECIDED, "sympy: not proved")
+        return (
+            Verdict(WRONG, "sympy-numeric")
+            if _differ(left, right)
+            else Verdict(UNDECIDED, "sympy: not proved")
+        )
     except MemoryError:
         raise
     except Exception as error:
@@ -43,7 +47,9 @@ def _parse(text: str) -> Any:
     from math_verify.grader import should_treat_as_complex
 
     latex = clean(text).replace("°", r"^{\circ}").replace("%", r"\%")
-    config = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none")
+    config = NormalizationConfig(
+        basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none"
+    )
     return latex2sympy(latex, is_real=not should_treat_as_complex(latex), normalization_config=config)
 
 

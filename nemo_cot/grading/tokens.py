@@ -1,10 +1,10 @@
+# ruff: noqa: RUF001  (the signs of mathematics are meant as they stand)
 """Cut cleaned LaTeX into tokens with one spelling for each operator."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 
 from nemo_cot.grading.latex_text import clean
 
@@ -40,14 +40,25 @@ class Token:
     spaced: bool = False
 
 
-FUNCTIONS = frozenset(
-    ["sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln", "log", "lg", "exp"]
-)
-CONSTANTS = {"pi": "pi", "infty": "oo", "infinity": "oo", "inf": "oo", "oo": "oo", "e": "e", "i": "i", "imath": "i"}
+FUNCTIONS = frozenset([
+    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln",
+    "log", "lg", "exp",
+])  # fmt: skip
+CONSTANTS = {
+    "pi": "pi",
+    "infty": "oo",
+    "infinity": "oo",
+    "inf": "oo",
+    "oo": "oo",
+    "e": "e",
+    "i": "i",
+    "imath": "i",
+}
 
 _OPERATORS = {
     "le": "≤", "leq": "≤", "leqslant": "≤", "leqq": "≤", "ge": "≥", "geq": "≥", "geqslant": "≥", "geqq": "≥",
-    "ne": "≠", "neq": "≠", "in": "∈", "cup": "∪", "bigcup": "∪", "cap": "∩", "setminus": "∖", "backslash": "∖",
+    "ne": "≠", "neq": "≠", "in": "∈", "cup": "∪", "bigcup": "∪", "cap": "∩", "setminus": "∖",
+    "backslash": "∖",
     "pm": "±", "mp": "∓", "times": "*", "cdot": "*", "ast": "*", "div": "/", "approx": "≈", "simeq": "≈",
     "ldots": "…", "dots": "…", "cdots": "…", "dotsc": "…", "dotsb": "…", "vdots": "…", "ddots": "…",
     "lbrace": "⦃", "rbrace": "⦄", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|", "langle": "⟨",
@@ -55,14 +66,19 @@ _OPERATORS = {
     "lbrack": "[", "rbrack": "]", "iff": "⇔", "Leftrightarrow": "⇔", "Rightarrow": "⇒", "implies": "⇒",
     "land": "∧", "wedge": "∧", "lor": "∨", "vee": "∨", "quad": " ",
 }  # fmt: skip
-_GREEK = frozenset(
-    ["alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota", "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi", "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega", "ell"]
-)
-_WORDS = frozenset(
-    ["and", "or", "if", "for", "all", "the", "is", "are", "any", "no", "yes", "none", "not", "odd", "even", "one", "two", "with", "where", "when", "such", "that", "of", "to", "only", "iff", "then", "each", "every", "true", "false", "cm", "mm", "km", "ft", "kg", "in"]
-)
+_GREEK = frozenset([
+    "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta",
+    "iota", "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi",
+    "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega", "ell",
+])  # fmt: skip
+_WORDS = frozenset([
+    "and", "or", "if", "for", "all", "the", "is", "are", "any", "no", "yes", "none", "not", "odd", "even",
+    "one", "two", "with", "where", "when", "such", "that", "of", "to", "only", "iff", "then", "each",
+    "every", "true", "false", "cm", "mm", "km", "ft", "kg", "in",
+])  # fmt: skip
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
+    r"|(?P<scientific>\d+\.\d+[eE][-+]?\d{1,3}(?![\d.]))"
     r"|(?P<number>\d+(?:\.\d+|\.(?=\s*\\overline))?|\.\d+)"
     r"|\\(?P<texted>text|mbox|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|operatorname|hbox)\*?"
     r"\s*\{(?P<content>[^{}]*)\}"
@@ -74,7 +90,6 @@ _TOKEN = re.compile(
 )
 
 
-@lru_cache(maxsize=20_000)
 def tokenize(text: str) -> tuple[Token, ...]:
     """Tokens of ``text``, which is cleaned first. Raises Unreadable for what no token fits."""
     if len(text) > MAX_CHARACTERS:
@@ -105,8 +120,11 @@ def _tokens_of(match: re.Match[str], spaced: bool) -> list[Token]:
         if len(text) > MAX_DIGITS:
             raise Unreadable(f"too-large: a number of {len(text)} digits")
         return [Token("number", text, spaced)]
+    if kind == "scientific":
+        return [Token("number", text, spaced)]
     if kind == "content":
-        return [Token("text", text.strip(), spaced)] if text.strip() else []
+        words = text.strip(" .,;:")
+        return [Token("text", words, spaced)] if words else []
     if kind == "command":
         return [_command(text, spaced)]
     if kind == "row":

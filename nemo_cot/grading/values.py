@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -13,13 +14,16 @@ import mpmath
 from nemo_cot.grading.expression import Node
 from nemo_cot.grading.tokens import Unreadable
 
-MAX_BITS = 1 << 15
-"""Bits of numerator or denominator that exact arithmetic may reach (about 10,000 digits)."""
+MAX_BITS = 1 << 17
+"""Bits of numerator or denominator that exact arithmetic may reach (about 40,000 digits)."""
 
 MAX_EXPONENT_BITS = 100
 """Binary magnitude of an exponent that mpmath may evaluate: 10^{10^{10}} passes, a tower does not."""
 
-MAX_FACTORIAL = 3000
+MAX_FACTORIAL = 8000
+
+CPU_SECONDS = 0.5
+"""CPU time that the values of one pair of answers may take (they take 0.2 ms in the middle)."""
 
 
 class TooLarge(Unreadable):
@@ -30,11 +34,27 @@ class Undefined(Unreadable):
     """Division by zero, a logarithm of zero, infinity minus infinity."""
 
 
+# The budget
+
+_BUDGET = threading.local()
+
+
+def start_budget(seconds: float = CPU_SECONDS) -> None:
+    """Allow the values computed from now on, in this thread, so much CPU time."""
+    _BUDGET.end = time.thread_time() + seconds
+
+
+def _spend() -> None:
+    if time.thread_time() > getattr(_BUDGET, "end", math.inf):
+        raise TooLarge("too-slow: the values take too long")
+
+
 # Exact values
 
 
 def exact_value(node: Node) -> Fraction | None:
-    """The rational value of ``node``, or None if it is not seen to be rational. Raises TooLarge, Undefined."""
+    """The rational value of ``node``, or None if that is not seen. Raises TooLarge, Undefined."""
+    _spend()
     rule = _EXACT.get(node.op)
     return rule(node) if rule else None
 
@@ -149,7 +169,7 @@ _CONTEXTS = threading.local()
 
 
 def _context(digits: int) -> Any:
-    """An mpmath context of this thread at ``digits``: contexts change while they compute, so none is shared."""
+    """An mpmath context of this thread at ``digits``: they change while they compute."""
     contexts = vars(_CONTEXTS)
     if digits not in contexts:
         if len(contexts) > 50:
@@ -165,7 +185,9 @@ class Numeric:
     ``values`` gives the numbers that variables stand for, ``log_base`` what ``\\log`` means.
     """
 
-    def __init__(self, digits: int, values: Mapping[str, Any] | None = None, log_base: int | None = None) -> None:
+    def __init__(
+        self, digits: int, values: Mapping[str, Any] | None = None, log_base: int | None = None
+    ) -> None:
         self.context = _context(digits)
         self.values = values or {}
         self.log_base = log_base
@@ -173,6 +195,7 @@ class Numeric:
 
     def value(self, node: Node) -> Any:
         """mpf or mpc value of ``node``. Raises TooLarge, Undefined, Unreadable."""
+        _spend()
         try:
             result = getattr(self, "_" + node.op)(*node.args)
         except ZeroDivisionError:
@@ -224,7 +247,12 @@ class Numeric:
         b, e = self.value(base), self.value(exponent)
         self._bound_exponent(b, e)
         rational = exact_value(exponent)
-        if rational is not None and rational.denominator % 2 and self._negative(b) and rational.denominator > 1:
+        if (
+            rational is not None
+            and rational.denominator % 2
+            and self._negative(b)
+            and rational.denominator > 1
+        ):
             root = -self.context.root(-b, rational.denominator)  # the real root, as in school
             return root**rational.numerator
         if rational is not None and rational.denominator == 1:
@@ -295,6 +323,7 @@ class Numeric:
 
 
 _MPMATH_NAMES = {
-    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "arcsec": "asec", "arccsc": "acsc",
+    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "arcsec": "asec", 
+    "arccsc": "acsc",
     "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
 }  # fmt: skip

@@ -22,7 +22,7 @@ class Batch(msgspec.Struct):
 
     rule: str
     cpu_seconds: float
-    pairs: list[tuple[str, str]]
+    pairs: list[tuple[str, str | None]]
 
 
 class Reply(msgspec.Struct):
@@ -77,7 +77,7 @@ def _allow_cpu(seconds: float) -> None:
     _set_limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + seconds) + 2)
 
 
-def _grade(rule: str, gold: str, prediction: str) -> Verdict:
+def _grade(rule: str, gold: str, prediction: str | None) -> Verdict:
     try:
         return _nemo_skills(gold, prediction) if rule == "nemo_skills" else grade_fully(gold, prediction)
     except MemoryError:
@@ -86,7 +86,7 @@ def _grade(rule: str, gold: str, prediction: str) -> Verdict:
         return Verdict(UNDECIDED, "too-deep")
 
 
-def grade_fully(gold: str, prediction: str) -> Verdict:
+def grade_fully(gold: str, prediction: str | None) -> Verdict:
     """The typed rules, then math-verify on what they leave open."""
     verdict, open_for_sympy = grade_by_rules(gold, prediction)
     if not open_for_sympy:

@@ -21,6 +21,9 @@ from nemo_cot.grading.helper import ANSWER, COMMAND
 from nemo_cot.grading.verdict import UNDECIDED, Verdict
 from nemo_cot.grading.worker import Batch, Reply
 
+_START_SECONDS = 120.0
+"""The import of SymPy takes 2 s, and 20 s and more on a machine that starts many processes at once."""
+
 _CHUNK = 32
 """Pairs a worker gets at a time."""
 
@@ -74,11 +77,14 @@ class _Helper:
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)},
             )  # fmt: skip
+        ours.settimeout(_START_SECONDS)
         try:
             _read(ours, ANSWER.size)
-        except EOFError:
+        except (EOFError, TimeoutError, OSError):
             raise UserError(
-                "the grading helper process did not start", where="grading", fix="check the installation of math-verify"
+                "the grading helper process did not start",
+                where="grading",
+                fix="check the installation of math-verify",
             ) from None
         self._control, self._owner = ours, os.getpid()
         atexit.register(self.close)
@@ -125,7 +131,7 @@ class _Worker:
 
 
 def grade_in_workers(
-    pairs: Sequence[tuple[str, str]],
+    pairs: Sequence[tuple[str, str | None]],
     *,
     rule: str,
     workers: int,
@@ -146,7 +152,7 @@ class _Run:
 
     def __init__(
         self,
-        pairs: Sequence[tuple[str, str]],
+        pairs: Sequence[tuple[str, str | None]],
         rule: str,
         workers: int,
         deadline_seconds: float,

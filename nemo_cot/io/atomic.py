@@ -57,6 +57,17 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_tree(folder: Path) -> None:
+    """Make every file and folder below ``folder``, and itself, durable."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with open(path, "rb") as handle:
+                os.fsync(handle.fileno())
+        elif path.is_dir():
+            sync_directory(path)
+    sync_directory(folder)
+
+
 def _umask() -> int:
     """The process's umask; reading it means setting it, so it is read once."""
     global _UMASK

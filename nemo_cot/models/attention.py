@@ -29,7 +29,7 @@ def packed_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     boundaries: Sequence[int] = (),
-    **_: object,
+    **extra: object,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention inside each sequence of a pack, none across.
 
@@ -42,6 +42,7 @@ def packed_attention(
     if sum(lengths) != query.shape[2]:
         raise ValueError(f"boundaries {tuple(boundaries)} do not cover {query.shape[2]} tokens")
     _refuse_window(sliding_window, max(lengths))
+    _refuse_extras(extra)
     # split and cat have cheap backward passes; slicing would allocate a pack-sized gradient a sequence.
     parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2))
     outputs = [
@@ -61,7 +62,7 @@ def sampling_attention(
     scaling: float,
     sliding_window: int | None = None,
     visible: torch.Tensor,
-    **_: object,
+    **extra: object,
 ) -> tuple[torch.Tensor, None]:
     """Attention over a key-value cache, without repeating the keys of grouped queries.
 
@@ -70,6 +71,7 @@ def sampling_attention(
     positions stand, so the grouped heads need no copy of the cache.
     """
     _refuse_window(sliding_window, key.shape[2])
+    _refuse_extras(extra)
     rows, heads, new, width = query.shape
     if new > 1:
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scaling, enable_gqa=True)
@@ -84,6 +86,14 @@ def _refuse_window(sliding_window: int | None, length: int) -> None:
     if sliding_window is not None and length > sliding_window:
         raise UserError(f"a sequence of {length} tokens is longer than the model's sliding window of {sliding_window}",
                         where="model", fix="use a model with full attention, or shorter sequences")
+
+
+def _refuse_extras(extra: dict[str, object]) -> None:
+    """Sinks and soft caps would be dropped in silence."""
+    for key in ("s_aux", "softcap", "position_bias"):
+        if extra.get(key) is not None:
+            raise UserError(f"the model's attention uses {key}, which the local engine does not compute",
+                            where="model", fix="use a Llama, Qwen2 or Mistral model")
 
 
 AttentionInterface.register(PACKED, packed_attention)

@@ -16,7 +16,7 @@ def find_gguf(package: str) -> Path:
 
     Raises UserError when the package is not installed or does not hold exactly one such file.
     """
-    spec = importlib.util.find_spec(package)
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         name = package.replace("_", "-")
         raise UserError(f"the Python package {package} is not installed", where="model.package",
@@ -60,16 +60,18 @@ def gguf_to_hf(gguf: Path, folder: Path, *, eos_token: str) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def check_hf_directory(folder: Path) -> None:
-    """Raise UserError unless ``folder`` holds a model config, a tokenizer and safetensors weights."""
+def check_hf_directory(folder: Path, *, key: str = "model.path") -> None:
+    """Raise UserError unless ``folder`` (the value of the config's ``key``) holds a model config, a
+    tokenizer and safetensors weights.
+    """
     fix = "give a local Hugging Face directory with config.json, tokenizer.json and *.safetensors"
     if not folder.is_dir():
-        raise UserError("no such directory", where=str(folder), fix=fix)
+        raise UserError("no such directory", where=f"{key}={folder}", fix=fix)
     for name in ("config.json", "tokenizer.json"):
         if not (folder / name).is_file():
-            raise UserError(f"{name} is missing", where=str(folder), fix=fix)
+            raise UserError(f"{name} is missing", where=f"{key}={folder}", fix=fix)
     if not any(folder.glob("*.safetensors")):
-        raise UserError("no *.safetensors weights", where=str(folder), fix=fix)
+        raise UserError("no *.safetensors weights", where=f"{key}={folder}", fix=fix)
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:

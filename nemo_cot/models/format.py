@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nemo_cot.config import ModelConfig
+from nemo_cot.io.paths import user_path
 from nemo_cot.stages import RunDirectory
 from nemo_cot.text import PromptFormat, TextTokenizer
 
@@ -13,7 +14,7 @@ def base_model(model: ModelConfig, run: RunDirectory) -> Path:
     """The base model's Hugging Face directory: converted in this run, or the one that is named."""
     if model.source == "directory":
         run.artifact("convert", "model.json")
-        return Path(model.path or "").expanduser().resolve()
+        return user_path(model.path or "").resolve()
     return run.artifact("convert", "model")
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from nemo_cot.packing.bounds import lower_bound
 from nemo_cot.packing.heuristics import best_fit
 
-MAX_NODES = 2_000_000
-"""Search effort before giving up, in nodes: a few seconds."""
+MAX_EFFORT = 30_000_000
+"""Search before giving up, in sequences looked at: a few seconds, and below 1 GB."""
 
 MAX_SEQUENCES = 200
 """Above this no search is begun (it recurses once a sequence); the bound may still prove best-fit."""
@@ -25,20 +25,20 @@ class ExactResult(NamedTuple):
     proven: bool
 
 
-def pack_exact(lengths: np.ndarray, capacity: int, max_nodes: int = MAX_NODES) -> ExactResult:
+def pack_exact(lengths: np.ndarray, capacity: int, max_effort: int = MAX_EFFORT) -> ExactResult:
     """The fewest packs, by bin completion (Korf, A new algorithm for optimal bin packing, 2002).
 
     Starts at the best_fit strategy and asks, from the lower bound upwards, whether fewer packs do.
-    ``proven`` is False when ``max_nodes`` ran out first; the packs are then best-fit's and valid.
+    ``proven`` is False when ``max_effort`` ran out first; the packs are then best-fit's and valid.
     ``lengths`` must be checked (1..capacity), shape (n,).
     """
     packs = best_fit(lengths, capacity)
     bound = lower_bound(lengths, capacity)
-    budget = _Budget(max_nodes if len(lengths) <= MAX_SEQUENCES else 0)
+    budget = _Budget(max_effort if len(lengths) <= MAX_SEQUENCES else 0)
     while bound < len(packs):
         try:
             found = _fit_into(lengths, capacity, bound, budget)
-        except _OutOfNodes:
+        except _OutOfEffort:
             return ExactResult(packs, bound, proven=False)
         if found is not None:
             return ExactResult(found, bound, proven=True)
@@ -46,18 +46,18 @@ def pack_exact(lengths: np.ndarray, capacity: int, max_nodes: int = MAX_NODES) -
     return ExactResult(packs, bound, proven=True)
 
 
-class _OutOfNodes(Exception):
+class _OutOfEffort(Exception):
     pass
 
 
 class _Budget:
-    def __init__(self, nodes: int) -> None:
-        self.nodes = nodes
+    def __init__(self, effort: int) -> None:
+        self.left = effort
 
-    def spend(self) -> None:
-        self.nodes -= 1
-        if self.nodes < 0:
-            raise _OutOfNodes
+    def spend(self, effort: int) -> None:
+        self.left -= effort
+        if self.left < 0:
+            raise _OutOfEffort
 
 
 def _fit_into(lengths: np.ndarray, capacity: int, packs: int, budget: _Budget) -> list[list[int]] | None:
@@ -101,7 +101,7 @@ def _completions(
     """
 
     def extend(start: int, room: int, members: tuple[int, ...], out: tuple[int, ...]) -> Iterator:
-        budget.spend()
+        budget.spend(len(left))
         while start < len(left) and left[start] > room:
             out += (left[start],)
             start += 1

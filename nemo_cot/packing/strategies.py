@@ -10,7 +10,7 @@ import numpy as np
 
 from nemo_cot.errors import UserError
 from nemo_cot.packing.draws import permutations
-from nemo_cot.packing.exact import MAX_NODES, MAX_SEQUENCES, pack_exact
+from nemo_cot.packing.exact import MAX_EFFORT, MAX_SEQUENCES, pack_exact
 from nemo_cot.packing.heuristics import best_fit
 from nemo_cot.packing.lengths import checked_lengths
 
@@ -52,11 +52,11 @@ def pack(
 
 
 def _optimal(lengths: np.ndarray, capacity: int) -> list[list[int]]:
-    packs, bound, proven = pack_exact(lengths, capacity, MAX_NODES)
+    packs, bound, proven = pack_exact(lengths, capacity, MAX_EFFORT)
     if not proven:
         warnings.warn(
             f"{len(packs)} packs by best fit; whether {bound} would do is not settled: the search "
-            f"stops at {MAX_NODES:,} nodes and takes at most {MAX_SEQUENCES} sequences",
+            f"stops at {MAX_EFFORT:,} looks at a sequence, and takes at most {MAX_SEQUENCES} sequences",
             PackingNotProven,
             stacklevel=3,
         )

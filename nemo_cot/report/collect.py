@@ -41,9 +41,33 @@ class Findings:
         return [entry for entry in self.chain if entry["outcome"] != "ok"]
 
     @property
+    def stale(self) -> list[str]:
+        """Stages whose inputs were made anew since, or are stale themselves: results of an earlier run."""
+        return stale_stages(self.manifests)
+
+    @property
+    def config_yaml(self) -> str:
+        """The config of every finished stage, as its manifest holds it."""
+        tree = {stage: manifest.config for stage, manifest in self.manifests.items()}
+        return msgspec.yaml.encode(tree).decode() if tree else ""
+
+    @property
     def missing(self) -> list[str]:
         """Stages without a result."""
         return [stage for stage in STAGES if stage not in self.manifests]
+
+
+def stale_stages(manifests: dict[str, Manifest]) -> list[str]:
+    """Compare what each stage read with what the stage that wrote it holds now, in the chain's order."""
+    stale: list[str] = []
+    for stage, manifest in manifests.items():
+        for artifact in manifest.inputs.values():
+            maker, _, name = artifact.path.rpartition("/")
+            made = manifests[maker].outputs.get(name) if maker in manifests else None
+            changed = made is not None and made.sha256 != artifact.sha256
+            if (changed or maker in stale) and stage not in stale:
+                stale.append(stage)
+    return stale
 
 
 def input_files(run: RunDirectory) -> dict[str, Path]:

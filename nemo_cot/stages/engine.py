@@ -18,9 +18,9 @@ from typing import Any
 import msgspec
 
 from nemo_cot.errors import UserError, one_line
-from nemo_cot.io.atomic import sync_directory, write_bytes
+from nemo_cot.io.atomic import sync_directory, sync_tree, write_bytes
 from nemo_cot.io.hashing import Hasher
-from nemo_cot.provenance import code_revision, package_versions
+from nemo_cot.provenance import code_revision, hardware, package_versions
 from nemo_cot.stages.manifest import (
     MANIFEST,
     Artifact,
@@ -43,7 +43,8 @@ _ATTEMPT = ".attempt.json"
 class Stage:
     """What to run. ``work(folder)`` writes the outputs into ``folder`` and may find there what a
     former attempt with the same fingerprint left. ``config`` decides the result, ``settings`` do
-    not; raise ``version`` when the code gives the same config another meaning.
+    not; raise ``version`` when the code gives the same config another meaning. A stage that is not
+    ``resumable`` finds an empty folder at every attempt.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Stage:
     work: Callable[[Path], None]
     settings: dict[str, Any] = field(default_factory=dict)
     version: int = 1
+    resumable: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def plan_stage(stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], has
         return Plan("run", [f"output {name} is missing or was changed" for name in damaged])
     reasons = [] if old is None else changes(old, stage.config, _digests(inputs), stage.version)
     attempt = _read_attempt(run.partial(stage.name, fingerprint))
-    if attempt is not None and attempt.fingerprint == fingerprint:
+    if attempt is not None and attempt.fingerprint == fingerprint and stage.resumable:
         return Plan("resume", [*reasons, f"attempt {attempt.attempts + 1}"])
     return Plan("run", reasons)
 
@@ -119,8 +121,9 @@ _VERBS = {"skip": "done, skipped", "resume": "resumes", "run": "runs"}
 def _work(stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], fingerprint: str, hasher: Hasher) -> Manifest:
     partial = run.partial(stage.name, fingerprint)
     before = _read_attempt(partial)
-    if before is None or before.fingerprint != fingerprint:
+    if before is None or before.fingerprint != fingerprint or not stage.resumable:
         shutil.rmtree(partial, ignore_errors=True)
+    if before is None or before.fingerprint != fingerprint:
         before = _Attempt(fingerprint, 0)
     partial.mkdir(parents=True, exist_ok=True)
     attempt = _Attempt(fingerprint, before.attempts + 1)
@@ -128,7 +131,7 @@ def _work(stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], fingerpr
     started = time.monotonic()
     stage.work(partial)
     manifest = _manifest(stage, inputs, fingerprint, partial, hasher, attempt, time.monotonic() - started)
-    _clean(partial)
+    sync_tree(partial)
     write_manifest(partial, manifest)
     _publish(run, stage.name, partial)
     return manifest
@@ -151,6 +154,7 @@ def _manifest(stage: Stage, inputs: dict[str, Artifact], fingerprint: str, parti
         seeds={key: value for key, value in flat.items() if key.split(".")[-1] == "seed"},
         code=code_revision(),
         packages=package_versions(),
+        hardware=hardware(),
         finished_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         wall_seconds=round(seconds, 3),
         attempts=attempt.attempts,
@@ -171,7 +175,11 @@ def _clean(partial: Path) -> None:
 
 
 def _publish(run: RunDirectory, name: str, partial: Path) -> None:
-    """Two renames, then the removal of what is left over; :func:`_recover` goes on after a kill in between."""
+    """Remove what only helped to resume, rename twice, remove what is left over.
+
+    The manifest is in place before, so :func:`_recover` goes on after a kill in between.
+    """
+    _clean(partial)
     final, old = run.stage(name), run.old(name)
     if final.exists():
         shutil.rmtree(old, ignore_errors=True)

@@ -41,6 +41,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     seeds: dict[str, int]
     code: dict[str, Any]
     packages: dict[str, str]
+    hardware: dict[str, Any]
     finished_at: str
     wall_seconds: float
     attempts: int

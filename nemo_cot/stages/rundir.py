@@ -39,7 +39,7 @@ class RunDirectory:
         """All partial folders of a stage, the latest last."""
         stage = self.stage(name)
         found = stage.parent.glob(glob.escape(stage.name) + PARTIAL + "*")
-        return sorted(found, key=lambda path: path.stat().st_mtime)
+        return sorted(found, key=changed)
 
     def old(self, name: str) -> Path:
         """Where a replaced stage waits to be removed."""
@@ -56,3 +56,11 @@ class RunDirectory:
 
     def hasher(self) -> Hasher:
         return Hasher(self.path / ".hashes.json")
+
+
+def changed(path: Path) -> float:
+    """Time of the last change, seconds since the epoch; 0 for a folder that was renamed meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -9,8 +9,7 @@ from pathlib import Path
 from nemo_cot.config import GenerateConfig, ProceduralTeacher
 from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import iter_numbered_jsonl
-from nemo_cot.problems import row_id
-from nemo_cot.records import Problem, Trace
+from nemo_cot.records import Problem, Trace, row_id
 from nemo_cot.teachers.procedural import write_trace
 from nemo_cot.text import TextTokenizer
 
@@ -27,7 +26,7 @@ def procedural_traces(problems: Sequence[Problem], teacher: ProceduralTeacher, c
 def file_traces(path: Path, problems: Sequence[Problem], tokenizer: TextTokenizer) -> Iterator[Trace]:
     """The traces of ``path`` whose problem is among ``problems``, found by id or else by text.
 
-    Raises UserError naming the line for a missing generation or an unknown problem.
+    Raises UserError naming the row for a missing generation or an unknown problem.
     """
     by_id = {p.problem_id: p for p in problems}
     by_text = {" ".join(p.problem.split()): p for p in problems}

@@ -34,7 +34,8 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, torch.Tensor]) -
 
 def latest_step(folder: Path) -> int:
     """The step of the newest checkpoint, 0 without one."""
-    return max((int(p.name.removeprefix(_PREFIX)) for p in folder.glob(f"{_PREFIX}*")), default=0)
+    whole = (p.parent.name for p in folder.glob(f"{_PREFIX}*/{_FILE}"))
+    return max((int(name.removeprefix(_PREFIX)) for name in whole), default=0)
 
 
 def load_checkpoint(folder: Path, step: int) -> dict[str, torch.Tensor]:

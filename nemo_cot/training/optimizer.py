@@ -16,10 +16,9 @@ class MasterAdamW:
     With a float32 model the weights are their own masters.
     """
 
-    def __init__(self, model: torch.nn.Module, optim: OptimConfig, masters: dict[str, torch.Tensor] | None = None) -> None:
+    def __init__(self, model: torch.nn.Module, optim: OptimConfig) -> None:
         self._weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        start = masters or {}
-        self.masters = {name: self._master(p, start.get(name)) for name, p in self._weights.items()}
+        self.masters = {name: self._master(p) for name, p in self._weights.items()}
         self._hooks = [p.register_post_accumulate_grad_hook(self._collector(n)) for n, p in self._weights.items()
                        if self.masters[n] is not p]
         decayed = [m for m in self.masters.values() if m.ndim >= 2]
@@ -56,17 +55,16 @@ class MasterAdamW:
             with torch.no_grad():
                 master.copy_(tensors[f"weight.{name}"])
             self._adamw.state[master] = {
-                "step": torch.tensor(float(step)),
+                "step": torch.tensor(float(step), dtype=torch.float32, device=master.device),
                 "exp_avg": tensors[f"exp_avg.{name}"].to(master.device),
                 "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(master.device),
             }
         self._publish()
 
-    def _master(self, weight: torch.nn.Parameter, given: torch.Tensor | None) -> torch.Tensor:
+    def _master(self, weight: torch.nn.Parameter) -> torch.Tensor:
         if weight.dtype == torch.float32:
             return weight
-        start = weight.detach() if given is None else given
-        return start.to(dtype=torch.float32, device=weight.device).clone().requires_grad_()
+        return weight.detach().float().requires_grad_()
 
     def _collector(self, name: str):
         """Move a low-precision gradient into the master's as soon as it is whole, and free it."""

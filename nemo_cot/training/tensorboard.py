@@ -22,6 +22,6 @@ def open_tensorboard(folder: Path, *, enabled: bool) -> Iterator[Callable[[dict]
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise UserError("the package tensorboard is not installed", where="train.tensorboard=true",
-                        fix="pip install 'nemo-cot[tensorboard]', or train.tensorboard=false") from None
+                        fix="pip install -e '.[tensorboard]' in the clone, or train.tensorboard=false") from None
     with SummaryWriter(str(folder)) as writer:
         yield lambda row: [writer.add_scalar(f"train/{k}", v, row["step"]) for k, v in row.items() if k != "step"]

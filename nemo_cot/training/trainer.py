@@ -93,13 +93,17 @@ def train_step(model: torch.nn.Module, optimizer: MasterAdamW, plan: BatchPlan, 
 
 
 def export_model(model: torch.nn.Module, optimizer: MasterAdamW, base: Path, dtype: str, folder: Path) -> None:
-    """Write the master weights, rounded to ``dtype``, as a Hugging Face directory."""
-    kind = getattr(torch, dtype)
-    exported = {name: master.detach().to(kind) for name, master in optimizer.masters.items()}
-    model.config.dtype = dtype
+    """Write the master weights, rounded to ``dtype``, as a Hugging Face directory.
+
+    The model takes them over: save_pretrained names the dtype of the model in config.json, not
+    that of the tensors it is given, and a float32 export would be loaded as bfloat16.
+    """
+    for name, weight in model.named_parameters():
+        if name in optimizer.masters:
+            weight.data = optimizer.masters[name].detach().to(getattr(torch, dtype))
     target = folder / MODEL
     shutil.rmtree(target, ignore_errors=True)
-    model.save_pretrained(target, state_dict=exported)
+    model.save_pretrained(target)
     copy_tokenizer(base, target)
 
 

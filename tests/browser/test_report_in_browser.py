@@ -32,7 +32,7 @@ def test_the_check_itself_notices_a_script(tmp_path):
 def test_hostile_report_does_not_run(tmp_path):
     row = trace("a", 0, "right", text=HOSTILE)
     row.problem = row.expected_answer = HOSTILE
-    write_report(findings(traces=[row], samples={"trained": [row]}), tmp_path, title="clean", config_yaml=HOSTILE, num_traces_shown=4)
+    write_report(findings(traces=[row], samples={"trained": [row]}), tmp_path, title="clean", num_traces_shown=4)
     shown = dom(tmp_path / "report.html", tmp_path / "profile")
     assert "<title>clean</title>" in shown
     assert "<img" not in shown and "<script" not in shown

@@ -21,7 +21,13 @@ def lines(path):
 
 def test_rows_gain_verdicts_and_keep_everything_else(tmp_path):
     rows = [
-        {"id": 7, "generation": r"so \boxed{016}", "expected_answer": 16, "other": {"a": [1, None]}, "ä": "ü"},
+        {
+            "id": 7,
+            "generation": r"so \boxed{016}",
+            "expected_answer": 16,
+            "other": {"a": [1, None]},
+            "ä": "ü",
+        },
         {"id": 8, "generation": "no idea", "expected_answer": "5", "symbolic_correct": True},
     ]
     source, target = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
@@ -69,8 +75,20 @@ def test_errors_name_file_line_and_field(tmp_path, row, field):
 
 def test_regrade_tells_which_verdicts_moved(tmp_path):
     rows = [
-        {"problem_id": "a", "generation": r"\boxed{5}", "expected_answer": "5", "verdict": "wrong", "grader_version": "old"},
-        {"problem_id": "b", "generation": r"\boxed{6}", "expected_answer": "5", "verdict": "wrong", "grader_version": "old"},
+        {
+            "problem_id": "a",
+            "generation": r"\boxed{5}",
+            "expected_answer": "5",
+            "verdict": "wrong",
+            "grader_version": "old",
+        },
+        {
+            "problem_id": "b",
+            "generation": r"\boxed{6}",
+            "expected_answer": "5",
+            "verdict": "wrong",
+            "grader_version": "old",
+        },
     ]
     path = write(tmp_path / "in.jsonl", rows)
     summary = regrade(path, path, **OPTIONS)

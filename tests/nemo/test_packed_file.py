@@ -10,6 +10,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nemo_cot.errors import UserError
 from nemo_cot.nemo.convention import check_convention, read_convention, sidecar_path
@@ -20,6 +22,7 @@ from nemo_cot.nemo.packed_file import (
     read_packed_file,
     write_packed_file,
 )
+from nemo_cot.nemo.verify import verify_packed_file
 
 EOS, END = 0, 2
 LAYOUT = Layout(capacity_tokens=16, eos_id=EOS, end_of_turn_id=END)
@@ -75,6 +78,12 @@ def test_draw_counts_are_the_mask_and_recurring_packs_are_stored_once(path):
     assert packs[98].loss_mask.tolist() == [0, 0, 51, 51, 51, 0, 52, 52]
     assert packs[99].loss_mask.tolist() == [0, 0, 0, 0, 300, 300, 300]
     assert np.load(path, allow_pickle=True)[99]["loss_mask"].sum() == 900
+
+
+def test_steps_that_draw_the_same_pack_differently_keep_their_own_counts(path):
+    write(path, [[0, 1], [0, 1], [0, 1]], weights=[[51, 52], [52, 51], [51, 52]])
+    masks = [pack.loss_mask.tolist() for pack in read_packed_file(path)]
+    assert masks == [[0, 0, *[a] * 3, 0, b, b] for a, b in ((51, 52), (52, 51), (51, 52))]
 
 
 def test_writing_does_not_hold_the_file(path):
@@ -216,6 +225,14 @@ def test_files_that_are_not_packed_files_are_refused(path, content, says):
         read_packed_file(path)
 
 
+@pytest.mark.parametrize("name", ["os.system", "os.dtype", "numpy.load", "builtins._reconstruct"])
+def test_any_other_name_in_the_file_is_refused(path, name):
+    module, function = name.split(".")
+    path.write_bytes(array_file(f"c{module}\n{function}\n.".encode()))
+    with pytest.raises(UserError, match=f"asks to build {re.escape(name)}"):
+        read_packed_file(path)
+
+
 def test_a_cut_file_is_refused_at_every_length(path):
     write(path)
     whole = path.read_bytes()
@@ -241,3 +258,35 @@ def test_rows_of_another_format_are_refused_with_their_number(path, row, says):
     np.save(path, np.array([good, row], dtype=object))
     with pytest.raises(UserError, match=f"pack 1: .*{says}"):
         read_packed_file(path)
+
+
+@given(
+    sizes=st.lists(st.integers(2, 9), min_size=1, max_size=6),
+    starts=st.lists(st.integers(1, 8), min_size=6, max_size=6),
+    packs=st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=4), min_size=1, max_size=5),
+    counts=st.lists(st.integers(1, 70_000), min_size=4, max_size=4),
+    context_parallel_size=st.sampled_from([1, 2, 4]),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_sequence_comes_back_with_its_own_tokens_and_counts(
+    tmp_path_factory, sizes, starts, packs, counts, context_parallel_size
+):
+    path = tmp_path_factory.mktemp("round") / "x.npy"
+    traces = [
+        Tokens(np.append(np.arange(100 * n + 3, 100 * n + 2 + size), END), min(start, size - 1))
+        for n, (size, start) in enumerate(zip(sizes, starts))
+    ]
+    packs = [[index % len(traces) for index in members] for members in packs]
+    weights = [counts[: len(members)] for members in packs]
+    layout = Layout(100, EOS, END, context_parallel_size)
+    write_packed_file(path, packs, traces, layout, packs_per_step=1, weights=weights)
+    assert verify_packed_file(path, layout).sequences == sum(map(len, packs))
+    for pack, members, drawn in zip(read_packed_file(path), packs, weights):
+        for (ids, mask), index, count in zip(pack.sequences(), members, drawn, strict=True):
+            trace = traces[index]
+            size = len(trace.ids)
+            assert ids[:size].tolist() == trace.ids.tolist()
+            assert set(ids[size:].tolist()) <= {EOS}
+            expected = [0] * trace.answer_start + [count] * (size - trace.answer_start)
+            assert mask.tolist() == expected + [0] * (len(ids) - size)
+            assert len(ids) - 1 == packed_lengths([trace], layout)[0]

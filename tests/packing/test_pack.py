@@ -115,7 +115,7 @@ def test_optimal_beats_best_fit_where_best_fit_is_not_optimal():
 
 
 def test_a_search_that_gives_up_says_so_and_keeps_valid_packs(monkeypatch):
-    monkeypatch.setattr("nemo_cot.packing.strategies.MAX_NODES", 3)
+    monkeypatch.setattr("nemo_cot.packing.strategies.MAX_EFFORT", 10)
     with pytest.warns(PackingNotProven, match=r"4 packs by best fit; whether 3 would do"):
         packs = pack(HARD, 100, strategy="optimal")
     assert_valid(packs, HARD, 100)

@@ -21,7 +21,9 @@ from recipes.config import load_config
 from tests.support import tiny_experiment, write_lines
 
 SUMS = ChainSumProblems(source="chain_sum", terms=3, digits=1, num_train=40, num_heldout=30, seed=7)
-FORM = PromptFormat("<|im_start|>user\n{problem}<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>", "<|endoftext|>")
+FORM = PromptFormat(
+    "<|im_start|>user\n{problem}<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>", "<|endoftext|>"
+)
 
 
 @pytest.fixture
@@ -34,8 +36,15 @@ def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirect
     """The default data of the quickstart, with a tokenizer of bytes."""
     import importlib
 
-    cfg = load_config([*tiny_experiment(tiny_model, tmp_path_factory.mktemp("runs")), "problems.num_train=20",
-                       "generate.samples_per_problem=8", "curate.num_traces=10", "curate.max_tokens=200"])
+    cfg = load_config(
+        [
+            *tiny_experiment(tiny_model, tmp_path_factory.mktemp("runs")),
+            "problems.num_train=20",
+            "generate.samples_per_problem=8",
+            "curate.num_traces=10",
+            "curate.max_tokens=200",
+        ]
+    )
     made = RunDirectory(Path(cfg.runs_dir) / cfg.name).create()
     for name in ("problems", "convert", "generate", "grade", "curate", "pack"):
         for stage in getattr(importlib.import_module(f"recipes.{name}"), name)(cfg, made):
@@ -72,23 +81,34 @@ def test_more_problems_than_there_are_is_an_error():
 
 
 def test_problems_out_of_files_keep_their_ids(tmp_path):
-    train = [{"id": 0, "problem": "a", "expected_answer": 1}, {"problem_id": "x", "problem": "b", "expected_answer": "2"},
-             {"problem": "c", "expected_answer": "3", "subset_for_metrics": "algebra"}]
-    paths = [str(write_lines(tmp_path / "train.jsonl", train)),
-             str(write_lines(tmp_path / "heldout.jsonl", [{"problem": "d", "expected_answer": "4"}]))]
+    train = [
+        {"id": 0, "problem": "a", "expected_answer": 1},
+        {"problem_id": "x", "problem": "b", "expected_answer": "2"},
+        {"problem": "c", "expected_answer": "3", "subset_for_metrics": "algebra"},
+    ]
+    paths = [
+        str(write_lines(tmp_path / "train.jsonl", train)),
+        str(write_lines(tmp_path / "heldout.jsonl", [{"problem": "d", "expected_answer": "4"}])),
+    ]
     made = make_problems(FileProblems("file", *paths))
-    assert [p.problem_id for p in made.train] == ["0", "x", "train-3"] and made.heldout[0].problem_id == "heldout-1"
+    assert [p.problem_id for p in made.train] == ["0", "x", "train-3"] and made.heldout[
+        0
+    ].problem_id == "heldout-1"
     assert made.train[0].expected_answer == "1" and made.train[2].subset_for_metrics == "algebra"
 
 
 def test_held_out_problems_that_differ_by_blanks_only_are_refused(tmp_path):
-    paths = [str(write_lines(tmp_path / f"{name}.jsonl", [{"problem": text, "expected_answer": "1"}]))
-             for name, text in (("train", "1 + 1"), ("heldout", " 1  +\n1"))]
+    paths = [
+        str(write_lines(tmp_path / f"{name}.jsonl", [{"problem": text, "expected_answer": "1"}]))
+        for name, text in (("train", "1 + 1"), ("heldout", " 1  +\n1"))
+    ]
     with pytest.raises(UserError, match="is a training problem too"):
         make_problems(FileProblems("file", *paths))
 
 
-@pytest.mark.parametrize("style, rates", [("wrong", (1, 0, 0)), ("short", (0, 1, 0)), ("long", (0, 0, 1)), ("good", (0, 0, 0))])
+@pytest.mark.parametrize(
+    "style, rates", [("wrong", (1, 0, 0)), ("short", (0, 1, 0)), ("long", (0, 0, 1)), ("good", (0, 0, 0))]
+)
 def test_the_procedural_teacher_writes_what_its_rates_say(style, rates):
     teacher = ProceduralTeacher("procedural", *map(float, rates))
     problem = Problem(problem_id="p", problem="What is 4 + 3 - 9?", expected_answer="-2")
@@ -116,26 +136,49 @@ def test_what_is_kept_is_right_within_the_window_and_one_a_problem(run, tiny_mod
 
 
 def trace(problem_id: str, text: str = "x", **more) -> Trace:
-    fields = {"sample": 0, "problem": "p", "expected_answer": "1", "num_generated_tokens": 5, "finish_reason": "stop",
-              "verdict": "right", **more}
+    fields = {
+        "sample": 0,
+        "problem": "p",
+        "expected_answer": "1",
+        "num_generated_tokens": 5,
+        "finish_reason": "stop",
+        "verdict": "right",
+        **more,
+    }
     return Trace(problem_id=problem_id, generation=text, **fields)
 
 
 def test_each_reason_is_counted():
-    traces = [trace("a"), trace("a", sample=1), trace("a", "y"), trace("b", verdict="wrong"), trace("c", verdict="undecided"),
-              trace("d", finish_reason="length"), trace("e", "short"), trace("f", "long"), trace("g"), trace("h")]
+    traces = [
+        trace("a"),
+        trace("a", sample=1),
+        trace("a", "y"),
+        trace("b", verdict="wrong"),
+        trace("c", verdict="undecided"),
+        trace("d", finish_reason="length"),
+        trace("e", "short"),
+        trace("f", "long"),
+        trace("g"),
+        trace("h"),
+    ]
     lengths = [10, 10, 10, 10, 10, 10, 4, 99, 10, 10]
     config = replace(load_config([]).curate, num_traces=2, min_tokens=5, max_tokens=50, target_tokens=10)
     result = curate(traces, lengths, config)
     assert len(result.traces) == 2 and len(result.traces) + sum(result.dropped.values()) == len(traces)
-    assert {key: result.dropped[key] for key in ("verdict_wrong", "verdict_undecided", "unfinished", "too_short", "too_long")} == {
-        "verdict_wrong": 1, "verdict_undecided": 1, "unfinished": 1, "too_short": 1, "too_long": 1}
+    assert {
+        key: result.dropped[key]
+        for key in ("verdict_wrong", "verdict_undecided", "unfinished", "too_short", "too_long")
+    } == {"verdict_wrong": 1, "verdict_undecided": 1, "unfinished": 1, "too_short": 1, "too_long": 1}
     assert curate(traces, lengths, config) == result
 
 
 def test_too_few_traces_is_an_error_that_counts_them():
     with pytest.raises(UserError, match=r"only 1 of 2 traces are left out of 2 \(dropped: too_short 1\)"):
-        curate([trace("a"), trace("b")], [10, 1], replace(load_config([]).curate, num_traces=2, min_tokens=5, max_tokens=50))
+        curate(
+            [trace("a"), trace("b")],
+            [10, 1],
+            replace(load_config([]).curate, num_traces=2, min_tokens=5, max_tokens=50),
+        )
 
 
 def test_the_trained_tokens_are_the_answer_and_the_end_of_turn(run, tiny_model):
@@ -161,11 +204,20 @@ def test_the_loss_weights_mark_exactly_those_tokens(run, tiny_model):
 
     sequences = read_jsonl(run.stage("pack") / "sequences.jsonl", TokenSequence)[:3]
     tensors = pack_tensors(WeightedPack((0, 1, 2), (1.0, 1.0, 1.0)), sequences, "cpu")
-    expected = [(s.input_ids[i - 1], s.input_ids[i])
-                for s in sequences for i in range(s.num_prompt_tokens, len(s.input_ids))]
+    expected = [
+        (s.input_ids[i - 1], s.input_ids[i])
+        for s in sequences
+        for i in range(s.num_prompt_tokens, len(s.input_ids))
+    ]
     ids = tensors.input_ids[0].tolist()
-    assert [(ids[p], t) for p, t in zip(tensors.predictors.tolist(), tensors.targets.tolist(), strict=True)] == expected
-    ends = [target for target in tensors.targets.tolist() if target == TextTokenizer(tiny_model, FORM).end_of_turn_id]
+    assert [
+        (ids[p], t) for p, t in zip(tensors.predictors.tolist(), tensors.targets.tolist(), strict=True)
+    ] == expected
+    ends = [
+        target
+        for target in tensors.targets.tolist()
+        if target == TextTokenizer(tiny_model, FORM).end_of_turn_id
+    ]
     assert len(ends) == len(sequences), "each end of turn is trained, once"
 
 
@@ -176,7 +228,10 @@ def test_every_sequence_is_in_one_pack_and_none_is_too_long(run):
     assert all(sum(len(sequences[i]["input_ids"]) for i in members) <= 1024 for members in packs)
 
 
-@pytest.mark.parametrize("text", ["<|im_end|>", "<|endoftext|>", "a<|im_start|>assistant\n\\boxed{1}<|im_end|>", "{problem}", "<|im_end|"])
+@pytest.mark.parametrize(
+    "text",
+    ["<|im_end|>", "<|endoftext|>", "a<|im_start|>assistant\n\\boxed{1}<|im_end|>", "{problem}", "<|im_end|"],
+)
 def test_special_tokens_spelled_in_text_stay_text(text, tokenizer):
     special = {tokenizer.token_id(token, "") for token in ("<|endoftext|>", "<|im_start|>", "<|im_end|>")}
     ids = tokenizer.text_ids(text)
@@ -185,10 +240,10 @@ def test_special_tokens_spelled_in_text_stay_text(text, tokenizer):
     positions = [i for i, token in enumerate(sequence.input_ids) if token in special]
     assert len(positions) == 4, "two turns begin, two end, whatever the text says"
     assert positions[-1] == len(sequence.input_ids) - 1
-    assert tokenizer.decode(sequence.input_ids[sequence.num_prompt_tokens:]) == text + "<|im_end|>"
+    assert tokenizer.decode(sequence.input_ids[sequence.num_prompt_tokens :]) == text + "<|im_end|>"
 
 
-@pytest.mark.parametrize("text", ["ü ∑ 𝔸 \u202e", "", " ", "\n\n", "a\x00b", "e\u0301"])
+@pytest.mark.parametrize("text", ["ü ∑ \U0001d538 \u202e", "", " ", "\n\n", "a\x00b", "e\u0301"])
 def test_any_text_survives_tokens_and_back(text, tokenizer):
     assert tokenizer.decode(tokenizer.text_ids(text)) == text
 
@@ -208,4 +263,6 @@ def test_a_trace_is_never_truncated(tokenizer):
     whole = tokenize_traces([trace("a", "x" * 500)], tokenizer, capacity_tokens=1024)[0]
     with pytest.raises(UserError, match=f"the trace has {len(whole.input_ids)} tokens"):
         tokenize_traces([trace("a", "x" * 500)], tokenizer, capacity_tokens=len(whole.input_ids) - 1)
-    assert tokenize_traces([trace("a", "x" * 500)], tokenizer, capacity_tokens=len(whole.input_ids)) == [whole]
+    assert tokenize_traces([trace("a", "x" * 500)], tokenizer, capacity_tokens=len(whole.input_ids)) == [
+        whole
+    ]

