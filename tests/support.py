@@ -69,8 +69,9 @@ def tiny_experiment(model: Path, runs_dir: Path, name: str = "tiny") -> list[str
         "model=hf_directory", f"model.path={model}", f"runs_dir={runs_dir}", f"name={name}",
         "problems.num_train=6", "problems.num_heldout=3", "generate.samples_per_problem=4",
         "curate.num_traces=4", "curate.min_tokens=40", "curate.max_tokens=400",
-        "train.max_steps=4", "train.global_batch_size=8", "train.precision=fp32", "train.save_interval_steps=1",
-        "evaluate.samples_per_problem=2", "evaluate.bootstrap_resamples=100", "evaluate.sampling.batch_size=2",
+        "train.max_steps=4", "train.global_batch_size=8", "train.precision=fp32",
+        "train.save_interval_steps=1", "evaluate.samples_per_problem=2", "evaluate.bootstrap_resamples=100",
+        "evaluate.sampling.batch_size=2",
         "evaluate.sampling.max_new_tokens=12", "evaluate.sampling.precision=fp32", "grade.workers=1",
     ]  # fmt: skip
 

@@ -57,7 +57,7 @@ def test_unknown_override():
 @pytest.mark.parametrize("choice, key", [
     (["model=hf_directory", "model.path=/no/such/model"], "model.path"),
     (["teacher=file", "teacher.path=/no/such/file.jsonl"], "teacher.path"),
-    (["problems=file", "problems.train_path=/no/a.jsonl", "problems.heldout_path=/no/b.jsonl"], "problems.train_path"),
+    (["problems=file", "problems.train_path=/no/a", "problems.heldout_path=/no/b"], "problems.train_path"),
 ])  # fmt: skip
 def test_missing_file_is_refused_before_anything_is_written(choice, key, tmp_path):
     done = nemo_cot("run", f"runs_dir={tmp_path / 'runs'}", *choice)
@@ -89,7 +89,7 @@ def test_a_stage_whose_inputs_were_not_made(tiny_model, tmp_path):
     (PROBLEMS[:2], PROBLEMS[1:3], ("is a training problem too",)),
     ([{"problem": "1"}], PROBLEMS, ("train.jsonl, line 1, field expected_answer",)),
     ([{"problem": " ", "expected_answer": "1"}], PROBLEMS, ("line 1, field problem",)),
-    ([{**PROBLEMS[0], "problem_id": "x"}, {**PROBLEMS[1], "problem_id": "x"}], PROBLEMS[2:], ("the id occurs twice", "x")),
+    ([{**row, "problem_id": "x"} for row in PROBLEMS[:2]], PROBLEMS[2:], ("the id occurs twice", "x")),
 ])  # fmt: skip
 def test_problem_sets_that_cannot_be(train, heldout, parts, tmp_path):
     done = recipe("problems", f"runs_dir={tmp_path}/runs", *file_problems(tmp_path, train, heldout))

@@ -19,7 +19,7 @@ STAGES = {name: (name,) for name in RECIPES} | {
     "evaluate": ("evaluate/base", "evaluate/trained", "evaluate/scores")
 }
 MOMENTS = 4
-"""Kills of each stage, spread over its calls that change the disk; those around its publication come on top."""
+"""Kills of each stage, spread over its calls that change the disk; those at its publication come on top."""
 
 
 @dataclass(frozen=True)
