@@ -18,7 +18,7 @@ import msgspec
 
 from launchers.plan import examine, refuse_errors
 from nemo_cot.config import Config
-from nemo_cot.errors import UserError
+from nemo_cot.errors import UserError, one_line
 from nemo_cot.guard import INTERRUPTED, LIFELINE
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.report.collect import CHAIN
@@ -77,10 +77,11 @@ def _run_and_summarise(stages: Sequence[str], cfg: Config, overrides: Sequence[s
 def _summarise(run: RunDirectory, ended: Sequence[Ended], seconds: float) -> None:
     bad = [e for e in ended if e.outcome in ("failed", "interrupted")]
     outcome = f"{bad[0].stage} {bad[0].outcome}" if bad else "finished"
-    print(f"{outcome} after {seconds:.0f} s; run directory: {run.path}")
+    print(one_line(f"{outcome} after {seconds:.0f} s; run directory: {run.path}"))
     page = run.stage("report") / "report.html"
     if any(e.stage == "report" and e.outcome == "ok" for e in ended):
-        print(f"report: {page}\n        {page.with_suffix('.md')}", flush=True)
+        print(one_line(f"report: {page}"))
+        print("        " + one_line(str(page.with_suffix(".md"))), flush=True)
 
 
 def _ordered(cfg: Config) -> list[str]:

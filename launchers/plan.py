@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nemo_cot.config import ChainSumProblems, Config
-from nemo_cot.errors import EXIT_CODE, UserError
+from nemo_cot.errors import EXIT_CODE, UserError, one_line
 from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.estimate import Estimate, estimate
 from nemo_cot.stages import RunDirectory
@@ -82,9 +82,9 @@ def _planned(name: str, cfg: Config, run: RunDirectory) -> list[tuple[str, str, 
 
 
 def _stage_table(cfg: Config, run: RunDirectory) -> Table:
-    table = Table("stage", "action", "why", title=escape(f"plan of {run.path}"))
+    table = Table("stage", "action", "why", title=escape(one_line(f"plan of {run.path}")))
     for row in stage_actions(cfg, run):
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(one_line(cell)) for cell in row))
     return table
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from nemo_cot.errors import UserError
+from nemo_cot.errors import UserError, one_line
 from nemo_cot.progress import read_progress
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import holder
@@ -26,7 +26,7 @@ def print_status(overrides: Sequence[str]) -> int:
     if not run.path.is_dir():
         raise UserError("no such run", where=str(run.path), fix="give the overrides that it was started with (name=, runs_dir=)")
     held = holder(run.path)
-    table = Table("stage", "state", "progress", "seconds", "finished", title=escape(str(run.path)))
+    table = Table("stage", "state", "progress", "seconds", "finished", title=escape(one_line(str(run.path))))
     for stage in _stage_names(cfg.launcher.stages, cfg.evaluate.subjects):
         table.add_row(stage, *map(escape, _row(run, stage, running=held is not None)))
     console = Console()

@@ -21,10 +21,13 @@ _DISK_ERRORS = {
     errno.EACCES: ("permission denied", "choose a place that you may write with runs_dir=DIR, or correct its permissions"),
     errno.ENOTDIR: ("a part of the path is a file, not a directory", "choose another place with runs_dir=DIR"),
     errno.EEXIST: ("there is a file where a directory is needed", "choose another place with runs_dir=DIR or name=NAME"),
+    errno.ELOOP: ("this path is a link that leads to itself", "correct the link, or choose another place with runs_dir=DIR"),
+    errno.ENAMETOOLONG: ("this file name is too long", "choose a shorter one with name= or runs_dir=DIR"),
     errno.ENOLCK: ("the file system gives no locks", "choose a place on a file system with flock with runs_dir=DIR"),
     errno.EOPNOTSUPP: ("the file system does not support this", "choose a place on another file system with runs_dir=DIR"),
     errno.EFBIG: ("the file is larger than is allowed here", "raise the limit (ulimit -f), then run the same command again"),
 }
+_TOLD_IN_TEXT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 
 
 def guarded(main: Callable[[], int | None]) -> int:
@@ -56,7 +59,7 @@ def disk_error(error: BaseException) -> UserError | None:
     """
     number = getattr(error, "errno", None)
     if number is None:
-        number = next((n for n in _DISK_ERRORS if os.strerror(n) in str(error)), None)
+        number = next((n for n in _TOLD_IN_TEXT if os.strerror(n) in str(error)), None)
     if number not in _DISK_ERRORS:
         return None
     what, fix = _DISK_ERRORS[number]

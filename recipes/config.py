@@ -92,8 +92,12 @@ def _search_path() -> list[str]:
         return []
     if not Path(extra).is_dir():
         raise UserError("no such directory", where=f"{EXTRA_CONF}={extra}", fix=f"correct or unset {EXTRA_CONF}")
-    quoted = str(Path(extra).resolve()).replace("\\", "\\\\").replace("'", "\\'")
-    return [f"hydra.searchpath=['file://{quoted}']"]
+    return [f"hydra.searchpath=[{_quoted(f'file://{Path(extra).resolve()}')}]"]
+
+
+def _quoted(text: str) -> str:
+    """``text`` as Hydra quotes it: a backslash counts only before a quote."""
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:

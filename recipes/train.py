@@ -17,7 +17,7 @@ from recipes.main import recipe_main
 
 
 def train(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
-    """Train with the backend that train.backend names."""
+    """Train with the backend that train.backend names: local writes model/ and metrics.jsonl."""
     if isinstance(cfg.train, LocalTrain):
         yield _local(cfg, cfg.train, run)
     elif isinstance(cfg.train, AlignerTrain):

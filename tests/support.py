@@ -26,11 +26,19 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
 
 
-def python(*arguments: object, cwd: Path | None = None, preexec: Callable[[], None] | None = None,
-           **more: str) -> subprocess.CompletedProcess[str]:
+def python(
+    *arguments: object, cwd: Path | None = None, preexec: Callable[[], None] | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:
     """Run Python to its end; ``more`` are environment variables."""
-    return subprocess.run([sys.executable, *map(str, arguments)], env=environment(**more), cwd=cwd,
-                          capture_output=True, text=True, timeout=SECONDS, preexec_fn=preexec)
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        env=environment(**more),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        preexec_fn=preexec,
+    )
 
 
 def nemo_cot(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
@@ -46,8 +54,13 @@ def recipe(name: str, *overrides: object, **options) -> subprocess.CompletedProc
 def start(*arguments: object, output: Path, **more: str) -> subprocess.Popen:
     """Start Python in a process group of its own, stdout and stderr into ``output``."""
     with open(output, "ab") as handle:
-        return subprocess.Popen([sys.executable, *map(str, arguments)], env=environment(**more), stdout=handle,
-                                stderr=subprocess.STDOUT, start_new_session=True)
+        return subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            env=environment(**more),
+            stdout=handle,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
 
 def tiny_experiment(model: Path, runs_dir: Path, name: str = "tiny") -> list[str]:
@@ -56,8 +69,9 @@ def tiny_experiment(model: Path, runs_dir: Path, name: str = "tiny") -> list[str
         "model=hf_directory", f"model.path={model}", f"runs_dir={runs_dir}", f"name={name}",
         "problems.num_train=6", "problems.num_heldout=3", "generate.samples_per_problem=4",
         "curate.num_traces=4", "curate.min_tokens=40", "curate.max_tokens=400",
-        "train.max_steps=4", "train.global_batch_size=8", "train.precision=fp32", "train.save_interval_steps=1",
-        "evaluate.samples_per_problem=2", "evaluate.bootstrap_resamples=100", "evaluate.sampling.batch_size=2",
+        "train.max_steps=4", "train.global_batch_size=8", "train.precision=fp32",
+        "train.save_interval_steps=1", "evaluate.samples_per_problem=2", "evaluate.bootstrap_resamples=100",
+        "evaluate.sampling.batch_size=2",
         "evaluate.sampling.max_new_tokens=12", "evaluate.sampling.precision=fp32", "grade.workers=1",
     ]  # fmt: skip
 

@@ -162,7 +162,7 @@ def _disk(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
     """The run fits the disk."""
     if estimate.disk_bytes is None:
         return
-    place = Path(cfg.runs_dir).expanduser().resolve()
+    place = Path(os.path.realpath(Path(cfg.runs_dir).expanduser()))
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from pathlib import Path
 
 from nemo_cot.errors import UserError
@@ -19,7 +20,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(path).resolve()
+        self.path = Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for some links
 
     def create(self) -> RunDirectory:
         """Make the directory. Raises OSError as the file system does."""

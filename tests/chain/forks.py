@@ -39,8 +39,13 @@ class Forks:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._count = 0
-        self._server = subprocess.Popen([sys.executable, "-m", "tests.chain.forks"], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, env=environment(), text=True)
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.chain.forks"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment(),
+            text=True,
+        )
 
     def __enter__(self) -> Forks:
         return self
@@ -60,8 +65,13 @@ class Forks:
     def begin(self, recipe: str, overrides: Sequence[str], *, kill_at: int | None = None) -> int:
         """Start one recipe; returns its pid. :meth:`end` must follow."""
         self._count += 1
-        request = {"recipe": recipe, "overrides": list(overrides), "kill_at": kill_at,
-                   "output": f"{self._path}.out", "calls": f"{self._path}.calls"}
+        request = {
+            "recipe": recipe,
+            "overrides": list(overrides),
+            "kill_at": kill_at,
+            "output": f"{self._path}.out",
+            "calls": f"{self._path}.calls",
+        }
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
         return self._answer()
@@ -70,7 +80,9 @@ class Forks:
         """Wait for the recipe that was begun."""
         code = self._answer()
         calls = Path(f"{self._path}.calls")
-        return Ended(code, Path(f"{self._path}.out").read_text(), calls.read_text().split() if calls.exists() else [])
+        return Ended(
+            code, Path(f"{self._path}.out").read_text(), calls.read_text().split() if calls.exists() else []
+        )
 
     @property
     def _path(self) -> Path:

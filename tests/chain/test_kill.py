@@ -15,9 +15,11 @@ import pytest
 from tests.chain.forks import Ended, Forks
 from tests.support import RECIPES, digests, nemo_cot, tiny_experiment, wait_for
 
-STAGES = {name: (name,) for name in RECIPES} | {"evaluate": ("evaluate/base", "evaluate/trained", "evaluate/scores")}
+STAGES = {name: (name,) for name in RECIPES} | {
+    "evaluate": ("evaluate/base", "evaluate/trained", "evaluate/scores")
+}
 MOMENTS = 4
-"""Kills of each stage, spread over its calls that change the disk; those around its publication come on top."""
+"""Kills of each stage, spread over its calls that change the disk; those at its publication come on top."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +54,26 @@ def reference(forks: Forks, tiny_model: Path, tmp_path_factory: pytest.TempPathF
         assert ended.code == 0, ended.output
         calls[name], seconds[name] = ended.calls, time.monotonic() - started
     made = digests(runs / "tiny")
-    assert {"problems/train.jsonl", "pack/packs.jsonl", "train/model/model.safetensors", "train/metrics.jsonl",
-            "evaluate/base/generations.jsonl", "evaluate/trained/generations.jsonl"} <= made.keys()
+    assert {
+        "problems/train.jsonl",
+        "pack/packs.jsonl",
+        "train/model/model.safetensors",
+        "train/metrics.jsonl",
+        "evaluate/base/generations.jsonl",
+        "evaluate/trained/generations.jsonl",
+    } <= made.keys()
     return Reference(runs / "tiny", overrides, made, calls, seconds)
 
 
 def up_to(reference: Reference, recipe: str, runs: Path) -> Path:
     """A run directory in which all that comes before ``recipe`` is done."""
     run = runs / "tiny"
-    later = {name.partition("/")[0] for r in RECIPES[RECIPES.index(recipe):] for name in STAGES[r]}
-    shutil.copytree(reference.run, run, ignore=lambda folder, names: later & set(names) if folder == str(reference.run) else ())
+    later = {name.partition("/")[0] for r in RECIPES[RECIPES.index(recipe) :] for name in STAGES[r]}
+    shutil.copytree(
+        reference.run,
+        run,
+        ignore=lambda folder, names: later & set(names) if folder == str(reference.run) else (),
+    )
     return run
 
 
@@ -133,7 +145,10 @@ def test_killed_from_outside_when_a_file_appears(recipe, pattern, reference, for
     for attempt in range(5):  # a kill may come too late: only one that hits unfinished work counts
         run = up_to(reference, recipe, tmp_path / str(attempt))
         pid = forks.begin(recipe, reference.elsewhere(run.parent))
-        wait_for(lambda run=run: any(p.stat().st_size for p in run.glob(pattern)) or finished(run, recipe), every=0.0005)
+        wait_for(
+            lambda run=run: any(p.stat().st_size for p in run.glob(pattern)) or finished(run, recipe),
+            every=0.0005,
+        )
         if not finished(run, recipe):
             os.kill(pid, signal.SIGKILL)
         code = forks.end().code
@@ -160,8 +175,12 @@ def test_killed_from_outside_at_a_share_of_the_time(share, reference, forks, tmp
 
 
 def test_sampling_teacher_killed_after_its_first_batch(reference, forks, tmp_path):
-    teacher = ["teacher=model", "teacher.sampling.batch_size=4", "teacher.sampling.max_new_tokens=8",
-               "teacher.sampling.precision=fp32"]
+    teacher = [
+        "teacher=model",
+        "teacher.sampling.batch_size=4",
+        "teacher.sampling.max_new_tokens=8",
+        "teacher.sampling.precision=fp32",
+    ]
     whole = up_to(reference, "generate", tmp_path / "whole")
     undisturbed = forks.run("generate", [*reference.elsewhere(whole.parent), *teacher])
     assert undisturbed.code == 0, undisturbed.output

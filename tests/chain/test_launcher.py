@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ from tests.support import SECONDS, digests, nemo_cot, start, tiny_experiment, wa
 def prepared(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory, graded."""
     runs = tmp_path_factory.mktemp("prepared")
-    done = nemo_cot("run", *tiny_experiment(tiny_model, runs), "launcher.stages=[problems,convert,generate,grade]")
+    done = nemo_cot(
+        "run", *tiny_experiment(tiny_model, runs), "launcher.stages=[problems,convert,generate,grade]"
+    )
     assert done.returncode == 0, done.stderr
     return runs / "tiny"
 
@@ -33,8 +36,14 @@ def overrides(prepared: Path, tiny_model: Path, tmp_path: Path) -> list[str]:
     return tiny_experiment(tiny_model, tmp_path)
 
 
-LONG = ["launcher.stages=[generate]", "teacher=model", "generate.samples_per_problem=400",
-        "teacher.sampling.batch_size=2", "teacher.sampling.max_new_tokens=12", "teacher.sampling.precision=fp32"]
+LONG = [
+    "launcher.stages=[generate]",
+    "teacher=model",
+    "generate.samples_per_problem=400",
+    "teacher.sampling.batch_size=2",
+    "teacher.sampling.max_new_tokens=12",
+    "teacher.sampling.precision=fp32",
+]
 """A chain whose last stage samples for minutes if it is let."""
 
 
@@ -68,10 +77,8 @@ class Running:
 def running(overrides: list[str], tmp_path: Path) -> Iterator[Running]:
     process = Running(overrides, tmp_path / "tiny")
     yield process
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.launcher.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.launcher.wait(SECONDS)
 
 
@@ -113,7 +120,9 @@ def test_a_second_run_in_the_same_directory_is_refused(running, overrides):
     rows = running.rows()
     second = nemo_cot("run", *overrides, *LONG)
     assert second.returncode == 2
-    assert f"in use by process {running.launcher.pid} on " in second.stderr and second.stderr.startswith("error: ")
+    assert f"in use by process {running.launcher.pid} on " in second.stderr and second.stderr.startswith(
+        "error: "
+    )
     assert running.launcher.poll() is None and running.rows() >= rows
     shown = nemo_cot("status", *overrides, *LONG, COLUMNS="200")
     assert shown.returncode == 0 and f"in use by process {running.launcher.pid}" in shown.stdout
@@ -126,10 +135,14 @@ def test_a_failing_stage_stops_those_that_need_it_and_the_report_says_so(prepare
     assert "error: curate: only 0 of 4 traces are left" in done.stderr and done.stderr.count("error:") == 1
     outcomes = {entry["stage"]: entry["outcome"] for entry in json.loads((run / "chain.json").read_text())}
     assert outcomes["grade"] == "ok" and outcomes["curate"] == "failed"
-    assert outcomes["pack"] == "not run: it needs curate" and outcomes["evaluate"] == "not run: it needs train"
+    assert (
+        outcomes["pack"] == "not run: it needs curate" and outcomes["evaluate"] == "not run: it needs curate"
+    )
     assert not (run / "pack").exists() and not (run / "train").exists()
     report = (run / "report" / "report.md").read_text()
-    assert "curate" in report and "failed" in report and "not run: it needs train" in report.replace("\\", "")
+    assert (
+        "curate" in report and "failed" in report and "not run: it needs curate" in report.replace("\\", "")
+    )
     assert digests(run / "grade") == digests(prepared / "grade")
     assert nemo_cot("run", *overrides, "launcher.stages=[curate]").returncode == 0
 
@@ -164,10 +177,14 @@ def test_what_preflight_refuses_is_refused_before_anything_is_written(tiny_model
 def test_the_children_of_a_killed_grade_end_too(overrides, tmp_path):
     """Grading has workers of its own: they go when the launcher is killed."""
     shutil.rmtree(tmp_path / "tiny" / "grade")
-    launcher = start("-m", "launchers.cli", "run", *overrides, "launcher.stages=[grade]", output=tmp_path / "log.txt")
+    launcher = start(
+        "-m", "launchers.cli", "run", *overrides, "launcher.stages=[grade]", output=tmp_path / "log.txt"
+    )
     seen: set[int] = set()
     try:
-        wait_for(lambda: seen.update(_descendants(launcher.pid)) or len(seen) >= 2 or launcher.poll() is not None)
+        wait_for(
+            lambda: seen.update(_descendants(launcher.pid)) or len(seen) >= 2 or launcher.poll() is not None
+        )
     finally:
         launcher.kill()
         launcher.wait(SECONDS)

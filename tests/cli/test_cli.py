@@ -130,7 +130,13 @@ def test_report_alone(run, tmp_path):
 
 def test_grade_keeps_the_keys_of_other_projects(tmp_path):
     rows = [
-        {"id": 7, "problem": "1+1", "expected_answer": "2", "generation": "so \\boxed{2}", "ümlaut": [1, {"x": None}]},
+        {
+            "id": 7,
+            "problem": "1+1",
+            "expected_answer": "2",
+            "generation": "so \\boxed{2}",
+            "ümlaut": [1, {"x": None}],
+        },
         {"id": 8, "problem": "1+2", "expected_answer": 3, "generation": "\\boxed{4}", "generation_time": 1.5},
         {"id": 9, "problem": "1+3", "expected_answer": "4", "generation": ""},
     ]
@@ -147,8 +153,13 @@ def test_grade_keeps_the_keys_of_other_projects(tmp_path):
 def test_grade_says_how_it_is_called(tmp_path):
     one_error(nemo_cot("grade"), "0 files given, not 2", "nemo-cot grade INPUT.jsonl OUTPUT.jsonl")
     source = write_lines(tmp_path / "in.jsonl", [{"generation": "x"}])
-    one_error(nemo_cot("grade", tmp_path / "none.jsonl", tmp_path / "out.jsonl"), "none.jsonl", "no such file")
+    one_error(
+        nemo_cot("grade", tmp_path / "none.jsonl", tmp_path / "out.jsonl"), "none.jsonl", "no such file"
+    )
     one_error(nemo_cot("grade", source, tmp_path / "no" / "out.jsonl"), "no such directory")
     one_error(nemo_cot("grade", source, tmp_path / "out.jsonl"), "line 1, field expected_answer")
-    one_error(nemo_cot("grade", source, tmp_path / "out.jsonl", "grade.fallbck=none"), "did you mean grade.fallback?")
+    one_error(
+        nemo_cot("grade", source, tmp_path / "out.jsonl", "grade.fallbck=none"),
+        "did you mean grade.fallback?",
+    )
     assert not (tmp_path / "out.jsonl").exists()

@@ -15,10 +15,14 @@ from recipes.config import CONF, EXTRA_CONF, known_keys, load_config
 FILES = sorted(CONF.rglob("*.yaml"))
 OPTIONS = [path.relative_to(CONF).with_suffix("") for path in FILES if path.parent != CONF]
 EXPERIMENTS = [path.stem for path in FILES if path.parent.name == "experiment"]
-NEEDED = {"problems/file": ["problems.train_path=a", "problems.heldout_path=b"], "teacher/file": ["teacher.path=a"],
-          **{f"model/{p.stem}": ["model.path=a"] for p in (CONF / "model").glob("*.yaml") if p.stem != "smollm2_135m"},
-          **{f"train/layout/{p.stem}": ["train=nemo_aligner"] for p in (CONF / "train" / "layout").glob("*.yaml")}}
-"""What else an option needs: values that the user must give, the backend of a layout."""
+NEEDED = {
+    "problems/file": ["problems.train_path=a", "problems.heldout_path=b"],
+    "teacher/file": ["teacher.path=a"],
+    **{f"model/{p.stem}": ["model.path=a"] for p in (CONF / "model").glob("*.yaml") if p.stem != "smollm2_135m"},
+}
+"""Options with values that the user must give."""
+BACKEND = {f"train/layout/{p.stem}": ["train=nemo_aligner"] for p in (CONF / "train" / "layout").glob("*.yaml")}
+"""Options of a backend that has to be chosen with them."""
 
 
 def refusal(*overrides: str) -> UserError:
@@ -35,7 +39,7 @@ def test_there_is_something_to_compose():
 @pytest.mark.parametrize("option", OPTIONS, ids=str)
 def test_every_file_of_conf_composes(option):
     group, name = option.parent.as_posix(), option.name
-    cfg = load_config([f"{group}={name}", *NEEDED.get(str(option), [])])
+    cfg = load_config([f"{group}={name}", *BACKEND.get(str(option), []), *NEEDED.get(str(option), [])])
     assert isinstance(cfg, schema.Config)
 
 
@@ -50,7 +54,11 @@ def test_every_option_that_needs_a_value_says_which():
     for option in NEEDED:
         group, _, name = option.partition("/")
         error = refusal(f"{group}={name}")
-        assert error.what == "this value must be given" and error.where.startswith(group) and error.where in error.fix
+        assert (
+            error.what == "this value must be given"
+            and error.where.startswith(group)
+            and error.where in error.fix
+        )
 
 
 @pytest.mark.parametrize("override, nearest", [
@@ -108,7 +116,9 @@ def test_keys_are_not_added_or_deleted(override):
     assert "cannot be added or deleted" in refusal(override).what
 
 
-@pytest.mark.parametrize("override", ["train.max_steps", "=5", "a b", "name='x", "name=[", "name={a:", "--name=x"])
+@pytest.mark.parametrize(
+    "override", ["train.max_steps", "=5", "a b", "name='x", "name=[", "name={a:", "--name=x"]
+)
 def test_what_is_no_override_is_refused(override):
     error = refusal(override)
     assert override in error.where or "unknown key" in error.what
@@ -118,8 +128,27 @@ def test_several_values_are_refused():
     assert "once for each value" in refusal("train.max_steps=1,2").fix
 
 
-@pytest.mark.parametrize("name", ["../up", "a/b", "", ".", "..", ".hidden", "-x", "'a b'", "a\nb", "é", "a\x1b[31mb",
-                                  "'a;rm'", "\"a'b\"", "'[red]a[/]'", "null", "'a\\nb'"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../up",
+        "a/b",
+        "",
+        ".",
+        "..",
+        ".hidden",
+        "-x",
+        "'a b'",
+        "a\nb",
+        "é",
+        "a\x1b[31mb",
+        "'a;rm'",
+        '"a\'b"',
+        "'[red]a[/]'",
+        "null",
+        "'a\\nb'",
+    ],
+)
 def test_a_run_is_a_plain_directory_name(name):
     error = refusal(f"name={name}")
     assert "name" in error.where and str(error).isprintable()
@@ -132,7 +161,7 @@ def test_plain_names_are_taken(name):
 
 @pytest.fixture
 def extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "my 'own' conf, #1"
+    folder = tmp_path / "my 'own' c\\onf, #1"
     (folder / "experiment").mkdir(parents=True)
     monkeypatch.setenv(EXTRA_CONF, str(folder))
     return folder
@@ -174,7 +203,9 @@ def test_a_folder_that_is_not_there(monkeypatch, tmp_path):
 
 
 def test_runtime_values_take_no_part_in_fingerprints():
-    slow, fast = (fingerprinted(load_config([f"train.device={d}", "grade.workers=3"])) for d in ("cpu", "auto"))
+    slow, fast = (
+        fingerprinted(load_config([f"train.device={d}", "grade.workers=3"])) for d in ("cpu", "auto")
+    )
     assert slow == fast and "device" not in slow["train"] and "workers" not in slow["grade"]
     assert slow != fingerprinted(load_config(["train.max_steps=21"]))
 

@@ -38,8 +38,15 @@ class Counter:
         self.source, self.stop_at, self.written = source, None, []
 
     def stage(self, num_rows: int = 4, version: int = 1, **config) -> Stage:
-        return Stage("count", inputs={"source": self.source}, config={"rows": num_rows, "nested": {"seed": 3}, **config}, resumable=True,
-                     settings={"device": "cpu"}, version=version, work=lambda folder: self._work(folder, num_rows))
+        return Stage(
+            "count",
+            inputs={"source": self.source},
+            config={"rows": num_rows, "nested": {"seed": 3}, **config},
+            resumable=True,
+            settings={"device": "cpu"},
+            version=version,
+            work=lambda folder: self._work(folder, num_rows),
+        )
 
     def _work(self, folder: Path, num_rows: int) -> None:
         path = folder / "rows.jsonl"
@@ -75,7 +82,9 @@ def test_manifest_says_what_was_read_written_and_run(run, counter, source):
     assert result.outcome == "ran" and result.manifest == manifest
     assert manifest.config == {"rows": 4, "nested": {"seed": 3}} and manifest.settings == {"device": "cpu"}
     assert manifest.inputs["source"].rows == 2 and manifest.inputs["source"].path == str(source)
-    assert manifest.outputs["rows.jsonl"].rows == 4 and manifest.outputs["rows.jsonl"].num_bytes == 4 * len('{"row":0}\n')
+    assert manifest.outputs["rows.jsonl"].rows == 4 and manifest.outputs["rows.jsonl"].num_bytes == 4 * len(
+        '{"row":0}\n'
+    )
     assert manifest.seeds == {"nested.seed": 3} and manifest.attempts == 1
     assert "python" in manifest.packages and {"revision", "dirty"} == manifest.code.keys()
     assert list(manifest.outputs) == ["rows.jsonl"], "scratch is not published"
@@ -223,7 +232,11 @@ def test_publication_is_all_or_nothing(moment, back, run, counter, monkeypatch):
     assert died == (moment < 7), "the publication moves or removes seven times here"
     rows = 2 if back else 4
     result = run_stage(counter.stage(num_rows=rows), run, say=quiet)
-    assert len((run.stage("count") / "rows.jsonl").read_text().splitlines()) == rows == result.manifest.outputs["rows.jsonl"].rows
+    assert (
+        len((run.stage("count") / "rows.jsonl").read_text().splitlines())
+        == rows
+        == result.manifest.outputs["rows.jsonl"].rows
+    )
     assert not run.old("count").exists()
     assert [p.name for p in run.stage("count").glob(".*")] == []
 
@@ -244,7 +257,9 @@ def test_names_with_special_characters(tmp_path, counter):
 
 def test_a_run_directory_can_be_moved(run, counter, tmp_path):
     run_stage(counter.stage(), run, say=quiet)
-    inside = Stage("next", {"rows": run.stage("count") / "rows.jsonl"}, {}, work=lambda f: (f / "x").write_text("x"))
+    inside = Stage(
+        "next", {"rows": run.stage("count") / "rows.jsonl"}, {}, work=lambda f: (f / "x").write_text("x")
+    )
     run_stage(inside, run, say=quiet)
     moved = RunDirectory(run.path.rename(tmp_path / "moved"))
     assert run_stage(counter.stage(), moved, say=quiet).outcome == "skipped"

@@ -28,8 +28,13 @@ with run_lock(pathlib.Path(sys.argv[1])):
 @contextmanager
 def holding(folder: Path) -> Iterator[subprocess.Popen]:
     """Another process that holds the lock until its stdin closes."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], env=environment(), text=True,
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)],
+        env=environment(),
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     try:
         assert process.stdout.readline() == "held\n"
         yield process
