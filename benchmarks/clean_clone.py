@@ -21,7 +21,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 def main() -> None:
     """Run once and print the figures; exits with make's code when it fails."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--keep", type=Path, help="clone into this folder and leave it there")
     parser.add_argument("variables", nargs="*", help="make variables")
     arguments = parser.parse_args()
@@ -41,7 +43,9 @@ def measure(clone: Path, variables: list[str]) -> None:
     installed = time.monotonic()
     make(clone, ["run", *variables])
     ended = time.monotonic()
-    print(f"install {installed - started:.0f} s, chain {ended - installed:.0f} s, clone to report {ended - started:.0f} s")
+    print(
+        f"install {installed - started:.0f} s, chain {ended - installed:.0f} s, clone to report {ended - started:.0f} s"
+    )
     for manifest in sorted(clone.glob("runs/quickstart/**/manifest.json"), key=lambda p: p.stat().st_mtime):
         content = json.loads(manifest.read_text())
         print(f"  {content['stage']}: {content['wall_seconds']:.1f} s")
@@ -50,7 +54,9 @@ def measure(clone: Path, variables: list[str]) -> None:
         lenient = subject["lenient"]
         print(f"  {name}: lenient pass@1 {lenient['value']:.3f} ({lenient['count']} of {lenient['total']})")
     effect = scores["learning_effect"]["lenient"]
-    print(f"  learning effect {100 * effect['value']:+.1f} points [{100 * effect['low']:+.1f}, {100 * effect['high']:+.1f}]")
+    print(
+        f"  learning effect {100 * effect['value']:+.1f} points [{100 * effect['low']:+.1f}, {100 * effect['high']:+.1f}]"
+    )
 
 
 def make(clone: Path, arguments: list[str]) -> None:

@@ -45,11 +45,17 @@ def traces(model: Path, terms: int, count: int) -> list[TokenSequence]:
     rng, teacher = random.Random(terms), ProceduralTeacher("procedural", 0.0, 0.0, 0.0)
     made = []
     for number in range(count):
-        sum_text = " ".join(f"{'' if i == 0 else rng.choice('+-') + ' '}{rng.randint(1, 9)}" for i in range(terms))
+        sum_text = " ".join(
+            f"{'' if i == 0 else rng.choice('+-') + ' '}{rng.randint(1, 9)}" for i in range(terms)
+        )
         problem = Problem(problem_id=str(number), problem=f"What is {sum_text}?", expected_answer="0")
         prompt = tokenizer.prompt_ids(problem.problem)
         answer = tokenizer.answer_ids(write_trace(problem, 0, teacher, 0)[0])
-        made.append(TokenSequence(problem_id=str(number), sample=0, input_ids=prompt + answer, num_prompt_tokens=len(prompt)))
+        made.append(
+            TokenSequence(
+                problem_id=str(number), sample=0, input_ids=prompt + answer, num_prompt_tokens=len(prompt)
+            )
+        )
     return made
 
 
@@ -58,7 +64,9 @@ def run_side(script: str, task: dict, python: str = sys.executable) -> dict:
     root = Path(__file__).resolve().parent.parent
     paths = [str(root), os.environ.get("PYTHONPATH", "")]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([python, script, "--task", json.dumps(task)], env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [python, script, "--task", json.dumps(task)], env=env, capture_output=True, text=True
+    )
     if done.returncode:
         raise SystemExit(f"{task} failed:\n{done.stderr[-4000:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -66,10 +74,15 @@ def run_side(script: str, task: dict, python: str = sys.executable) -> dict:
 
 def describe_machine(packages: Sequence[str]) -> str:
     """CPU model, cores, date and versions, for the head of a table."""
-    cpu = next((line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor())
+    cpu = next(
+        (line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")),
+        platform.processor(),
+    )
     versions = ", ".join(f"{name} {_version(name)}" for name in packages)
-    return (f"{cpu}, {len(os.sched_getaffinity(0))} cores; {datetime.date.today()}; "
-            f"Python {platform.python_version()}, {versions}")
+    return (
+        f"{cpu}, {len(os.sched_getaffinity(0))} cores; {datetime.date.today()}; "
+        f"Python {platform.python_version()}, {versions}"
+    )
 
 
 def _cpuinfo() -> list[str]:

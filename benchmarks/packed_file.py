@@ -64,9 +64,7 @@ def write_literal(path: Path) -> None:
 
 def write_distinct(path: Path) -> None:
     drawn = literal_draws(TRACES, STEPS, BATCH, seed=0)
-    packs, weights, per_step = distinct_packs(
-        drawn, packed_lengths(traces(), LAYOUT), LAYOUT.capacity_tokens
-    )
+    packs, weights, per_step = distinct_packs(drawn, packed_lengths(traces(), LAYOUT), LAYOUT.capacity_tokens)
     write_packed_file(path, packs, traces(), LAYOUT, packs_per_step=per_step, weights=weights)
 
 

@@ -31,7 +31,9 @@ def main() -> None:
     print(describe_machine())
     for arguments in COMMANDS:
         seconds(arguments)
-        print(f"nemo-cot {' '.join(arguments)}: {statistics.median(seconds(arguments) for _ in range(REPEATS)):.3f} s")
+        print(
+            f"nemo-cot {' '.join(arguments)}: {statistics.median(seconds(arguments) for _ in range(REPEATS)):.3f} s"
+        )
 
 
 if __name__ == "__main__":

@@ -97,8 +97,11 @@ def _unknown_verb(verb: str, verbs: list[str]) -> Exception:
     from nemo_cot.errors import UserError
 
     near = difflib.get_close_matches(verb, verbs, n=1)
-    return UserError(f"there is no verb {verb!r}", where="nemo-cot",
-                     fix=f"did you mean {near[0]}?" if near else f"use one of {', '.join(verbs)}")
+    return UserError(
+        f"there is no verb {verb!r}",
+        where="nemo-cot",
+        fix=f"did you mean {near[0]}?" if near else f"use one of {', '.join(verbs)}",
+    )
 
 
 if __name__ == "__main__":

@@ -15,21 +15,41 @@ def grade_command(arguments: Sequence[str]) -> int:
     paths = [a for a in arguments if "=" not in a]
     overrides = [a for a in arguments if "=" in a]
     if len(paths) != 2:
-        raise UserError(f"{len(paths)} files given, not 2", where="nemo-cot grade", fix="nemo-cot grade INPUT.jsonl OUTPUT.jsonl")
+        raise UserError(
+            f"{len(paths)} files given, not 2",
+            where="nemo-cot grade",
+            fix="nemo-cot grade INPUT.jsonl OUTPUT.jsonl",
+        )
     config = load_config(overrides).grade
     from nemo_cot.grading.files import grade_file
 
     source, target = map(Path, paths)
     if not target.parent.is_dir():
-        raise UserError("no such directory", where=str(target.parent), fix="make it, or choose another OUTPUT")
+        raise UserError(
+            "no such directory", where=str(target.parent), fix="make it, or choose another OUTPUT"
+        )
     with track("grade", 0, "answers") as progress:
-        summary = grade_file(source, target, fallback=config.fallback, workers=config.workers,
-                             deadline_seconds=config.deadline_seconds, cache=None, nemo_skills=True,
-                             progress=lambda done, total: progress.update(done, total=total))
-    print(f"{summary.rows} rows: " + ", ".join(f"{outcome} {count}" for outcome, count in sorted(summary.outcomes.items())))
+        summary = grade_file(
+            source,
+            target,
+            fallback=config.fallback,
+            workers=config.workers,
+            deadline_seconds=config.deadline_seconds,
+            cache=None,
+            nemo_skills=True,
+            progress=lambda done, total: progress.update(done, total=total),
+        )
+    print(
+        f"{summary.rows} rows: "
+        + ", ".join(f"{outcome} {count}" for outcome, count in sorted(summary.outcomes.items()))
+    )
     if summary.moved:
-        print("verdicts moved: " + ", ".join(f"{a} to {b} {n}" for (a, b), n in sorted(summary.moved.items())))
+        print(
+            "verdicts moved: " + ", ".join(f"{a} to {b} {n}" for (a, b), n in sorted(summary.moved.items()))
+        )
     for change in summary.differing_examples[:10]:
-        print(f"  graders differ, line {change.line}: gold {change.gold!r}, answer {change.answer!r}, "
-              f"NeMo-Skills {change.before}, ours {change.after} ({change.reason})")
+        print(
+            f"  graders differ, line {change.line}: gold {change.gold!r}, answer {change.answer!r}, "
+            f"NeMo-Skills {change.before}, ours {change.after} ({change.reason})"
+        )
     return 0

@@ -62,7 +62,11 @@ def write_report_only(overrides: Sequence[str]) -> int:
     cfg = to_dataclasses(compose_config(overrides))
     run = run_directory(cfg)
     if not run.path.is_dir():
-        raise UserError("no such run", where=str(run.path), fix="give the overrides that it was started with (name=, runs_dir=)")
+        raise UserError(
+            "no such run",
+            where=str(run.path),
+            fix="give the overrides that it was started with (name=, runs_dir=)",
+        )
     with run_lock(run.path) as lock:
         return _run_and_summarise(["report"], cfg, overrides, lock)
 
@@ -87,7 +91,11 @@ def _summarise(run: RunDirectory, ended: Sequence[Ended], seconds: float) -> Non
 def _ordered(cfg: Config) -> list[str]:
     unknown = [stage for stage in cfg.launcher.stages if stage not in STAGES]
     if unknown:
-        raise UserError(f"there is no stage {unknown[0]!r}", where="launcher.stages", fix=f"choose among {', '.join(STAGES)}")
+        raise UserError(
+            f"there is no stage {unknown[0]!r}",
+            where="launcher.stages",
+            fix=f"choose among {', '.join(STAGES)}",
+        )
     return [stage for stage in STAGES if stage in cfg.launcher.stages]
 
 
@@ -95,7 +103,11 @@ def _run_all(stages: Sequence[str], cfg: Config, overrides: Sequence[str], lock:
     ended: list[Ended] = []
     for stage in stages:
         blocked = _blocked(stage, cfg, ended)
-        ended.append(Ended(stage, f"not run: it needs {blocked}", None) if blocked else _run_one(stage, overrides, lock))
+        ended.append(
+            Ended(stage, f"not run: it needs {blocked}", None)
+            if blocked
+            else _run_one(stage, overrides, lock)
+        )
         if stage != "report":
             write_bytes(run_directory(cfg).path / CHAIN, msgspec.json.encode(ended))
         if ended[-1].outcome == "interrupted":
@@ -124,8 +136,12 @@ def _run_one(stage: str, overrides: Sequence[str], lock: int) -> Ended:
     finally:
         os.close(write_end)
     if code < 0:
-        print(f"error: {stage}: killed by signal {signal.Signals(-code).name}. Fix: look for lack of memory "
-              "(dmesg), then run the same command again: it resumes", file=sys.stderr, flush=True)
+        print(
+            f"error: {stage}: killed by signal {signal.Signals(-code).name}. Fix: look for lack of memory "
+            "(dmesg), then run the same command again: it resumes",
+            file=sys.stderr,
+            flush=True,
+        )
         code = 128 - code
     return Ended(stage, outcome, code)
 

@@ -93,7 +93,10 @@ def _cost_table(cost: Estimate) -> Table:
     unknown = "known after convert"
     table.add_row("parameters", f"{cost.shape.parameters / 1e6:.1f} M" if cost.shape else unknown)
     table.add_row("training, a step", f"about {cost.tokens_per_step:,} tokens in {cost.packs_per_step} packs")
-    table.add_row("training, operations (6 x parameters x tokens)", f"{cost.train_flops:.2e}" if cost.train_flops else unknown)
+    table.add_row(
+        "training, operations (6 x parameters x tokens)",
+        f"{cost.train_flops:.2e}" if cost.train_flops else unknown,
+    )
     table.add_row("training, memory", f"{cost.train_bytes / 2**30:.1f} GiB" if cost.train_bytes else unknown)
     table.add_row("disk", f"{cost.disk_bytes / 2**30:.1f} GiB" if cost.disk_bytes else unknown)
     table.add_row("evaluation, at most", f"{cost.sampled_tokens_at_most:,} tokens")
@@ -104,7 +107,9 @@ def _finding_table(findings: Sequence[Finding]) -> Table:
     table = Table("rule", "", "finding", title="preflight")
     for finding in findings:
         fix = f" Fix: {finding.fix}" if finding.fix else ""
-        table.add_row(finding.rule, f"[{_STYLES[finding.level]}]{finding.level}[/]", escape(finding.what + fix))
+        table.add_row(
+            finding.rule, f"[{_STYLES[finding.level]}]{finding.level}[/]", escape(finding.what + fix)
+        )
     return table
 
 

@@ -24,14 +24,21 @@ def print_status(overrides: Sequence[str]) -> int:
     cfg = load_config(overrides)
     run = run_directory(cfg)
     if not run.path.is_dir():
-        raise UserError("no such run", where=str(run.path), fix="give the overrides that it was started with (name=, runs_dir=)")
+        raise UserError(
+            "no such run",
+            where=str(run.path),
+            fix="give the overrides that it was started with (name=, runs_dir=)",
+        )
     held = holder(run.path)
     table = Table("stage", "state", "progress", "seconds", "finished", title=escape(one_line(str(run.path))))
     for stage in _stage_names(cfg.launcher.stages, cfg.evaluate.subjects):
         table.add_row(stage, *map(escape, _row(run, stage, running=held is not None)))
     console = Console()
     console.print(table)
-    console.print(f"in use by process {held.pid} on {held.host} since {held.since}" if held else "nothing is running", markup=False)
+    console.print(
+        f"in use by process {held.pid} on {held.host} since {held.since}" if held else "nothing is running",
+        markup=False,
+    )
     return 0
 
 
@@ -47,7 +54,11 @@ def _row(run: RunDirectory, stage: str, *, running: bool) -> tuple[str, str, str
     partials, manifest = run.partials(stage), read_manifest(run.stage(stage))
     if partials and (running or manifest is None):
         progress = read_progress(partials[-1])
-        shown = f"{progress.done}/{progress.total} {progress.unit}  {progress.figures}".strip() if progress else ""
+        shown = (
+            f"{progress.done}/{progress.total} {progress.unit}  {progress.figures}".strip()
+            if progress
+            else ""
+        )
         return "running" if running and partials[-1] == _newest(run) else "partial", shown, "", ""
     if manifest is None:
         return "not run", "", "", ""

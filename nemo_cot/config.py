@@ -6,19 +6,17 @@ memory, logging) and not what it means, so it takes no part in a stage's fingerp
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, Optional
+from dataclasses import dataclass
+from typing import Optional
 
+from nemo_cot.config_checks import at_least, between, one_of, runtime, seed
 from nemo_cot.errors import UserError
 
-_RUNTIME = "runtime"
-
-
-def runtime() -> Any:
-    """A required field that takes no part in the fingerprint."""
-    return field(metadata={_RUNTIME: True})
+PRECISIONS = ("fp32", "bf16")
+PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
+BACKENDS = ("local", "nemo_aligner", "nemo_rl")
+DEVICES = ("auto", "cpu", "cuda")
+SUBJECTS = ("base", "trained")
 
 
 @dataclass
@@ -204,7 +202,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         one_of("model.source", self.source, ("gguf_package", "directory"))
         if self.prompt.count("{problem}") != 1:
-            raise UserError("must hold {problem} exactly once", where="model.prompt", fix="correct model.prompt")
+            raise UserError(
+                "must hold {problem} exactly once", where="model.prompt", fix="correct model.prompt"
+            )
 
 
 @dataclass
@@ -251,8 +251,11 @@ class OptimConfig:
         at_least("train.optim.lr", self.lr, 0.0)
         at_least("train.optim.weight_decay", self.weight_decay, 0.0)
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise UserError(f"{self.betas} is not two numbers in [0, 1)", where="train.optim.betas",
-                            fix="for example [0.9, 0.95]")
+            raise UserError(
+                f"{self.betas} is not two numbers in [0, 1)",
+                where="train.optim.betas",
+                fix="for example [0.9, 0.95]",
+            )
         at_least("train.optim.lr", self.lr, self.sched.min_lr, than="train.optim.sched.min_lr")
 
 
@@ -284,8 +287,12 @@ class TrainConfig:
         at_least("train.global_batch_size", self.global_batch_size, 1)
         at_least("train.gradient_clip_val", self.gradient_clip_val, 0.0)
         at_least("train.save_interval_steps", self.save_interval_steps, 1)
-        at_least("train.max_steps", self.max_steps, self.optim.sched.warmup_steps,
-                 than="train.optim.sched.warmup_steps")
+        at_least(
+            "train.max_steps",
+            self.max_steps,
+            self.optim.sched.warmup_steps,
+            than="train.optim.sched.warmup_steps",
+        )
 
 
 @dataclass
@@ -319,8 +326,11 @@ class EvaluateConfig:
         for subject in self.subjects:
             one_of("evaluate.subjects", subject, SUBJECTS)
         if not self.subjects or len(set(self.subjects)) != len(self.subjects):
-            raise UserError(f"{self.subjects} is empty or repeats", where="evaluate.subjects",
-                            fix="for example [base,trained]")
+            raise UserError(
+                f"{self.subjects} is empty or repeats",
+                where="evaluate.subjects",
+                fix="for example [base,trained]",
+            )
         at_least("evaluate.samples_per_problem", self.samples_per_problem, 1)
         seed("evaluate.seed", self.seed)
         at_least("evaluate.bootstrap_resamples", self.bootstrap_resamples, 100)
@@ -370,49 +380,8 @@ class Config:
     def __post_init__(self) -> None:
         plain = self.name.replace("-", "").replace("_", "").replace(".", "")
         if not plain.isalnum() or not plain.isascii() or self.name.startswith((".", "-")):
-            raise UserError(f"{self.name!r} is not a plain directory name", where="name",
-                            fix="use letters, digits, '-', '_' and '.'")
-
-
-PRECISIONS = ("fp32", "bf16")
-PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
-BACKENDS = ("local", "nemo_aligner", "nemo_rl")
-DEVICES = ("auto", "cpu", "cuda")
-SUBJECTS = ("base", "trained")
-
-
-def fingerprinted(config: Any) -> Any:
-    """``config`` as plain dicts and lists, without the ``runtime()`` fields."""
-    if dataclasses.is_dataclass(config):
-        return {
-            f.name: fingerprinted(getattr(config, f.name))
-            for f in dataclasses.fields(config)
-            if not f.metadata.get(_RUNTIME)
-        }
-    if isinstance(config, (list, tuple)):
-        return [fingerprinted(item) for item in config]
-    return config
-
-
-def one_of(key: str, value: str, allowed: Iterable[str]) -> None:
-    """Raise UserError unless ``value`` is one of ``allowed``."""
-    if value not in allowed:
-        raise UserError(f"{value!r} is not one of {', '.join(allowed)}", where=key, fix=f"choose one for {key}")
-
-
-def at_least(key: str, value: float, least: float, *, than: str = "") -> None:
-    """Raise UserError unless ``value`` >= ``least`` (the value of the key ``than``, if named). NaN fails."""
-    if not value >= least:
-        raise UserError(f"{value} is below {than + ' = ' if than else ''}{least}", where=key,
-                        fix=f"set {key} to {least} or more")
-
-
-def seed(key: str, value: int) -> None:
-    """Raise UserError unless ``value`` is a seed that every random generator takes: 0 to 2^31 - 1."""
-    between(key, value, 0, 2**31 - 1)
-
-
-def between(key: str, value: float, low: float, high: float) -> None:
-    """Raise UserError unless ``low`` <= ``value`` <= ``high``. NaN fails."""
-    if not low <= value <= high:
-        raise UserError(f"{value} is not between {low} and {high}", where=key, fix=f"correct {key}")
+            raise UserError(
+                f"{self.name!r} is not a plain directory name",
+                where="name",
+                fix="use letters, digits, '-', '_' and '.'",
+            )

@@ -18,14 +18,35 @@ _DISK_ERRORS = {
     errno.ENOSPC: ("the disk is full", "free space, then run the same command again: it resumes"),
     errno.EDQUOT: ("the disk quota is used up", "free space, then run the same command again: it resumes"),
     errno.EROFS: ("the file system is read-only", "choose a writable place with runs_dir=DIR"),
-    errno.EACCES: ("permission denied", "choose a place that you may write with runs_dir=DIR, or correct its permissions"),
-    errno.ENOTDIR: ("a part of the path is a file, not a directory", "choose another place with runs_dir=DIR"),
-    errno.EEXIST: ("there is a file where a directory is needed", "choose another place with runs_dir=DIR or name=NAME"),
-    errno.ELOOP: ("this path is a link that leads to itself", "correct the link, or choose another place with runs_dir=DIR"),
+    errno.EACCES: (
+        "permission denied",
+        "choose a place that you may write with runs_dir=DIR, or correct its permissions",
+    ),
+    errno.ENOTDIR: (
+        "a part of the path is a file, not a directory",
+        "choose another place with runs_dir=DIR",
+    ),
+    errno.EEXIST: (
+        "there is a file where a directory is needed",
+        "choose another place with runs_dir=DIR or name=NAME",
+    ),
+    errno.ELOOP: (
+        "this path is a link that leads to itself",
+        "correct the link, or choose another place with runs_dir=DIR",
+    ),
     errno.ENAMETOOLONG: ("this file name is too long", "choose a shorter one with name= or runs_dir=DIR"),
-    errno.ENOLCK: ("the file system gives no locks", "choose a place on a file system with flock with runs_dir=DIR"),
-    errno.EOPNOTSUPP: ("the file system does not support this", "choose a place on another file system with runs_dir=DIR"),
-    errno.EFBIG: ("the file is larger than is allowed here", "raise the limit (ulimit -f), then run the same command again"),
+    errno.ENOLCK: (
+        "the file system gives no locks",
+        "choose a place on a file system with flock with runs_dir=DIR",
+    ),
+    errno.EOPNOTSUPP: (
+        "the file system does not support this",
+        "choose a place on another file system with runs_dir=DIR",
+    ),
+    errno.EFBIG: (
+        "the file is larger than is allowed here",
+        "raise the limit (ulimit -f), then run the same command again",
+    ),
 }
 _TOLD_IN_TEXT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG)
 

@@ -74,7 +74,9 @@ class Tracker:
 
 
 @contextlib.contextmanager
-def track(label: str, total: int, unit: str, folder: Path | None = None, *, done: int = 0) -> Iterator[Tracker]:
+def track(
+    label: str, total: int, unit: str, folder: Path | None = None, *, done: int = 0
+) -> Iterator[Tracker]:
     """Show the progress of ``total`` units, of which ``done`` are finished already.
 
     ``folder`` is the stage's own folder, where the file for ``status`` goes.

@@ -29,7 +29,9 @@ class TokenSequence(msgspec.Struct, kw_only=True):
         return len(self.input_ids) - self.num_prompt_tokens
 
 
-def tokenize_traces(traces: Sequence[Trace], tokenizer: TextTokenizer, *, capacity_tokens: int) -> list[TokenSequence]:
+def tokenize_traces(
+    traces: Sequence[Trace], tokenizer: TextTokenizer, *, capacity_tokens: int
+) -> list[TokenSequence]:
     """One sequence a trace, in order.
 
     Raises UserError for a trace that is longer than the pack (nothing is truncated), and for a

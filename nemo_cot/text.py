@@ -36,8 +36,11 @@ class TextTokenizer:
         try:
             self._tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         except Exception as error:  # the tokenizers library raises bare Exception
-            raise UserError(f"no usable tokenizer.json ({error})", where=str(folder),
-                            fix="give a Hugging Face directory with a fast tokenizer") from None
+            raise UserError(
+                f"no usable tokenizer.json ({error})",
+                where=str(folder),
+                fix="give a Hugging Face directory with a fast tokenizer",
+            ) from None
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._before, self._after = form.prompt.split("{problem}")
@@ -48,8 +51,11 @@ class TextTokenizer:
         """The id of one special token. Raises UserError naming the config ``key``."""
         number = self._tokenizer.token_to_id(token)
         if number is None:
-            raise UserError(f"the tokenizer has no token {token!r}", where=key,
-                            fix=f"set {key} to a token of {self.folder / 'tokenizer.json'}")
+            raise UserError(
+                f"the tokenizer has no token {token!r}",
+                where=key,
+                fix=f"set {key} to a token of {self.folder / 'tokenizer.json'}",
+            )
         return number
 
     def prompt_ids(self, problem: str) -> list[int]:
@@ -77,9 +83,12 @@ class TextTokenizer:
         """The eos that the model's own files name; the configured one must be the same."""
         named = _named_eos(self.folder)
         if self.form.eos_token is not None and named is not None and named != self.form.eos_token:
-            raise UserError(f"the tokenizer's eos is {named!r}, the config says {self.form.eos_token!r}",
-                            where="model.eos_token", fix=f"set eos_token to {self.form.eos_token} in {self.folder}/tokenizer_config.json (of a copy), so that "
-                            "no eos stands inside a sequence")
+            raise UserError(
+                f"the tokenizer's eos is {named!r}, the config says {self.form.eos_token!r}",
+                where="model.eos_token",
+                fix=f"set eos_token to {self.form.eos_token} in {self.folder}/tokenizer_config.json (of a copy), so that "
+                "no eos stands inside a sequence",
+            )
         token = self.form.eos_token or named
         return None if token is None else self.token_id(token, "model.eos_token")
 

@@ -91,7 +91,9 @@ def _search_path() -> list[str]:
     if not extra:
         return []
     if not Path(extra).is_dir():
-        raise UserError("no such directory", where=f"{EXTRA_CONF}={extra}", fix=f"correct or unset {EXTRA_CONF}")
+        raise UserError(
+            "no such directory", where=f"{EXTRA_CONF}={extra}", fix=f"correct or unset {EXTRA_CONF}"
+        )
     return [f"hydra.searchpath=[{_quoted(f'file://{Path(extra).resolve()}')}]"]
 
 
@@ -107,8 +109,12 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
         try:
             parsed.append(parser.parse_override(text))
         except HydraException:
-            raise UserError("is not an override", where=repr(text), fix="write key=value, as in train.optim.lr=5e-6; "
-                            "quote values with special characters: \"key='a b'\"") from None
+            raise UserError(
+                "is not an override",
+                where=repr(text),
+                fix="write key=value, as in train.optim.lr=5e-6; "
+                "quote values with special characters: \"key='a b'\"",
+            ) from None
     return parsed
 
 
@@ -118,8 +124,11 @@ def _check_key(override: Override) -> None:
     if override.is_sweep_override():
         raise UserError("sweeps several values", where=key, fix="run the command once for each value")
     if override.is_delete() or override.is_add() or override.is_force_add():
-        raise UserError("keys cannot be added or deleted", where=override.input_line or key,
-                        fix="set an existing key: key=value")
+        raise UserError(
+            "keys cannot be added or deleted",
+            where=override.input_line or key,
+            fix="set an existing key: key=value",
+        )
     known = known_keys()
     if key not in known:
         raise _unknown(key, known)
@@ -169,12 +178,16 @@ def _unknown(key: str, known: set[str]) -> UserError:
 def _explain(error: Exception) -> UserError:
     """One line out of Hydra's and OmegaConf's several."""
     text = str(error)
-    if missing := re.search(r"Could not find '([^']+)'", text) or re.search(r"Cannot find primary config '([^']+)'", text):
+    if missing := re.search(r"Could not find '([^']+)'", text) or re.search(
+        r"Cannot find primary config '([^']+)'", text
+    ):
         return _unknown_option(missing.group(1))
     unknown = re.search(r"[Kk]ey '([^']+)' (?:is )?not in", text)
     full_key = re.search(r"full_key: (\S+)", text)
     if needed := re.search(r"Missing mandatory value: ([\w.]+)", text):
-        return UserError("this value must be given", where=needed.group(1), fix=f"add {needed.group(1)}=VALUE")
+        return UserError(
+            "this value must be given", where=needed.group(1), fix=f"add {needed.group(1)}=VALUE"
+        )
     if unknown:
         return _unknown(full_key.group(1) if full_key else unknown.group(1), known_keys())
     cause = text.strip().splitlines()[0] if text.strip() else type(error).__name__
@@ -188,7 +201,9 @@ def _explain_yaml(error: YAMLError) -> UserError:
     """What is wrong, and the file and line of it, where the parser tells."""
     mark = getattr(error, "problem_mark", None)
     where = f"{mark.name}, line {mark.line + 1}" if mark else "config"
-    return UserError(f"not YAML: {getattr(error, 'problem', None) or error}", where=where, fix="correct the file")
+    return UserError(
+        f"not YAML: {getattr(error, 'problem', None) or error}", where=where, fix="correct the file"
+    )
 
 
 def _unknown_option(name: str) -> UserError:

@@ -19,13 +19,18 @@ def convert(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
     config = {"model": {"name": cfg.model.name, "source": cfg.model.source, **format_config(cfg.model)}}
     if cfg.model.source == "gguf_package":
         gguf = find_gguf(cfg.model.package or "")
-        yield Stage("convert", inputs={"gguf": gguf}, config=config,
-                    work=lambda folder: _from_gguf(cfg, gguf, folder))
+        yield Stage(
+            "convert", inputs={"gguf": gguf}, config=config, work=lambda folder: _from_gguf(cfg, gguf, folder)
+        )
     else:
         directory = user_path(cfg.model.path or "")
         check_hf_directory(directory)
-        yield Stage("convert", inputs={"model": directory}, config=config,
-                    work=lambda folder: _describe(cfg, directory, folder))
+        yield Stage(
+            "convert",
+            inputs={"model": directory},
+            config=config,
+            work=lambda folder: _describe(cfg, directory, folder),
+        )
 
 
 def _from_gguf(cfg: Config, gguf: Path, folder: Path) -> None:

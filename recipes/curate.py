@@ -5,7 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from nemo_cot.config import Config, fingerprinted
+from nemo_cot.config import Config
+from nemo_cot.config_checks import fingerprinted
 from nemo_cot.curation import curate as choose
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
@@ -29,11 +30,17 @@ def curate(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
         kept = choose(traces, lengths, cfg.curate)
         write_jsonl(folder / "traces.jsonl", kept.traces)
         write_bytes(folder / "dropped.json", msgspec.json.format(msgspec.json.encode(kept.dropped)) + b"\n")
-        print(f"  kept {len(kept.traces)} of {len(traces)} traces; dropped: "
-              + ", ".join(f"{reason} {count}" for reason, count in kept.dropped.items()))
+        print(
+            f"  kept {len(kept.traces)} of {len(traces)} traces; dropped: "
+            + ", ".join(f"{reason} {count}" for reason, count in kept.dropped.items())
+        )
 
-    yield Stage("curate", inputs={"graded": graded, "tokenizer": student / "tokenizer.json"},
-                config={"curate": fingerprinted(cfg.curate), "model": format_config(cfg.model)}, work=work)
+    yield Stage(
+        "curate",
+        inputs={"graded": graded, "tokenizer": student / "tokenizer.json"},
+        config={"curate": fingerprinted(cfg.curate), "model": format_config(cfg.model)},
+        work=work,
+    )
 
 
 if __name__ == "__main__":

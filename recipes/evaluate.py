@@ -5,7 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from nemo_cot.config import Config, fingerprinted
+from nemo_cot.config import Config
+from nemo_cot.config_checks import fingerprinted
 from nemo_cot.evaluation.scores import score
 from nemo_cot.grading import GRADER_VERSION
 from nemo_cot.grading.moves import say_moves
@@ -33,13 +34,31 @@ def _sampling(cfg: Config, run: RunDirectory, subject: str) -> Stage:
     settings = cfg.evaluate
 
     def work(folder: Path) -> None:
-        sample_problems(model, student_tokenizer(cfg.model, model), read_jsonl(problems, Problem), seed=settings.seed,
-                        samples=settings.samples_per_problem, sampling=settings.sampling, lineage=subject,
-                        folder=folder, label=f"evaluate {subject}")
+        sample_problems(
+            model,
+            student_tokenizer(cfg.model, model),
+            read_jsonl(problems, Problem),
+            seed=settings.seed,
+            samples=settings.samples_per_problem,
+            sampling=settings.sampling,
+            lineage=subject,
+            folder=folder,
+            label=f"evaluate {subject}",
+        )
 
-    config = {"sampling": fingerprinted(settings.sampling), "samples_per_problem": settings.samples_per_problem,
-              "seed": settings.seed, "model": format_config(cfg.model)}
-    return Stage(f"evaluate/{subject}", inputs={"model": model, "problems": problems}, config=config, work=work, resumable=True)
+    config = {
+        "sampling": fingerprinted(settings.sampling),
+        "samples_per_problem": settings.samples_per_problem,
+        "seed": settings.seed,
+        "model": format_config(cfg.model),
+    }
+    return Stage(
+        f"evaluate/{subject}",
+        inputs={"model": model, "problems": problems},
+        config=config,
+        work=work,
+        resumable=True,
+    )
 
 
 def _scoring(cfg: Config, run: RunDirectory) -> Stage:
@@ -54,11 +73,16 @@ def _scoring(cfg: Config, run: RunDirectory) -> Stage:
             say_moves(run.stage("evaluate/scores") / target.name, target)
             graded[subject] = read_jsonl(target, Trace)
         scores = score(graded, cfg.evaluate)
-        write_bytes(folder / "metrics.json", msgspec.json.format(msgspec.json.encode(scores), indent=2) + b"\n")
+        write_bytes(
+            folder / "metrics.json", msgspec.json.format(msgspec.json.encode(scores), indent=2) + b"\n"
+        )
 
     figures = ("samples_per_problem", "bootstrap_resamples", "confidence", "seed")
-    config = {"grade": fingerprinted(cfg.grade), "grader_version": GRADER_VERSION,
-              "evaluate": {key: getattr(cfg.evaluate, key) for key in figures}}
+    config = {
+        "grade": fingerprinted(cfg.grade),
+        "grader_version": GRADER_VERSION,
+        "evaluate": {key: getattr(cfg.evaluate, key) for key in figures},
+    }
     return Stage("evaluate/scores", inputs=inputs, config=config, work=work, resumable=True)
 
 

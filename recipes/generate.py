@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from nemo_cot.config import Config, FileTeacher, ModelTeacher, ProceduralTeacher, fingerprinted
+from nemo_cot.config import Config, FileTeacher, ModelTeacher, ProceduralTeacher
+from nemo_cot.config_checks import fingerprinted
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.convert import check_hf_directory
@@ -21,13 +22,22 @@ def generate(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
     teacher = cfg.teacher
     student = base_model(cfg.model, run)
     inputs = {"problems": run.artifact("problems", "train.jsonl"), "tokenizer": student / "tokenizer.json"}
-    config = {"teacher": fingerprinted(teacher), "generate": fingerprinted(cfg.generate), "model": format_config(cfg.model)}
+    config = {
+        "teacher": fingerprinted(teacher),
+        "generate": fingerprinted(cfg.generate),
+        "model": format_config(cfg.model),
+    }
     if isinstance(teacher, ModelTeacher):
         inputs["teacher"] = _teacher_model(teacher, student)
     elif isinstance(teacher, FileTeacher):
         inputs["traces"] = user_path(teacher.path)
-    yield Stage("generate", inputs=inputs, config=config, resumable=isinstance(teacher, ModelTeacher),
-                work=lambda folder: _work(cfg, inputs, student, folder))
+    yield Stage(
+        "generate",
+        inputs=inputs,
+        config=config,
+        resumable=isinstance(teacher, ModelTeacher),
+        work=lambda folder: _work(cfg, inputs, student, folder),
+    )
 
 
 def _work(cfg: Config, inputs: dict[str, Path], student: Path, folder: Path) -> None:
@@ -35,8 +45,17 @@ def _work(cfg: Config, inputs: dict[str, Path], student: Path, folder: Path) -> 
     teacher = cfg.teacher
     if isinstance(teacher, ModelTeacher):
         tokenizer = TextTokenizer(inputs["teacher"], PromptFormat(teacher.prompt, teacher.end_of_turn))
-        sample_problems(inputs["teacher"], tokenizer, problems, samples=cfg.generate.samples_per_problem,
-                        seed=cfg.generate.seed, sampling=teacher.sampling, lineage="model", folder=folder, label="generate")
+        sample_problems(
+            inputs["teacher"],
+            tokenizer,
+            problems,
+            samples=cfg.generate.samples_per_problem,
+            seed=cfg.generate.seed,
+            sampling=teacher.sampling,
+            lineage="model",
+            folder=folder,
+            label="generate",
+        )
         return
     tokenizer = student_tokenizer(cfg.model, student)
     if isinstance(teacher, ProceduralTeacher):

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from nemo_cot.config import Config, fingerprinted
+from nemo_cot.config import Config
+from nemo_cot.config_checks import fingerprinted
 from nemo_cot.grading import GRADER_VERSION
 from nemo_cot.grading.moves import say_moves
 from nemo_cot.grading.stage import grade_generations
@@ -20,8 +21,13 @@ def grade(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
         grade_generations(generations, folder / "graded.jsonl", cfg.grade, folder, label="grade")
         say_moves(before, folder / "graded.jsonl")
 
-    yield Stage("grade", inputs={"generations": generations},
-                config={"grade": fingerprinted(cfg.grade), "grader_version": GRADER_VERSION}, work=work, resumable=True)
+    yield Stage(
+        "grade",
+        inputs={"generations": generations},
+        config={"grade": fingerprinted(cfg.grade), "grader_version": GRADER_VERSION},
+        work=work,
+        resumable=True,
+    )
 
 
 if __name__ == "__main__":

@@ -30,8 +30,10 @@ def run_directory(cfg: Config) -> RunDirectory:
 
 def _run(recipe: Recipe, arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):
-        print(f"{(recipe.__doc__ or '').strip()}\n\nUsage: python {sys.argv[0]} [key=value ...]\n"
-              "`nemo-cot show` prints all keys.")
+        print(
+            f"{(recipe.__doc__ or '').strip()}\n\nUsage: python {sys.argv[0]} [key=value ...]\n"
+            "`nemo-cot show` prints all keys."
+        )
         return
     cfg = load_config(arguments)
     run = run_directory(cfg).create()

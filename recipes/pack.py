@@ -5,7 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from nemo_cot.config import Config, fingerprinted
+from nemo_cot.config import Config
+from nemo_cot.config_checks import fingerprinted
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
 from nemo_cot.models.format import base_model, format_config, student_tokenizer
@@ -39,8 +40,12 @@ def pack(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
         write_bytes(folder / "packing.json", msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
         print(f"  {len(packs)} packs of {capacity} tokens, {figures['utilisation']:.1%} used")
 
-    yield Stage("pack", inputs={"traces": traces, "tokenizer": student / "tokenizer.json"},
-                config={"pack": fingerprinted(cfg.pack), "model": format_config(cfg.model)}, work=work)
+    yield Stage(
+        "pack",
+        inputs={"traces": traces, "tokenizer": student / "tokenizer.json"},
+        config={"pack": fingerprinted(cfg.pack), "model": format_config(cfg.model)},
+        work=work,
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from nemo_cot.config import Config, FileProblems, fingerprinted
+from nemo_cot.config import Config, FileProblems
+from nemo_cot.config_checks import fingerprinted
 from nemo_cot.io.jsonl import write_jsonl
 from nemo_cot.io.paths import user_path
 from nemo_cot.problems import make_problems

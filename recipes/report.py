@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from nemo_cot.config import Config, fingerprinted
+from nemo_cot.config import Config
+from nemo_cot.config_checks import fingerprinted
 from nemo_cot.report import write_report
 from nemo_cot.report.collect import collect, input_files
 from nemo_cot.stages import RunDirectory, Stage
@@ -18,7 +19,12 @@ def report(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
     """
 
     def work(folder: Path) -> None:
-        write_report(collect(run, cfg.name), folder, title=cfg.report.title, num_traces_shown=cfg.report.num_traces_shown)
+        write_report(
+            collect(run, cfg.name),
+            folder,
+            title=cfg.report.title,
+            num_traces_shown=cfg.report.num_traces_shown,
+        )
 
     yield Stage("report", inputs=input_files(run), config={"report": fingerprinted(cfg.report)}, work=work)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import msgspec
 
-from nemo_cot.config import Config, LocalTrain, fingerprinted
+from nemo_cot.config import Config, LocalTrain
+from nemo_cot.config_checks import fingerprinted
 from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.models.format import base_model

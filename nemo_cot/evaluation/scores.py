@@ -88,7 +88,9 @@ def score(graded: Mapping[str, Sequence[Trace]], config: EvaluateConfig) -> Scor
     )
 
 
-def _subject(rows: Sequence[Trace], lenient: Outcomes, strict: Outcomes, config: EvaluateConfig) -> SubjectScores:
+def _subject(
+    rows: Sequence[Trace], lenient: Outcomes, strict: Outcomes, config: EvaluateConfig
+) -> SubjectScores:
     shares, k = rates(lenient), config.samples_per_problem
     boxed = _per_problem(rows, lenient.problem_ids)
     theirs = from_rows(map(msgspec.structs.asdict, rows), grader="nemo_skills")
@@ -111,13 +113,20 @@ def _subject(rows: Sequence[Trace], lenient: Outcomes, strict: Outcomes, config:
 
 
 def _figure(metric: Metric, total: int, config: EvaluateConfig) -> Figure:
-    low, high = bootstrap_interval(metric, resamples=config.bootstrap_resamples, confidence=config.confidence, seed=config.seed)
+    low, high = bootstrap_interval(
+        metric, resamples=config.bootstrap_resamples, confidence=config.confidence, seed=config.seed
+    )
     return Figure(metric.value, low, high, round(metric.value * total), total)
 
 
 def _change(outcomes: Mapping[str, Outcomes], config: EvaluateConfig) -> Change:
-    difference = paired_difference(pass_at_1(outcomes["base"]), pass_at_1(outcomes["trained"]),
-                                   resamples=config.bootstrap_resamples, confidence=config.confidence, seed=config.seed)
+    difference = paired_difference(
+        pass_at_1(outcomes["base"]),
+        pass_at_1(outcomes["trained"]),
+        resamples=config.bootstrap_resamples,
+        confidence=config.confidence,
+        seed=config.seed,
+    )
     return Change(difference.value, difference.low, difference.high, difference.p_value)
 
 

@@ -16,7 +16,9 @@ def verdict_moves(before: Path, after: Path) -> list[tuple[Trace, Trace]]:
     """Pairs of rows, by problem and sample, whose generation is the same and whose verdict is not."""
     old = {(t.problem_id, t.sample): t for t in iter_jsonl(before, Trace)}
     pairs = ((old.get((t.problem_id, t.sample)), t) for t in iter_jsonl(after, Trace))
-    return [(a, b) for a, b in pairs if a is not None and a.generation == b.generation and a.verdict != b.verdict]
+    return [
+        (a, b) for a, b in pairs if a is not None and a.generation == b.generation and a.verdict != b.verdict
+    ]
 
 
 def say_moves(before: Path, after: Path) -> None:
@@ -25,7 +27,14 @@ def say_moves(before: Path, after: Path) -> None:
         return
     moves = verdict_moves(before, after)
     kinds = Counter(f"{a.verdict} to {b.verdict}" for a, b in moves)
-    print("  verdicts moved since the last grading: " + (", ".join(f"{k} {n}" for k, n in sorted(kinds.items())) or "none"))
+    print(
+        "  verdicts moved since the last grading: "
+        + (", ".join(f"{k} {n}" for k, n in sorted(kinds.items())) or "none")
+    )
     for a, b in moves[:_SHOWN]:
-        print(one_line(f"    {b.problem_id} sample {b.sample}: {a.verdict} to {b.verdict}; expected {b.expected_answer!r}, "
-                       f"predicted {b.predicted_answer!r} ({b.verdict_reason})"))
+        print(
+            one_line(
+                f"    {b.problem_id} sample {b.sample}: {a.verdict} to {b.verdict}; expected {b.expected_answer!r}, "
+                f"predicted {b.predicted_answer!r} ({b.verdict_reason})"
+            )
+        )

@@ -9,7 +9,9 @@ from nemo_cot.grading.files import GradeSummary, grade_file
 from nemo_cot.progress import track
 
 
-def grade_generations(generations: Path, graded: Path, config: GradeConfig, folder: Path, *, label: str) -> GradeSummary:
+def grade_generations(
+    generations: Path, graded: Path, config: GradeConfig, folder: Path, *, label: str
+) -> GradeSummary:
     """Grade ``generations`` into ``graded``. Verdicts reach the cache in ``folder``/scratch as they
     come, so a killed stage does not grade them again.
     """

@@ -37,7 +37,9 @@ def read_jsonl(path: Path, row_type: type[T] = dict, *, allow_empty: bool = Fals
     """All rows of ``path``. Raises UserError for a bad row, and for no rows unless allowed."""
     rows = list(iter_jsonl(path, row_type))
     if not rows and not allow_empty:
-        raise UserError("the file holds no rows", where=str(path), fix="give a file with one JSON object a line")
+        raise UserError(
+            "the file holds no rows", where=str(path), fix="give a file with one JSON object a line"
+        )
     return rows
 
 
@@ -110,7 +112,9 @@ def _open(path: Path) -> Any:
     except FileNotFoundError:
         raise UserError("no such file", where=str(path), fix="check the path") from None
     except IsADirectoryError:
-        raise UserError("is a directory, not a file", where=str(path), fix="name the .jsonl file in it") from None
+        raise UserError(
+            "is a directory, not a file", where=str(path), fix="name the .jsonl file in it"
+        ) from None
 
 
 def _decode(decoder: msgspec.json.Decoder, line: bytes, path: Path, number: int) -> Any:

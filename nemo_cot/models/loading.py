@@ -16,8 +16,11 @@ def resolve_device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("no CUDA GPU is visible to torch", where="device=cuda",
-                        fix="use device=auto or cpu, or install a CUDA build of torch")
+        raise UserError(
+            "no CUDA GPU is visible to torch",
+            where="device=cuda",
+            fix="use device=auto or cpu, or install a CUDA build of torch",
+        )
     return torch.device(device)
 
 
@@ -28,7 +31,11 @@ def load_model(folder: Path, *, precision: str, attention: str, device: torch.de
 
     logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=DTYPES[precision], attn_implementation=attention, local_files_only=True, trust_remote_code=False
+        folder,
+        dtype=DTYPES[precision],
+        attn_implementation=attention,
+        local_files_only=True,
+        trust_remote_code=False,
     )
     _refuse_unsupported(model, folder)
     return model.to(device).eval()
@@ -45,5 +52,8 @@ def _refuse_unsupported(model: torch.nn.Module, folder: Path) -> None:
     if getattr(model.get_output_embeddings(), "bias", None) is not None:
         odd.append("a vocabulary projection with a bias")
     if odd:
-        raise UserError(f"the local engine does not compute {odd[0]} ({model.config.model_type})", where=str(folder),
-                        fix="use a Llama, Qwen2 or Mistral model")
+        raise UserError(
+            f"the local engine does not compute {odd[0]} ({model.config.model_type})",
+            where=str(folder),
+            fix="use a Llama, Qwen2 or Mistral model",
+        )

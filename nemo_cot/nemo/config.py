@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from nemo_cot.config import TrainConfig, at_least, between, one_of, runtime
+from nemo_cot.config import TrainConfig
+from nemo_cot.config_checks import at_least, between, one_of, runtime
 from nemo_cot.errors import UserError
 
 

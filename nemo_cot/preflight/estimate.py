@@ -46,7 +46,11 @@ def estimate(cfg: Config, model_directory: Path | None, num_heldout: int | None)
     """Estimate ``cfg`` with the model in ``model_directory`` (None: not there yet)."""
     prompt = math.ceil((len(cfg.model.prompt) + _PROBLEM_CHARACTERS) / _CHARACTERS_PER_TOKEN)
     length = cfg.curate.target_tokens + prompt
-    sequences = cfg.train.global_batch_size if cfg.train.batching == "literal" else min(cfg.curate.num_traces, cfg.train.global_batch_size)
+    sequences = (
+        cfg.train.global_batch_size
+        if cfg.train.batching == "literal"
+        else min(cfg.curate.num_traces, cfg.train.global_batch_size)
+    )
     shape = read_shape(model_directory) if model_directory else None
     tokens = sequences * length
     per_pack = min(tokens, cfg.pack.capacity_tokens)
@@ -56,7 +60,9 @@ def estimate(cfg: Config, model_directory: Path | None, num_heldout: int | None)
         tokens_per_step=tokens,
         packs_per_step=math.ceil(sequences / max(1, cfg.pack.capacity_tokens // length)),
         train_flops=6.0 * shape.parameters * tokens * cfg.train.max_steps if shape else None,
-        train_bytes=train_bytes(shape, cfg.train, per_pack) if shape and isinstance(cfg.train, LocalTrain) else None,
+        train_bytes=train_bytes(shape, cfg.train, per_pack)
+        if shape and isinstance(cfg.train, LocalTrain)
+        else None,
         disk_bytes=disk_bytes(shape) if shape else None,
         sampled_tokens_at_most=samples * cfg.evaluate.sampling.max_new_tokens,
         shape=shape,
@@ -76,8 +82,14 @@ def train_bytes(shape: Shape, train: LocalTrain, pack_tokens: int) -> int:
     state = shape.parameters * (16 + (4 if low else 0))
     width = 2 if low else 4
     key_value = shape.hidden * shape.kv_heads // shape.heads
-    layer = pack_tokens * (width * (6 * shape.hidden + 4 * shape.intermediate + 6 * key_value) + 4 * 4 * shape.hidden)
-    kept = layer + shape.layers * pack_tokens * shape.hidden * width if train.activation_checkpointing else shape.layers * layer
+    layer = pack_tokens * (
+        width * (6 * shape.hidden + 4 * shape.intermediate + 6 * key_value) + 4 * 4 * shape.hidden
+    )
+    kept = (
+        layer + shape.layers * pack_tokens * shape.hidden * width
+        if train.activation_checkpointing
+        else shape.layers * layer
+    )
     logits = 256 * shape.vocabulary * (4 + 4 + width) + 4 * shape.vocabulary * shape.hidden
     return state + kept + logits + 2**29  # interpreter and libraries
 
@@ -93,8 +105,15 @@ def read_shape(folder: Path) -> Shape | None:
         config = json.loads((folder / "config.json").read_text())
         parameters = sum(map(_parameters, sorted(folder.glob("*.safetensors"))))
         heads = config["num_attention_heads"]
-        return Shape(parameters, config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"], heads,
-                     config.get("num_key_value_heads") or heads, config["vocab_size"])
+        return Shape(
+            parameters,
+            config["num_hidden_layers"],
+            config["hidden_size"],
+            config["intermediate_size"],
+            heads,
+            config.get("num_key_value_heads") or heads,
+            config["vocab_size"],
+        )
     except (OSError, ValueError, KeyError, struct.error):
         return None
 

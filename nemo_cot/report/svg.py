@@ -19,8 +19,11 @@ def line_chart(points: Sequence[tuple[float, float]], *, x_label: str, y_label: 
     first, last = points[0][0], points[-1][0]
     span = (last - first) or 1.0
     path = " ".join(f"{_x((x - first) / span):.1f},{_y(y / top):.1f}" for x, y in points)
-    marks = "".join(f'<circle cx="{_x((x - first) / span):.1f}" cy="{_y(y / top):.1f}" r="2.5" fill="{COLOURS[0]}">'
-                    f"<title>{escape(x_label)} {x:g}: {y:.4g}</title></circle>" for x, y in points)
+    marks = "".join(
+        f'<circle cx="{_x((x - first) / span):.1f}" cy="{_y(y / top):.1f}" r="2.5" fill="{COLOURS[0]}">'
+        f"<title>{escape(x_label)} {x:g}: {y:.4g}</title></circle>"
+        for x, y in points
+    )
     body = f'<polyline fill="none" stroke="{COLOURS[0]}" stroke-width="2" points="{path}"/>{marks}'
     return _frame(body + _x_ticks(first, last) + _y_ticks(top), x_label, y_label)
 
@@ -36,13 +39,21 @@ def histogram(groups: Mapping[str, Sequence[float]], *, x_label: str, bins: int 
     top = _nice(max(max(s) for s in shares.values()))
     slot = 1 / bins
     bars = "".join(
-        _bar((b + 0.1 + 0.8 * i / len(shares)) * slot, 0.8 * slot / len(shares), share / top, COLOURS[i % len(COLOURS)],
-             f"{name}: {share:.0%} of {low + b * width:.0f} to {low + (b + 1) * width:.0f}")
-        for i, (name, row) in enumerate(shares.items()) for b, share in enumerate(row) if share
+        _bar(
+            (b + 0.1 + 0.8 * i / len(shares)) * slot,
+            0.8 * slot / len(shares),
+            share / top,
+            COLOURS[i % len(COLOURS)],
+            f"{name}: {share:.0%} of {low + b * width:.0f} to {low + (b + 1) * width:.0f}",
+        )
+        for i, (name, row) in enumerate(shares.items())
+        for b, share in enumerate(row)
+        if share
     )
     legend = "".join(
         f'<rect x="{WIDTH - 150}" y="{TOP + 16 * i}" width="10" height="10" fill="{COLOURS[i % len(COLOURS)]}"/>'
-        f'<text x="{WIDTH - 134}" y="{TOP + 9 + 16 * i}">{escape(name)}</text>' for i, name in enumerate(shares)
+        f'<text x="{WIDTH - 134}" y="{TOP + 9 + 16 * i}">{escape(name)}</text>'
+        for i, name in enumerate(shares)
     )
     return _frame(bars + legend + _x_ticks(low, high) + _y_ticks(top), x_label, "share")
 
@@ -55,8 +66,10 @@ def _shares(group: Sequence[float], low: float, width: float, bins: int) -> list
 
 
 def _bar(x: float, width: float, height: float, colour: str, title: str) -> str:
-    return (f'<rect x="{_x(x):.1f}" y="{_y(height):.1f}" width="{max(1.0, width * (WIDTH - LEFT - RIGHT)):.1f}" '
-            f'height="{_y(0) - _y(height):.1f}" fill="{colour}"><title>{escape(title)}</title></rect>')
+    return (
+        f'<rect x="{_x(x):.1f}" y="{_y(height):.1f}" width="{max(1.0, width * (WIDTH - LEFT - RIGHT)):.1f}" '
+        f'height="{_y(0) - _y(height):.1f}" fill="{colour}"><title>{escape(title)}</title></rect>'
+    )
 
 
 def _frame(body: str, x_label: str, y_label: str) -> Markup:
@@ -83,7 +96,10 @@ def _x_ticks(first: float, last: float) -> str:
 
 
 def _y_ticks(top: float) -> str:
-    return "".join(f'<text x="{LEFT - 6}" y="{_y(i / 4) + 4:.1f}" text-anchor="end">{top * i / 4:.3g}</text>' for i in range(5))
+    return "".join(
+        f'<text x="{LEFT - 6}" y="{_y(i / 4) + 4:.1f}" text-anchor="end">{top * i / 4:.3g}</text>'
+        for i in range(5)
+    )
 
 
 def _x(share: float) -> float:

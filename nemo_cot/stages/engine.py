@@ -118,7 +118,9 @@ def plan_stage(stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], has
 _VERBS = {"skip": "done, skipped", "resume": "resumes", "run": "runs"}
 
 
-def _work(stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], fingerprint: str, hasher: Hasher) -> Manifest:
+def _work(
+    stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], fingerprint: str, hasher: Hasher
+) -> Manifest:
     partial = run.partial(stage.name, fingerprint)
     before = _read_attempt(partial)
     if before is None or before.fingerprint != fingerprint or not stage.resumable:
@@ -137,9 +139,18 @@ def _work(stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], fingerpr
     return manifest
 
 
-def _manifest(stage: Stage, inputs: dict[str, Artifact], fingerprint: str, partial: Path, hasher: Hasher,
-              attempt: _Attempt, seconds: float) -> Manifest:
-    outputs = {path.name: describe(path, partial, hasher) for path in sorted(partial.iterdir()) if _is_output(path)}
+def _manifest(
+    stage: Stage,
+    inputs: dict[str, Artifact],
+    fingerprint: str,
+    partial: Path,
+    hasher: Hasher,
+    attempt: _Attempt,
+    seconds: float,
+) -> Manifest:
+    outputs = {
+        path.name: describe(path, partial, hasher) for path in sorted(partial.iterdir()) if _is_output(path)
+    }
     if not outputs:
         raise UserError("the stage wrote no output", where=stage.name, fix="report this as a bug")
     flat = flatten(stage.config)
@@ -228,7 +239,11 @@ def _damaged(manifest: Manifest, folder: Path, hasher: Hasher) -> list[str]:
 def _existing(inputs: dict[str, Path]) -> dict[str, Path]:
     for label, path in inputs.items():
         if not path.exists():
-            raise UserError(f"input {label} is missing", where=str(path), fix="check the path, or run the stage that writes it")
+            raise UserError(
+                f"input {label} is missing",
+                where=str(path),
+                fix="check the path, or run the stage that writes it",
+            )
     return inputs
 
 

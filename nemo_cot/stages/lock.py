@@ -49,8 +49,11 @@ def run_lock(run_dir: Path, *, patience_seconds: float = 3.0) -> Iterator[int]:
     try:
         _acquire(descriptor, path, patience_seconds)
         if stale := _read(descriptor):
-            print(f"stale lock: process {stale.pid} on {stale.host} (since {stale.since}) ended without "
-                  "releasing it; taken over", flush=True)
+            print(
+                f"stale lock: process {stale.pid} on {stale.host} (since {stale.since}) ended without "
+                "releasing it; taken over",
+                flush=True,
+            )
         _write(descriptor, Holder(os.getpid(), socket.gethostname(), _now()))
         try:
             yield descriptor
@@ -91,8 +94,11 @@ def _acquire(descriptor: int, path: Path, patience_seconds: float) -> None:
 def _refusal(descriptor: int, path: Path) -> UserError:
     held = _read(descriptor)
     who = f"process {held.pid} on {held.host} since {held.since}" if held else "another process"
-    return UserError(f"this run directory is in use by {who}", where=str(path.parent),
-                     fix="wait for it or stop it, or choose another run with name=OTHER")
+    return UserError(
+        f"this run directory is in use by {who}",
+        where=str(path.parent),
+        fix="wait for it or stop it, or choose another run with name=OTHER",
+    )
 
 
 def _inherited(path: Path) -> int | None:

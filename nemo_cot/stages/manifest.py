@@ -55,7 +55,9 @@ def read_manifest(folder: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"damaged manifest ({error})", where=str(path), fix=f"remove {path}; the stage runs again") from None
+        raise UserError(
+            f"damaged manifest ({error})", where=str(path), fix=f"remove {path}; the stage runs again"
+        ) from None
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -89,8 +91,11 @@ def changes(old: Manifest, config: dict[str, Any], inputs: dict[str, str], versi
         if before.get(key) != after.get(key)
     ]
     old_inputs = {label: artifact.sha256 for label, artifact in old.inputs.items()}
-    lines += [f"input {label} changed" for label in sorted(old_inputs.keys() | inputs.keys())
-              if old_inputs.get(label) != inputs.get(label)]
+    lines += [
+        f"input {label} changed"
+        for label in sorted(old_inputs.keys() | inputs.keys())
+        if old_inputs.get(label) != inputs.get(label)
+    ]
     if old.stage_version != version:
         lines.append(f"stage version {old.stage_version} -> {version}")
     return lines

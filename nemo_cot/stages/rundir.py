@@ -50,8 +50,11 @@ class RunDirectory:
         path = self.stage(stage) / name
         if not path.exists():
             recipe = stage.partition("/")[0]
-            raise UserError(f"missing: the stage {stage} has not been run", where=str(path),
-                            fix=f"run the chain with `nemo-cot run`, or `python recipes/{recipe}.py`, with the same overrides")
+            raise UserError(
+                f"missing: the stage {stage} has not been run",
+                where=str(path),
+                fix=f"run the chain with `nemo-cot run`, or `python recipes/{recipe}.py`, with the same overrides",
+            )
         return path
 
     def hasher(self) -> Hasher:

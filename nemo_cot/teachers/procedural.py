@@ -26,8 +26,11 @@ def parse_sum(problem: Problem) -> Sum:
     """The one sum in the problem's text. Raises UserError when there is none, or several."""
     found = _SUM.findall(problem.problem)
     if len(found) != 1:
-        raise UserError(f"the procedural teacher reads one sum, found {len(found)}", where=f"problem {problem.problem_id}",
-                        fix="use teacher=model or teacher=file for problems that are not sums")
+        raise UserError(
+            f"the procedural teacher reads one sum, found {len(found)}",
+            where=f"problem {problem.problem_id}",
+            fix="use teacher=model or teacher=file for problems that are not sums",
+        )
     first, *others = re.findall(r"[+-]?\d+", found[0].replace(" ", ""))
     return Sum(int(first), tuple(map(int, others)))
 
@@ -88,6 +91,8 @@ def _move(start: int, operand: int, *, extra: bool) -> tuple[str, int]:
 
 def _check(values: Sequence[int], others: Sequence[int]) -> str:
     """Undo each step, the last first. A slip is stated, not noticed: the trace stays wrong."""
-    undone = [f"{after}{'-' if operand >= 0 else '+'}{abs(operand)}={before}"
-              for before, after, operand in reversed(list(zip(values, values[1:], others)))]
+    undone = [
+        f"{after}{'-' if operand >= 0 else '+'}{abs(operand)}={before}"
+        for before, after, operand in reversed(list(zip(values, values[1:], others)))
+    ]
     return f"Wait, let me check: {', '.join(undone)}. Good."

@@ -14,8 +14,9 @@ from nemo_cot.teachers.procedural import write_trace
 from nemo_cot.text import TextTokenizer
 
 
-def procedural_traces(problems: Sequence[Problem], teacher: ProceduralTeacher, config: GenerateConfig,
-                      tokenizer: TextTokenizer) -> Iterator[Trace]:
+def procedural_traces(
+    problems: Sequence[Problem], teacher: ProceduralTeacher, config: GenerateConfig, tokenizer: TextTokenizer
+) -> Iterator[Trace]:
     """``config.samples_per_problem`` written traces a problem."""
     for problem in problems:
         for sample in range(config.samples_per_problem):
@@ -35,17 +36,36 @@ def file_traces(path: Path, problems: Sequence[Problem], tokenizer: TextTokenize
         problem = by_id.get(row_id(row) or "") or by_text.get(" ".join(str(row.get("problem")).split()))
         where = f"{path}, line {line}"
         if problem is None:
-            raise UserError("its problem is not among the training problems", where=where,
-                            fix="give problem_id (or id, or the same problem text) as in problems/train.jsonl")
+            raise UserError(
+                "its problem is not among the training problems",
+                where=where,
+                fix="give problem_id (or id, or the same problem text) as in problems/train.jsonl",
+            )
         if not isinstance(row.get("generation"), str):
-            raise UserError("generation is missing or not text", where=f"{where}, field generation", fix="add it as text")
+            raise UserError(
+                "generation is missing or not text", where=f"{where}, field generation", fix="add it as text"
+            )
         sample = samples[problem.problem_id]
         samples[problem.problem_id] += 1
-        yield _trace(problem, sample, row["generation"], tokenizer, {"made_by": "file", "line": line},
-                     finish_reason=str(row.get("finish_reason") or "stop"))
+        yield _trace(
+            problem,
+            sample,
+            row["generation"],
+            tokenizer,
+            {"made_by": "file", "line": line},
+            finish_reason=str(row.get("finish_reason") or "stop"),
+        )
 
 
-def _trace(problem: Problem, sample: int, text: str, tokenizer: TextTokenizer, lineage: dict, *, finish_reason: str = "stop") -> Trace:
+def _trace(
+    problem: Problem,
+    sample: int,
+    text: str,
+    tokenizer: TextTokenizer,
+    lineage: dict,
+    *,
+    finish_reason: str = "stop",
+) -> Trace:
     return Trace(
         problem_id=problem.problem_id,
         sample=sample,

@@ -8,11 +8,24 @@ import pytest
 from nemo_cot.report.build import write_report
 from tests.report.test_report import HOSTILE, findings, trace
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)")
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium on this machine (Debian: apt-get install chromium)"
+)
 
-FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync",
-         "--disable-component-update", "--disable-quic", "--virtual-time-budget=2000")
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-sync",
+    "--disable-component-update",
+    "--disable-quic",
+    "--virtual-time-budget=2000",
+)
 
 
 def dom(page, profile) -> str:
@@ -32,7 +45,9 @@ def test_the_check_itself_notices_a_script(tmp_path):
 def test_hostile_report_does_not_run(tmp_path):
     row = trace("a", 0, "right", text=HOSTILE)
     row.problem = row.expected_answer = HOSTILE
-    write_report(findings(traces=[row], samples={"trained": [row]}), tmp_path, title="clean", num_traces_shown=4)
+    write_report(
+        findings(traces=[row], samples={"trained": [row]}), tmp_path, title="clean", num_traces_shown=4
+    )
     shown = dom(tmp_path / "report.html", tmp_path / "profile")
     assert "<title>clean</title>" in shown
     assert "<img" not in shown and "<script" not in shown

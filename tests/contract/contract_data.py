@@ -11,7 +11,6 @@ PROBLEMS = [
 ]
 
 
-
 def trained_texts(batch: dict, tokenizer) -> list[str]:
     """The text that each sequence of a collated batch of one pack is trained to produce."""
     ends = batch["cu_seqlens"][0].tolist()

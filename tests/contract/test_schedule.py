@@ -41,9 +41,7 @@ def intended_cosine(step: int, warmup: int, min_lr: float) -> float:
 
 @pytest.mark.parametrize(("warmup", "min_lr"), [(5, 0.0), (5, 1e-6), (0, 0.0), (10, 9e-7)])
 def test_without_constant_steps_the_rate_warms_up_and_falls_to_the_last_step(warmup, min_lr):
-    rates = learning_rates(
-        PEAK, name="CosineAnnealing", warmup_steps=warmup, constant_steps=0, min_lr=min_lr
-    )
+    rates = learning_rates(PEAK, name="CosineAnnealing", warmup_steps=warmup, constant_steps=0, min_lr=min_lr)
     assert rates == pytest.approx([intended_cosine(step, warmup, min_lr) for step in range(STEPS)])
     assert rates.index(max(rates)) == warmup
     assert max(rates) == pytest.approx(PEAK)
@@ -52,9 +50,7 @@ def test_without_constant_steps_the_rate_warms_up_and_falls_to_the_last_step(war
 
 
 def test_trap_the_shipped_schedule_sits_at_its_minimum_for_39_of_50_steps():
-    shipped = learning_rates(
-        PEAK, name="CosineAnnealing", warmup_steps=10, constant_steps=1000, min_lr=9e-7
-    )
+    shipped = learning_rates(PEAK, name="CosineAnnealing", warmup_steps=10, constant_steps=1000, min_lr=9e-7)
     assert shipped.index(max(shipped)) == 10
     assert shipped[11:] == pytest.approx([9e-7] * 39)
     intended = [intended_cosine(step, 10, 9e-7) for step in range(STEPS)]

@@ -21,7 +21,9 @@ def trailing_stop(gold: str, answer: str) -> bool:
 
 def text_gold(gold: str, answer: str) -> bool:
     """A gold of words or with an ellipsis: math-verify compares the numbers in it."""
-    return bool(re.search(r"[A-Za-z]{3,}", re.sub(r"\\[A-Za-z]+", "", gold))) or "ldots" in gold or "..." in gold
+    return (
+        bool(re.search(r"[A-Za-z]{3,}", re.sub(r"\\[A-Za-z]+", "", gold))) or "ldots" in gold or "..." in gold
+    )
 
 
 def list_gold(gold: str, answer: str) -> bool:
@@ -51,7 +53,9 @@ def differing():
     finally:
         sys.path.remove(BENCHMARKS)
     pairs = sorted(set(rows()))
-    known = [p for p in pairs if trailing_stop(*p) or text_gold(*p) or cancels_in_huge_number(*p) or list_gold(*p)]
+    known = [
+        p for p in pairs if trailing_stop(*p) or text_gold(*p) or cancels_in_huge_number(*p) or list_gold(*p)
+    ]
     pairs = random.Random(0).sample(pairs, PAIRS) + random.Random(1).sample(known, 100)
     ours = [v.outcome for v in grade_many(pairs, workers=2, deadline_seconds=5.0)]
     theirs = [plain_math_verify(*pair) for pair in pairs]

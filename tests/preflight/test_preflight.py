@@ -43,7 +43,11 @@ def test_every_rule_reports_and_the_quickstart_has_no_error():
         ("literal_cost", "warning", ["train.batching=literal"]),
         ("warmup_share", "warning", ["train.max_steps=3", "train.optim.sched.warmup_steps=2"]),
         ("inputs_exist", "error", ["model=hf_directory", "model.path=/nowhere"]),
-        ("inputs_exist", "error", ["problems=file", "problems.train_path=/nowhere", "problems.heldout_path=/nowhere"]),
+        (
+            "inputs_exist",
+            "error",
+            ["problems=file", "problems.train_path=/nowhere", "problems.heldout_path=/nowhere"],
+        ),
         ("inputs_exist", "error", ["teacher=file", "teacher.path=/nowhere"]),
         ("packages_installed", "error", ["model.package=no_such_package"]),
     ],
@@ -71,10 +75,21 @@ def test_literal_batching_is_estimated_at_the_whole_batch():
 
 
 def test_shape_is_read_out_of_config_and_headers(tmp_path):
-    header = json.dumps({"__metadata__": {}, "a": {"dtype": "F32", "shape": [3, 5], "data_offsets": [0, 60]},
-                         "b": {"dtype": "F32", "shape": [7], "data_offsets": [60, 88]}}).encode()
+    header = json.dumps(
+        {
+            "__metadata__": {},
+            "a": {"dtype": "F32", "shape": [3, 5], "data_offsets": [0, 60]},
+            "b": {"dtype": "F32", "shape": [7], "data_offsets": [60, 88]},
+        }
+    ).encode()
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(88))
-    config = {"num_attention_heads": 4, "num_hidden_layers": 2, "hidden_size": 8, "intermediate_size": 16, "vocab_size": 9}
+    config = {
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "hidden_size": 8,
+        "intermediate_size": 16,
+        "vocab_size": 9,
+    }
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert read_shape(tmp_path) == Shape(22, 2, 8, 16, 4, 4, 9)
     (tmp_path / "config.json").write_text("{")

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from nemo_cot import config as schema
-from nemo_cot.config import fingerprinted
+from nemo_cot.config_checks import fingerprinted
 from nemo_cot.errors import UserError
 from recipes.config import CONF, EXTRA_CONF, known_keys, load_config
 
@@ -18,10 +18,16 @@ EXPERIMENTS = [path.stem for path in FILES if path.parent.name == "experiment"]
 NEEDED = {
     "problems/file": ["problems.train_path=a", "problems.heldout_path=b"],
     "teacher/file": ["teacher.path=a"],
-    **{f"model/{p.stem}": ["model.path=a"] for p in (CONF / "model").glob("*.yaml") if p.stem != "smollm2_135m"},
+    **{
+        f"model/{p.stem}": ["model.path=a"]
+        for p in (CONF / "model").glob("*.yaml")
+        if p.stem != "smollm2_135m"
+    },
 }
 """Options with values that the user must give."""
-BACKEND = {f"train/layout/{p.stem}": ["train=nemo_aligner"] for p in (CONF / "train" / "layout").glob("*.yaml")}
+BACKEND = {
+    f"train/layout/{p.stem}": ["train=nemo_aligner"] for p in (CONF / "train" / "layout").glob("*.yaml")
+}
 """Options of a backend that has to be chosen with them."""
 
 

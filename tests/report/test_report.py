@@ -15,11 +15,24 @@ from nemo_cot.stages.manifest import Artifact, Manifest
 HOSTILE = '<script>document.title="owned"</script><img src=x onerror="document.title=\'owned\'">```\n</pre><h1>owned</h1>'
 
 
-def trace(problem: str, sample: int, verdict: str, *, boxed: bool = True, text: str = "so \\boxed{1}") -> Trace:
-    return Trace(problem_id=problem, sample=sample, problem=f"What is {problem}?", expected_answer="1", generation=text,
-                 num_generated_tokens=10 + sample, finish_reason="stop", predicted_answer="1", verdict=verdict,
-                 answer_source="boxed" if boxed else "last_number", verdict_reason="exact",
-                 symbolic_correct=verdict == "right", grader_version="1")
+def trace(
+    problem: str, sample: int, verdict: str, *, boxed: bool = True, text: str = "so \\boxed{1}"
+) -> Trace:
+    return Trace(
+        problem_id=problem,
+        sample=sample,
+        problem=f"What is {problem}?",
+        expected_answer="1",
+        generation=text,
+        num_generated_tokens=10 + sample,
+        finish_reason="stop",
+        predicted_answer="1",
+        verdict=verdict,
+        answer_source="boxed" if boxed else "last_number",
+        verdict_reason="exact",
+        symbolic_correct=verdict == "right",
+        grader_version="1",
+    )
 
 
 def evaluation(samples: int = 2) -> EvaluateConfig:
@@ -28,15 +41,28 @@ def evaluation(samples: int = 2) -> EvaluateConfig:
 
 
 def graded() -> dict[str, list[Trace]]:
-    base = [trace("a", 0, "right", boxed=False), trace("a", 1, "wrong"), trace("b", 0, "wrong"), trace("b", 1, "undecided")]
+    base = [
+        trace("a", 0, "right", boxed=False),
+        trace("a", 1, "wrong"),
+        trace("b", 0, "wrong"),
+        trace("b", 1, "undecided"),
+    ]
     trained = [trace("a", 0, "right"), trace("a", 1, "right"), trace("b", 0, "wrong"), trace("b", 1, "right")]
     return {"base": base, "trained": trained}
 
 
 def findings(**changes) -> Findings:
     rows = graded()
-    fields = {"name": "n", "manifests": {}, "scores": as_builtins(score(rows, evaluation())), "samples": rows,
-              "steps": [{"step": s, "loss": 2.0 / s, "lr": 1e-4, "grad_norm": 1.0, "tokens_per_second": 5.0} for s in (1, 2)]}
+    fields = {
+        "name": "n",
+        "manifests": {},
+        "scores": as_builtins(score(rows, evaluation())),
+        "samples": rows,
+        "steps": [
+            {"step": s, "loss": 2.0 / s, "lr": 1e-4, "grad_norm": 1.0, "tokens_per_second": 5.0}
+            for s in (1, 2)
+        ],
+    }
     return Findings(**{**fields, **changes})
 
 
@@ -73,7 +99,10 @@ def test_report_states_the_effect_and_the_counts(tmp_path):
 
 
 def test_report_names_what_failed_and_what_is_missing(tmp_path):
-    chain = [{"stage": "pack", "outcome": "failed", "exit_code": 2}, {"stage": "train", "outcome": "not run: it needs pack", "exit_code": None}]
+    chain = [
+        {"stage": "pack", "outcome": "failed", "exit_code": 2},
+        {"stage": "train", "outcome": "not run: it needs pack", "exit_code": None},
+    ]
     for text in written(tmp_path, findings(chain=chain, scores=None, samples={})):
         assert "The last chain did not finish" in text
         assert "pack: failed, exit code 2" in text
@@ -84,9 +113,22 @@ def manifest(stage: str, inputs: dict[str, str], outputs: dict[str, str], **conf
     def artifacts(shas: dict[str, str]) -> dict[str, Artifact]:
         return {path: Artifact(path=path, sha256=sha, num_bytes=1) for path, sha in shas.items()}
 
-    return Manifest(stage=stage, stage_version=1, fingerprint="f", config=config, settings={}, inputs=artifacts(inputs),
-                    outputs=artifacts(outputs), seeds={}, code={"revision": None, "dirty": None}, packages={}, hardware={},
-                    finished_at="2026-01-01", wall_seconds=1.0, attempts=1)
+    return Manifest(
+        stage=stage,
+        stage_version=1,
+        fingerprint="f",
+        config=config,
+        settings={},
+        inputs=artifacts(inputs),
+        outputs=artifacts(outputs),
+        seeds={},
+        code={"revision": None, "dirty": None},
+        packages={},
+        hardware={},
+        finished_at="2026-01-01",
+        wall_seconds=1.0,
+        attempts=1,
+    )
 
 
 def test_results_of_an_earlier_run_are_named(tmp_path):

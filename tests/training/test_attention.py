@@ -14,8 +14,12 @@ CPU = torch.device("cpu")
 
 
 def hidden_states(model, packed):
-    return model.get_decoder()(input_ids=packed.input_ids, position_ids=packed.position_ids,
-                               boundaries=packed.boundaries, use_cache=False).last_hidden_state[0]
+    return model.get_decoder()(
+        input_ids=packed.input_ids,
+        position_ids=packed.position_ids,
+        boundaries=packed.boundaries,
+        use_cache=False,
+    ).last_hidden_state[0]
 
 
 def whole(sequences):
@@ -69,7 +73,9 @@ def test_activation_checkpointing_gives_the_same_gradients(kind):
 def test_boundaries_must_cover_the_pack():
     model, packed = tiny_model(), whole(random_sequences())
     with pytest.raises(ValueError, match="do not cover"):
-        model.get_decoder()(input_ids=packed.input_ids, position_ids=packed.position_ids, boundaries=(0, 5), use_cache=False)
+        model.get_decoder()(
+            input_ids=packed.input_ids, position_ids=packed.position_ids, boundaries=(0, 5), use_cache=False
+        )
 
 
 def test_a_sequence_longer_than_the_sliding_window_is_refused():

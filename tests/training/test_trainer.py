@@ -52,7 +52,9 @@ def test_a_resumed_run_is_the_same_to_the_bit(tmp_path, monkeypatch, precision, 
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     for one, other in zip(rows(tmp_path / "whole"), rows(tmp_path / "cut"), strict=True):
-        assert [one[key] for key in ("step", "loss", "grad_norm", "lr")] == [other[key] for key in ("step", "loss", "grad_norm", "lr")]
+        assert [one[key] for key in ("step", "loss", "grad_norm", "lr")] == [
+            other[key] for key in ("step", "loss", "grad_norm", "lr")
+        ]
 
 
 def test_the_checkpoint_holds_the_same_optimizer_state_after_a_resume(tmp_path, monkeypatch):

@@ -1,0 +1,59 @@
+"""Checks of single config values, and what of a config decides a result."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import field
+from typing import Any
+
+from nemo_cot.errors import UserError
+
+_RUNTIME = "runtime"
+
+
+def runtime() -> Any:
+    """A required field that takes no part in the fingerprint."""
+    return field(metadata={_RUNTIME: True})
+
+
+def fingerprinted(config: Any) -> Any:
+    """``config`` as plain dicts and lists, without the ``runtime()`` fields."""
+    if dataclasses.is_dataclass(config):
+        return {
+            f.name: fingerprinted(getattr(config, f.name))
+            for f in dataclasses.fields(config)
+            if not f.metadata.get(_RUNTIME)
+        }
+    if isinstance(config, (list, tuple)):
+        return [fingerprinted(item) for item in config]
+    return config
+
+
+def one_of(key: str, value: str, allowed: Iterable[str]) -> None:
+    """Raise UserError unless ``value`` is one of ``allowed``."""
+    if value not in allowed:
+        raise UserError(
+            f"{value!r} is not one of {', '.join(allowed)}", where=key, fix=f"choose one for {key}"
+        )
+
+
+def at_least(key: str, value: float, least: float, *, than: str = "") -> None:
+    """Raise UserError unless ``value`` >= ``least`` (the value of the key ``than``, if named). NaN fails."""
+    if not value >= least:
+        raise UserError(
+            f"{value} is below {than + ' = ' if than else ''}{least}",
+            where=key,
+            fix=f"set {key} to {least} or more",
+        )
+
+
+def seed(key: str, value: int) -> None:
+    """Raise UserError unless ``value`` is a seed that every random generator takes: 0 to 2^31 - 1."""
+    between(key, value, 0, 2**31 - 1)
+
+
+def between(key: str, value: float, low: float, high: float) -> None:
+    """Raise UserError unless ``low`` <= ``value`` <= ``high``. NaN fails."""
+    if not low <= value <= high:
+        raise UserError(f"{value} is not between {low} and {high}", where=key, fix=f"correct {key}")
