@@ -10,15 +10,27 @@ import nemo_cot.models.attention  # noqa: F401 (registers the attention function
 from nemo_cot.sampling import engine
 from nemo_cot.sampling.engine import Decoding, Request, sample_batch
 
-SHAPE = {"vocab_size": 61, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 6,
-         "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 256, "bos_token_id": 1, "eos_token_id": None}
+SHAPE = {
+    "vocab_size": 61,
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+    "bos_token_id": 1,
+    "eos_token_id": None,
+}
 PROMPTS = ([3, 5, 7], [9, 11, 13, 15, 17, 19, 21, 23], [2], [30, 31, 32, 33, 34])
 
 
 def tiny_model(kind="llama", attention="nemo_cot_sampling"):
     torch.manual_seed(0)
     shape = SHAPE | {"attn_implementation": attention}
-    model = Qwen2ForCausalLM(Qwen2Config(**shape)) if kind == "qwen2" else LlamaForCausalLM(LlamaConfig(**shape))
+    model = (
+        Qwen2ForCausalLM(Qwen2Config(**shape)) if kind == "qwen2" else LlamaForCausalLM(LlamaConfig(**shape))
+    )
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
@@ -31,14 +43,20 @@ def decoding(**changes):
 
 
 def requests(prompts=PROMPTS, samples=3):
-    return [Request(list(prompt), f"{number}:{sample}") for number, prompt in enumerate(prompts) for sample in range(samples)]
+    return [
+        Request(list(prompt), f"{number}:{sample}")
+        for number, prompt in enumerate(prompts)
+        for sample in range(samples)
+    ]
 
 
 def generate(model, prompt, new):
     """transformers' own greedy continuation of one prompt, alone."""
     ids = torch.tensor([prompt])
-    out = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=new, pad_token_id=0)
-    return out[0, len(prompt):].tolist()
+    out = model.generate(
+        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=new, pad_token_id=0
+    )
+    return out[0, len(prompt) :].tolist()
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
@@ -84,7 +102,11 @@ def test_dropping_finished_rows_changes_nothing(temperature, monkeypatch):
     for share in (0.0, 1.0):
         monkeypatch.setattr(engine, "_COMPACT_BELOW", share)
         select = engine.PreallocatedCache.select
-        monkeypatch.setattr(engine.PreallocatedCache, "select", lambda cache, rows, s=select: (sizes.append(len(rows)), s(cache, rows))[1])
+        monkeypatch.setattr(
+            engine.PreallocatedCache,
+            "select",
+            lambda cache, rows, s=select: (sizes.append(len(rows)), s(cache, rows))[1],
+        )
         results.append(sample_batch(model, requests(), wanted))
     assert results[0] == results[1]
     if temperature:
@@ -102,12 +124,26 @@ def test_stop_tokens_end_a_sample_and_are_left_out():
             assert (after.token_ids, after.finish_reason) == (before.token_ids[:length], "stop")
             assert after.num_generated_tokens == length + 1
         else:
-            assert (after.token_ids, after.finish_reason, after.num_generated_tokens) == (before.token_ids, "length", 24)
+            assert (after.token_ids, after.finish_reason, after.num_generated_tokens) == (
+                before.token_ids,
+                "length",
+                24,
+            )
 
 
-@pytest.mark.parametrize(("temperature", "top_k", "top_p"), [
-    (1.0, 0, 1.0), (0.5, 0, 1.0), (2.0, 0, 1.0), (1.0, 4, 1.0), (1.0, 0, 0.7), (0.7, 5, 0.8), (1.0, 1, 1.0), (1.0, 100, 1.0),
-])
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"),
+    [
+        (1.0, 0, 1.0),
+        (0.5, 0, 1.0),
+        (2.0, 0, 1.0),
+        (1.0, 4, 1.0),
+        (1.0, 0, 0.7),
+        (0.7, 5, 0.8),
+        (1.0, 1, 1.0),
+        (1.0, 100, 1.0),
+    ],
+)
 def test_draws_follow_the_exact_probabilities(temperature, top_k, top_p):
     logits = torch.tensor([0.3, 2.0, -1.0, 1.1, 0.0, 1.7, -3.0, 0.9])
     expected = exact(logits, temperature, top_k, top_p)

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
-from tiny_models import KINDS, VOCABULARY, assert_close, gradients, random_sequences, tiny_model
 
 from nemo_cot.errors import UserError
 from nemo_cot.training.batches import WeightedPack
 from nemo_cot.training.objective import pack_loss, pack_tensors
+from tests.training.tiny_models import (
+    KINDS,
+    VOCABULARY,
+    assert_close,
+    gradients,
+    random_sequences,
+    tiny_model,
+)
 
 CPU = torch.device("cpu")
 
 
 def hidden_states(model, packed):
-    return model.get_decoder()(input_ids=packed.input_ids, position_ids=packed.position_ids,
-                               boundaries=packed.boundaries, use_cache=False).last_hidden_state[0]
+    return model.get_decoder()(
+        input_ids=packed.input_ids,
+        position_ids=packed.position_ids,
+        boundaries=packed.boundaries,
+        use_cache=False,
+    ).last_hidden_state[0]
 
 
 def whole(sequences):
@@ -32,7 +45,7 @@ def test_no_sequence_sees_another(kind):
         other = random_sequences()
         other[changed].input_ids = [(t + 1) % VOCABULARY for t in other[changed].input_ids]
         after = hidden_states(model, whole(other))
-        for index, (start, end) in enumerate(zip(bounds[:-1], bounds[1:])):
+        for index, (start, end) in enumerate(pairwise(bounds)):
             same = torch.equal(before[start:end], after[start:end])
             assert same == (index != changed)
 
@@ -69,7 +82,9 @@ def test_activation_checkpointing_gives_the_same_gradients(kind):
 def test_boundaries_must_cover_the_pack():
     model, packed = tiny_model(), whole(random_sequences())
     with pytest.raises(ValueError, match="do not cover"):
-        model.get_decoder()(input_ids=packed.input_ids, position_ids=packed.position_ids, boundaries=(0, 5), use_cache=False)
+        model.get_decoder()(
+            input_ids=packed.input_ids, position_ids=packed.position_ids, boundaries=(0, 5), use_cache=False
+        )
 
 
 def test_a_sequence_longer_than_the_sliding_window_is_refused():

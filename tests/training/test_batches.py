@@ -7,13 +7,20 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from tiny_models import assert_close, gradients, pack_config, random_sequences, tiny_model, train_config
 
 from nemo_cot.packing.draws import draw_counts, literal_draws
 from nemo_cot.training.batches import BatchPlan
 from nemo_cot.training.objective import pack_loss, pack_tensors
 from nemo_cot.training.optimizer import MasterAdamW
 from nemo_cot.training.trainer import train_step
+from tests.training.tiny_models import (
+    assert_close,
+    gradients,
+    pack_config,
+    random_sequences,
+    tiny_model,
+    train_config,
+)
 
 OBJECTIVES = ("token_mean", "sequence_mean")
 BATCHINGS = ("literal", "distinct")
@@ -25,7 +32,11 @@ def test_weights_of_a_step_sum_to_one(objective, batching):
     sequences = random_sequences()
     plan = BatchPlan(train_config(objective=objective, batching=batching), pack_config(), sequences)
     for step in range(4):
-        total = sum(w * sequences[i].num_trained_tokens for p in plan.packs(step) for i, w in zip(p.sequences, p.weights))
+        total = sum(
+            w * sequences[i].num_trained_tokens
+            for p in plan.packs(step)
+            for i, w in zip(p.sequences, p.weights)
+        )
         assert total == pytest.approx(1.0, abs=1e-12)
 
 
@@ -55,7 +66,11 @@ def test_sequence_mean_counts_sequences_and_token_mean_counts_tokens():
     for objective, expected in (("sequence_mean", 0.5), ("token_mean", 4 / 24)):
         config = train_config(objective=objective, global_batch_size=2, batching="literal")
         plan = BatchPlan(config, pack_config(), sequences)
-        share = {i: w * sequences[i].num_trained_tokens for p in plan.packs(0) for i, w in zip(p.sequences, p.weights)}
+        share = {
+            i: w * sequences[i].num_trained_tokens
+            for p in plan.packs(0)
+            for i, w in zip(p.sequences, p.weights)
+        }
         assert share[0] == pytest.approx(expected)
 
 

@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
-from tiny_models import random_sequences, tiny_model, train_config
 
 from nemo_cot.config import OptimConfig, SchedConfig
 from nemo_cot.training.batches import WeightedPack
 from nemo_cot.training.objective import pack_loss, pack_tensors
 from nemo_cot.training.optimizer import MasterAdamW
 from nemo_cot.training.schedule import learning_rate
+from tests.training.tiny_models import random_sequences, tiny_model, train_config
 
 
 def optim(name="constant", warmup=0, lr=1.0, min_lr=0.0):
@@ -23,14 +23,17 @@ def rates(config, steps):
     return [learning_rate(step, steps, config) for step in range(steps)]
 
 
-@pytest.mark.parametrize(("config", "expected"), [
-    (optim(), [1, 1, 1, 1, 1, 1]),
-    (optim(warmup=4), [0.25, 0.5, 0.75, 1, 1, 1]),
-    (optim("linear", warmup=2), [0.5, 1, 1, 2 / 3, 1 / 3, 0]),
-    (optim("linear", min_lr=0.5), [1, 0.9, 0.8, 0.7, 0.6, 0.5]),
-    (optim("cosine", min_lr=0.1), [0.1 + 0.9 * (1 + math.cos(math.pi * i / 5)) / 2 for i in range(6)]),
-    (optim("cosine", warmup=6), [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1]),
-])
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (optim(), [1, 1, 1, 1, 1, 1]),
+        (optim(warmup=4), [0.25, 0.5, 0.75, 1, 1, 1]),
+        (optim("linear", warmup=2), [0.5, 1, 1, 2 / 3, 1 / 3, 0]),
+        (optim("linear", min_lr=0.5), [1, 0.9, 0.8, 0.7, 0.6, 0.5]),
+        (optim("cosine", min_lr=0.1), [0.1 + 0.9 * (1 + math.cos(math.pi * i / 5)) / 2 for i in range(6)]),
+        (optim("cosine", warmup=6), [1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1]),
+    ],
+)
 def test_learning_rates(config, expected):
     assert rates(config, 6) == pytest.approx(expected)
 
@@ -53,7 +56,9 @@ def test_masters_keep_updates_that_bfloat16_loses():
         lost.grad = torch.ones_like(lost)
         plain.step()
     assert (lost == 1.0).all()
-    torch.testing.assert_close(optimizer.masters["weight"], torch.full((16, 16), 1.0 - 400e-5), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        optimizer.masters["weight"], torch.full((16, 16), 1.0 - 400e-5), rtol=1e-5, atol=0
+    )
     assert (model.weight < 1.0).all()
 
 
@@ -77,7 +82,9 @@ def test_a_float32_model_is_its_own_master():
 def test_the_gradient_norm_is_clipped():
     def update(clip):
         model = torch.nn.Linear(2, 1, bias=False)
-        optimizer = MasterAdamW(model, OptimConfig("adamw", 1.0, [0.9, 0.95], 100.0, 0.0, SchedConfig("constant", 0, 0.0)))
+        optimizer = MasterAdamW(
+            model, OptimConfig("adamw", 1.0, [0.9, 0.95], 100.0, 0.0, SchedConfig("constant", 0, 0.0))
+        )
         before = model.weight.detach().clone()
         (model.weight @ torch.tensor([3.0, 4.0])).sum().backward()
         norm = optimizer.step(1.0, clip=clip)

@@ -7,7 +7,6 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_models import KINDS, pack_config, random_sequences, save_tiny, tiny_model, train_config
 from transformers import AutoModelForCausalLM
 
 from nemo_cot.errors import UserError
@@ -15,6 +14,14 @@ from nemo_cot.models.loading import resolve_device
 from nemo_cot.training import trainer
 from nemo_cot.training.checkpoint import latest_step, load_checkpoint, save_checkpoint
 from nemo_cot.training.trainer import train
+from tests.training.tiny_models import (
+    KINDS,
+    pack_config,
+    random_sequences,
+    save_tiny,
+    tiny_model,
+    train_config,
+)
 
 
 def rows(folder):
@@ -52,7 +59,9 @@ def test_a_resumed_run_is_the_same_to_the_bit(tmp_path, monkeypatch, precision, 
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     for one, other in zip(rows(tmp_path / "whole"), rows(tmp_path / "cut"), strict=True):
-        assert [one[key] for key in ("step", "loss", "grad_norm", "lr")] == [other[key] for key in ("step", "loss", "grad_norm", "lr")]
+        assert [one[key] for key in ("step", "loss", "grad_norm", "lr")] == [
+            other[key] for key in ("step", "loss", "grad_norm", "lr")
+        ]
 
 
 def test_the_checkpoint_holds_the_same_optimizer_state_after_a_resume(tmp_path, monkeypatch):

@@ -12,17 +12,29 @@ from nemo_cot.config import OptimConfig, PackConfig, SchedConfig, TrainConfig
 from nemo_cot.sequences import TokenSequence
 
 VOCABULARY = 97
-SHAPE = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-         "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "bos_token_id": 1,
-         "eos_token_id": 2}
+SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 KINDS = ("llama_tied", "llama_untied", "qwen2")
 
 
-def tiny_model(kind: str = "llama_tied", *, attention: str = "nemo_cot_packed", seed: int = 0, **changes) -> torch.nn.Module:
+def tiny_model(
+    kind: str = "llama_tied", *, attention: str = "nemo_cot_packed", seed: int = 0, **changes
+) -> torch.nn.Module:
     """A random float32 model; every parameter is random, biases and norms too."""
     torch.manual_seed(seed)
     shape = SHAPE | {"tie_word_embeddings": kind == "llama_tied", "attn_implementation": attention} | changes
-    model = Qwen2ForCausalLM(Qwen2Config(**shape)) if kind == "qwen2" else LlamaForCausalLM(LlamaConfig(**shape))
+    model = (
+        Qwen2ForCausalLM(Qwen2Config(**shape)) if kind == "qwen2" else LlamaForCausalLM(LlamaConfig(**shape))
+    )
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.1)
@@ -39,21 +51,42 @@ def random_sequences(lengths: tuple[int, ...] = (7, 19, 2, 33, 12), seed: int = 
     """One sequence a length, the first third of it the prompt."""
     generator = torch.Generator().manual_seed(seed)
     return [
-        TokenSequence(problem_id=str(number), sample=0, num_prompt_tokens=max(1, length // 3),
-                      input_ids=torch.randint(0, VOCABULARY, (length,), generator=generator).tolist())
+        TokenSequence(
+            problem_id=str(number),
+            sample=0,
+            num_prompt_tokens=max(1, length // 3),
+            input_ids=torch.randint(0, VOCABULARY, (length,), generator=generator).tolist(),
+        )
         for number, length in enumerate(lengths)
     ]
 
 
 def train_config(**changes) -> TrainConfig:
     """Four steps of 8 draws at a constant rate; ``changes`` may name fields of OptimConfig too."""
-    optim = {"name": "adamw", "lr": 1e-3, "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.01,
-             "sched": SchedConfig("constant", 0, 0.0)}
+    optim = {
+        "name": "adamw",
+        "lr": 1e-3,
+        "betas": [0.9, 0.95],
+        "eps": 1e-8,
+        "weight_decay": 0.01,
+        "sched": SchedConfig("constant", 0, 0.0),
+    }
     optim |= {key: changes.pop(key) for key in list(changes) if key in optim}
-    values = {"backend": "local", "max_steps": 4, "global_batch_size": 8, "batching": "distinct",
-              "objective": "token_mean", "precision": "fp32", "seed": 3, "gradient_clip_val": 1.0,
-              "export_dtype": "float32", "device": "cpu", "save_interval_steps": 2,
-              "activation_checkpointing": False, "tensorboard": False}
+    values = {
+        "backend": "local",
+        "max_steps": 4,
+        "global_batch_size": 8,
+        "batching": "distinct",
+        "objective": "token_mean",
+        "precision": "fp32",
+        "seed": 3,
+        "gradient_clip_val": 1.0,
+        "export_dtype": "float32",
+        "device": "cpu",
+        "save_interval_steps": 2,
+        "activation_checkpointing": False,
+        "tensorboard": False,
+    }
     return TrainConfig(**(values | changes), optim=OptimConfig(**optim))
 
 
@@ -67,7 +100,9 @@ def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: weight.grad.clone() for name, weight in model.named_parameters()}
 
 
-def assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], relative: float = 1e-5) -> None:
+def assert_close(
+    found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], relative: float = 1e-5
+) -> None:
     """Same names, and each tensor within ``relative`` of the expected one's norm."""
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
