@@ -85,10 +85,10 @@ def _report(
         "| batching | sequences | packs | tokens | seconds a step | |",
         "|---|---|---|---|---|---|",
         f"| literal | {DRAWS} | {len(literal)} | {tokens(literal):,} | {every:.1f} | {kind} |",
-        f"| distinct | {TRACES} | {len(distinct)} | {tokens(distinct):,} | {once:.1f} | median of {REPEATS} |",
+        f"| distinct | {TRACES} | {len(distinct)} | {tokens(distinct):,} | {once:.1f} | median |",
         "",
-        f"distinct computes {tokens(literal) / tokens(distinct):.1f} times fewer tokens and takes "
-        f"{every / once:.1f} times less time",
+        f"distinct computes {tokens(literal) / tokens(distinct):.1f} times fewer tokens and "
+        f"takes {every / once:.1f} times less time",
     ]
     return "\n".join(rows)
 

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 PACKAGES = ("torch", "transformers", "trl", "accelerate")
 NOTES = """\
 ours: nemo_cot.training.train as the train stage runs it. bf16: bfloat16 weights and activations; float32
-  master weights, gradients, moments and loss. Attention sequence by sequence, vocabulary projection at trained
+  master weights, gradients, moments and loss. Attention sequence by sequence, projection at trained
   positions only, freed memory kept in the process (glibc mallopt). AdamW (fused), clipping at 1.
-TRL: SFTTrainer, packing=True, packing_strategy="bfd", sdpa, one pack a forward pass, gradients accumulated over
-  the packs. bf16: bf16=True, float32 weights under autocast. AdamW (torch, fused), clipping at 1.
+TRL: SFTTrainer, packing=True, packing_strategy="bfd", sdpa, one pack a forward pass, gradients accumulated
+  over the packs. bf16: bf16=True, float32 weights under autocast. AdamW (torch, fused), clipping at 1.
 fp32: float32 weights, activations and gradients on both sides. Activation checkpointing: alike on both sides
   (TRL's own default is on).
 tokens/s: all tokens of the data, prompts included, by wall time of whole optimizer steps. GiB: peak RSS."""
