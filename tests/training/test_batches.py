@@ -7,13 +7,20 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from tiny_models import assert_close, gradients, pack_config, random_sequences, tiny_model, train_config
 
 from nemo_cot.packing.draws import draw_counts, literal_draws
 from nemo_cot.training.batches import BatchPlan
 from nemo_cot.training.objective import pack_loss, pack_tensors
 from nemo_cot.training.optimizer import MasterAdamW
 from nemo_cot.training.trainer import train_step
+from tests.training.tiny_models import (
+    assert_close,
+    gradients,
+    pack_config,
+    random_sequences,
+    tiny_model,
+    train_config,
+)
 
 OBJECTIVES = ("token_mean", "sequence_mean")
 BATCHINGS = ("literal", "distinct")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_models import KINDS, assert_close, gradients, random_sequences, tiny_model
 
 from nemo_cot.training import objective
 from nemo_cot.training.batches import WeightedPack
 from nemo_cot.training.objective import pack_loss, pack_tensors
+from tests.training.tiny_models import KINDS, assert_close, gradients, random_sequences, tiny_model
 
 CPU = torch.device("cpu")
 WEIGHTS = (0.011, 0.02, 0.5, 0.003, 0.04)

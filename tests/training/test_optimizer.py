@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
-from tiny_models import random_sequences, tiny_model, train_config
 
 from nemo_cot.config import OptimConfig, SchedConfig
 from nemo_cot.training.batches import WeightedPack
 from nemo_cot.training.objective import pack_loss, pack_tensors
 from nemo_cot.training.optimizer import MasterAdamW
 from nemo_cot.training.schedule import learning_rate
+from tests.training.tiny_models import random_sequences, tiny_model, train_config
 
 
 def optim(name="constant", warmup=0, lr=1.0, min_lr=0.0):

@@ -7,7 +7,6 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_models import KINDS, pack_config, random_sequences, save_tiny, tiny_model, train_config
 from transformers import AutoModelForCausalLM
 
 from nemo_cot.errors import UserError
@@ -15,6 +14,14 @@ from nemo_cot.models.loading import resolve_device
 from nemo_cot.training import trainer
 from nemo_cot.training.checkpoint import latest_step, load_checkpoint, save_checkpoint
 from nemo_cot.training.trainer import train
+from tests.training.tiny_models import (
+    KINDS,
+    pack_config,
+    random_sequences,
+    save_tiny,
+    tiny_model,
+    train_config,
+)
 
 
 def rows(folder):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 import json
 import os
-import platform
 import random
 import subprocess
 import sys
@@ -15,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from nemo_cot.config import ProceduralTeacher
+from nemo_cot.config import OptimConfig, ProceduralTeacher, SchedConfig, TrainConfig
 from nemo_cot.records import Problem
 from nemo_cot.sequences import TokenSequence
 from nemo_cot.teachers.procedural import write_trace
@@ -45,9 +43,8 @@ def traces(model: Path, terms: int, count: int) -> list[TokenSequence]:
     rng, teacher = random.Random(terms), ProceduralTeacher("procedural", 0.0, 0.0, 0.0)
     made = []
     for number in range(count):
-        sum_text = " ".join(
-            f"{'' if i == 0 else rng.choice('+-') + ' '}{rng.randint(1, 9)}" for i in range(terms)
-        )
+        others = "".join(f" {rng.choice('+-')} {rng.randint(1, 9)}" for _ in range(terms - 1))
+        sum_text = f"{rng.randint(1, 9)}{others}"
         problem = Problem(problem_id=str(number), problem=f"What is {sum_text}?", expected_answer="0")
         prompt = tokenizer.prompt_ids(problem.problem)
         answer = tokenizer.answer_ids(write_trace(problem, 0, teacher, 0)[0])
@@ -61,9 +58,7 @@ def traces(model: Path, terms: int, count: int) -> list[TokenSequence]:
 
 def run_side(script: str, task: dict, python: str = sys.executable) -> dict:
     """Run ``script --task JSON`` in a process of its own; its last line is the answer, as JSON."""
-    root = Path(__file__).resolve().parent.parent
-    paths = [str(root), os.environ.get("PYTHONPATH", "")]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "HF_HUB_OFFLINE": "1"}
+    env = os.environ | {"HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [python, script, "--task", json.dumps(task)], env=env, capture_output=True, text=True
     )
@@ -72,28 +67,27 @@ def run_side(script: str, task: dict, python: str = sys.executable) -> dict:
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def describe_machine(packages: Sequence[str]) -> str:
-    """CPU model, cores, date and versions, for the head of a table."""
-    cpu = next(
-        (line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")),
-        platform.processor(),
-    )
-    versions = ", ".join(f"{name} {_version(name)}" for name in packages)
-    return (
-        f"{cpu}, {len(os.sched_getaffinity(0))} cores; {datetime.date.today()}; "
-        f"Python {platform.python_version()}, {versions}"
-    )
+def versions(packages: Sequence[str]) -> str:
+    """The installed versions, for the head of a table."""
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
 
 
-def _cpuinfo() -> list[str]:
-    try:
-        return Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return []
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+def train_config(num_sequences: int, steps: int, **changes: object) -> TrainConfig:
+    """A step draws ``num_sequences``; bfloat16, a constant rate of 1e-5, on the CPU."""
+    optim = OptimConfig("adamw", 1e-5, [0.9, 0.95], 1e-8, 0.0, SchedConfig("constant", 0, 0.0))
+    values = {
+        "backend": "local",
+        "max_steps": steps,
+        "global_batch_size": num_sequences,
+        "batching": "literal",
+        "objective": "token_mean",
+        "precision": "bf16",
+        "seed": 0,
+        "gradient_clip_val": 1.0,
+        "export_dtype": "bfloat16",
+        "device": "cpu",
+        "save_interval_steps": 10**6,
+        "activation_checkpointing": False,
+        "tensorboard": False,
+    }
+    return TrainConfig(**(values | changes), optim=optim)
