@@ -17,8 +17,9 @@ class PreallocatedCache:
         self.seen = 0
         self._layers: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: object, **__: object
-               ) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(
+        self, key: torch.Tensor, value: torch.Tensor, layer: int, *_: object, **__: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Store (rows, kv_heads, new, head_dim) of ``layer``; returns everything seen by it."""
         if layer == len(self._layers):
             self._layers.append((self._empty(key), self._empty(value)))

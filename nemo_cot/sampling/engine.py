@@ -68,8 +68,14 @@ def sample_batch(model: torch.nn.Module, requests: Sequence[Request], decoding: 
 class _State:
     """A batch in flight. ``rows`` maps the batch's current rows to the requests."""
 
-    def __init__(self, cache: PreallocatedCache, visible: torch.Tensor, positions: torch.Tensor,
-                 logits: torch.Tensor, uniforms: torch.Tensor) -> None:
+    def __init__(
+        self,
+        cache: PreallocatedCache,
+        visible: torch.Tensor,
+        positions: torch.Tensor,
+        logits: torch.Tensor,
+        uniforms: torch.Tensor,
+    ) -> None:
         self.cache, self.visible, self.positions = cache, visible, positions
         self.logits, self.uniforms = logits, uniforms
         self.rows = list(range(len(logits)))
@@ -92,7 +98,11 @@ class _State:
         keep = self.running.nonzero().squeeze(1)
         here = keep.to(self.visible.device)
         self.cache.select(here)
-        self.visible, self.positions, self.tokens = self.visible[here], self.positions[here], self.tokens[here]
+        self.visible, self.positions, self.tokens = (
+            self.visible[here],
+            self.positions[here],
+            self.tokens[here],
+        )
         self.uniforms, self.running = self.uniforms[here], self.running[keep]
         self.rows = [self.rows[i] for i in keep.tolist()]
 
@@ -106,8 +116,8 @@ def _prefill(model: torch.nn.Module, requests: Sequence[Request], decoding: Deco
     ids = torch.zeros(len(distinct), width, dtype=torch.int64)
     real = torch.zeros(len(distinct), width, dtype=torch.bool)
     for row, prompt in enumerate(distinct):
-        ids[row, width - len(prompt):] = torch.tensor(prompt)
-        real[row, width - len(prompt):] = True
+        ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        real[row, width - len(prompt) :] = True
     ids, real = ids.to(device), real.to(device)
     positions = (real.cumsum(1) - 1).clamp(min=0)
     cache = PreallocatedCache(width + decoding.max_new_tokens)
@@ -116,7 +126,9 @@ def _prefill(model: torch.nn.Module, requests: Sequence[Request], decoding: Deco
     cache.select(spread)
     visible = torch.ones(len(requests), width + decoding.max_new_tokens, dtype=torch.bool, device=device)
     visible[:, :width] = real[spread]
-    return _State(cache, visible, positions[spread, -1:], logits[spread], _uniforms(requests, decoding).to(device))
+    return _State(
+        cache, visible, positions[spread, -1:], logits[spread], _uniforms(requests, decoding).to(device)
+    )
 
 
 def _causal(real: torch.Tensor) -> torch.Tensor:
@@ -133,11 +145,22 @@ def _decode_step(model: torch.nn.Module, state: _State) -> torch.Tensor:
     return _forward(model, state.tokens.unsqueeze(1), state.positions, state.cache, visible)
 
 
-def _forward(model: torch.nn.Module, ids: torch.Tensor, positions: torch.Tensor, cache: PreallocatedCache,
-             visible: torch.Tensor) -> torch.Tensor:
+def _forward(
+    model: torch.nn.Module,
+    ids: torch.Tensor,
+    positions: torch.Tensor,
+    cache: PreallocatedCache,
+    visible: torch.Tensor,
+) -> torch.Tensor:
     """Logits of the last position, float32 (rows, vocabulary)."""
-    out = model(input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True,
-                visible=visible, logits_to_keep=1)
+    out = model(
+        input_ids=ids,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        visible=visible,
+        logits_to_keep=1,
+    )
     cache.advance(ids.shape[1])
     return out.logits[:, -1].float()
 

@@ -15,8 +15,18 @@ from nemo_cot.text import TextTokenizer
 Job = tuple[Problem, int]
 
 
-def sample_problems(model_dir: Path, tokenizer: TextTokenizer, problems: Sequence[Problem], *, samples: int, seed: int,
-                    sampling: SamplingConfig, lineage: str, folder: Path, label: str) -> None:
+def sample_problems(
+    model_dir: Path,
+    tokenizer: TextTokenizer,
+    problems: Sequence[Problem],
+    *,
+    samples: int,
+    seed: int,
+    sampling: SamplingConfig,
+    lineage: str,
+    folder: Path,
+    label: str,
+) -> None:
     """Append ``samples`` traces a problem to ``folder``/generations.jsonl, in the problems' order.
 
     Batches are fixed by the job list, and a batch is written in one piece: a killed run goes on
@@ -41,17 +51,31 @@ def sample_problems(model_dir: Path, tokenizer: TextTokenizer, problems: Sequenc
 class _Sampler:
     """The loaded model; torch is imported here and not before."""
 
-    def __init__(self, model_dir: Path, tokenizer: TextTokenizer, sampling: SamplingConfig, seed: int, lineage: str) -> None:
+    def __init__(
+        self, model_dir: Path, tokenizer: TextTokenizer, sampling: SamplingConfig, seed: int, lineage: str
+    ) -> None:
         from nemo_cot.models.attention import SAMPLING
         from nemo_cot.models.loading import load_model, resolve_device
         from nemo_cot.sampling.engine import Decoding
         from nemo_cot.training.allocator import keep_freed_memory
 
         keep_freed_memory()
-        self._model = load_model(model_dir, precision=sampling.precision, attention=SAMPLING, device=resolve_device(sampling.device))
+        self._model = load_model(
+            model_dir,
+            precision=sampling.precision,
+            attention=SAMPLING,
+            device=resolve_device(sampling.device),
+        )
         self._tokenizer, self._lineage = tokenizer, [{"made_by": lineage}]
         stops = {tokenizer.end_of_turn_id, tokenizer.eos_id} - {None}
-        self._decoding = Decoding(sampling.temperature, sampling.top_k, sampling.top_p, sampling.max_new_tokens, tuple(sorted(stops)), seed)
+        self._decoding = Decoding(
+            sampling.temperature,
+            sampling.top_k,
+            sampling.top_p,
+            sampling.max_new_tokens,
+            tuple(sorted(stops)),
+            seed,
+        )
 
     def __call__(self, batch: Sequence[Job]) -> list[Trace]:
         from nemo_cot.sampling.engine import Request, sample_batch

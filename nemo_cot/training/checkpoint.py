@@ -45,7 +45,11 @@ def load_checkpoint(folder: Path, step: int) -> dict[str, torch.Tensor]:
         with safe_open(path, framework="pt") as handle:
             return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
     except Exception as error:  # safetensors raises its own and OSError
-        raise UserError(f"damaged checkpoint ({error})", where=str(path), fix=f"remove {path.parent}; training starts again") from None
+        raise UserError(
+            f"damaged checkpoint ({error})",
+            where=str(path),
+            fix=f"remove {path.parent}; training starts again",
+        ) from None
 
 
 def _sync_file(path: Path) -> None:

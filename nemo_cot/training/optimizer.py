@@ -19,12 +19,24 @@ class MasterAdamW:
     def __init__(self, model: torch.nn.Module, optim: OptimConfig) -> None:
         self._weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.masters = {name: self._master(p) for name, p in self._weights.items()}
-        self._hooks = [p.register_post_accumulate_grad_hook(self._collector(n)) for n, p in self._weights.items()
-                       if self.masters[n] is not p]
+        self._hooks = [
+            p.register_post_accumulate_grad_hook(self._collector(n))
+            for n, p in self._weights.items()
+            if self.masters[n] is not p
+        ]
         decayed = [m for m in self.masters.values() if m.ndim >= 2]
         others = [m for m in self.masters.values() if m.ndim < 2]
-        groups = [{"params": decayed, "weight_decay": optim.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self._adamw = torch.optim.AdamW([g for g in groups if g["params"]], lr=optim.lr, betas=tuple(optim.betas), eps=optim.eps, fused=True)
+        groups = [
+            {"params": decayed, "weight_decay": optim.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        self._adamw = torch.optim.AdamW(
+            [g for g in groups if g["params"]],
+            lr=optim.lr,
+            betas=tuple(optim.betas),
+            eps=optim.eps,
+            fused=True,
+        )
 
     def step(self, lr: float, *, clip: float) -> float:
         """Clip the gradient's global norm to ``clip`` (0: off), update, clear. Returns the norm before."""

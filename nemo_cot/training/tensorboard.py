@@ -21,7 +21,12 @@ def open_tensorboard(folder: Path, *, enabled: bool) -> Iterator[Callable[[dict]
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise UserError("the package tensorboard is not installed", where="train.tensorboard=true",
-                        fix="pip install -e '.[tensorboard]' in the clone, or train.tensorboard=false") from None
+        raise UserError(
+            "the package tensorboard is not installed",
+            where="train.tensorboard=true",
+            fix="pip install -e '.[tensorboard]' in the clone, or train.tensorboard=false",
+        ) from None
     with SummaryWriter(str(folder)) as writer:
-        yield lambda row: [writer.add_scalar(f"train/{k}", v, row["step"]) for k, v in row.items() if k != "step"]
+        yield lambda row: [
+            writer.add_scalar(f"train/{k}", v, row["step"]) for k, v in row.items() if k != "step"
+        ]

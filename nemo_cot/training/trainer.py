@@ -29,7 +29,9 @@ METRICS = "metrics.jsonl"
 MODEL = "model"
 
 
-def train(base: Path, sequences: Sequence[TokenSequence], config: LocalTrain, packing: PackConfig, folder: Path) -> None:
+def train(
+    base: Path, sequences: Sequence[TokenSequence], config: LocalTrain, packing: PackConfig, folder: Path
+) -> None:
     """Train ``base`` and write ``folder``/model (Hugging Face) and ``folder``/metrics.jsonl.
 
     Resumes from the newest checkpoint in ``folder``/scratch; the result is the same, bit for bit,
@@ -52,8 +54,15 @@ def train(base: Path, sequences: Sequence[TokenSequence], config: LocalTrain, pa
     export_model(model, optimizer, base, config.export_dtype, folder)
 
 
-def _run_steps(model: torch.nn.Module, optimizer: MasterAdamW, plan: BatchPlan, sequences: Sequence[TokenSequence],
-               config: LocalTrain, folder: Path, done: int) -> None:
+def _run_steps(
+    model: torch.nn.Module,
+    optimizer: MasterAdamW,
+    plan: BatchPlan,
+    sequences: Sequence[TokenSequence],
+    config: LocalTrain,
+    folder: Path,
+    done: int,
+) -> None:
     with (
         JsonlAppender(folder / METRICS) as metrics,
         open_tensorboard(folder / "tensorboard", enabled=config.tensorboard) as board,
@@ -63,13 +72,24 @@ def _run_steps(model: torch.nn.Module, optimizer: MasterAdamW, plan: BatchPlan, 
             row = train_step(model, optimizer, plan, sequences, config, step)
             metrics.append([row])
             board(row)
-            progress.update(step + 1, loss=f"{row['loss']:.4f}", lr=f"{row['lr']:.2e}", speed=f"{row['tokens_per_second']:.0f} tokens/s")
+            progress.update(
+                step + 1,
+                loss=f"{row['loss']:.4f}",
+                lr=f"{row['lr']:.2e}",
+                speed=f"{row['tokens_per_second']:.0f} tokens/s",
+            )
             if (step + 1) % config.save_interval_steps == 0 and step + 1 < config.max_steps:
                 save_checkpoint(folder / "scratch" / "checkpoints", step + 1, optimizer.state_tensors())
 
 
-def train_step(model: torch.nn.Module, optimizer: MasterAdamW, plan: BatchPlan, sequences: Sequence[TokenSequence],
-               config: LocalTrain, step: int) -> dict[str, float]:
+def train_step(
+    model: torch.nn.Module,
+    optimizer: MasterAdamW,
+    plan: BatchPlan,
+    sequences: Sequence[TokenSequence],
+    config: LocalTrain,
+    step: int,
+) -> dict[str, float]:
     """One optimizer step. Returns its row of metrics.jsonl: ``loss`` is the objective before the
     step, ``tokens`` counts what was computed, ``grad_norm`` is before clipping.
     """
@@ -85,14 +105,27 @@ def train_step(model: torch.nn.Module, optimizer: MasterAdamW, plan: BatchPlan, 
     rate = learning_rate(step, config.max_steps, config.optim)
     norm = optimizer.step(rate, clip=config.gradient_clip_val)
     if not torch.isfinite(torch.tensor([loss, norm])).all():
-        raise UserError(f"loss {loss}, gradient norm {norm}", where=f"train, step {step + 1}",
-                        fix="lower train.optim.lr, or use train.precision=fp32")
+        raise UserError(
+            f"loss {loss}, gradient norm {norm}",
+            where=f"train, step {step + 1}",
+            fix="lower train.optim.lr, or use train.precision=fp32",
+        )
     seconds = time.monotonic() - started
-    return {"step": step + 1, "loss": loss, "lr": rate, "grad_norm": norm, "packs": len(packs), "tokens": tokens,
-            "seconds": round(seconds, 4), "tokens_per_second": round(tokens / seconds, 1)}
+    return {
+        "step": step + 1,
+        "loss": loss,
+        "lr": rate,
+        "grad_norm": norm,
+        "packs": len(packs),
+        "tokens": tokens,
+        "seconds": round(seconds, 4),
+        "tokens_per_second": round(tokens / seconds, 1),
+    }
 
 
-def export_model(model: torch.nn.Module, optimizer: MasterAdamW, base: Path, dtype: str, folder: Path) -> None:
+def export_model(
+    model: torch.nn.Module, optimizer: MasterAdamW, base: Path, dtype: str, folder: Path
+) -> None:
     """Write the master weights, rounded to ``dtype``, as a Hugging Face directory.
 
     The model takes them over: save_pretrained names the dtype of the model in config.json, not
@@ -119,5 +152,8 @@ def _check_dropout(model: torch.nn.Module, config: LocalTrain) -> None:
     rates = {key: value for key, value in model.config.to_dict().items() if "dropout" in key and value}
     if rates and config.batching == "distinct":
         key, value = next(iter(rates.items()))
-        raise UserError(f"the model has {key}={value}: repeated traces would differ, so weights cannot stand for them",
-                        where="train.batching=distinct", fix="use train.batching=literal, or set the dropout to 0 in its config.json")
+        raise UserError(
+            f"the model has {key}={value}: repeated traces would differ, so weights cannot stand for them",
+            where="train.batching=distinct",
+            fix="use train.batching=literal, or set the dropout to 0 in its config.json",
+        )
