@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from nemo_cot.config import OptimConfig, ProceduralTeacher, SchedConfig, TrainConfig
+from nemo_cot.config import LocalTrain, OptimConfig, ProceduralTeacher, SchedConfig
 from nemo_cot.records import Problem
 from nemo_cot.sequences import TokenSequence
 from nemo_cot.teachers.procedural import write_trace
@@ -72,7 +72,7 @@ def versions(packages: Sequence[str]) -> str:
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
 
 
-def train_config(num_sequences: int, steps: int, **changes: object) -> TrainConfig:
+def train_config(num_sequences: int, steps: int, **changes: object) -> LocalTrain:
     """A step draws ``num_sequences``; bfloat16, a constant rate of 1e-5, on the CPU."""
     optim = OptimConfig("adamw", 1e-5, [0.9, 0.95], 1e-8, 0.0, SchedConfig("constant", 0, 0.0))
     values = {
@@ -90,4 +90,4 @@ def train_config(num_sequences: int, steps: int, **changes: object) -> TrainConf
         "activation_checkpointing": False,
         "tensorboard": False,
     }
-    return TrainConfig(**(values | changes), optim=optim)
+    return LocalTrain(**(values | changes), optim=optim)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nemo_cot.config import PackConfig, TrainConfig
+from nemo_cot.config import LocalTrain, PackConfig
 from nemo_cot.packing import pack
 from nemo_cot.packing.draws import draw_counts, literal_draws
 from nemo_cot.sequences import TokenSequence
@@ -34,7 +34,7 @@ class WeightedPack:
 class BatchPlan:
     """The packs of every step; a pure function of config and sequences, so a resumed run agrees."""
 
-    def __init__(self, train: TrainConfig, packing: PackConfig, sequences: Sequence[TokenSequence]) -> None:
+    def __init__(self, train: LocalTrain, packing: PackConfig, sequences: Sequence[TokenSequence]) -> None:
         self._train, self._packing, self._sequences = train, packing, sequences
         self._lengths = [len(s.input_ids) for s in sequences]
         self._draws = literal_draws(len(sequences), train.max_steps, train.global_batch_size, train.seed)

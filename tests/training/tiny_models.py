@@ -8,7 +8,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 import nemo_cot.models.attention  # noqa: F401 (registers the attention functions)
-from nemo_cot.config import OptimConfig, PackConfig, SchedConfig, TrainConfig
+from nemo_cot.config import LocalTrain, OptimConfig, PackConfig, SchedConfig
 from nemo_cot.sequences import TokenSequence
 
 VOCABULARY = 97
@@ -61,7 +61,7 @@ def random_sequences(lengths: tuple[int, ...] = (7, 19, 2, 33, 12), seed: int = 
     ]
 
 
-def train_config(**changes) -> TrainConfig:
+def train_config(**changes) -> LocalTrain:
     """Four steps of 8 draws at a constant rate; ``changes`` may name fields of OptimConfig too."""
     optim = {
         "name": "adamw",
@@ -87,7 +87,7 @@ def train_config(**changes) -> TrainConfig:
         "activation_checkpointing": False,
         "tensorboard": False,
     }
-    return TrainConfig(**(values | changes), optim=OptimConfig(**optim))
+    return LocalTrain(**(values | changes), optim=OptimConfig(**optim))
 
 
 def pack_config(capacity: int = 48) -> PackConfig:
