@@ -101,7 +101,9 @@ def sampling_attention(
     _refuse_window(sliding_window, key.shape[2])
     rows, heads, new, width = query.shape
     if new > 1:
-        out = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scaling, enable_gqa=True)
+        out = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=visible, scale=scaling, enable_gqa=True
+        )
         return out.transpose(1, 2), None
     grouped = query.view(rows, key.shape[1], -1, width)
     mask = visible.expand(rows, 1, grouped.shape[2], visible.shape[3])
