@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def gguf_to_hf(gguf: Path, folder: Path, *, eos_token: str) -> None:
     The quantised weights are expanded, so nothing of the quantisation remains. ``eos_token``
     becomes the tokenizer's and the model's end of sequence.
     """
+    os.environ["TQDM_DISABLE"] = "1"  # a bar of its own for two seconds of the work
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
     from transformers.utils import logging

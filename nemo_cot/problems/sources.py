@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,9 @@ def _chain_sum(config: ChainSumProblems) -> ProblemSet:
 
 def _entries(config: ChainSumProblems, size: int):
     try:
-        import reasoning_gym
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # of packages that it imports
+            import reasoning_gym
     except ImportError:
         raise UserError(
             "the package reasoning-gym is not installed",
