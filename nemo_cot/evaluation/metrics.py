@@ -12,6 +12,7 @@ Definitions follow NeMo-Skills (nemo_skills/evaluation/metrics/base.py, commit 0
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -123,10 +124,8 @@ def rates(outcomes: Outcomes) -> Rates:
     if not total:
         raise UserError("there are no samples", where="outcomes", fix="grade a file with at least one row")
     missing = sum(1 for answers in outcomes.answers for a in answers if a is None or not a.strip())
-    reasons: dict[str, float] = {}
-    for reason in (r for row in outcomes.finish_reasons for r in row):
-        key = reason or "unknown"
-        reasons[key] = reasons.get(key, 0) + 1 / total
+    ended = Counter(reason or "unknown" for row in outcomes.finish_reasons for reason in row)
+    reasons = {reason: count / total for reason, count in ended.items()}
     right, unsure = int((present == RIGHT).sum()), int((present == UNDECIDED).sum())
     return Rates(
         total, right / total, (total - right - unsure) / total, unsure / total, missing / total, reasons
