@@ -10,6 +10,7 @@ import torch
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from nemo_cot.errors import UserError
+from nemo_cot.models import attention
 from nemo_cot.models.attention import packed_attention
 from nemo_cot.training.batches import WeightedPack
 from nemo_cot.training.objective import pack_loss, pack_tensors
@@ -97,8 +98,10 @@ def test_a_sequence_longer_than_the_sliding_window_is_refused():
         hidden_states(model, whole(random_sequences((9, 18))))
 
 
+@pytest.mark.parametrize("block", [256, 16])
 @pytest.mark.parametrize("heads", [(9, 3), (4, 4), (6, 1)])
-def test_held_scores_are_as_close_to_float32_as_transformers_eager_attention(heads):
+def test_held_scores_are_as_close_to_float32_as_transformers_eager_attention(heads, block, monkeypatch):
+    monkeypatch.setattr(attention, "_BLOCK", block)
     torch.manual_seed(0)
     grouped = SimpleNamespace(num_key_value_groups=heads[0] // heads[1], training=True)
     exact = [torch.randn(1, n, 40, 16, dtype=torch.bfloat16).float() for n in (heads[0], heads[1], heads[1])]
