@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from nemo_cot.grading.answers import Answer, Interval, Items, RealSet, Scalar
-from nemo_cot.grading.expression import parse_expression, symbols
-from nemo_cot.grading.intervals import WHOLE_LINE, is_infinite, line_without
+from nemo_cot.grading.expression import Node, parse_expression, symbols
+from nemo_cot.grading.intervals import WHOLE_LINE, is_infinite, line_without, real_order
 from nemo_cot.grading.token_lists import Tokens, cut_at, one_pair, plain, split
 from nemo_cot.grading.tokens import Unreadable
 
@@ -41,6 +41,8 @@ def read_brackets(tokens: Tokens, list_of: ListReader) -> tuple[Answer, ...]:
             readings.append(RealSet((interval,)))
     if readings and _has_infinity(parts):
         readings = [r for r in readings if isinstance(r, RealSet)]
+    if not readings and len(parts) == 2:
+        raise Unreadable("malformed: an interval whose ends are in the wrong order")
     return tuple(readings)
 
 
@@ -53,9 +55,18 @@ def _interval(parts: Sequence[Tokens], low_open: bool, high_open: bool) -> Inter
         low, high = (parse_expression(p).node for p in parts)
     except Unreadable:
         return None
-    if symbols(low) or symbols(high):
+    if symbols(low) or symbols(high) or _holds_nothing(low, high, low_open or high_open):
         return None
     return Interval(low, high, low_open or is_infinite(low), high_open or is_infinite(high))
+
+
+def _holds_nothing(low: Node, high: Node, is_open: bool) -> bool:
+    """(5, 2) and (2, 2) are points, not empty intervals, which would all be equal."""
+    try:
+        order = real_order(low, high)
+    except Unreadable:
+        return False
+    return order > 0 or (order == 0 and is_open)
 
 
 def read_set_algebra(tokens: Tokens, one: Reader) -> tuple[Answer, ...]:

@@ -126,11 +126,24 @@ def _compare_labels(gold: str, prediction: str) -> Finding:
 
 
 def _compare_named(gold: Answer, prediction: Answer) -> Finding:
+    gold, prediction = _in_name_order(gold), _in_name_order(prediction)
     if isinstance(gold, Named) and isinstance(prediction, Named):
         return _compare_equations(gold, prediction)
     if isinstance(gold, Named):
         return _strip_name(gold, prediction, compare(gold.value, prediction), gold_side=True)
     return _strip_name(prediction, gold, compare(gold, prediction.value), gold_side=False)
+
+
+def _in_name_order(answer: Answer) -> Answer:
+    """(y,x) = (1,2) as (x,y) = (2,1)."""
+    if not isinstance(answer, Named) or not isinstance(answer.value, Items) or answer.value.kind != "tuple":
+        return answer
+    names = answer.left.strip("()").split(",")
+    if len(names) != len(answer.value.items) or not all(len(n) == 1 and n.isalpha() for n in names):
+        return answer
+    pairs = sorted(zip(names, answer.value.items), key=lambda pair: pair[0])
+    ordered = Items(tuple(item for _, item in pairs), "tuple")
+    return Named(f"({','.join(name for name, _ in pairs)})", ordered, answer.left_node)
 
 
 def _strip_name(named: Named, other: Answer, finding: Finding, *, gold_side: bool) -> Finding:
@@ -273,6 +286,8 @@ def _compare_items(gold: Items, prediction: Items) -> Finding:
         return Finding(False, "items: not as many")
     if len(gold.items) > MAX_ITEMS:
         return Finding(None, "items: too many to match")
+    if len(gold.items) > 1 and (_names(gold.items) or _names(prediction.items)):
+        return _compare_named_items(gold, prediction)
     in_order = _all_equal(gold.items, prediction.items)
     kinds = {gold.kind, prediction.kind}
     if in_order.equal and kinds != {"tuple", "set"}:
@@ -285,6 +300,28 @@ def _compare_items(gold: Items, prediction: Items) -> Finding:
     if kinds == {"list"} and _shows_order(gold.items) and matched.equal:
         return Finding(False, "items: a sequence in another order")
     return matched
+
+
+def _names(items: Sequence[Answer]) -> tuple[str, ...]:
+    """The names of x = 1, y = 2 when every item has one of its own; else nothing."""
+    names = tuple(i.left for i in items if isinstance(i, Named))
+    return names if len(names) == len(items) == len(set(names)) else ()
+
+
+def _compare_named_items(gold: Items, prediction: Items) -> Finding:
+    """Named values are compared by name; with values that have none, in the names' order (x, y, z)."""
+    sides = [
+        sorted(i.items, key=lambda n: n.left) if _names(i.items) else i.items for i in (gold, prediction)
+    ]
+    both = _names(gold.items) and _names(prediction.items)
+    if both and set(_names(gold.items)) != set(_names(prediction.items)):
+        return Finding(None, "items: other names")
+    finding = _all_equal(*sides)
+    if both or finding.equal or "tuple" in (gold.kind, prediction.kind):
+        return finding
+    if _match(gold.items, prediction.items).equal is False:
+        return Finding(False, "items: one is missing")
+    return Finding(None, "items: named values in another order")
 
 
 def _all_equal(gold: Sequence[Answer], prediction: Sequence[Answer]) -> Finding:

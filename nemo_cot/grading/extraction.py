@@ -13,11 +13,11 @@ _BOX = re.compile(r"\\f?box(?:ed)?(?![a-zA-Z])")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BARE = re.compile(
     r"\s*(\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)|\\sqrt\s*\{[^{}]*\}|"
-    r"[-+]?\d[\d,]*(?:\.\d+)?(?:/\d+)?|\\?[a-zA-Z]+)"
+    r"[-+]?\d[\d,]*(?:\.\d+)?(?:/\d+)?(?![\w\\^])|[a-zA-Z](?![a-zA-Z])|\\(?:pi|infty|emptyset)(?![a-zA-Z]))"
 )
 _PHRASE = re.compile(
-    r"\b(?:final\s+)?answer\b(?:\s+(?:to|for)\b[^.\n]{0,80}?)?"
-    r"(?:\s*(?:\*\*|__)?\s*[:=]|\s+(?:is|equals|must\s+be|would\s+be|=))\s*[:=]?\s*",
+    r"\b(?:final\s+)?answer\b(?:\s{1,9}(?:to|for)\b[^.\n]{0,80}?)?"
+    r"(?:\s{0,9}(?:(?:\*\*|__)\s{0,9})?[:=]|\s{1,9}(?:is|equals|must\s{1,9}be|would\s{1,9}be|=))\s{0,9}[:=]?\s{0,9}",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d))(?:\s*/\s*\d+)?%?")

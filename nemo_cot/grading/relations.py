@@ -58,6 +58,7 @@ def _equation(sides: list[Tokens], operators: list[str], one: Reader) -> tuple[A
         left = sides[0]
         values = [one(s)[0] for s in expand(sides[exact - 1])] if exact > 1 else []
         value = values[0] if len(values) == 1 else Items(tuple(values), "list")
+        _check_chain(sides[1:exact], value)
         return (Named(plain(left).replace(" ", ""), value, _node_or_none(left)),)
     readings = [one(s)[0] for s in sides[:exact]]
     if any(not isinstance(r, Scalar) for r in readings):
@@ -65,6 +66,13 @@ def _equation(sides: list[Tokens], operators: list[str], one: Reader) -> tuple[A
     if any(compare_scalars(readings[0].node, r.node).equal is False for r in readings[1:]):
         raise Unreadable("malformed: the two sides of the equation differ")
     return (readings[-1],)
+
+
+def _check_chain(sides: list[Tokens], value: Answer) -> None:
+    """x = 4 = 5 says nothing. Raises Unreadable when two constant sides differ."""
+    constants = [node for s in sides[:-1] if (node := _node_or_none(s)) is not None and not symbols(node)]
+    if isinstance(value, Scalar) and any(compare_scalars(value.node, n).equal is False for n in constants):
+        raise Unreadable("malformed: the sides of the equation differ")
 
 
 def _is_constant(tokens: Tokens) -> bool:

@@ -17,6 +17,8 @@ _LETTER_GOLD = re.compile(
     r"\(?\s*(?:\\(?:text|textbf|mathrm|mathbf|textrm)\s*\{\s*)?\(?\s*[A-J]\s*\)?\s*\}?\s*\)?"
 )
 
+_THOUSANDS = re.compile(r"(?<![\d,.(\[{])\d{1,3}(?:,\d{3})+(?![\d,)\]}])")
+
 INTERNAL_ERROR = "internal-error"
 """Reason of a verdict that a fault in the rules prevented; tests and fuzzing look for it."""
 
@@ -67,10 +69,19 @@ def _grade_readings(gold: str, prediction: str) -> tuple[Verdict, bool]:
             certain = not _open_readings(golds)
             return (_verdict(other) if certain else Verdict(UNDECIDED, "gold-has-two-readings")), False
     unsure = next((f for row in findings for f in row if f.equal is None), None)
+    if unsure is None and _has_unread_thousands(gold, prediction):
+        return Verdict(UNDECIDED, "thousands-mark-or-list"), False
     if unsure is None:
         return _verdict(findings[0][0]), False
     unread = [a for a in (*golds, *answers) if isinstance(a, Unread)]
     return _verdict(unsure), bool(unread) and all(a.latex for a in unread)
+
+
+def _has_unread_thousands(gold: str, prediction: str) -> bool:
+    """1,234.5 or x=1,234: read as a list, but the commas may be thousands marks."""
+    texts = [squeeze(t).replace("{,}", ",") for t in (gold, prediction)]
+    marked = [t for t in texts if _THOUSANDS.search(t) and not re.fullmatch(r"[\d,]+", t)]
+    return len(marked) == 1 and not re.search(r"\d,\d", texts[1 - texts.index(marked[0])])
 
 
 def _open_readings(golds: tuple) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from nemo_cot.grading.answers import Answer, Matrix, Numeral, Scalar, Words
 from nemo_cot.grading.expression import Node, parse_expression
 from nemo_cot.grading.token_lists import Tokens, cut_at, plain
@@ -42,6 +44,15 @@ def read_scalar(tokens: Tokens) -> Answer:
     return Scalar(node, unit, tight)
 
 
+_NO_UNITS = frozenset([
+    "hundred", "thousand", "million", "billion", "trillion", "dozen", "half", "halves", "third", "thirds",
+    "quarter", "quarters", "squared", "cubed", "factorial", "plus", "minus", "times", "base", "mod",
+    "more", "less", "least", "most", "at", "wrong", "false", "incorrect", "impossible", "no", "not", "never",
+    "root",
+])  # fmt: skip
+"""Words behind a number that are no unit: they scale it, bound it, or take it back."""
+
+
 def cut_unit(tokens: Tokens) -> tuple[Tokens, str]:
     """Trailing words, with a power behind them, as the unit: ``864 \\mbox{ inches}^2``."""
     if tokens[0] == Token("text", "dollars", tokens[0].spaced):  # \\$36
@@ -60,6 +71,8 @@ def cut_unit(tokens: Tokens) -> tuple[Tokens, str]:
     if start == end or (start == 0 and not power):
         return tokens, ""
     unit = " ".join(" ".join(t.value for t in tokens[start:end]).replace("^", " ^").lower().split())
+    if _NO_UNITS & set(re.findall("[a-z]+", unit)):
+        raise Unreadable(f"words: {unit!r} behind a number changes what it says")
     return tokens[:start], unit + power
 
 

@@ -83,3 +83,11 @@ def test_another_problems_gold_is_right_only_where_it_is_equal():
 
 EQUAL_GOLDS = []
 """Pairs of golds, spelled differently, that are the same number (of all sampled)."""
+
+
+def test_bracketed_golds_of_math500_differ_from_each_other():
+    golds = sorted({g for g in math500_golds() if re.match(r"(?:\\left)?\s*[(\[]", g)})
+    assert len(golds) >= 15
+    pairs = [(a, b) for a in golds for b in golds if a != b]
+    verdicts = grade_many(pairs, **OPTIONS)
+    assert not [(p, v) for p, v in zip(pairs, verdicts) if v.outcome != "wrong"]

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from nemo_cot.grading import extract_answer, grade, grade_many, nemo_skills_verdicts
+from nemo_cot.grading import grade, grade_many, nemo_skills_verdicts
+from nemo_cot.grading.extraction import FALLBACKS, extract
 from nemo_cot.grading.rules import INTERNAL_ERROR, grade_by_rules
 from tests.grading.hostile import HOSTILE
 
@@ -149,7 +150,9 @@ def test_a_killed_grader_leaves_no_process():
 def test_extraction_is_linear():
     started = time.process_time()
     for text in (r"\boxed{" * 30_000, r"\boxed{" * 10_000 + "}" * 10_000, "{" * 200_000,
-                 r"\boxed{1}" * 30_000,
+                 r"\boxed{1}" * 30_000, "answer to" + " " * 100_000, "answer" + " " * 100_000,
+                 "answer is" + " " * 100_000, "1" + " " * 100_000, r"\boxed" + " " * 100_000,
                  "the answer is " * 20_000, "1," * 100_000, "\\" * 100_000):  # fmt: skip
-        extract_answer(text)
-    assert time.process_time() - started < 3
+        for fallback in FALLBACKS:
+            extract(text, fallback=fallback)
+    assert time.process_time() - started < 5
