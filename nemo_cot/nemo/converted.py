@@ -35,13 +35,21 @@ def check_nemo_folder(nemo: Path, hugging_face: Path) -> None:
     theta = own.get("rope_theta", (own.get("rope_parameters") or {}).get("rope_theta"))
     wanted |= {"precision": "bf16"} | ({} if theta is None else {"rotary_base": theta})
     for name, value in wanted.items():
-        if config.get(name) != value:
+        if not _same(config.get(name), value):
             raise UserError(
                 f"{name} is {config.get(name)!r}, not {value!r} as in the base model",
                 where=str(nemo / "model_config.yaml"),
                 fix="convert on a node with a GPU, in the training container",
             )
     _check_parameters(nemo / "model_weights", hugging_face)
+
+
+def _same(there: Any, wanted: Any) -> bool:
+    """Equal, or equal as numbers: PyYAML reads 1e-06, as some write it, as text."""
+    try:
+        return float(there) == float(wanted)
+    except (TypeError, ValueError):
+        return there == wanted
 
 
 def _nemo_config(nemo: Path) -> dict[str, Any]:
