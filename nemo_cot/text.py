@@ -60,7 +60,7 @@ class TextTokenizer:
 
     def prompt_ids(self, problem: str) -> list[int]:
         """Token ids of the whole prompt; only the format's own special tokens are special."""
-        return [*self._special(self._before), *self.text_ids(problem), *self._special(self._after)]
+        return [*self.special_ids(self._before), *self.text_ids(problem), *self.special_ids(self._after)]
 
     def answer_ids(self, answer: str) -> list[int]:
         """Token ids of the answer with the end-of-turn token last."""
@@ -75,7 +75,8 @@ class TextTokenizer:
         """Text of ``ids``; special tokens are spelled out unless skipped."""
         return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
 
-    def _special(self, text: str) -> list[int]:
+    def special_ids(self, text: str) -> list[int]:
+        """Token ids of trusted text: special tokens spelled out in it are special."""
         self._tokenizer.encode_special_tokens = False
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 

@@ -13,7 +13,7 @@ from nemo_cot.grading.moves import say_moves
 from nemo_cot.grading.stage import grade_generations
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl
-from nemo_cot.models.format import base_model, format_config, student_tokenizer
+from nemo_cot.models.format import base_model, format_config, student_tokenizer, trained_model
 from nemo_cot.records import Problem, Trace
 from nemo_cot.sampling.run import sample_problems
 from nemo_cot.stages import RunDirectory, Stage
@@ -29,7 +29,7 @@ def evaluate(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
 
 def _sampling(cfg: Config, run: RunDirectory, subject: str) -> Stage:
     """Write evaluate/SUBJECT/generations.jsonl."""
-    model = base_model(cfg.model, run) if subject == "base" else run.artifact("train", "model")
+    model = base_model(cfg.model, run) if subject == "base" else trained_model(cfg, run)
     problems = run.artifact("problems", "heldout.jsonl")
     settings = cfg.evaluate
 
