@@ -86,20 +86,29 @@ def main(path: str) -> None:
     init_using_ptl(trainer, model, loader, dataset)
     logger.log_hyperparams(OmegaConf.to_container(cfg))
     if state is None:
-        _check_packing(model, dataset)
+        _check_packing(cfg, model, dataset)
     _trainer(cfg, trainer, model, (loader, unused), logger, state).fit()
 
 
-def _check_packing(model: Any, dataset: Any) -> None:
+def _check_packing(cfg: Config, model: Any, dataset: Any) -> None:
     """The first pack with several sequences, before the first step; nothing to compare without one."""
+    import json
+    from pathlib import Path
+
+    import torch
     from megatron.core.num_microbatches_calculator import get_num_microbatches
 
     from nemo_cot.nemo.parity import check_parity, model_loss, packing_parity
 
-    packs = (dataset[number] for number in range(len(dataset)))
-    pack = next((item for item in packs if len(item["seq_boundaries"]) > 2), None)
-    if pack is not None:
-        check_parity(packing_parity(pack, model_loss(model, dataset, get_num_microbatches())))
+    rows = (row for row in range(len(dataset)) if len(dataset[row]["seq_boundaries"]) > 2)
+    row = next(rows, None)
+    if row is None:
+        return
+    found = packing_parity(dataset[row], model_loss(model, dataset, get_num_microbatches()))
+    check_parity(found)
+    if torch.distributed.get_rank() == 0:
+        path = Path(cfg.exp_manager.explicit_log_dir) / "packing.json"
+        path.write_text(json.dumps({"row": row, **found._asdict()}) + "\n")
 
 
 def load(path: str) -> Config:
