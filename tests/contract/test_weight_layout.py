@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from nemo_cot.errors import UserError
 from nemo_cot.nemo.checkpoints import unpacked_view
 from nemo_cot.nemo.converted import check_nemo_folder
 from nemo_cot.nemo.weights import Heads, stacked, to_hugging_face, to_megatron
+from tests.contract.megatron_cpu import gpt, shim_cuda
 
 HEADS = Heads(heads=4, kv_heads=2)
 VOCABULARY, WIDTH, LAYERS, INNER, THETA = 96, 64, 3, 80, 1e6
@@ -43,37 +43,13 @@ def qwen2():
 
 
 @pytest.fixture
-def on_cpu(monkeypatch):
-    """Megatron asks CUDA for a device, for random states and to wait for copies."""
-    import torch
-    from megatron.core.tensor_parallel.random import CudaRNGStatesTracker
-
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: "cpu")
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: None)
-    monkeypatch.setattr(CudaRNGStatesTracker, "fork", lambda self, name=None: contextlib.nullcontext())
-
-
-@pytest.fixture
-def megatron(one_rank, on_cpu):
+def megatron(one_rank, monkeypatch):
     """Megatron-core's GPTModel with the same shape."""
-    import torch.nn.functional as F
-    from megatron.core.models.gpt import GPTModel
-    from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
-    from megatron.core.transformer.torch_norm import WrappedTorchNorm
-    from megatron.core.transformer.transformer_config import TransformerConfig
-
-    config = TransformerConfig(
-        num_layers=LAYERS, hidden_size=WIDTH, num_attention_heads=HEADS.heads, num_query_groups=HEADS.kv_heads,
-        ffn_hidden_size=INNER, use_cpu_initialization=True, normalization="RMSNorm", gated_linear_unit=True,
-        activation_func=F.silu, add_bias_linear=False, add_qkv_bias=True, layernorm_epsilon=1e-6,
-        hidden_dropout=0.0, attention_dropout=0.0, masked_softmax_fusion=False,
+    shim_cuda(monkeypatch)
+    return gpt(
+        layers=LAYERS, width=WIDTH, inner=INNER, heads=HEADS.heads, kv_heads=HEADS.kv_heads,
+        vocabulary=VOCABULARY, theta=THETA,
     )  # fmt: skip
-    spec = get_gpt_layer_local_spec()
-    spec.submodules.input_layernorm = spec.submodules.pre_mlp_layernorm = WrappedTorchNorm
-    return GPTModel(
-        config, spec, vocab_size=VOCABULARY, max_sequence_length=64, position_embedding_type="rope",
-        rotary_base=int(THETA), share_embeddings_and_output_weights=False,
-    ).eval()  # fmt: skip
 
 
 def load(model, tensors) -> None:
