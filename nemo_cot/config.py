@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from nemo_cot.config_checks import at_least, between, one_of, runtime, seed
+from nemo_cot.config_checks import at_least, between, chunked, one_of, runtime, seed
 from nemo_cot.errors import UserError
 
 PRECISIONS = ("fp32", "bf16")
@@ -117,14 +117,17 @@ class FileTeacher(TeacherConfig):
 
 @dataclass
 class GenerateConfig:
-    """Solutions a problem, before grading and curation."""
+    """Solutions a problem, before grading and curation. ``chunks``, ``chunk``: see :func:`chunked`."""
 
     samples_per_problem: int
     seed: int
+    chunks: int
+    chunk: Optional[int] = runtime()  # noqa: UP045
 
     def __post_init__(self) -> None:
         at_least("generate.samples_per_problem", self.samples_per_problem, 1)
         seed("generate.seed", self.seed)
+        chunked("generate", self.chunks, self.chunk, self.samples_per_problem)
 
 
 @dataclass
@@ -313,7 +316,10 @@ class LocalTrain(TrainConfig):
 
 @dataclass
 class EvaluateConfig:
-    """Samples a held-out problem, drawn alike from every subject (base, trained)."""
+    """Samples a held-out problem, drawn alike from every subject (base, trained).
+
+    ``chunks``, ``chunk``: see :func:`chunked`.
+    """
 
     subjects: list[str]
     samples_per_problem: int
@@ -321,6 +327,8 @@ class EvaluateConfig:
     sampling: SamplingConfig
     bootstrap_resamples: int
     confidence: float
+    chunks: int
+    chunk: Optional[int] = runtime()  # noqa: UP045
 
     def __post_init__(self) -> None:
         for subject in self.subjects:
@@ -333,6 +341,7 @@ class EvaluateConfig:
             )
         at_least("evaluate.samples_per_problem", self.samples_per_problem, 1)
         seed("evaluate.seed", self.seed)
+        chunked("evaluate", self.chunks, self.chunk, self.samples_per_problem)
         at_least("evaluate.bootstrap_resamples", self.bootstrap_resamples, 100)
         between("evaluate.confidence", self.confidence, 0.5, 0.9999)
 

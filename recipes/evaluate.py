@@ -15,31 +15,33 @@ from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.models.format import base_model, format_config, student_tokenizer, trained_model
 from nemo_cot.records import Problem, Trace
+from nemo_cot.sampling.chunks import GENERATIONS, Sampling
 from nemo_cot.sampling.run import sample_problems
 from nemo_cot.stages import RunDirectory, Stage
 from recipes.main import recipe_main
 
 
 def evaluate(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
-    """One stage of sampling a subject, then evaluate/scores over all of them."""
+    """The stages of sampling each subject, then evaluate/scores over all of them (not for one chunk)."""
     for subject in cfg.evaluate.subjects:
-        yield _sampling(cfg, run, subject)
-    yield _scoring(cfg, run)
+        yield from _sampling(cfg, run, subject).stages(run)
+    if cfg.evaluate.chunks == 1 or cfg.evaluate.chunk is None:
+        yield _scoring(cfg, run)
 
 
-def _sampling(cfg: Config, run: RunDirectory, subject: str) -> Stage:
+def _sampling(cfg: Config, run: RunDirectory, subject: str) -> Sampling:
     """Write evaluate/SUBJECT/generations.jsonl."""
     model = base_model(cfg.model, run) if subject == "base" else trained_model(cfg, run)
     problems = run.artifact("problems", "heldout.jsonl")
     settings = cfg.evaluate
 
-    def work(folder: Path) -> None:
+    def work(folder: Path, samples: range) -> None:
         sample_problems(
             model,
             student_tokenizer(cfg.model, model),
             read_jsonl(problems, Problem),
             seed=settings.seed,
-            samples=settings.samples_per_problem,
+            samples=samples,
             sampling=settings.sampling,
             lineage=subject,
             folder=folder,
@@ -50,20 +52,24 @@ def _sampling(cfg: Config, run: RunDirectory, subject: str) -> Stage:
         "sampling": fingerprinted(settings.sampling),
         "samples_per_problem": settings.samples_per_problem,
         "seed": settings.seed,
+        "chunks": settings.chunks,
         "model": format_config(cfg.model),
     }
-    return Stage(
+    return Sampling(
         f"evaluate/{subject}",
-        inputs={"model": model, "problems": problems},
-        config=config,
-        work=work,
+        {"model": model, "problems": problems},
+        config,
+        work,
+        samples=settings.samples_per_problem,
+        chunks=settings.chunks,
+        chunk=settings.chunk,
         resumable=True,
     )
 
 
 def _scoring(cfg: Config, run: RunDirectory) -> Stage:
     """Write evaluate/scores/SUBJECT.jsonl (graded) and metrics.json."""
-    inputs = {s: run.artifact(f"evaluate/{s}", "generations.jsonl") for s in cfg.evaluate.subjects}
+    inputs = {s: run.artifact(f"evaluate/{s}", GENERATIONS) for s in cfg.evaluate.subjects}
 
     def work(folder: Path) -> None:
         graded = {}

@@ -37,9 +37,15 @@ def _run(recipe: Recipe, arguments: list[str]) -> None:
         return
     cfg = load_config(arguments)
     run = run_directory(cfg).create()
-    with run_lock(run.path):
+    with run_lock(run.path, part=_part(recipe.__name__, cfg)):
         for stage in recipe(cfg, run):
             run_stage(stage, run, say=_say)
+
+
+def _part(recipe: str, cfg: Config) -> str | None:
+    """The part of the run that a recipe works on alone: a chunk, beside which others may run."""
+    chunk = getattr(getattr(cfg, recipe, None), "chunk", None)
+    return None if chunk is None else f"{recipe}-{chunk:03d}"
 
 
 def _say(line: str) -> None:
