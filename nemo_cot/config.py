@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from nemo_cot.config_checks import at_least, between, chunked, one_of, runtime, seed
+from nemo_cot.engine_config import EngineConfig
 from nemo_cot.errors import UserError
 
 PRECISIONS = ("fp32", "bf16")
@@ -78,7 +79,10 @@ class ProceduralTeacher(TeacherConfig):
 
 @dataclass
 class SamplingConfig:
-    """How tokens are drawn. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 are off."""
+    """How tokens are drawn. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 are off.
+
+    ``precision``, ``batch_size`` and ``device`` are the embedded engine's; a server has its own.
+    """
 
     temperature: float
     top_k: int
@@ -100,12 +104,13 @@ class SamplingConfig:
 
 @dataclass
 class ModelTeacher(TeacherConfig):
-    """Traces sampled from a local Hugging Face directory; ``path`` null: the student's base model."""
+    """Traces sampled from a Hugging Face directory; ``path`` null: the student's base model."""
 
     path: Optional[str]  # noqa: UP045 (OmegaConf reads Optional on Python 3.10)
     prompt: str
     end_of_turn: str
     sampling: SamplingConfig
+    engine: EngineConfig
 
 
 @dataclass
@@ -325,6 +330,7 @@ class EvaluateConfig:
     samples_per_problem: int
     seed: int
     sampling: SamplingConfig
+    engine: EngineConfig
     bootstrap_resamples: int
     confidence: float
     chunks: int

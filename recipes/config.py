@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from nemo_cot import config as schema
+from nemo_cot import engine_config as engine
 from nemo_cot.errors import UserError
 from nemo_cot.nemo import config as nemo
 
@@ -37,8 +38,16 @@ _VARIANTS = {
         "file": schema.FileTeacher,
     },
     "train": {"local": schema.LocalTrain, "nemo_aligner": nemo.AlignerTrain, "nemo_rl": nemo.NemoRlTrain},
+    "engine": {
+        "embedded": engine.EngineConfig,
+        "openai": engine.OpenAIEngine,
+        "nemo_skills": engine.NemoSkillsEngine,
+    },
 }
 """Config groups whose schema depends on the chosen file; the rest follow from schema.Config."""
+
+_PLACES = {"evaluate.engine": "engine", "teacher.engine": "engine"}
+"""Keys that a file of another group fills: evaluate.engine=NAME is Hydra's engine@evaluate.engine=NAME."""
 
 
 def load_config(overrides: Sequence[str]) -> schema.Config:
@@ -49,9 +58,9 @@ def load_config(overrides: Sequence[str]) -> schema.Config:
 def compose_config(overrides: Sequence[str]) -> DictConfig:
     """The composed tree, typed by the schema. Raises UserError as :func:`load_config` does."""
     _register_schemas()
-    parsed = _parse(overrides)
-    for override in parsed:
+    for override in _parse(overrides):
         _check_key(override)
+    overrides = [_placed(text) for text in overrides]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
@@ -97,6 +106,12 @@ def _search_path() -> list[str]:
     return [f"hydra.searchpath=[{_quoted(f'file://{Path(extra).resolve()}')}]"]
 
 
+def _placed(override: str) -> str:
+    """``override`` with the group's name before a key that a file of another group fills."""
+    key, _, value = override.partition("=")
+    return f"{_PLACES[key]}@{key}={value}" if key in _PLACES else override
+
+
 def _quoted(text: str) -> str:
     """``text`` as Hydra quotes it: a backslash counts only before a quote."""
     return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
@@ -132,8 +147,12 @@ def _check_key(override: Override) -> None:
     known = known_keys()
     if key not in known:
         raise _unknown(key, known)
-    if (CONF / key).is_dir() and not isinstance(override.value(), (str, type(None))):
-        raise _unknown_option(f"{key}/{override.get_value_element_as_str()}")
+    if key in _PLACES.values():
+        places = [place for place, group in _PLACES.items() if group == key]
+        raise UserError("is no key of its own", where=key, fix=f"set {' or '.join(places)}")
+    group = _PLACES.get(key, key)
+    if (CONF / group).is_dir() and not isinstance(override.value(), (str, type(None))):
+        raise _unknown_option(f"{group}/{override.get_value_element_as_str()}")
 
 
 def known_keys() -> set[str]:
@@ -148,7 +167,8 @@ def _schema_keys(node: type, prefix: str) -> list[str]:
     for f in dataclasses.fields(node):
         name = prefix + f.name
         keys.append(name)
-        for inner in (_plain_type(hints[f.name]), *_VARIANTS.get(name, {}).values()):
+        variants = _VARIANTS.get(_PLACES.get(name, name), {})
+        for inner in (_plain_type(hints[f.name]), *variants.values()):
             if dataclasses.is_dataclass(inner):
                 keys.extend(_schema_keys(inner, name + "."))
     return keys
@@ -182,6 +202,13 @@ def _explain(error: Exception) -> UserError:
         r"Cannot find primary config '([^']+)'", text
     ):
         return _unknown_option(missing.group(1))
+    if absent := re.search(r"Could not override '(?:\w+@)?([^']+)'", text):
+        parent = absent.group(1).partition(".")[0]
+        return UserError(
+            f"the chosen {parent} has no such key",
+            where=absent.group(1),
+            fix=f"choose another {parent} (teacher=model for teacher.engine), or leave it out",
+        )
     unknown = re.search(r"[Kk]ey '([^']+)' (?:is )?not in", text)
     full_key = re.search(r"full_key: (\S+)", text)
     if needed := re.search(r"Missing mandatory value: ([\w.]+)", text):
