@@ -13,11 +13,13 @@ from nemo_cot.grading.moves import say_moves
 from nemo_cot.grading.stage import grade_generations
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl
-from nemo_cot.models.format import base_model, format_config, student_tokenizer, trained_model
+from nemo_cot.models.format import base_model, format_config, trained_model
 from nemo_cot.records import Problem, Trace
 from nemo_cot.sampling.chunks import GENERATIONS, Sampling
-from nemo_cot.sampling.run import sample_problems
+from nemo_cot.sampling.engines import sample
+from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.stages import RunDirectory, Stage
+from nemo_cot.text import PromptFormat
 from recipes.main import recipe_main
 
 
@@ -36,20 +38,22 @@ def _sampling(cfg: Config, run: RunDirectory, subject: str) -> Sampling:
     settings = cfg.evaluate
 
     def work(folder: Path, samples: range) -> None:
-        sample_problems(
+        job = SamplingJob(
             model,
-            student_tokenizer(cfg.model, model),
+            PromptFormat(cfg.model.prompt, cfg.model.end_of_turn, cfg.model.eos_token),
             read_jsonl(problems, Problem),
+            samples,
             seed=settings.seed,
-            samples=samples,
             sampling=settings.sampling,
             lineage=subject,
             folder=folder,
             label=f"evaluate {subject}",
         )
+        sample(settings.engine, job)
 
     config = {
         "sampling": fingerprinted(settings.sampling),
+        "engine": fingerprinted(settings.engine),
         "samples_per_problem": settings.samples_per_problem,
         "seed": settings.seed,
         "chunks": settings.chunks,
