@@ -25,6 +25,7 @@ from nemo_cot import config as schema
 from nemo_cot import engine_config as engine
 from nemo_cot.errors import UserError
 from nemo_cot.nemo import config as nemo
+from nemo_cot.overrides import hydra_quoted
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EXTRA_CONF = "NEMO_COT_CONFIG_DIR"
@@ -103,18 +104,13 @@ def _search_path() -> list[str]:
         raise UserError(
             "no such directory", where=f"{EXTRA_CONF}={extra}", fix=f"correct or unset {EXTRA_CONF}"
         )
-    return [f"hydra.searchpath=[{_quoted(f'file://{Path(extra).resolve()}')}]"]
+    return [f"hydra.searchpath=[{hydra_quoted(f'file://{Path(extra).resolve()}')}]"]
 
 
 def _placed(override: str) -> str:
     """``override`` with the group's name before a key that a file of another group fills."""
     key, _, value = override.partition("=")
     return f"{_PLACES[key]}@{key}={value}" if key in _PLACES else override
-
-
-def _quoted(text: str) -> str:
-    """``text`` as Hydra quotes it: a backslash counts only before a quote."""
-    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
