@@ -18,7 +18,7 @@ from nemo_cot.preflight.estimate import Estimate, estimate
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.engine import plan_stage
 from nemo_cot.stages.manifest import count_rows, describe
-from recipes.chain import STAGES, needs
+from recipes.chain import chain_stages, needs
 from recipes.config import load_config
 from recipes.main import run_directory
 
@@ -54,7 +54,7 @@ def stage_actions(cfg: Config, run: RunDirectory) -> list[tuple[str, str, str]]:
     """(stage, action, why) along the chain; below a recipe that runs, whether one runs is open."""
     rows: list[tuple[str, str, str]] = []
     unsettled: set[str] = set()
-    for name in (n for n in STAGES if n in cfg.launcher.stages):
+    for name in chain_stages(cfg):
         waiting = [need for need in needs(name, cfg) if need in unsettled]
         if waiting:
             rows.append((name, "open", f"runs unless {', '.join(waiting)} gives the same again"))

@@ -78,7 +78,7 @@ class TextTokenizer:
         return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
 
     def special_ids(self, text: str) -> list[int]:
-        """Token ids of text in which special tokens count, as a server reads a prompt."""
+        """Token ids of trusted text: special tokens spelled out in it are special, as a server reads them."""
         self._tokenizer.encode_special_tokens = False
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 

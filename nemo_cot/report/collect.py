@@ -23,11 +23,15 @@ STAGES = (
     "grade",
     "curate",
     "pack",
+    "hf_to_nemo",
     "train",
+    "nemo_to_hf",
     "evaluate/base",
     "evaluate/trained",
     "evaluate/scores",
 )
+_CONVERSIONS = ("hf_to_nemo", "nemo_to_hf")
+"""Stages that only some trainers have."""
 CHAIN = "chain.json"
 """Written by the local launcher: how each stage of the last chain ended."""
 
@@ -65,7 +69,7 @@ class Findings:
     @property
     def missing(self) -> list[str]:
         """Stages without a result."""
-        return [stage for stage in STAGES if stage not in self.manifests]
+        return [s for s in STAGES if s not in self.manifests and s not in _CONVERSIONS]
 
 
 def stale_stages(manifests: dict[str, Manifest]) -> list[str]:

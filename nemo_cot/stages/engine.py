@@ -44,7 +44,8 @@ class Stage:
     """What to run. ``work(folder)`` writes the outputs into ``folder`` and may find there what a
     former attempt with the same fingerprint left. ``config`` decides the result, ``settings`` do
     not; raise ``version`` when the code gives the same config another meaning. A stage that is not
-    ``resumable`` finds an empty folder at every attempt.
+    ``resumable`` finds an empty folder at every attempt. Folders named in ``listed`` are told
+    apart by names and sizes alone: terabytes of checkpoints would take an hour to hash.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Stage:
     settings: dict[str, Any] = field(default_factory=dict)
     version: int = 1
     resumable: bool = False
+    listed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,9 @@ def _manifest(
     seconds: float,
 ) -> Manifest:
     outputs = {
-        path.name: describe(path, partial, hasher) for path in sorted(partial.iterdir()) if _is_output(path)
+        path.name: describe(path, partial, hasher, listed=path.name in stage.listed)
+        for path in sorted(partial.iterdir())
+        if _is_output(path)
     }
     if not outputs:
         raise UserError("the stage wrote no output", where=stage.name, fix="report this as a bug")
@@ -231,7 +235,8 @@ def _read_attempt(partial: Path) -> _Attempt | None:
 def _damaged(manifest: Manifest, folder: Path, hasher: Hasher) -> list[str]:
     def intact(artifact: Artifact) -> bool:
         path = folder / artifact.path
-        return path.exists() and hasher.sha256(path) == artifact.sha256
+        digest = hasher.listing if artifact.listed else hasher.sha256
+        return path.exists() and digest(path) == artifact.sha256
 
     return [name for name, artifact in manifest.outputs.items() if not intact(artifact)]
 
