@@ -9,7 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from nemo_cot.config_checks import at_least, between, chunked, one_of, runtime, seed
+from nemo_cot.config_checks import (
+    at_least,
+    between,
+    chunked,
+    holds_problem,
+    one_of,
+    plain_name,
+    runtime,
+    seed,
+)
 from nemo_cot.engine_config import EngineConfig
 from nemo_cot.errors import UserError
 
@@ -17,7 +26,8 @@ PRECISIONS = ("fp32", "bf16")
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 BACKENDS = ("local", "nemo_aligner", "nemo_rl")
 DEVICES = ("auto", "cpu", "cuda")
-SUBJECTS = ("base", "trained")
+OWN_SUBJECTS = ("base", "trained")
+"""Models of the run itself; evaluate.models may name more."""
 
 
 @dataclass
@@ -209,10 +219,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         one_of("model.source", self.source, ("gguf_package", "directory"))
-        if self.prompt.count("{problem}") != 1:
-            raise UserError(
-                "must hold {problem} exactly once", where="model.prompt", fix="correct model.prompt"
-            )
+        holds_problem("model.prompt", self.prompt)
 
 
 @dataclass
@@ -320,13 +327,29 @@ class LocalTrain(TrainConfig):
 
 
 @dataclass
+class EvaluatedModel:
+    """A further model to evaluate, in a Hugging Face directory, with its own prompt.
+
+    ``max_new_tokens`` and ``max_model_len`` null: as for all (evaluate.sampling, evaluate.engine).
+    """
+
+    path: str
+    prompt: str
+    end_of_turn: str
+    eos_token: Optional[str]  # noqa: UP045
+    max_new_tokens: Optional[int]  # noqa: UP045
+    max_model_len: Optional[int]  # noqa: UP045
+
+
+@dataclass
 class EvaluateConfig:
-    """Samples a held-out problem, drawn alike from every subject (base, trained).
+    """Samples a held-out problem, drawn alike from every subject: base, trained, or a key of ``models``.
 
     ``chunks``, ``chunk``: see :func:`chunked`.
     """
 
     subjects: list[str]
+    models: dict[str, EvaluatedModel]
     samples_per_problem: int
     seed: int
     sampling: SamplingConfig
@@ -337,8 +360,11 @@ class EvaluateConfig:
     chunk: Optional[int] = runtime()  # noqa: UP045
 
     def __post_init__(self) -> None:
+        for name, model in self.models.items():
+            plain_name("evaluate.models", name, taken=(*OWN_SUBJECTS, "scores"))
+            holds_problem(f"evaluate.models.{name}.prompt", model.prompt)
         for subject in self.subjects:
-            one_of("evaluate.subjects", subject, SUBJECTS)
+            one_of("evaluate.subjects", subject, (*OWN_SUBJECTS, *self.models))
         if not self.subjects or len(set(self.subjects)) != len(self.subjects):
             raise UserError(
                 f"{self.subjects} is empty or repeats",

@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import os
 import re
-import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +50,10 @@ _PLACES = {"evaluate.engine": "engine", "teacher.engine": "engine"}
 """Keys that a file of another group fills: evaluate.engine=NAME is Hydra's engine@evaluate.engine=NAME."""
 
 
+_ENTRY = re.compile(r"^evaluate\.models\.[\w-]+(?=\.|$)")
+"""An entry of a dict, whose name is the user's own; its keys are those of evaluate.models in known_keys."""
+
+
 def load_config(overrides: Sequence[str]) -> schema.Config:
     """The validated config of ``overrides``. Raises UserError that names the key and the fix."""
     return to_dataclasses(compose_config(overrides))
@@ -76,7 +79,7 @@ def to_dataclasses(tree: DictConfig) -> schema.Config:
     """``tree`` as dataclasses; their own checks run here."""
     try:
         if missing := sorted(OmegaConf.missing_keys(tree)):
-            raise UserError("this value must be given", where=missing[0], fix=f"add {missing[0]}=VALUE")
+            raise _must_be_given(missing[0])
         OmegaConf.resolve(tree)
         return typing.cast(schema.Config, OmegaConf.to_object(tree))
     except OmegaConfBaseException as error:
@@ -141,7 +144,7 @@ def _check_key(override: Override) -> None:
             fix="set an existing key: key=value",
         )
     known = known_keys()
-    if key not in known:
+    if _ENTRY.sub("evaluate.models", key) not in known:
         raise _unknown(key, known)
     if key in _PLACES.values():
         places = [place for place, group in _PLACES.items() if group == key]
@@ -164,17 +167,15 @@ def _schema_keys(node: type, prefix: str) -> list[str]:
         name = prefix + f.name
         keys.append(name)
         variants = _VARIANTS.get(_PLACES.get(name, name), {})
-        for inner in (_plain_type(hints[f.name]), *variants.values()):
+        for inner in (*_plain_types(hints[f.name]), *variants.values()):
             if dataclasses.is_dataclass(inner):
                 keys.extend(_schema_keys(inner, name + "."))
     return keys
 
 
-def _plain_type(hint: object) -> object:
-    """X out of Optional[X]."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return next(arm for arm in typing.get_args(hint) if arm is not type(None))
-    return hint
+def _plain_types(hint: object) -> tuple[object, ...]:
+    """X out of Optional[X] and dict[str, X]."""
+    return typing.get_args(hint) or (hint,)
 
 
 def _unknown(key: str, known: set[str]) -> UserError:
@@ -200,6 +201,12 @@ def _explain(error: Exception) -> UserError:
         return _unknown_option(missing.group(1))
     if absent := re.search(r"Could not override '(?:\w+@)?([^']+)'", text):
         parent = absent.group(1).partition(".")[0]
+        if absent.group(1).startswith("evaluate.models"):
+            return UserError(
+                "there is no such model",
+                where=absent.group(1),
+                fix="write it into an experiment file, as conf/experiment/paper_baselines.yaml does",
+            )
         return UserError(
             f"the chosen {parent} has no such key",
             where=absent.group(1),
@@ -208,9 +215,7 @@ def _explain(error: Exception) -> UserError:
     unknown = re.search(r"[Kk]ey '([^']+)' (?:is )?not in", text)
     full_key = re.search(r"full_key: (\S+)", text)
     if needed := re.search(r"Missing mandatory value: ([\w.]+)", text):
-        return UserError(
-            "this value must be given", where=needed.group(1), fix=f"add {needed.group(1)}=VALUE"
-        )
+        return _must_be_given(needed.group(1))
     if unknown:
         return _unknown(full_key.group(1) if full_key else unknown.group(1), known_keys())
     cause = text.strip().splitlines()[0] if text.strip() else type(error).__name__
@@ -218,6 +223,11 @@ def _explain(error: Exception) -> UserError:
         cause = str(error.__cause__).strip().splitlines()[0]
         full_key = full_key or re.search(r"full_key: (\S+)", str(error.__cause__))
     return UserError(cause, where=full_key.group(1) if full_key else "config", fix="correct this value")
+
+
+def _must_be_given(key: str) -> UserError:
+    kind = ", a file of JSON lines with the keys problem and expected_answer" if "problems" in key else ""
+    return UserError("this value must be given", where=key, fix=f"add {key}=VALUE{kind}")
 
 
 def _explain_yaml(error: YAMLError) -> UserError:
