@@ -19,13 +19,11 @@ from nemo_cot.config_checks import (
     runtime,
     seed,
 )
-from nemo_cot.engine_config import EngineConfig
+from nemo_cot.engine_config import DEVICES, PRECISIONS, EngineConfig, EvaluatedModel, SamplingConfig
 from nemo_cot.errors import UserError
 
-PRECISIONS = ("fp32", "bf16")
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 BACKENDS = ("local", "nemo_aligner", "nemo_rl")
-DEVICES = ("auto", "cpu", "cuda")
 OWN_SUBJECTS = ("base", "trained")
 """Models of the run itself; evaluate.models may name more."""
 
@@ -85,31 +83,6 @@ class ProceduralTeacher(TeacherConfig):
         for key in ("wrong_rate", "short_rate", "long_rate"):
             between(f"teacher.{key}", getattr(self, key), 0.0, 1.0)
         between("the sum of teacher.*_rate", self.wrong_rate + self.short_rate + self.long_rate, 0.0, 1.0)
-
-
-@dataclass
-class SamplingConfig:
-    """How tokens are drawn. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 are off.
-
-    ``precision``, ``batch_size`` and ``device`` are the embedded engine's; a server has its own.
-    """
-
-    temperature: float
-    top_k: int
-    top_p: float
-    max_new_tokens: int
-    precision: str
-    batch_size: int
-    device: str = runtime()
-
-    def __post_init__(self) -> None:
-        at_least("sampling.temperature", self.temperature, 0.0)
-        at_least("sampling.top_k", self.top_k, 0)
-        between("sampling.top_p", self.top_p, 1e-9, 1.0)
-        at_least("sampling.max_new_tokens", self.max_new_tokens, 1)
-        at_least("sampling.batch_size", self.batch_size, 1)
-        one_of("sampling.precision", self.precision, PRECISIONS)
-        one_of("sampling.device", self.device, DEVICES)
 
 
 @dataclass
@@ -324,21 +297,6 @@ class LocalTrain(TrainConfig):
         one_of("train.objective", self.objective, ("token_mean", "sequence_mean"))
         one_of("train.export_dtype", self.export_dtype, ("float32", "bfloat16"))
         one_of("train.device", self.device, DEVICES)
-
-
-@dataclass
-class EvaluatedModel:
-    """A further model to evaluate, in a Hugging Face directory, with its own prompt.
-
-    ``max_new_tokens`` and ``max_model_len`` null: as for all (evaluate.sampling, evaluate.engine).
-    """
-
-    path: str
-    prompt: str
-    end_of_turn: str
-    eos_token: Optional[str]  # noqa: UP045
-    max_new_tokens: Optional[int]  # noqa: UP045
-    max_model_len: Optional[int]  # noqa: UP045
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Schema of what draws samples: the embedded engine, an OpenAI-compatible endpoint, NeMo-Skills.
+"""Schema of what draws samples, and how: the embedded engine, an OpenAI-compatible endpoint, NeMo-Skills.
 
 Values: conf/engine. See docs/engines.md.
 """
@@ -13,7 +13,49 @@ from urllib.parse import urlsplit
 from nemo_cot.config_checks import at_least, between, one_of, runtime
 from nemo_cot.errors import UserError
 
+PRECISIONS = ("fp32", "bf16")
+DEVICES = ("auto", "cpu", "cuda")
 ENGINES = ("embedded", "openai", "nemo_skills")
+
+
+@dataclass
+class SamplingConfig:
+    """How tokens are drawn. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 are off.
+
+    ``precision``, ``batch_size`` and ``device`` are the embedded engine's; a server has its own.
+    """
+
+    temperature: float
+    top_k: int
+    top_p: float
+    max_new_tokens: int
+    precision: str
+    batch_size: int
+    device: str = runtime()
+
+    def __post_init__(self) -> None:
+        at_least("sampling.temperature", self.temperature, 0.0)
+        at_least("sampling.top_k", self.top_k, 0)
+        between("sampling.top_p", self.top_p, 1e-9, 1.0)
+        at_least("sampling.max_new_tokens", self.max_new_tokens, 1)
+        at_least("sampling.batch_size", self.batch_size, 1)
+        one_of("sampling.precision", self.precision, PRECISIONS)
+        one_of("sampling.device", self.device, DEVICES)
+
+
+@dataclass
+class EvaluatedModel:
+    """A further model to evaluate, in a Hugging Face directory, with its own prompt.
+
+    ``max_new_tokens`` and ``max_model_len`` null: as for all (evaluate.sampling, evaluate.engine).
+    """
+
+    path: str
+    prompt: str
+    end_of_turn: str
+    eos_token: Optional[str]  # noqa: UP045
+    max_new_tokens: Optional[int]  # noqa: UP045
+    max_model_len: Optional[int]  # noqa: UP045
 
 
 @dataclass
