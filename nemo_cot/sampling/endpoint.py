@@ -23,6 +23,7 @@ _FLUSH_SECONDS = 0.5
 _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 60.0
 _CONNECT_SECONDS = 30.0
+_SETTLE_SECONDS = 1.0
 _BUSY = (408, 409, 425, 429)
 """Status codes that say: later. All of 500 and above are tried again too, all others are final."""
 
@@ -109,6 +110,11 @@ class _Sampling:
             speed = self._tokens / (time.monotonic() - started)
             progress.update(done + self._count, speed=f"{speed:.0f} tokens/s")
             self._server.check()
+            if any(worker.exception() for worker in ended):
+                await asyncio.sleep(
+                    _SETTLE_SECONDS
+                )  # was it the server's end? Then that is the error to tell
+                self._server.check()
             for worker in ended:
                 worker.result()
             if pending and time.monotonic() - self._last > self._engine.stall_seconds:
