@@ -180,3 +180,5 @@ ENGINE_RULES = (
     _engine_grading,
     _chunks_apply,
 )
+
+ENGINE_RULES_OF_THE_MACHINE = (_engine_programs,)

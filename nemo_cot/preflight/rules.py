@@ -20,7 +20,7 @@ from nemo_cot.config import (
 )
 from nemo_cot.engine_config import EndpointEngine
 from nemo_cot.io.paths import user_path
-from nemo_cot.preflight.engine_rules import ENGINE_RULES, engine_uses
+from nemo_cot.preflight.engine_rules import ENGINE_RULES, ENGINE_RULES_OF_THE_MACHINE, engine_uses
 from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.preflight.nemo_rules import NEMO_RULES
 
@@ -40,15 +40,26 @@ class Finding:
 Rule = Callable[[Config, Estimate], Iterator[Finding]]
 
 
-def preflight(cfg: Config, estimate: Estimate, *, num_bytes_there: int = 0) -> list[Finding]:
+def preflight(
+    cfg: Config,
+    estimate: Estimate,
+    *,
+    num_bytes_there: int = 0,
+    stage: str | None = None,
+    elsewhere: bool = False,
+) -> list[Finding]:
     """Every rule's findings, in the rules' order; a rule without any reports ok.
 
-    ``num_bytes_there``: what the run directory holds already, which needs no further disk.
+    ``num_bytes_there``: what the run directory holds already, which needs no further disk. ``stage``:
+    only the rules of this stage. ``elsewhere``: without those about the machine, because the stages run
+    on others, where each asks the rules of its own.
     """
     if estimate.disk_bytes is not None:
         estimate = replace(estimate, disk_bytes=max(0, estimate.disk_bytes - num_bytes_there))
     findings: list[Finding] = []
     for rule in RULES:
+        if (stage and stage not in STAGES_OF[rule]) or (elsewhere and rule in OF_THE_MACHINE):
+            continue
         name = rule.__name__.strip("_")
         found = [Finding(name, level, what, fix) for level, what, fix in rule(cfg, estimate)]
         findings += found or [Finding(name, "ok", (rule.__doc__ or "").strip())]
@@ -243,3 +254,26 @@ RULES: tuple[Rule, ...] = (
     _literal_cost, _warmup_share, _inputs_exist, _packages_installed, _memory, _disk,
     *ENGINE_RULES, *NEMO_RULES,
 )  # fmt: skip
+
+_BEFORE_TRAINING = ("curate", "pack", "train")
+
+STAGES_OF: dict[Rule, tuple[str, ...]] = {
+    _enough_candidates: ("curate",),
+    _trace_fits_pack: ("curate", "pack"),
+    _answer_fits_sampling: ("evaluate",),
+    _target_in_window: ("curate",),
+    _eos_not_in_prompt: ("train",),
+    _batch_covers_traces: _BEFORE_TRAINING,
+    _literal_cost: ("train",),
+    _warmup_share: ("train",),
+    _inputs_exist: ("problems", "convert", "generate", "evaluate"),
+    _packages_installed: ("convert", "train", "evaluate"),
+    _memory: ("train",),
+    _disk: (),  # the whole run's
+    **{rule: ("generate", "evaluate") for rule in ENGINE_RULES},
+    **{rule: ("pack", "hf_to_nemo", "train", "nemo_to_hf") for rule in NEMO_RULES},
+}
+"""The stages that each rule is about: their recipes ask it once more before they start."""
+
+OF_THE_MACHINE = frozenset([_packages_installed, _memory, *ENGINE_RULES_OF_THE_MACHINE])
+"""Rules about the machine that asks: a login node answers nothing for the nodes of a job."""
