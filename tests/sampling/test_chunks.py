@@ -128,8 +128,9 @@ def test_the_merge_names_the_chunk_that_is_missing(base):
 
 
 def test_a_file_is_not_chunked(base, tmp_path):
+    (tmp_path / "x.jsonl").touch()
     done = recipe("generate", *base, "generate.chunks=2", "teacher=file", f"teacher.path={tmp_path}/x.jsonl")
-    one_error(done, "generate.chunks")
+    one_error(done, "read as a whole", "generate.chunks=1")
 
 
 def test_embedded_evaluation_in_chunks_run_side_by_side(base):
