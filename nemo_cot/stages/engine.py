@@ -214,7 +214,7 @@ def _remove_leftovers(run: RunDirectory, name: str) -> None:
 def _recover(run: RunDirectory, name: str, fingerprint: str) -> None:
     """Complete, or take back, a publication that a kill cut short; remove what it left half-written."""
     for cut in run.path.glob(".*.tmp"):
-        cut.unlink()
+        cut.unlink(missing_ok=True)
     partial, final, old = run.partial(name, fingerprint), run.stage(name), run.old(name)
     whole = read_manifest(partial)
     if whole is not None and whole.fingerprint == fingerprint:
