@@ -27,9 +27,12 @@ now=$(version torch)
 	exit 3
 }
 # The training processes run in this Python and import nemo_cot.nemo; their code comes from here unless
-# PYTHONPATH names a newer copy.
-python3 -c 'import site, sys; open(site.getsitepackages()[0] + "/nemo_cot.pth", "w").write(sys.argv[1] + "\n")' \
-	/opt/nemo-cot/src
+# PYTHONPATH names a newer copy. The alias: NeMo-Skills' converters know Lightning by its former name.
+cp -r "$(dirname "$0")/alias" /opt/nemo-cot/alias
+python3 - /opt/nemo-cot/src /opt/nemo-cot/alias <<'PTH'
+import pathlib, site, sys
+pathlib.Path(site.getsitepackages()[0], "nemo_cot.pth").write_text("\n".join(sys.argv[1:]) + "\n")
+PTH
 mkdir -p "$(dirname "$promised")"
 cat >"$promised" <<PROMISED
 python $(command -v python3)

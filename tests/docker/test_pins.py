@@ -70,7 +70,12 @@ def test_the_image_gets_what_the_contract_tests_run_with(python: str) -> None:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_lock_names_the_same_packages_for_every_python(python: str) -> None:
     lock = ROOT / "requirements/nemo.lock.txt"
-    assert pins(lock, python).keys() == pins(lock, PYTHONS[0]).keys()
+    oldest = pins(lock, PYTHONS[0]).keys()
+    assert oldest - pins(lock, python).keys() <= {
+        "pytz",
+        "async-timeout",
+    }  # needed by pandas 2, and below Python 3.11
+    assert pins(lock, python).keys() <= oldest
 
 
 @pytest.mark.parametrize("python", PYTHONS)
