@@ -2,12 +2,14 @@
 #
 #   docker build -t nemo-cot --build-arg REVISION="$(git rev-parse HEAD)" .       (the paper's NeMo-Aligner)
 #   docker build -t nemo-cot-rl --target nemo-rl --build-arg REVISION=... .       (its successor, NeMo-RL)
+#   docker build -t nemo-cot-vllm --target nemo-skills --build-arg REVISION=... . (generation and evaluation)
 #   docker build -t nemo-cot-core --build-arg BASE_IMAGE=debian:12-slim --build-arg WITH_NEMO=0 .
 #
 # Or `make image`. The last one holds the light core only: show, plan, grade, report, submit.
 
 ARG BASE_IMAGE=nvcr.io/nvidia/pytorch:24.07-py3
 ARG NEMO_RL_IMAGE=nvcr.io/nvidia/nemo-rl:v0.7.0
+ARG VLLM_IMAGE=docker.io/vllm/vllm-openai:v0.10.1.1
 # 0: leave out everything that needs NVIDIA's base; what is left builds on any Debian or Ubuntu.
 ARG WITH_NEMO=1
 
@@ -67,6 +69,42 @@ LABEL org.opencontainers.image.title="nemo-cot, with NeMo-RL" \
 HEALTHCHECK --interval=30m --timeout=5m \
     CMD ["/opt/nemo-cot/venv/bin/python", "-m", "launchers.image_smoke", "--installed-only"]
 USER ${USER_ID}:${GROUP_ID}
+CMD ["nemo-cot", "--help"]
+
+# ---------------------------------------------------------------- nemo-skills
+FROM ${VLLM_IMAGE} AS nemo-skills
+ARG WITH_NEMO
+ARG VLLM_IMAGE
+ARG NEMO_SKILLS_INFERENCE_REVISION=0b012df8a09cd4730d31b16e90a0d8f13d145fb8
+USER 0
+COPY requirements/core.lock.txt requirements/skills.lock.txt /opt/nemo-cot/requirements/
+RUN --mount=type=bind,source=docker,target=/docker \
+    /docker/core_environment.sh /opt/nemo-cot/requirements/core.lock.txt /opt/nemo-cot/venv \
+    && /docker/nemo_skills.sh "${WITH_NEMO}" /opt/nemo-cot/requirements/skills.lock.txt
+COPY --from=source /opt/nemo-cot/src /opt/nemo-cot/src
+RUN --mount=type=bind,source=docker,target=/docker \
+    /docker/core_package.sh /opt/nemo-cot/src /opt/nemo-cot/venv
+ENV PATH=/opt/nemo-cot/bin:${PATH}
+ARG USER_ID=0
+ARG GROUP_ID=0
+ARG VERSION=unknown
+ARG REVISION=unknown
+ARG SOURCE=unknown
+ARG BUILD_ID=unknown
+RUN --mount=type=bind,source=docker,target=/docker \
+    /docker/finish.sh nemo-skills "${VLLM_IMAGE}" "${USER_ID}" "${GROUP_ID}"
+LABEL org.opencontainers.image.title="nemo-cot, with NeMo-Skills and vLLM" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.base.name="${VLLM_IMAGE}" \
+      nemo-cot.build-id="${BUILD_ID}"
+HEALTHCHECK --interval=30m --timeout=5m \
+    CMD ["/opt/nemo-cot/venv/bin/python", "-m", "launchers.image_smoke", "--installed-only"]
+USER ${USER_ID}:${GROUP_ID}
+# vLLM's image would start its server in front of every command.
+ENTRYPOINT []
 CMD ["nemo-cot", "--help"]
 
 # ---------------------------------------------------------------- nemo-aligner, the default: the last stage

@@ -1,5 +1,5 @@
 #!/bin/sh
-# core_environment.sh LOCK VENV: an environment of its own for nemo-cot's light core, from a lock with hashes.
+# core_environment.sh LOCK VENV: an environment of its own, for nemo-cot's light core or NeMo-Skills, from a lock with hashes.
 #
 # The base decides how: uv where it is (NeMo-RL's image), else Python's venv and pip, else apt-get installs them.
 # The base's own Python is left as it is: its torch, and what was built against it, must not move.

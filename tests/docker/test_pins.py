@@ -81,7 +81,7 @@ def test_the_lock_names_the_same_packages_for_every_python(python: str) -> None:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_what_the_base_brings_is_in_no_lock(python: str) -> None:
     """torch, and what is compiled against it. PyPI's apex is another project altogether."""
-    for name in ("nemo.lock.txt", "core.lock.txt"):
+    for name in ("nemo.lock.txt", "core.lock.txt", "skills.lock.txt"):
         locked = pins(ROOT / "requirements" / name, python)
         assert not {"torch", "triton", "apex", "transformer-engine", "flash-attn"} & locked.keys()
 
@@ -98,17 +98,25 @@ def test_core_lock_is_what_pyproject_asks_for(python: str) -> None:
         assert requirement.specifier.contains(version), f"{requirement} but {version} in core.lock.txt"
 
 
-def test_core_lock_has_a_hash_for_every_package() -> None:
-    lock = (ROOT / "requirements/core.lock.txt").read_text()
-    blocks = re.split(r"^(?=\w)", lock, flags=re.M)[1:]
-    assert len(blocks) == len(requirements(ROOT / "requirements/core.lock.txt"))
+@pytest.mark.parametrize("python", PYTHONS)
+def test_skills_lock_is_what_its_input_asks_for(python: str) -> None:
+    locked = pins(ROOT / "requirements/skills.lock.txt", python)
+    for wanted in requirements(ROOT / "requirements/skills.in"):
+        assert wanted.specifier.contains(locked[canonicalize_name(wanted.name)]), wanted
+
+
+@pytest.mark.parametrize("name", ["core.lock.txt", "skills.lock.txt"])
+def test_every_package_has_a_hash(name: str) -> None:
+    path = ROOT / "requirements" / name
+    blocks = re.split(r"^(?=\w)", path.read_text(), flags=re.M)[1:]
+    assert len(blocks) == len(requirements(path))
     assert all("--hash=sha256:" in block for block in blocks)
 
 
 @pytest.mark.parametrize(
     "name",
     ["BASE_IMAGE", "NEMO_RL_IMAGE", "TRANSFORMER_ENGINE_REVISION", "APEX_REVISION", "NEMO_ALIGNER_VERSION",
-     "NEMO_VERSION", "MEGATRON_CORE_VERSION", "NEMO_SKILLS_REVISION"],
+     "NEMO_VERSION", "MEGATRON_CORE_VERSION", "NEMO_SKILLS_REVISION", "NEMO_SKILLS_INFERENCE_REVISION", "VLLM_IMAGE"],
 )  # fmt: skip
 def test_docs_name_every_pin(name: str) -> None:
     assert f"| `{name}` | `{dockerfile_arguments()[name]}` |" in DOCS
@@ -122,8 +130,8 @@ def test_docs_name_no_other_pin() -> None:
 def test_revisions_are_whole_commits_and_images_have_a_release() -> None:
     arguments = dockerfile_arguments()
     revisions = [value for name, value in arguments.items() if name.endswith("_REVISION")]
-    assert len(revisions) == 3 and all(re.fullmatch(r"[0-9a-f]{40}", value) for value in revisions)
-    for name in ("BASE_IMAGE", "NEMO_RL_IMAGE"):
+    assert len(revisions) == 4 and all(re.fullmatch(r"[0-9a-f]{40}", value) for value in revisions)
+    for name in ("BASE_IMAGE", "NEMO_RL_IMAGE", "VLLM_IMAGE"):
         assert re.fullmatch(r"[\w./-]+:v?\d[\w.-]+", arguments[name])
 
 
