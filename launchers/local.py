@@ -16,7 +16,6 @@ from contextlib import suppress
 
 import msgspec
 
-from launchers.plan import examine, refuse_errors
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.guard import INTERRUPTED, LIFELINE
@@ -27,6 +26,7 @@ from nemo_cot.stages.lock import INHERITED, run_lock
 from recipes.chain import ancestors, chain_stages
 from recipes.config import compose_config, to_dataclasses, to_yaml
 from recipes.main import HERE, run_directory
+from recipes.preflight import examine, refuse_errors
 
 _GRACE_SECONDS = 10.0
 

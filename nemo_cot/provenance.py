@@ -1,4 +1,4 @@
-"""Where a result comes from: code revision and package versions."""
+"""Where a result comes from: code revision, container image and package versions."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import nemo_cot
+from nemo_cot.image import image_home, image_identity
 
 PACKAGES = (
     "torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy", "sympy", "math-verify",
@@ -46,13 +47,26 @@ def hardware() -> dict[str, Any]:
 
 @functools.cache
 def code_revision() -> dict[str, Any]:
-    """``revision`` (git commit, None outside a checkout) and ``dirty`` (uncommitted changes)."""
+    """``revision`` (git commit; None where nothing tells it) and ``dirty`` (uncommitted changes).
+
+    An image has no .git: code that lies in it is of the revision that the image was built from.
+    """
     root = Path(nemo_cot.__file__).resolve().parents[1]
     revision = _git(root, "rev-parse", "HEAD")
     if revision is None:
-        return {"revision": None, "dirty": None}
+        return _revision_of_image(root)
     status = _git(root, "status", "--porcelain", "--untracked-files=no")
     return {"revision": revision, "dirty": bool(status)}
+
+
+def _revision_of_image(root: Path) -> dict[str, Any]:
+    identity = image_identity() if root.is_relative_to(image_home().resolve()) else None
+    if identity is None or identity.revision == "unknown":
+        return {"revision": None, "dirty": None}
+    return {
+        "revision": identity.revision.removesuffix("-dirty"),
+        "dirty": identity.revision.endswith("-dirty"),
+    }
 
 
 def _git(root: Path, *arguments: str) -> str | None:

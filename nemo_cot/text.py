@@ -43,6 +43,8 @@ class TextTokenizer:
             ) from None
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special_ids = {number for number, token in added.items() if token.special}
         self._before, self._after = form.prompt.split("{problem}")
         self.end_of_turn_id = self.token_id(form.end_of_turn, "model.end_of_turn")
         self.eos_id = self._eos_id()
@@ -76,9 +78,13 @@ class TextTokenizer:
         return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
 
     def special_ids(self, text: str) -> list[int]:
-        """Token ids of trusted text: special tokens spelled out in it are special."""
+        """Token ids of trusted text: special tokens spelled out in it are special, as a server reads them."""
         self._tokenizer.encode_special_tokens = False
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def count_special(self, ids: list[int]) -> int:
+        """How many of ``ids`` are special tokens."""
+        return sum(i in self._special_ids for i in ids)
 
     def _eos_id(self) -> int | None:
         """The eos that the model's own files name; the configured one must be the same."""

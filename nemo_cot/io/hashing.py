@@ -44,7 +44,10 @@ class Hasher:
         """Keep the memory for the next process; entries of files that are gone are dropped."""
         if self._cache_path is not None:
             self._known = {key: value for key, value in self._known.items() if Path(key).exists()}
-            write_bytes(self._cache_path, msgspec.json.encode(self._known))
+            with contextlib.suppress(
+                FileNotFoundError
+            ):  # a stage beside this one cleaned up: it is only a memory
+                write_bytes(self._cache_path, msgspec.json.encode(self._known))
 
 
 def _digest(path: Path) -> str:

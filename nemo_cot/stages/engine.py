@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from nemo_cot.errors import UserError, one_line
+from nemo_cot.image import image_record
 from nemo_cot.io.atomic import sync_directory, sync_tree, write_bytes
 from nemo_cot.io.hashing import Hasher
 from nemo_cot.provenance import code_revision, hardware, package_versions
@@ -87,6 +88,7 @@ def run_stage(stage: Stage, run: RunDirectory, *, say: Callable[[str], None] = p
 
     Raises UserError for a missing input, and whatever the stage's own work raises.
     """
+    image_record()  # a digest mistyped is refused now, not after hours of work
     hasher = run.hasher()
     inputs = {label: describe(path, run.path, hasher) for label, path in _existing(stage.inputs).items()}
     fingerprint = _fingerprint(stage, inputs)
@@ -170,6 +172,7 @@ def _manifest(
         code=code_revision(),
         packages=package_versions(),
         hardware=hardware(),
+        image=image_record(),
         finished_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         wall_seconds=round(seconds, 3),
         attempts=attempt.attempts,
@@ -214,7 +217,7 @@ def _remove_leftovers(run: RunDirectory, name: str) -> None:
 def _recover(run: RunDirectory, name: str, fingerprint: str) -> None:
     """Complete, or take back, a publication that a kill cut short; remove what it left half-written."""
     for cut in run.path.glob(".*.tmp"):
-        cut.unlink()
+        cut.unlink(missing_ok=True)
     partial, final, old = run.partial(name, fingerprint), run.stage(name), run.old(name)
     whole = read_manifest(partial)
     if whole is not None and whole.fingerprint == fingerprint:

@@ -32,7 +32,8 @@ class Manifest(msgspec.Struct, kw_only=True):
     """Written last, so that its presence says that the stage is whole.
 
     ``config`` decides the result, ``settings`` do not. ``finished_at`` is UTC, ISO 8601;
-    ``wall_seconds`` is that of the last of ``attempts``.
+    ``wall_seconds`` is that of the last of ``attempts``. ``image``: the container's digest and
+    what it says of itself, None outside one (:func:`nemo_cot.image.image_record`).
     """
 
     stage: str
@@ -49,6 +50,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     finished_at: str
     wall_seconds: float
     attempts: int
+    image: dict[str, str] | None = None  # manifests of version 0.1.0 and before have none
 
 
 def read_manifest(folder: Path) -> Manifest | None:
