@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from nemo_cot.config import ChainSumProblems, Config
+from nemo_cot.config import Config
 from nemo_cot.errors import EXIT_CODE, UserError, one_line
-from nemo_cot.preflight import Finding, preflight
-from nemo_cot.preflight.estimate import Estimate, estimate
+from nemo_cot.preflight import Finding
+from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.engine import plan_stage
-from nemo_cot.stages.manifest import count_rows, describe
-from recipes.chain import STAGES, needs
+from nemo_cot.stages.manifest import describe
+from recipes.chain import chain_stages, needs
 from recipes.config import load_config
 from recipes.main import run_directory
+from recipes.preflight import examine
 
 _STYLES = {"error": "red", "warning": "yellow", "ok": "green"}
 
@@ -37,24 +36,11 @@ def print_plan(overrides: Sequence[str]) -> int:
     return EXIT_CODE if any(f.level == "error" for f in findings) else 0
 
 
-def examine(cfg: Config, run: RunDirectory) -> tuple[Estimate, list[Finding]]:
-    """What ``cfg`` costs and what preflight finds about it."""
-    cost = estimate(cfg, _model_directory(cfg, run), _num_heldout(cfg, run))
-    return cost, preflight(cfg, cost, num_bytes_there=_num_bytes(run))
-
-
-def refuse_errors(findings: Sequence[Finding]) -> None:
-    """Raise UserError for the first error among ``findings``."""
-    for finding in findings:
-        if finding.level == "error":
-            raise UserError(finding.what, where=f"preflight, {finding.rule}", fix=finding.fix)
-
-
 def stage_actions(cfg: Config, run: RunDirectory) -> list[tuple[str, str, str]]:
     """(stage, action, why) along the chain; below a recipe that runs, whether one runs is open."""
     rows: list[tuple[str, str, str]] = []
     unsettled: set[str] = set()
-    for name in (n for n in STAGES if n in cfg.launcher.stages):
+    for name in chain_stages(cfg):
         waiting = [need for need in needs(name, cfg) if need in unsettled]
         if waiting:
             rows.append((name, "open", f"runs unless {', '.join(waiting)} gives the same again"))
@@ -111,26 +97,3 @@ def _finding_table(findings: Sequence[Finding]) -> Table:
             finding.rule, f"[{_STYLES[finding.level]}]{finding.level}[/]", escape(finding.what + fix)
         )
     return table
-
-
-def _model_directory(cfg: Config, run: RunDirectory) -> Path | None:
-    if cfg.model.source == "directory":
-        return Path(cfg.model.path or "").expanduser()
-    folder = run.stage("convert") / "model"
-    return folder if folder.is_dir() else None
-
-
-def _num_bytes(run: RunDirectory) -> int:
-    """What the run directory holds already."""
-    sizes = []
-    for path in run.path.rglob("*"):
-        with contextlib.suppress(OSError):
-            sizes.append(path.stat().st_size)
-    return sum(sizes)
-
-
-def _num_heldout(cfg: Config, run: RunDirectory) -> int | None:
-    if isinstance(cfg.problems, ChainSumProblems):
-        return cfg.problems.num_heldout
-    made = run.stage("problems") / "heldout.jsonl"
-    return count_rows(made) if made.exists() else None

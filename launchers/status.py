@@ -15,6 +15,7 @@ from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import holder
 from nemo_cot.stages.manifest import read_manifest
 from nemo_cot.stages.rundir import PARTIAL, changed
+from recipes.chain import chain_stages
 from recipes.config import load_config
 from recipes.main import run_directory
 
@@ -31,7 +32,7 @@ def print_status(overrides: Sequence[str]) -> int:
         )
     held = holder(run.path)
     table = Table("stage", "state", "progress", "seconds", "finished", title=escape(one_line(str(run.path))))
-    for stage in _stage_names(cfg.launcher.stages, cfg.evaluate.subjects):
+    for stage in _stage_names(chain_stages(cfg), cfg.evaluate.subjects):
         table.add_row(stage, *map(escape, _row(run, stage, running=held is not None)))
     console = Console()
     console.print(table)

@@ -8,62 +8,71 @@ import msgspec
 from nemo_cot.config import Config
 from nemo_cot.config_checks import fingerprinted
 from nemo_cot.evaluation.scores import score
+from nemo_cot.evaluation.subjects import subject_of
 from nemo_cot.grading import GRADER_VERSION
 from nemo_cot.grading.moves import say_moves
 from nemo_cot.grading.stage import grade_generations
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl
-from nemo_cot.models.format import base_model, format_config, student_tokenizer
 from nemo_cot.records import Problem, Trace
-from nemo_cot.sampling.run import sample_problems
+from nemo_cot.sampling.chunks import GENERATIONS, Sampling
+from nemo_cot.sampling.engines import sample
+from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.stages import RunDirectory, Stage
 from recipes.main import recipe_main
 
 
 def evaluate(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
-    """One stage of sampling a subject, then evaluate/scores over all of them."""
+    """The stages of sampling each subject, then evaluate/scores over all of them (not for one chunk)."""
     for subject in cfg.evaluate.subjects:
-        yield _sampling(cfg, run, subject)
-    yield _scoring(cfg, run)
+        yield from _sampling(cfg, run, subject).stages(run)
+    if cfg.evaluate.chunks == 1 or cfg.evaluate.chunk is None:
+        yield _scoring(cfg, run)
 
 
-def _sampling(cfg: Config, run: RunDirectory, subject: str) -> Stage:
-    """Write evaluate/SUBJECT/generations.jsonl."""
-    model = base_model(cfg.model, run) if subject == "base" else run.artifact("train", "model")
+def _sampling(cfg: Config, run: RunDirectory, name: str) -> Sampling:
+    """Write evaluate/NAME/generations.jsonl."""
+    subject = subject_of(cfg, run, name)
     problems = run.artifact("problems", "heldout.jsonl")
     settings = cfg.evaluate
 
-    def work(folder: Path) -> None:
-        sample_problems(
-            model,
-            student_tokenizer(cfg.model, model),
+    def work(folder: Path, samples: range) -> None:
+        job = SamplingJob(
+            subject.model,
+            subject.form,
             read_jsonl(problems, Problem),
+            samples,
             seed=settings.seed,
-            samples=settings.samples_per_problem,
-            sampling=settings.sampling,
-            lineage=subject,
+            sampling=subject.sampling,
+            lineage=name,
             folder=folder,
-            label=f"evaluate {subject}",
+            label=f"evaluate {name}",
         )
+        sample(subject.engine, job)
 
     config = {
-        "sampling": fingerprinted(settings.sampling),
+        "sampling": fingerprinted(subject.sampling),
+        "engine": fingerprinted(subject.engine),
         "samples_per_problem": settings.samples_per_problem,
         "seed": settings.seed,
-        "model": format_config(cfg.model),
+        "chunks": settings.chunks,
+        "model": fingerprinted(subject.form),
     }
-    return Stage(
-        f"evaluate/{subject}",
-        inputs={"model": model, "problems": problems},
-        config=config,
-        work=work,
+    return Sampling(
+        f"evaluate/{name}",
+        {"model": subject.model, "problems": problems},
+        config,
+        work,
+        samples=settings.samples_per_problem,
+        chunks=settings.chunks,
+        chunk=settings.chunk,
         resumable=True,
     )
 
 
 def _scoring(cfg: Config, run: RunDirectory) -> Stage:
     """Write evaluate/scores/SUBJECT.jsonl (graded) and metrics.json."""
-    inputs = {s: run.artifact(f"evaluate/{s}", "generations.jsonl") for s in cfg.evaluate.subjects}
+    inputs = {s: run.artifact(f"evaluate/{s}", GENERATIONS) for s in cfg.evaluate.subjects}
 
     def work(folder: Path) -> None:
         graded = {}
@@ -83,7 +92,7 @@ def _scoring(cfg: Config, run: RunDirectory) -> Stage:
         "grader_version": GRADER_VERSION,
         "evaluate": {key: getattr(cfg.evaluate, key) for key in figures},
     }
-    return Stage("evaluate/scores", inputs=inputs, config=config, work=work, resumable=True)
+    return Stage("evaluate/scores", inputs=inputs, config=config, work=work, version=2, resumable=True)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from nemo_cot.guard import guarded
 from nemo_cot.stages import RunDirectory, Stage, run_stage
 from nemo_cot.stages.lock import run_lock
 from recipes.config import load_config
+from recipes.preflight import examine, refuse_errors
 
 Recipe = Callable[[Config, RunDirectory], Iterable[Stage]]
 
@@ -36,10 +37,18 @@ def _run(recipe: Recipe, arguments: list[str]) -> None:
         )
         return
     cfg = load_config(arguments)
-    run = run_directory(cfg).create()
-    with run_lock(run.path):
+    run = run_directory(cfg)
+    refuse_errors(examine(cfg, run, stage=recipe.__name__)[1])
+    run.create()
+    with run_lock(run.path, part=_part(recipe.__name__, cfg)):
         for stage in recipe(cfg, run):
             run_stage(stage, run, say=_say)
+
+
+def _part(recipe: str, cfg: Config) -> str | None:
+    """The part of the run that a recipe works on alone: a chunk, beside which others may run."""
+    chunk = getattr(getattr(cfg, recipe, None), "chunk", None)
+    return None if chunk is None else f"{recipe}-{chunk:03d}"
 
 
 def _say(line: str) -> None:

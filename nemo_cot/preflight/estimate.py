@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_cot.config import Config, LocalTrain
+from nemo_cot.errors import UserError
+from nemo_cot.models.tensors import tensor_index
 
 _CHARACTERS_PER_TOKEN = 3.0
 _PROBLEM_CHARACTERS = 90
@@ -103,7 +104,7 @@ def read_shape(folder: Path) -> Shape | None:
     """Shape of the model in a Hugging Face directory; None without config or weights."""
     try:
         config = json.loads((folder / "config.json").read_text())
-        parameters = sum(map(_parameters, sorted(folder.glob("*.safetensors"))))
+        parameters = sum(math.prod(tensor.shape) for tensor in tensor_index(folder).values())
         heads = config["num_attention_heads"]
         return Shape(
             parameters,
@@ -114,13 +115,5 @@ def read_shape(folder: Path) -> Shape | None:
             config.get("num_key_value_heads") or heads,
             config["vocab_size"],
         )
-    except (OSError, ValueError, KeyError, struct.error):
+    except (OSError, ValueError, KeyError, UserError):
         return None
-
-
-def _parameters(path: Path) -> int:
-    """Elements in a safetensors file, out of its header: 8 bytes of length, then JSON."""
-    with open(path, "rb") as handle:
-        (size,) = struct.unpack("<Q", handle.read(8))
-        header = json.loads(handle.read(min(size, 2**27)))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")

@@ -20,19 +20,19 @@ def sample_problems(
     tokenizer: TextTokenizer,
     problems: Sequence[Problem],
     *,
-    samples: int,
+    samples: range,
     seed: int,
     sampling: SamplingConfig,
     lineage: str,
     folder: Path,
     label: str,
 ) -> None:
-    """Append ``samples`` traces a problem to ``folder``/generations.jsonl, in the problems' order.
+    """Append the traces numbered ``samples`` of each problem to ``folder``/generations.jsonl, in the problems' order.
 
     Batches are fixed by the job list, and a batch is written in one piece: a killed run goes on
     with the first batch that is not in the file and gives the same tokens as one never killed.
     """
-    jobs = [(problem, sample) for problem in problems for sample in range(samples)]
+    jobs = [(problem, sample) for problem in problems for sample in samples]
     path = folder / "generations.jsonl"
     done = _whole_batches(path, jobs, sampling.batch_size)
     if done == len(jobs):

@@ -45,7 +45,8 @@ class Stage:
     """What to run. ``work(folder)`` writes the outputs into ``folder`` and may find there what a
     former attempt with the same fingerprint left. ``config`` decides the result, ``settings`` do
     not; raise ``version`` when the code gives the same config another meaning. A stage that is not
-    ``resumable`` finds an empty folder at every attempt.
+    ``resumable`` finds an empty folder at every attempt. Folders named in ``listed`` are told
+    apart by names and sizes alone: terabytes of checkpoints would take an hour to hash.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Stage:
     settings: dict[str, Any] = field(default_factory=dict)
     version: int = 1
     resumable: bool = False
+    listed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,9 @@ def _manifest(
     seconds: float,
 ) -> Manifest:
     outputs = {
-        path.name: describe(path, partial, hasher) for path in sorted(partial.iterdir()) if _is_output(path)
+        path.name: describe(path, partial, hasher, listed=path.name in stage.listed)
+        for path in sorted(partial.iterdir())
+        if _is_output(path)
     }
     if not outputs:
         raise UserError("the stage wrote no output", where=stage.name, fix="report this as a bug")
@@ -213,7 +217,7 @@ def _remove_leftovers(run: RunDirectory, name: str) -> None:
 def _recover(run: RunDirectory, name: str, fingerprint: str) -> None:
     """Complete, or take back, a publication that a kill cut short; remove what it left half-written."""
     for cut in run.path.glob(".*.tmp"):
-        cut.unlink()
+        cut.unlink(missing_ok=True)
     partial, final, old = run.partial(name, fingerprint), run.stage(name), run.old(name)
     whole = read_manifest(partial)
     if whole is not None and whole.fingerprint == fingerprint:
@@ -234,7 +238,8 @@ def _read_attempt(partial: Path) -> _Attempt | None:
 def _damaged(manifest: Manifest, folder: Path, hasher: Hasher) -> list[str]:
     def intact(artifact: Artifact) -> bool:
         path = folder / artifact.path
-        return path.exists() and hasher.sha256(path) == artifact.sha256
+        digest = hasher.listing if artifact.listed else hasher.sha256
+        return path.exists() and digest(path) == artifact.sha256
 
     return [name for name, artifact in manifest.outputs.items() if not intact(artifact)]
 

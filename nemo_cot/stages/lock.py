@@ -3,6 +3,9 @@
 The lock is an flock(2) on ``.lock``, which the kernel frees when its holder dies, however it dies.
 The file names the holder. A launcher keeps the lock and hands the descriptor down to its recipes,
 so that a recipe that outlives a killed launcher still holds it.
+
+Jobs that each run one chunk of a stage share ``.lock`` and hold ``.lock-PART`` alone: they run side
+by side, and nothing else does.
 """
 
 from __future__ import annotations
@@ -34,20 +37,39 @@ class Holder(msgspec.Struct):
 
 
 @contextlib.contextmanager
-def run_lock(run_dir: Path, *, patience_seconds: float = 3.0) -> Iterator[int]:
-    """Hold the lock of ``run_dir`` and yield its descriptor.
+def run_lock(run_dir: Path, *, part: str | None = None, patience_seconds: float = 3.0) -> Iterator[int]:
+    """Hold the lock of ``run_dir``, or of its ``part`` alone (a plain name), and yield its descriptor.
 
     ``patience_seconds`` covers the moment in which a killed holder's children end. Prints a line
     when it takes over from a holder that died. Raises UserError naming the holder otherwise.
     """
-    path = run_dir / LOCK
-    inherited = _inherited(path)
+    inherited = _inherited(run_dir / LOCK)
     if inherited is not None:
         yield inherited
-        return
+    elif part is None:
+        with _exclusive(run_dir / LOCK, patience_seconds) as descriptor:
+            yield descriptor
+    else:
+        with _shared(run_dir / LOCK, patience_seconds):
+            with _exclusive(run_dir / f"{LOCK}-{part}", patience_seconds) as descriptor:
+                yield descriptor
+
+
+@contextlib.contextmanager
+def _shared(path: Path, patience_seconds: float) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        _acquire(descriptor, path, patience_seconds)
+        _acquire(descriptor, path, patience_seconds, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path, patience_seconds: float) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        _acquire(descriptor, path, patience_seconds, fcntl.LOCK_EX)
         if stale := _read(descriptor):
             print(
                 f"stale lock: process {stale.pid} on {stale.host} (since {stale.since}) ended without "
@@ -65,9 +87,14 @@ def run_lock(run_dir: Path, *, patience_seconds: float = 3.0) -> Iterator[int]:
 
 
 def holder(run_dir: Path) -> Holder | None:
-    """Who holds the lock of ``run_dir`` now; None when nobody does."""
+    """Who holds the lock of ``run_dir``, or of a part of it, now; None when nobody does."""
+    paths = [run_dir / LOCK, *sorted(run_dir.glob(f"{LOCK}-*"))]
+    return next((held for path in paths if (held := _holder_of(path))), None)
+
+
+def _holder_of(path: Path) -> Holder | None:
     try:
-        descriptor = os.open(run_dir / LOCK, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
     except OSError:
         return None
     try:
@@ -79,11 +106,11 @@ def holder(run_dir: Path) -> Holder | None:
     return None
 
 
-def _acquire(descriptor: int, path: Path, patience_seconds: float) -> None:
+def _acquire(descriptor: int, path: Path, patience_seconds: float, mode: int) -> None:
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if time.monotonic() >= deadline:

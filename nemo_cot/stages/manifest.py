@@ -16,12 +16,16 @@ MANIFEST = "manifest.json"
 
 
 class Artifact(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One input or output: a file or a folder. ``rows`` is given for JSON lines only."""
+    """One input or output: a file or a folder. ``rows`` is given for JSON lines only.
+
+    ``listed``: sha256 is that of a folder's names and sizes, not of what its files hold.
+    """
 
     path: str
     sha256: str
     num_bytes: int
     rows: int | None = None
+    listed: bool = False
 
 
 class Manifest(msgspec.Struct, kw_only=True):
@@ -67,14 +71,15 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_bytes(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
 
 
-def describe(path: Path, base: Path, hasher: Hasher) -> Artifact:
+def describe(path: Path, base: Path, hasher: Hasher, *, listed: bool = False) -> Artifact:
     """Hash and measure ``path``; its name is kept relative to ``base`` where it lies below it."""
     inside = path.is_relative_to(base)
     return Artifact(
         path=path.relative_to(base).as_posix() if inside else str(path),
-        sha256=hasher.sha256(path),
+        sha256=hasher.listing(path) if listed else hasher.sha256(path),
         num_bytes=_num_bytes(path),
         rows=count_rows(path) if path.suffix == ".jsonl" else None,
+        listed=listed,
     )
 
 

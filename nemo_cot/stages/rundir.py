@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from pathlib import Path
 
 from nemo_cot.errors import UserError
@@ -11,12 +12,15 @@ from nemo_cot.io.hashing import Hasher
 
 PARTIAL = ".partial-"
 OLD = ".old"
+CHUNKS = ".chunks"
+_CHUNK = re.compile(r"/(?=chunk-\d+$)")
 
 
 class RunDirectory:
     """``path``/STAGE holds a finished stage, STAGE.partial-FINGERPRINT one in progress.
 
-    STAGE.old exists only for the moment in which a stage is replaced.
+    STAGE.old exists only for the moment in which a stage is replaced. The chunks of a stage,
+    STAGE/chunk-000 and on, lie beside it in STAGE.chunks, so that replacing it leaves them alone.
     """
 
     def __init__(self, path: Path) -> None:
@@ -28,12 +32,12 @@ class RunDirectory:
         return self
 
     def stage(self, name: str) -> Path:
-        """The folder of a finished stage; ``name`` may have two parts, as evaluate/base."""
-        return self.path / name
+        """The folder of a finished stage; ``name`` may have several parts, as evaluate/base/chunk-000."""
+        return self.path / _CHUNK.sub(f"{CHUNKS}/", name)
 
     def partial(self, name: str, fingerprint: str) -> Path:
         """Where a stage works; another config works elsewhere, so that going back resumes."""
-        return self.path / f"{name}{PARTIAL}{fingerprint[:12]}"
+        return self._beside(name, f"{PARTIAL}{fingerprint[:12]}")
 
     def partials(self, name: str) -> list[Path]:
         """All partial folders of a stage, the latest last."""
@@ -43,7 +47,11 @@ class RunDirectory:
 
     def old(self, name: str) -> Path:
         """Where a replaced stage waits to be removed."""
-        return self.path / (name + OLD)
+        return self._beside(name, OLD)
+
+    def _beside(self, name: str, suffix: str) -> Path:
+        stage = self.stage(name)
+        return stage.with_name(stage.name + suffix)
 
     def artifact(self, stage: str, name: str) -> Path:
         """An output of a finished stage. Raises UserError when that stage has not been run."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nemo_cot.config import GenerateConfig, ProceduralTeacher
+from nemo_cot.config import ProceduralTeacher
 from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import iter_numbered_jsonl
 from nemo_cot.records import Problem, Trace, row_id
@@ -15,12 +15,17 @@ from nemo_cot.text import TextTokenizer
 
 
 def procedural_traces(
-    problems: Sequence[Problem], teacher: ProceduralTeacher, config: GenerateConfig, tokenizer: TextTokenizer
+    problems: Sequence[Problem],
+    teacher: ProceduralTeacher,
+    tokenizer: TextTokenizer,
+    *,
+    samples: range,
+    seed: int,
 ) -> Iterator[Trace]:
-    """``config.samples_per_problem`` written traces a problem."""
+    """The written traces numbered ``samples`` of each problem."""
     for problem in problems:
-        for sample in range(config.samples_per_problem):
-            text, style = write_trace(problem, sample, teacher, config.seed)
+        for sample in samples:
+            text, style = write_trace(problem, sample, teacher, seed)
             yield _trace(problem, sample, text, tokenizer, {"made_by": "procedural", "style": style})
 
 

@@ -43,7 +43,7 @@ def sample(folder):
         folder,
         FakeTokenizer(),
         problems,
-        samples=3,
+        samples=range(3),
         seed=7,
         sampling=sampling,
         lineage="test",
