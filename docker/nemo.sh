@@ -44,4 +44,5 @@ transformer-engine import transformer_engine.pytorch
 apex import apex.contrib.optimizers.distributed_fused_adam
 nemo-skills import nemo_skills.conversion.hf_to_nemo_qwen
 nemo-skills import nemo_skills.conversion.nemo_to_hf_qwen
+hydra-core import launchers.smoke
 PROMISED

@@ -101,11 +101,13 @@ def test_nemo_needs_a_base_with_torch(buildah: Buildah, debian: str) -> None:
     assert "error: BASE_IMAGE has no torch. Fix: build on NVIDIA's PyTorch image" in done.stdout + done.stderr
 
 
-def test_nemo_rl_target_builds_with_uv(buildah: Buildah, debian_with_uv: str) -> None:
-    arguments = {"NEMO_RL_IMAGE": debian_with_uv, "WITH_NEMO": "0"}
-    buildah.build("rl", target="nemo-rl", arguments=arguments)
-    container = buildah.container("localhost/rl")
+@pytest.mark.parametrize(("target", "base"), [("nemo-rl", "NEMO_RL_IMAGE"), ("nemo-skills", "VLLM_IMAGE")])
+def test_the_other_targets_build_with_uv(
+    buildah: Buildah, debian_with_uv: str, target: str, base: str
+) -> None:
+    buildah.build(target, target=target, arguments={base: debian_with_uv, "WITH_NEMO": "0"})
+    container = buildah.container(f"localhost/{target}")
     done = buildah.run(container, *SMOKE)
     buildah("rm", container)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("image nemo-rl unknown, revision unknown")
+    assert done.stdout.startswith(f"image {target} unknown, revision unknown")
