@@ -17,6 +17,8 @@ from contextlib import suppress
 import msgspec
 
 from launchers.plan import examine, refuse_errors
+from launchers.slurm.live import refuse_live_jobs
+from launchers.slurm.record import folder_of
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.guard import INTERRUPTED, LIFELINE
@@ -45,13 +47,16 @@ class Ended(msgspec.Struct):
 def run_chain(overrides: Sequence[str]) -> int:
     """Run every stage of launcher.stages. Returns 0, or the exit code of the first that failed.
 
-    Raises UserError for what preflight finds wrong, before anything is written.
+    Raises UserError for what preflight finds wrong, and while a submitted chain is in the queue,
+    before anything is written.
     """
     tree = compose_config(overrides)
     cfg = to_dataclasses(tree)
-    stages = _ordered(cfg)
+    stages = ordered_stages(cfg)
     run = run_directory(cfg)
     refuse_errors(examine(cfg, run)[1])
+    if folder_of(run.path).is_dir():
+        refuse_live_jobs(run.path, may_lack_slurm=True)
     with run_lock(run.create().path) as lock:
         write_bytes(run.path / "config.yaml", to_yaml(tree).encode())
         return _run_and_summarise(stages, cfg, overrides, lock)
@@ -88,7 +93,8 @@ def _summarise(run: RunDirectory, ended: Sequence[Ended], seconds: float) -> Non
         print("        " + one_line(str(page.with_suffix(".md"))), flush=True)
 
 
-def _ordered(cfg: Config) -> list[str]:
+def ordered_stages(cfg: Config) -> list[str]:
+    """launcher.stages in the chain's order. Raises UserError for one that does not exist."""
     unknown = [stage for stage in cfg.launcher.stages if stage not in STAGES]
     if unknown:
         raise UserError(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from nemo_cot.config_checks import at_least, between, chunked, one_of, runtime, seed
+from nemo_cot.config_cluster import ClusterConfig
 from nemo_cot.errors import UserError
 
 PRECISIONS = ("fp32", "bf16")
@@ -385,6 +386,7 @@ class Config:
     evaluate: EvaluateConfig
     report: ReportConfig
     launcher: LauncherConfig
+    cluster: ClusterConfig
 
     def __post_init__(self) -> None:
         plain = self.name.replace("-", "").replace("_", "").replace(".", "")

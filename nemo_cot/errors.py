@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+EXIT_CODE = 2
+"""Exit code of a command that ended in a :class:`UserError`."""
+
+UNFINISHED = 75
+"""Exit code of work that was stopped in order, with its state saved: the same command goes on (EX_TEMPFAIL)."""
+
 
 class UserError(Exception):
     """Bad input or a bad environment: what is wrong, where, and how to fix it, in one line.
@@ -27,8 +33,10 @@ class UserError(Exception):
         return _rebuild, (type(self), self.what, self.where, self.fix)
 
 
-EXIT_CODE = 2
-"""Exit code of a command that ended in a :class:`UserError`."""
+class Unfinished(UserError):
+    """Not an error of anyone's: the work stopped early, at a signal or a time limit, and can go on."""
+
+    exit_code = UNFINISHED
 
 
 def one_line(text: str) -> str:

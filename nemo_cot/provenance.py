@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -44,10 +45,18 @@ def hardware() -> dict[str, Any]:
     return {"processor": platform.processor() or platform.machine(), "cores": cores, "gpu": gpu}
 
 
+REVISION = ".revision.json"
+"""In a snapshot of the code (nemo-cot submit makes one): the :func:`code_revision` of what was copied."""
+
+
 @functools.cache
-def code_revision() -> dict[str, Any]:
-    """``revision`` (git commit, None outside a checkout) and ``dirty`` (uncommitted changes)."""
-    root = Path(nemo_cot.__file__).resolve().parents[1]
+def code_revision(root: Path | None = None) -> dict[str, Any]:
+    """``revision`` (git commit, None outside a checkout) and ``dirty`` (uncommitted changes) of the
+    code below ``root`` (None: this code). A snapshot also has ``snapshot``, the digest of its files.
+    """
+    root = root or Path(nemo_cot.__file__).resolve().parents[1]
+    if (root / REVISION).exists():
+        return json.loads((root / REVISION).read_bytes())
     revision = _git(root, "rev-parse", "HEAD")
     if revision is None:
         return {"revision": None, "dirty": None}

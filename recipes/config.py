@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from nemo_cot import config as schema
+from nemo_cot.config_cluster import ClusterConfig, SlurmCluster
 from nemo_cot.errors import UserError
 from nemo_cot.nemo import config as nemo
 
@@ -37,6 +38,7 @@ _VARIANTS = {
         "file": schema.FileTeacher,
     },
     "train": {"local": schema.LocalTrain, "nemo_aligner": nemo.AlignerTrain, "nemo_rl": nemo.NemoRlTrain},
+    "cluster": {"none": ClusterConfig, "slurm": SlurmCluster},
 }
 """Config groups whose schema depends on the chosen file; the rest follow from schema.Config."""
 
@@ -94,10 +96,10 @@ def _search_path() -> list[str]:
         raise UserError(
             "no such directory", where=f"{EXTRA_CONF}={extra}", fix=f"correct or unset {EXTRA_CONF}"
         )
-    return [f"hydra.searchpath=[{_quoted(f'file://{Path(extra).resolve()}')}]"]
+    return [f"hydra.searchpath=[{quoted(f'file://{Path(extra).resolve()}')}]"]
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """``text`` as Hydra quotes it: a backslash counts only before a quote."""
     return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
 
