@@ -17,6 +17,8 @@ class UserError(Exception):
     name, a value out of a file) cannot forge further lines of output.
     """
 
+    exit_code = EXIT_CODE
+
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         self.what = one_line(what)
         self.where = one_line(where)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.markup import escape
 from rich.table import Table
 
 from launchers.slurm.record import (
+    Attempt,
     Submission,
     SubmittedJob,
     log_file,
@@ -56,7 +58,7 @@ def _row(
     shown = state or JobState(own, _told_state(told))
     code = told.exit_code if told is not None and told.exit_code is not None else None
     node = shown.node or (told.node if told else "")
-    exit_code = "" if shown.live else str(code) if code is not None else shown.exit_code.partition(":")[0]
+    exit_code = "" if shown.live else str(code) if code is not None else _slurms(shown)
     log = log_file(run.path, job, task)
     return (
         key, own, shown.state.lower(), "" if shown.reason == "None" else shown.reason, shown.elapsed, node,
@@ -64,13 +66,19 @@ def _row(
     )  # fmt: skip
 
 
-def _log_name(run: RunDirectory, log) -> str:
+def _slurms(state: JobState) -> str:
+    """Slurm's exit code; it also gives 0 to a job that never started."""
+    code = state.exit_code.partition(":")[0]
+    return "" if code == "0" and state.state != "COMPLETED" else code
+
+
+def _log_name(run: RunDirectory, log: Path) -> str:
     if not log.exists():
         return "-"
     return str(log.relative_to(run.path)) if log.is_relative_to(run.path) else str(log)
 
 
-def _told_state(told) -> str:
+def _told_state(told: Attempt | None) -> str:
     """For a job that Slurm has forgotten."""
     if told is None:
         return "unknown"

@@ -82,7 +82,7 @@ class Cluster:
 
     def start_node(self, node: str) -> None:
         """Bring a node back."""
-        self.call("slurmd", "-N", node)
+        self._start_node(node)
         self.call("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)
         self._wait_idle()
 
@@ -95,6 +95,7 @@ class Cluster:
         key.chmod(0o600)
         for gpu in range(GPUS):
             os.mknod(self.root / "dev" / f"nvidia{gpu}", 0o600 | 0o020000, os.makedev(1, 3))
+        (self.root / "hosts").write_text(f"127.0.0.1 localhost {socket.gethostname()} {' '.join(NODES)}\n")
         plugin = f"required {self._spank}\n" if self._spank else ""
         (self.root / "plugstack.conf").write_text(plugin)
         gres = f"NodeName=node[1-2] Name=gpu Type=h100 File={self.root}/dev/nvidia[0-{GPUS - 1}]"
@@ -149,6 +150,7 @@ SlurmdParameters=config_overrides
 {nodes}
 PartitionName=batch Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=5 PreemptMode=OFF
 PartitionName=low Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=10
+PartitionName=closed Nodes=ALL MaxTime=INFINITE State=UP AllowAccounts=paper
 PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
 
@@ -161,8 +163,13 @@ PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMo
         )  # fmt: skip
         self.call("slurmctld", "-c")
         for node in NODES:
-            self.call("slurmd", "-N", node)
+            self._start_node(node)
         self._wait_idle()
+
+    def _start_node(self, node: str) -> None:
+        """With an /etc/hosts of its own, in a mount namespace: node names resolve inside of jobs only."""
+        bind = 'mount --bind "$0" /etc/hosts && exec slurmd -N "$1"'
+        self.call("unshare", "--mount", "bash", "-c", bind, str(self.root / "hosts"), node)
 
     def _wait_idle(self, seconds: float = 30.0) -> None:
         deadline = time.monotonic() + seconds
