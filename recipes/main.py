@@ -40,7 +40,7 @@ def _run(recipe: Recipe, arguments: list[str]) -> None:
         return
     cfg = load_config(arguments)
     run = run_directory(cfg).create()
-    with run_lock(run.path, part=_part(recipe.__name__, cfg)):
+    with run_lock(run.path, part=_part(recipe.__name__, cfg), patience_seconds=_patience()):
         for stage in recipe(cfg, run):
             run_stage(stage, run, say=_say)
 
@@ -53,6 +53,13 @@ def _part(recipe: str, cfg: Config) -> str | None:
         return part
     chunk = getattr(getattr(cfg, recipe, None), "chunk", None)
     return None if chunk is None else f"{recipe}-{chunk:03d}"
+
+
+def _patience() -> float:
+    """Seconds. A job that follows one on a node that went down waits until that one's lock has gone, too:
+    a file server keeps it for its lease, 90 s in NFS.
+    """
+    return 120.0 if LOCK_PART in os.environ else 3.0
 
 
 def _say(line: str) -> None:

@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -47,16 +48,21 @@ class Cluster:
         }
 
     def __enter__(self) -> Cluster:
+        self._write()
+        # It tears the cluster down when its stdin closes: at our end, whatever ends us.
+        self._keeper = subprocess.Popen(
+            [sys.executable, __file__, str(self.root)], stdin=subprocess.PIPE, start_new_session=True
+        )
         try:
-            self._write()
             self._start()
         except BaseException:
-            self._stop()
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._stop()
+        self._keeper.stdin.close()
+        self._keeper.wait(60)
 
     def call(self, *arguments: str, check: bool = True) -> str:
         """Run one of Slurm's commands; returns its output."""
@@ -74,7 +80,7 @@ class Cluster:
     def stop_node(self, node: str) -> None:
         """Kill a node's daemon and the steps on it, as a crash would, and tell the controller."""
         pid = int((self.root / "run" / f"slurmd.{node}.pid").read_text())
-        for child in _stepds(node):
+        for child in _processes_of(self.root, node):
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
         os.kill(pid, signal.SIGKILL)
@@ -185,49 +191,46 @@ PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMo
     def _log(self) -> str:
         return "\n".join(p.read_text()[-2000:] for p in sorted((self.root / "log").glob("*.log")))
 
-    def _stop(self) -> None:
-        """Jobs first, then only the daemons whose pid files lie in our folder."""
-        if (self.root / "run" / "slurmctld.pid").exists():
-            with suppress(AssertionError, subprocess.TimeoutExpired):
-                self.call("scancel", "--signal=KILL", "--full", "--user=root", check=False)
-                self.call("scancel", "--user=root", check=False)
-        for name in (*(f"slurmd.{node}" for node in NODES), "slurmctld", "munged"):
-            with suppress(FileNotFoundError, ValueError):
-                _end(int((self.root / "run" / f"{name}.pid").read_text()))
+
+def _keep(root: Path) -> None:
+    """Wait for the end of the tests, then end every process that belongs to this cluster: its daemons,
+    and all that has its configuration in the environment (jobs, and commands about them)."""
+    sys.stdin.read()
+    for _ in range(50):
+        found = _belonging(root)
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if not found:
+            return
+        time.sleep(0.1)
 
 
-def _end(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
-        for _ in range(100):
-            os.kill(pid, 0)
-            time.sleep(0.05)
-        os.kill(pid, signal.SIGKILL)
-
-
-def _stepds(node: str) -> list[int]:
-    """The slurmstepd processes of a node, and their children."""
+def _belonging(root: Path) -> list[int]:
+    mark = f"SLURM_CONF={root}/slurm.conf".encode()
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if path.read_bytes().startswith(b"slurmstepd") and _spool(path.parent).endswith(node):
-                found += [int(path.parent.name), *_children(int(path.parent.name))]
+            environment = (path / "environ").read_bytes().split(b"\0")
+            if mark in environment and int(path.name) != os.getpid() and _alive(path):
+                found.append(int(path.name))
     return found
 
 
-def _spool(process: Path) -> str:
-    environment = (process / "environ").read_bytes().split(b"\0")
-    names = [
-        entry.partition(b"=")[2].decode() for entry in environment if entry.startswith(b"SLURMD_NODENAME=")
-    ]
-    return names[0] if names else ""
+def _alive(process: Path) -> bool:
+    return (process / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
 
 
-def _children(pid: int) -> list[int]:
-    found = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in map(int, path.read_text().split()):
-            found += [child, *_children(child)]
+def _processes_of(root: Path, node: str) -> set[int]:
+    """The processes of the jobs on a node, and the slurmstepd above each."""
+    found: set[int] = set()
+    for pid in _belonging(root):
+        with suppress(OSError):
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            if f"SLURMD_NODENAME={node}".encode() in environment:
+                parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+                above = Path(f"/proc/{parent}/cmdline").read_bytes().startswith(b"slurmstepd")
+                found |= {pid, parent} if above else {pid}
     return found
 
 
@@ -240,3 +243,7 @@ def _free_ports(count: int) -> list[int]:
     finally:
         for one in sockets:
             one.close()
+
+
+if __name__ == "__main__":
+    _keep(Path(sys.argv[1]))

@@ -44,8 +44,8 @@ class Chain:
     cwd: Path
 
     def call(self, verb: str, *more: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """nemo-cot VERB with the experiment's overrides and ``more``."""
-        done = nemo_cot(verb, *more, *self.overrides, cwd=self.cwd, COLUMNS="250", **self._slurm())
+        """nemo-cot VERB with the experiment's overrides, then ``more``."""
+        done = nemo_cot(verb, *self.overrides, *more, cwd=self.cwd, COLUMNS="250", **self._slurm())
         assert not check or done.returncode == 0, (done.stdout, done.stderr)
         return done
 
@@ -79,8 +79,11 @@ class Chain:
         files = sorted((self.run / "slurm" / "logs").glob(f"{key}-[0-9]*.log"))
         return "".join(path.read_text() for path in files)
 
-    def wait_log(self, key: str, text: str, seconds: float = SECONDS) -> None:
-        wait_for(lambda: text in self.log(key), seconds=seconds, every=0.1)
+    def wait_log(self, key: str, text: str, seconds: float = 60) -> None:
+        try:
+            wait_for(lambda: text in self.log(key), seconds=seconds, every=0.1)
+        except AssertionError:
+            raise AssertionError(f"no {text!r} within {seconds} s in:\n{self.log(key)}") from None
 
     def _slurm(self) -> dict[str, str]:
         mine = self.cluster.environment

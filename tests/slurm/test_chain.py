@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -103,8 +105,6 @@ def test_dry_run_writes_reviewable_files_and_submits_nothing(fresh: Chain):
         assert f"#SBATCH {line}\n" in text
     assert not (fresh.run / "slurm" / "submission.json").exists()
     submitted = fresh.cluster.environment
-    import subprocess
-
     done = subprocess.run(
         ["sbatch", "--test-only", "07-train.sbatch"], cwd=fresh.run / "slurm", env=submitted, capture_output=True,
         text=True, timeout=60,
@@ -123,10 +123,11 @@ def test_logs_are_stamped_and_can_be_followed(chain: Chain):
 
 
 def test_secrets_travel_by_environment_and_are_in_no_file(chain: Chain, monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", "hf_do-not-write-me")
+    secret = f"hf_{os.urandom(16).hex()}"
+    monkeypatch.setenv("HF_TOKEN", secret)
     chain.submit("launcher.stages=[train]")
     job = chain.ids()["train"]
     assert chain.wait_end() == {"train": "COMPLETED"}
-    holding = [p for p in chain.run.rglob("*") if p.is_file() and b"hf_do-not-write-me" in p.read_bytes()]
+    holding = [p for p in chain.run.rglob("*") if p.is_file() and secret.encode() in p.read_bytes()]
     assert holding == []
     assert "HF_TOKEN" in (chain.run / "slurm" / "01-train.sbatch").read_text() and job

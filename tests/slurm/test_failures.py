@@ -32,7 +32,7 @@ def test_a_failed_stage_stops_the_rest_and_submit_goes_on_after_the_fix(chain: C
     shown = [line for line in chain.call("status").stdout.splitlines() if " failed " in line]
     assert len(shown) == 1 and "curate" in shown[0] and "NonZeroExitCode" in shown[0]
     again = chain.submit()
-    assert "grade" not in again and list(again)[0] == "train", (
+    assert "grade" not in again and next(iter(again)) == "train", (
         "with the former value curate and pack are done"
     )
     assert set(chain.wait_end().values()) == {"COMPLETED"}
@@ -123,10 +123,10 @@ def test_without_requeue_the_chain_ends_and_submit_goes_on(chain: Chain):
 @pytest.mark.parametrize("override, said", [
     ("cluster.partition=nonesuch", "invalid partition specified: nonesuch"),
     ("cluster.resources.train.partition=nonesuch", "invalid partition specified: nonesuch"),
-    ("cluster.partition=closed", "nvalid account"),
+    ("cluster.account=nobodys", "Invalid account or account/partition combination specified"),
     ("cluster.reservation=nonesuch", "eservation"),
     ("cluster.constraint=nonesuch", "nvalid feature specification"),
-    ("cluster.sbatch_arguments=[--gpus-per-node=9]", "equested node configuration is not available"),
+    ("cluster.sbatch_arguments=['--gpus-per-node=9']", "equested node configuration is not available"),
 ])  # fmt: skip
 def test_what_sbatch_refuses_is_told_in_its_words_and_leaves_nothing_queued(chain: Chain, override, said):
     error = one_error(chain.call("submit", *PROFILE, override, check=False), "sbatch", said)
