@@ -164,6 +164,7 @@ class Runner:
             "PYTHONPATH": os.pathsep.join(path for path in paths if path),
             "PYTHONUNBUFFERED": "1",
             "NEMO_COT_LOCK_PART": part,
+            "SLURM_EXPORT_ENV": "ALL",  # else srun hands on the names of --export only, not what is added here
             # srun does not take over the job's --cpus-per-task: without it a step has one core a task.
             **({"SRUN_CPUS_PER_TASK": str(cores)} if cores else {}),
             **({"NEMO_COT_CONFIG_DIR": f"{code}/extra_conf"} if self._job["extra_conf"] else {}),

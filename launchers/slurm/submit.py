@@ -45,6 +45,7 @@ def submit_chain(arguments: Sequence[str]) -> int:
     cfg = to_dataclasses(tree)
     cluster_of(cfg)
     run = run_directory(cfg)
+    _check_path(run.path)
     refuse_errors(examine(cfg, run)[1])
     _check_time(cfg)
     if not dry_run or (run.path / "slurm").is_dir():
@@ -71,6 +72,16 @@ def _chain(cfg: Config, run: RunDirectory, overrides: Sequence[str]) -> Chain:
         extra_conf=Path(extra).resolve() if extra else None,
     )
     return Chain(cfg, run.path, code, Path.cwd(), tuple(overrides), bool(extra))
+
+
+def _check_path(run: Path) -> None:
+    """Slurm takes the logs' folder apart as a pattern: % begins a job's number, and a backslash is dropped."""
+    if not set("%\\").isdisjoint(str(run)):
+        raise UserError(
+            "Slurm cannot write logs below a path with a percent sign or a backslash",
+            where=str(run),
+            fix="choose another place with runs_dir=DIR",
+        )
 
 
 def _check_time(cfg: Config) -> None:
