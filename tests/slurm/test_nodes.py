@@ -1,4 +1,4 @@
-"""Training over two nodes: the commands that train, with a small gloo program in the place of NeMo-Aligner."""
+"""Two nodes: one that goes down, and trainings over both (a small gloo program in the place of NeMo-Aligner)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from launchers.slurm.record import write_json
 from launchers.slurm.render import Chain, job_arguments, log_pattern, render_script
 from launchers.slurm.snapshot import snapshot
 from recipes.config import load_config
+from tests.slurm import conftest as ours
+from tests.slurm.test_failures import LONG
 from tests.support import wait_for
 
 GLOO = """
@@ -70,3 +72,17 @@ def test_four_ranks_on_two_nodes_meet(cluster, tmp_path, monkeypatch, launcher):
     found = re.findall(r"rank (\d) of 4 on (node\d): sum 10\n", said)
     assert sorted(rank for rank, _ in found) == ["0", "1", "2", "3"], said
     assert sorted(node for _, node in found) == ["node1", "node1", "node2", "node2"], said
+
+
+def test_a_node_that_goes_down_sends_the_job_to_the_other_one(chain: ours.Chain):
+    job = chain.submit(*LONG, "train.save_interval_steps=1")["train"]
+    chain.wait_log("train", "steps  loss")
+    node = chain.cluster.job(job)["NodeList"]
+    chain.cluster.stop_node(node)
+    try:
+        chain.wait_log("train", "restart 1")
+        chain.wait_log("train", "[train] resumes; attempt 2")
+        assert chain.cluster.job(job)["NodeList"] not in (node, "(null)")
+    finally:
+        chain.call("cancel")
+        chain.cluster.start_node(node)
