@@ -2,6 +2,7 @@
 # make test   set up .venv and run the test suite
 # make test-gmpy2   the grading tests once more, with gmpy2
 # make contract   the tests against the real NeMo packages, in an environment of their own
+# make slurm      the launcher on a real two-node Slurm, started here (root, Debian's Slurm packages)
 # make image  build the cluster image with docker (docs/container.md)
 # make docker-check   build the Dockerfile on a plain Debian with buildah, and try the image
 # make lint, make clean
@@ -21,14 +22,18 @@ ARGS ?=
 
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: run test test-gmpy2 contract image docker-check lint clean
+.PHONY: run test test-gmpy2 contract slurm image docker-check lint clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.local
 	$(VENV)/bin/nemo-cot run experiment=quickstart $(ARGS)
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest --ignore=tests/slurm $(PYTEST_ARGS)
+
+# Not part of `make test`: it starts daemons. Without root or Slurm it fails and says what is missing.
+slurm: $(VENV)/.test
+	NEMO_COT_SLURM=required $(VENV)/bin/python -m pytest tests/slurm $(PYTEST_ARGS)
 
 # SymPy computes with gmpy2 where it finds it, which changes how hostile answers behave: both are tested.
 test-gmpy2: $(VENV)/.gmpy2

@@ -14,7 +14,10 @@ verbs
   run      run the chain here; finished stages are skipped, a killed one resumes
   show     print the resolved config
   plan     what would run and why, what it costs, and what is wrong with it
-  status   how far each stage of a run is
+  submit   put the chain into a Slurm cluster's queue [--dry-run: write the job files only]
+  status   how far each stage of a run is, and its jobs in the queue [--watch]
+  logs     what a job of a submitted chain wrote: nemo-cot logs [JOB] [--follow] [key=value ...]
+  cancel   take a submitted chain out of the queue
   report   write the report of a run anew, and print where it is
   grade    grade any JSON-lines file: nemo-cot grade INPUT.jsonl OUTPUT.jsonl [grade.key=value ...]
 
@@ -22,6 +25,7 @@ examples
   nemo-cot run experiment=quickstart
   nemo-cot run experiment=quickstart train.optim.lr=5e-5 name=lower_lr
   nemo-cot show experiment=quickstart train.batching=literal
+  nemo-cot submit experiment=quickstart cluster=slurm_minimal
 
 Keys are Hydra overrides; `nemo-cot show` prints all of them. Each stage also runs alone:
   python recipes/train.py experiment=quickstart
@@ -45,7 +49,10 @@ def main() -> None:
 
 
 def _dispatch(verb: str, arguments: Sequence[str]) -> int:
-    verbs = {"run": _run, "show": _show, "plan": _plan, "status": _status, "report": _report, "grade": _grade}
+    verbs = {
+        "run": _run, "show": _show, "plan": _plan, "submit": _submit, "status": _status, "logs": _logs,
+        "cancel": _cancel, "report": _report, "grade": _grade,
+    }  # fmt: skip
     if verb not in verbs:
         raise _unknown_verb(verb, list(verbs))
     chosen: Callable[[Sequence[str]], int] = verbs[verb]
@@ -77,6 +84,24 @@ def _status(overrides: Sequence[str]) -> int:
     from launchers.status import print_status
 
     return print_status(overrides)
+
+
+def _submit(arguments: Sequence[str]) -> int:
+    from launchers.slurm.submit import submit_chain
+
+    return submit_chain(arguments)
+
+
+def _logs(arguments: Sequence[str]) -> int:
+    from launchers.slurm.logs import print_logs
+
+    return print_logs(arguments)
+
+
+def _cancel(overrides: Sequence[str]) -> int:
+    from launchers.slurm.cancel import cancel_chain
+
+    return cancel_chain(overrides)
 
 
 def _report(overrides: Sequence[str]) -> int:

@@ -16,6 +16,8 @@ from contextlib import suppress
 
 import msgspec
 
+from launchers.slurm.live import refuse_live_jobs
+from launchers.slurm.record import folder_of
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.guard import INTERRUPTED, LIFELINE
@@ -45,13 +47,16 @@ class Ended(msgspec.Struct):
 def run_chain(overrides: Sequence[str]) -> int:
     """Run every stage of launcher.stages. Returns 0, or the exit code of the first that failed.
 
-    Raises UserError for what preflight finds wrong, before anything is written.
+    Raises UserError for what preflight finds wrong, and while a submitted chain is in the queue,
+    before anything is written.
     """
     tree = compose_config(overrides)
     cfg = to_dataclasses(tree)
     stages = chain_stages(cfg)
     run = run_directory(cfg)
     refuse_errors(examine(cfg, run)[1])
+    if folder_of(run.path).is_dir():
+        refuse_live_jobs(run.path, may_lack_slurm=True)
     with run_lock(run.create().path) as lock:
         write_bytes(run.path / "config.yaml", to_yaml(tree).encode())
         return _run_and_summarise(stages, cfg, overrides, lock)

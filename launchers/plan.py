@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nemo_cot.config import Config
+from nemo_cot.config_cluster import SlurmCluster
 from nemo_cot.errors import EXIT_CODE, UserError, one_line
 from nemo_cot.preflight import Finding
 from nemo_cot.preflight.estimate import Estimate
@@ -28,7 +29,7 @@ def print_plan(overrides: Sequence[str]) -> int:
     """Print the plan. Returns 2 when a rule finds an error, else 0."""
     cfg = load_config(overrides)
     run = run_directory(cfg)
-    cost, findings = examine(cfg, run)
+    cost, findings = examine(cfg, run, elsewhere=isinstance(cfg.cluster, SlurmCluster))
     console = Console()
     console.print(_stage_table(cfg, run))
     console.print(_cost_table(cost))

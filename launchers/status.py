@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from launchers.slurm.record import read_submission
+from launchers.slurm.status import any_live, chain_states, chain_table
+from nemo_cot.config import Config
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.progress import read_progress
 from nemo_cot.stages import RunDirectory
@@ -19,10 +23,31 @@ from recipes.chain import chain_stages
 from recipes.config import load_config
 from recipes.main import run_directory
 
+WATCH = "--watch"
+_EVERY_SECONDS = 5.0
 
-def print_status(overrides: Sequence[str]) -> int:
-    """Print a table of the run that ``overrides`` name. Raises UserError when there is none."""
-    cfg = load_config(overrides)
+
+def print_status(arguments: Sequence[str]) -> int:
+    """Print a table of the run that the overrides name; of a submitted one, also its jobs.
+
+    With --watch again and again, until nothing of it is queued or running. Raises UserError when
+    there is no such run.
+    """
+    cfg = load_config([a for a in arguments if a != WATCH])
+    run = existing_run(cfg)
+    console = Console()
+    while True:
+        shown, live = _tables(cfg, run)
+        if console.is_terminal and WATCH in arguments:
+            console.clear()
+        console.print(shown)
+        if WATCH not in arguments or not live:
+            return 0
+        time.sleep(_EVERY_SECONDS)
+
+
+def existing_run(cfg: Config) -> RunDirectory:
+    """The run directory. Raises UserError when there is none."""
     run = run_directory(cfg)
     if not run.path.is_dir():
         raise UserError(
@@ -30,17 +55,31 @@ def print_status(overrides: Sequence[str]) -> int:
             where=str(run.path),
             fix="give the overrides that it was started with (name=, runs_dir=)",
         )
+    return run
+
+
+def _tables(cfg: Config, run: RunDirectory) -> tuple[Group, bool]:
+    """What to print, and whether something is running or queued."""
     held = holder(run.path)
     table = Table("stage", "state", "progress", "seconds", "finished", title=escape(one_line(str(run.path))))
     for stage in _stage_names(chain_stages(cfg), cfg.evaluate.subjects):
         table.add_row(stage, *map(escape, _row(run, stage, running=held is not None)))
-    console = Console()
-    console.print(table)
-    console.print(
-        f"in use by process {held.pid} on {held.host} since {held.since}" if held else "nothing is running",
-        markup=False,
-    )
-    return 0
+    said = f"in use by process {held.pid} on {held.host} since {held.since}" if held else "nothing is running"
+    chain, live = _chain(run)
+    return Group(table, escape(said), *chain), live or held is not None
+
+
+def _chain(run: RunDirectory) -> tuple[list[RenderableType], bool]:
+    """The table of submitted jobs. Where Slurm does not answer, its own files have to do."""
+    submission = read_submission(run.path)
+    if submission is None:
+        return [], False
+    states, said = {}, []
+    try:
+        states = chain_states(submission)
+    except UserError as error:
+        said = [escape(f"Slurm does not answer, so states are those that the jobs told: {error}")]
+    return [chain_table(run, submission, states), *said], any_live(states)
 
 
 def _stage_names(stages: Sequence[str], subjects: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ from nemo_cot.config_checks import (
     runtime,
     seed,
 )
+from nemo_cot.config_cluster import ClusterConfig
 from nemo_cot.engine_config import DEVICES, PRECISIONS, EngineConfig, EvaluatedModel, SamplingConfig
 from nemo_cot.errors import UserError
 
@@ -375,6 +376,7 @@ class Config:
     evaluate: EvaluateConfig
     report: ReportConfig
     launcher: LauncherConfig
+    cluster: ClusterConfig
 
     def __post_init__(self) -> None:
         plain = self.name.replace("-", "").replace("_", "").replace(".", "")

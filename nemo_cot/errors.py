@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+EXIT_CODE = 2
+"""Exit code of a command that ended in a :class:`UserError`."""
+
+UNFINISHED = 75
+"""Exit code of work that was stopped in order, with its state saved: the same command goes on (EX_TEMPFAIL)."""
+
 
 class UserError(Exception):
     """Bad input or a bad environment: what is wrong, where, and how to fix it, in one line.
@@ -10,6 +16,8 @@ class UserError(Exception):
     without a traceback. Line breaks in the parts are folded, so that untrusted text (a file
     name, a value out of a file) cannot forge further lines of output.
     """
+
+    exit_code = EXIT_CODE
 
     def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
         self.what = one_line(what)
@@ -27,8 +35,10 @@ class UserError(Exception):
         return _rebuild, (type(self), self.what, self.where, self.fix)
 
 
-EXIT_CODE = 2
-"""Exit code of a command that ended in a :class:`UserError`."""
+class Unfinished(UserError):
+    """Not an error of anyone's: the work stopped early, at a signal or a time limit, and can go on."""
+
+    exit_code = UNFINISHED
 
 
 def one_line(text: str) -> str:

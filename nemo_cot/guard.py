@@ -8,7 +8,8 @@ import sys
 import threading
 from collections.abc import Callable
 
-from nemo_cot.errors import EXIT_CODE, UserError
+from nemo_cot.errors import UNFINISHED, UserError
+from nemo_cot.stopping import Stopped
 
 INTERRUPTED = 130
 LIFELINE = "NEMO_COT_LIFELINE_FD"
@@ -53,13 +54,16 @@ _TOLD_IN_TEXT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EF
 
 def guarded(main: Callable[[], int | None]) -> int:
     """Run ``main`` and return the exit code: its own, 2 for a UserError or a full or read-only
-    disk, 130 for Ctrl-C. Other exceptions are bugs and pass through with their traceback.
+    disk, 75 for work that was stopped and can go on, 130 for Ctrl-C. Other exceptions are bugs and pass through with their traceback.
     """
     follow_launcher()
     try:
         return main() or 0
     except UserError as error:
         return _say(error)
+    except Stopped as stopped:
+        print(f"stopped by {stopped}; the same command resumes", file=sys.stderr, flush=True)
+        return UNFINISHED
     except KeyboardInterrupt:
         print("interrupted; the same command resumes", file=sys.stderr)
         return INTERRUPTED
@@ -101,5 +105,6 @@ def _die_at_end_of_file(descriptor: int) -> None:
 
 
 def _say(error: UserError) -> int:
-    print(f"error: {error}", file=sys.stderr, flush=True)
-    return EXIT_CODE
+    word = "stopped" if error.exit_code == UNFINISHED else "error"
+    print(f"{word}: {error}", file=sys.stderr, flush=True)
+    return error.exit_code

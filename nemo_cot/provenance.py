@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -45,13 +46,19 @@ def hardware() -> dict[str, Any]:
     return {"processor": platform.processor() or platform.machine(), "cores": cores, "gpu": gpu}
 
 
-@functools.cache
-def code_revision() -> dict[str, Any]:
-    """``revision`` (git commit; None where nothing tells it) and ``dirty`` (uncommitted changes).
+REVISION = ".revision.json"
+"""In a snapshot of the code (nemo-cot submit makes one): the :func:`code_revision` of what was copied."""
 
-    An image has no .git: code that lies in it is of the revision that the image was built from.
+
+@functools.cache
+def code_revision(root: Path | None = None) -> dict[str, Any]:
+    """``revision`` (git commit, None outside a checkout) and ``dirty`` (uncommitted changes) of the
+    code below ``root`` (None: this code). A snapshot also has ``snapshot``, the digest of its files. An
+    image has no .git: code that lies in it is of the revision that the image was built from.
     """
-    root = Path(nemo_cot.__file__).resolve().parents[1]
+    root = root or Path(nemo_cot.__file__).resolve().parents[1]
+    if (root / REVISION).exists():
+        return json.loads((root / REVISION).read_bytes())
     revision = _git(root, "rev-parse", "HEAD")
     if revision is None:
         return _revision_of_image(root)

@@ -22,6 +22,7 @@ from yaml import YAMLError
 
 from nemo_cot import config as schema
 from nemo_cot import engine_config as engine
+from nemo_cot.config_cluster import ClusterConfig, SlurmCluster
 from nemo_cot.errors import UserError
 from nemo_cot.nemo import config as nemo
 from nemo_cot.overrides import hydra_quoted
@@ -43,6 +44,7 @@ _VARIANTS = {
         "openai": engine.OpenAIEngine,
         "nemo_skills": engine.NemoSkillsEngine,
     },
+    "cluster": {"none": ClusterConfig, "slurm": SlurmCluster},
 }
 """Config groups whose schema depends on the chosen file; the rest follow from schema.Config."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 from nemo_cot.config import Config
 from nemo_cot.guard import guarded
 from nemo_cot.stages import RunDirectory, Stage, run_stage
-from nemo_cot.stages.lock import run_lock
+from nemo_cot.stages.lock import LOCK_PART, run_lock
+from nemo_cot.stopping import raise_on_signals
 from recipes.config import load_config
 from recipes.preflight import examine, refuse_errors
 
@@ -21,6 +23,7 @@ HERE = Path(__file__).resolve().parent
 def recipe_main(recipe: Recipe) -> None:
     """Run the stages of ``recipe`` with the overrides of the command line, then exit."""
     _leave_script_folder()
+    raise_on_signals()
     sys.exit(guarded(lambda: _run(recipe, sys.argv[1:])))
 
 
@@ -40,15 +43,26 @@ def _run(recipe: Recipe, arguments: list[str]) -> None:
     run = run_directory(cfg)
     refuse_errors(examine(cfg, run, stage=recipe.__name__)[1])
     run.create()
-    with run_lock(run.path, part=_part(recipe.__name__, cfg)):
+    with run_lock(run.path, part=_part(recipe.__name__, cfg), patience_seconds=_patience()):
         for stage in recipe(cfg, run):
             run_stage(stage, run, say=_say)
 
 
 def _part(recipe: str, cfg: Config) -> str | None:
-    """The part of the run that a recipe works on alone: a chunk, beside which others may run."""
+    """The part of the run that a recipe works on alone: a chunk, or what the job of a submitted chain
+    is for; beside it others may run.
+    """
+    if part := os.environ.get(LOCK_PART):
+        return part
     chunk = getattr(getattr(cfg, recipe, None), "chunk", None)
     return None if chunk is None else f"{recipe}-{chunk:03d}"
+
+
+def _patience() -> float:
+    """Seconds. A job that follows one on a node that went down waits until that one's lock has gone, too:
+    a file server keeps it for its lease, 90 s in NFS.
+    """
+    return 120.0 if LOCK_PART in os.environ else 3.0
 
 
 def _say(line: str) -> None:

@@ -4,8 +4,9 @@ The lock is an flock(2) on ``.lock``, which the kernel frees when its holder die
 The file names the holder. A launcher keeps the lock and hands the descriptor down to its recipes,
 so that a recipe that outlives a killed launcher still holds it.
 
-Jobs that each run one chunk of a stage share ``.lock`` and hold ``.lock-PART`` alone: they run side
-by side, and nothing else does.
+The jobs of a submitted chain, and recipes that run one chunk of a stage, share ``.lock`` and hold
+``.lock-PART`` alone: they run side by side, and nothing else does. On a network file system flock
+must hold between nodes (docs/slurm.md).
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from nemo_cot.errors import UserError
 LOCK = ".lock"
 INHERITED = "NEMO_COT_LOCK_FD"
 """Environment variable: the descriptor that a launcher hands down."""
+LOCK_PART = "NEMO_COT_LOCK_PART"
+"""Environment variable: the part that a job of a submitted chain locks; a plain name."""
 
 
 class Holder(msgspec.Struct):
@@ -60,6 +63,8 @@ def _shared(path: Path, patience_seconds: float) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         _acquire(descriptor, path, patience_seconds, fcntl.LOCK_SH)
+        _say_if_stale(descriptor)
+        os.ftruncate(descriptor, 0)
         yield
     finally:
         os.close(descriptor)
@@ -70,12 +75,7 @@ def _exclusive(path: Path, patience_seconds: float) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         _acquire(descriptor, path, patience_seconds, fcntl.LOCK_EX)
-        if stale := _read(descriptor):
-            print(
-                f"stale lock: process {stale.pid} on {stale.host} (since {stale.since}) ended without "
-                "releasing it; taken over",
-                flush=True,
-            )
+        _say_if_stale(descriptor)
         _write(descriptor, Holder(os.getpid(), socket.gethostname(), _now()))
         try:
             yield descriptor
@@ -84,6 +84,15 @@ def _exclusive(path: Path, patience_seconds: float) -> Iterator[int]:
                 os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def _say_if_stale(descriptor: int) -> None:
+    if stale := _read(descriptor):
+        print(
+            f"stale lock: process {stale.pid} on {stale.host} (since {stale.since}) ended without "
+            "releasing it; taken over",
+            flush=True,
+        )
 
 
 def holder(run_dir: Path) -> Holder | None:
@@ -119,7 +128,7 @@ def _acquire(descriptor: int, path: Path, patience_seconds: float, mode: int) ->
 
 
 def _refusal(descriptor: int, path: Path) -> UserError:
-    held = _read(descriptor)
+    held = _read(descriptor) or holder(path.parent)
     who = f"process {held.pid} on {held.host} since {held.since}" if held else "another process"
     return UserError(
         f"this run directory is in use by {who}",

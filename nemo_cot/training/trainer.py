@@ -10,13 +10,14 @@ from pathlib import Path
 import torch
 
 from nemo_cot.config import LocalTrain, PackConfig
-from nemo_cot.errors import UserError
+from nemo_cot.errors import Unfinished, UserError
 from nemo_cot.io.jsonl import JsonlAppender, read_jsonl, write_jsonl
 from nemo_cot.models.attention import PACKED
 from nemo_cot.models.convert import copy_tokenizer
 from nemo_cot.models.loading import load_model, resolve_device
 from nemo_cot.progress import track
 from nemo_cot.sequences import TokenSequence
+from nemo_cot.stopping import asked_to_stop
 from nemo_cot.training.allocator import keep_freed_memory
 from nemo_cot.training.batches import BatchPlan
 from nemo_cot.training.checkpoint import latest_step, load_checkpoint, save_checkpoint
@@ -35,7 +36,8 @@ def train(
     """Train ``base`` and write ``folder``/model (Hugging Face) and ``folder``/metrics.jsonl.
 
     Resumes from the newest checkpoint in ``folder``/scratch; the result is the same, bit for bit,
-    as that of a run that was never cut short.
+    as that of a run that was never cut short. At SIGUSR1 or SIGTERM it ends the step that it is in,
+    writes a checkpoint and raises Unfinished.
     """
     keep_freed_memory()
     device = resolve_device(config.device)
@@ -67,6 +69,7 @@ def _run_steps(
         JsonlAppender(folder / METRICS) as metrics,
         open_tensorboard(folder / "tensorboard", enabled=config.tensorboard) as board,
         track("train", config.max_steps, "steps", folder, done=done) as progress,
+        asked_to_stop() as asked,
     ):
         for step in range(done, config.max_steps):
             row = train_step(model, optimizer, plan, sequences, config, step)
@@ -78,8 +81,19 @@ def _run_steps(
                 lr=f"{row['lr']:.2e}",
                 speed=f"{row['tokens_per_second']:.0f} tokens/s",
             )
-            if (step + 1) % config.save_interval_steps == 0 and step + 1 < config.max_steps:
+            stop = asked()
+            if step + 1 < config.max_steps and (stop or (step + 1) % config.save_interval_steps == 0):
                 save_checkpoint(folder / "scratch" / "checkpoints", step + 1, optimizer.state_tensors())
+                _stop_if_asked(stop, step + 1, config.max_steps)
+
+
+def _stop_if_asked(stop: str | None, step: int, max_steps: int) -> None:
+    if stop:
+        raise Unfinished(
+            f"{stop} came; the state after step {step} of {max_steps} is saved",
+            where="train",
+            fix="run the same command again: it resumes there",
+        )
 
 
 def train_step(

@@ -1,0 +1,24 @@
+"""nemo-cot cancel: take a submitted chain out of the queue; what it has done stays, and resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from launchers.slurm import scheduler
+from launchers.slurm.live import live_jobs_of
+from launchers.status import existing_run
+from nemo_cot.errors import one_line
+from recipes.config import load_config
+
+
+def cancel_chain(overrides: Sequence[str]) -> int:
+    """Cancel every queued or running job of the run that ``overrides`` name. Returns 0."""
+    run = existing_run(load_config(overrides))
+    ids = sorted({state.id.partition("_")[0] for state in live_jobs_of(run.path)}, key=int)
+    if ids:
+        scheduler.cancel(ids)
+        print(one_line(f"cancelled jobs {', '.join(ids)} of {run.path}"))
+        print("nemo-cot submit with the same overrides goes on from here", flush=True)
+    else:
+        print(one_line(f"no job of {run.path} is queued or running"), flush=True)
+    return 0

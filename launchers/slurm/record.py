@@ -1,0 +1,109 @@
+"""What a submitted chain leaves in RUN/slurm: submission.json, and a file a job on how it ended.
+
+Standard library only: the runner inside of a job uses it as well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+FOLDER = "slurm"
+SUBMISSION = "submission.json"
+_STATE = "state"
+
+
+@dataclass(frozen=True)
+class SubmittedJob:
+    """``id`` is empty until sbatch gave one; ``log`` is the file name pattern, relative to the folder."""
+
+    key: str
+    stage: str
+    id: str
+    after: list[str]
+    log: str
+    array: list[int]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One call of `nemo-cot submit`. ``stages`` is the whole chain, with those that were finished already."""
+
+    submitted_at: str
+    code: str
+    overrides: list[str]
+    stages: list[str]
+    jobs: list[SubmittedJob] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a job told of itself. ``exit_code`` None: it has not ended in order (yet)."""
+
+    id: str
+    node: str
+    started: str
+    restarts: int
+    exit_code: int | None = None
+    ended: str = ""
+
+
+def folder_of(run: Path) -> Path:
+    """Where the job files, logs and records of a run lie."""
+    return run / FOLDER
+
+
+def comment_of(run: Path) -> str:
+    """What marks the jobs of a run in the queue."""
+    return "nemo-cot:" + hashlib.sha256(os.fsencode(run)).hexdigest()[:16]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Atomically; text that is not UTF-8 (a file name) survives."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="ascii")
+    os.replace(temporary, path)
+
+
+def write_submission(run: Path, submission: Submission) -> None:
+    """Replace the record of the last chain."""
+    write_json(folder_of(run) / SUBMISSION, asdict(submission))
+
+
+def read_submission(run: Path) -> Submission | None:
+    """The last chain that was submitted; None without one."""
+    try:
+        content = json.loads((folder_of(run) / SUBMISSION).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    return Submission(**{**content, "jobs": [SubmittedJob(**job) for job in content["jobs"]]})
+
+
+def write_attempt(run: Path, key: str, attempt: Attempt) -> None:
+    """``key`` of an array's task: KEY-NNN."""
+    write_json(folder_of(run) / _STATE / f"{key}.json", asdict(attempt))
+
+
+def read_attempt(run: Path, key: str, job: str) -> Attempt | None:
+    """What the job ``job`` told last; None when it told nothing, or an earlier one did."""
+    try:
+        attempt = Attempt(**json.loads((folder_of(run) / _STATE / f"{key}.json").read_text()))
+    except (FileNotFoundError, json.JSONDecodeError, TypeError):
+        return None
+    return attempt if attempt.id == job else None
+
+
+def task_key(key: str, task: int | str) -> str:
+    """The key of one task of an array."""
+    return f"{key}-{int(task):03d}"
+
+
+def log_file(run: Path, job: SubmittedJob, task: int | None = None) -> Path:
+    """Where Slurm writes the output of a job, or of a task of it."""
+    name = job.log.replace("%A", job.id).replace("%j", job.id).replace("%a", str(task))
+    return folder_of(run) / name

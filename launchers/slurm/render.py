@@ -1,0 +1,241 @@
+"""The two files of a job: a reviewable sbatch script, and the arguments of the stage as JSON.
+
+Nothing of the user's stands on a #SBATCH line but what the schema has checked (those lines know no
+quoting): paths and overrides go through the shell's quoting, or through JSON.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from launchers.slurm.container import container_prefix, pyxis_options
+from launchers.slurm.jobs import ChainJob, cluster_of
+from launchers.slurm.record import comment_of, folder_of
+from nemo_cot.config import Config
+from nemo_cot.config_cluster import _PATH, ResourcesConfig, plain
+from nemo_cot.errors import UserError, one_line
+from nemo_cot.nemo.config import AlignerTrain, NemoTrain
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What all jobs of a chain share. ``cwd`` is where submit was called: relative paths mean that place."""
+
+    cfg: Config
+    run: Path
+    code: Path
+    cwd: Path
+    overrides: tuple[str, ...]
+    extra_conf: bool
+
+    @property
+    def folder(self) -> Path:
+        return folder_of(self.run)
+
+
+def log_pattern(job: ChainJob, chain: Chain) -> str:
+    """The value of --output: relative to the folder of the job files, unless cluster.log_dir is set."""
+    log_dir = cluster_of(chain.cfg).log_dir
+    place = "logs"
+    if log_dir is not None:
+        place = str((chain.cwd / Path(log_dir).expanduser()) / chain.cfg.name)
+        plain(
+            "cluster.log_dir", place, _PATH, "a path of letters, digits and _./~@+,=:-, once it is absolute"
+        )
+    return f"{place}/{job.key}-{'%A_%a' if job.array else '%j'}.log"
+
+
+def render_script(job: ChainJob, chain: Chain, name: str) -> bytes:
+    """The sbatch file. ``name`` is its own file name without the ending."""
+    cluster = cluster_of(chain.cfg)
+    text = _template().render(
+        options=sbatch_options(job, chain),
+        title=one_line(f"{job.key} of {chain.run}: nemo-cot submit {shlex.join(chain.overrides)}"),
+        file=f"{name}.sbatch",
+        arguments=f"{name}.json",
+        environment=sorted(cluster.environment.items()),
+        setup=cluster.setup,
+        command=[
+            sys.executable,
+            str(chain.code / "launchers" / "slurm" / "job.py"),
+            str(chain.folder / f"{name}.json"),
+        ],
+    )
+    return text.encode("utf-8", "surrogateescape")
+
+
+def sbatch_options(job: ChainJob, chain: Chain) -> list[str]:
+    """What stands on the #SBATCH lines; dependencies are added when the ids are known."""
+    cluster = cluster_of(chain.cfg)
+    _, resources = cluster.resources.of(job.stage)
+    named = {
+        "job-name": f"{chain.cfg.name}.{job.key}",
+        "comment": comment_of(chain.run),
+        "account": cluster.account,
+        "partition": resources.partition or cluster.partition,
+        "qos": resources.qos or cluster.qos,
+        "reservation": cluster.reservation,
+        "constraint": cluster.constraint,
+        "time": resources.time_limit,
+        **_size(job, chain),
+        "array": ",".join(map(str, job.array)) or None,
+        "signal": f"B:USR1@{cluster.warning_seconds}",
+        "output": log_pattern(job, chain),
+        "open-mode": "append",
+        "export": _exported(cluster.pass_environment),
+        "kill-on-invalid-dep": "yes",
+    }
+    flags = [
+        "--requeue" if cluster.requeue else "--no-requeue",
+        *(["--exclusive"] if cluster.exclusive else []),
+    ]
+    return (
+        [f"--{key}={value}" for key, value in named.items() if value is not None]
+        + flags
+        + cluster.sbatch_arguments
+    )
+
+
+def job_arguments(job: ChainJob, chain: Chain) -> dict:
+    """What job.py reads."""
+    cluster = cluster_of(chain.cfg)
+    return {
+        "key": job.key,
+        "stage": job.stage,
+        "part": job.part,
+        "run": str(chain.run),
+        "code": str(chain.code),
+        "cwd": str(chain.cwd),
+        "command": [*_prefix(job, chain), *_recipe(job, chain)],
+        "array_key": job.array_key,
+        "continued": job.continued,
+        "requeue": cluster.requeue,
+        "max_requeues": cluster.max_requeues,
+        "warning_seconds": cluster.warning_seconds,
+        "tasks_per_node": tasks_per_node(job, chain.cfg),
+        "extra_conf": chain.extra_conf,
+    }
+
+
+def nodes_and_gpus(job: ChainJob, cfg: Config) -> tuple[int, int | None]:
+    """Nodes, and GPUs a node. Raises UserError where the profile and train.layout differ."""
+    key, resources = cluster_of(cfg).resources.of(job.stage)
+    if job.stage != "train" or not isinstance(cfg.train, NemoTrain):
+        return resources.nodes or 1, resources.gpus_per_node
+    layout = cfg.train.layout
+    for name, ours, theirs in (
+        ("nodes", resources.nodes, layout.num_nodes),
+        ("gpus_per_node", resources.gpus_per_node, layout.gpus_per_node),
+    ):
+        if ours not in (None, theirs):
+            raise UserError(
+                f"{ours} here and {theirs} in train.layout",
+                where=f"{key}.{name}",
+                fix=f"set {key}.{name}=null",
+            )
+    return layout.num_nodes, layout.gpus_per_node
+
+
+def tasks_per_node(job: ChainJob, cfg: Config) -> int:
+    """One, but for a training that srun starts, a task a GPU."""
+    by_srun = _srun_trains(job, cfg)
+    return (nodes_and_gpus(job, cfg)[1] or 1) if by_srun else 1
+
+
+def _srun_trains(job: ChainJob, cfg: Config) -> bool:
+    return (
+        job.stage == "train" and isinstance(cfg.train, AlignerTrain) and cfg.train.process_launcher == "srun"
+    )
+
+
+def _size(job: ChainJob, chain: Chain) -> dict[str, object]:
+    cluster = cluster_of(chain.cfg)
+    key, resources = cluster.resources.of(job.stage)
+    nodes, gpus = nodes_and_gpus(job, chain.cfg)
+    tasks = tasks_per_node(job, chain.cfg)
+    kind = f"{cluster.gpu_type}:" if cluster.gpu_type else ""
+    return {
+        "nodes": nodes,
+        "ntasks-per-node": tasks,
+        "cpus-per-task": _cpus_per_task(key, resources, tasks),
+        "gpus-per-node": f"{kind}{gpus}" if gpus else None,
+        "mem": resources.memory,
+    }
+
+
+def _cpus_per_task(key: str, resources: ResourcesConfig, tasks: int) -> int | None:
+    if resources.cpus_per_node is None:
+        return None
+    if resources.cpus_per_node < tasks:
+        raise UserError(
+            f"{resources.cpus_per_node} cores for {tasks} tasks a node",
+            where=f"{key}.cpus_per_node",
+            fix=f"set it to {tasks} or more",
+        )
+    return resources.cpus_per_node // tasks
+
+
+def _exported(names: Sequence[str]) -> str:
+    """Names only: sbatch takes the values out of its own environment, so that no file holds them."""
+    return ",".join(name for name in names if name in os.environ) or "NIL"
+
+
+def _prefix(job: ChainJob, chain: Chain) -> list[str]:
+    """A training that srun starts is in the container by srun's own options: the recipe stays outside."""
+    if _srun_trains(job, chain.cfg):
+        return []
+    return container_prefix(cluster_of(chain.cfg).container, _image(job, chain), (chain.cwd, chain.run))
+
+
+def _image(job: ChainJob, chain: Chain) -> str | None:
+    cluster = cluster_of(chain.cfg)
+    return cluster.resources.of(job.stage)[1].image or cluster.container.image
+
+
+def _recipe(job: ChainJob, chain: Chain) -> list[str]:
+    """By path: with -m, a folder named recipes in the working directory would be run instead."""
+    recipe = str(chain.code / "recipes" / f"{job.stage}.py")
+    return [_python(job, chain), recipe, *chain.overrides, *job.overrides, *_srun_overrides(job, chain)]
+
+
+def _python(job: ChainJob, chain: Chain) -> str:
+    """The interpreter of the recipe: in a container, its own; else the one that runs submit."""
+    cluster = cluster_of(chain.cfg)
+    if cluster.container.runtime == "none":
+        return cluster.python or sys.executable
+    return sys.executable if _srun_trains(job, chain.cfg) else cluster.python or "python"
+
+
+def _srun_overrides(job: ChainJob, chain: Chain) -> list[str]:
+    """The container of a training that srun starts, unless the user named one."""
+    cluster = cluster_of(chain.cfg)
+    train = chain.cfg.train
+    if not _srun_trains(job, chain.cfg) or cluster.container.runtime == "none" or train.srun_arguments:
+        return []
+    folders = (chain.cwd, chain.run)
+    if cluster.container.runtime == "pyxis":
+        options = pyxis_options(cluster.container, _image(job, chain), folders)
+    else:
+        options = container_prefix(cluster.container, _image(job, chain), folders)
+    return [f"train.srun_arguments=[{','.join(map(hydra_quoted, options))}]"]
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        autoescape=False,  # a shell script: every value goes through the filter quote
+    )
+    environment.filters["quote"] = shlex.quote
+    return environment.get_template("job.sbatch.j2")

@@ -1,0 +1,208 @@
+"""Slurm's own commands: sbatch, squeue, scontrol, sacct, scancel. Argument lists, bounded, never a shell.
+
+Standard library only: the runner inside of a job uses it as well.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nemo_cot.errors import UserError
+
+SECONDS = 60.0
+"""Bound of every call: a controller that does not answer must not hang a command."""
+LIVE = {
+    "PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED",
+    "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SPECIAL_EXIT", "RESV_DEL_HOLD",
+}  # fmt: skip
+"""States of jobs that run, or may run yet."""
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What Slurm says of a job, or of a task of an array (``id`` 12_3). Empty where it says nothing."""
+
+    id: str
+    state: str
+    reason: str = ""
+    elapsed: str = ""
+    node: str = ""
+    exit_code: str = ""
+    comment: str = ""
+
+    @property
+    def live(self) -> bool:
+        """Whether it runs or may run yet."""
+        return self.state in LIVE
+
+
+def call(
+    arguments: Sequence[str], *, cwd: Path | None = None, environment: Mapping[str, str] | None = None
+) -> str:
+    """Standard output of a command. Raises UserError with the command's own words when it fails."""
+    try:
+        done = subprocess.run(
+            arguments, cwd=cwd, env=environment, capture_output=True, timeout=SECONDS, check=False,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise UserError(
+            f"there is no {arguments[0]} here",
+            where="Slurm",
+            fix="run this on a login node of the cluster; `nemo-cot submit --dry-run` needs no Slurm",
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            f"no answer within {SECONDS:.0f} s", where=arguments[0], fix="look at `sinfo`; try again later"
+        ) from None
+    if done.returncode:
+        said = (done.stderr or done.stdout).decode(errors="replace").strip()
+        raise UserError(
+            said or f"exit code {done.returncode}",
+            where=arguments[0],
+            fix=_fix(said),
+        )
+    return done.stdout.decode(errors="replace")
+
+
+def _fix(said: str) -> str:
+    """What to change for sbatch's own words."""
+    hints = {
+        "account": "set cluster.account to one of `sacctmgr show associations user=$USER format=account`",
+        "partition": "set cluster.partition to one of `sinfo -s`",
+        "qos": "set cluster.qos to one of `sacctmgr show qos format=name`",
+        "reservation": "set cluster.reservation to one of `scontrol show reservation`",
+        "container": "set cluster.container.runtime: this cluster has no pyxis",
+        "feature": "set cluster.constraint to features that `sinfo -o %f` shows",
+        "node configuration": "ask for less in cluster.resources",
+        "time limit": "lower the stage's time_limit in cluster.resources",
+        "gres": "correct gpus_per_node and cluster.gpu_type",
+    }
+    return next((fix for word, fix in hints.items() if word in said.lower()), "correct the cluster profile")
+
+
+def live_jobs() -> list[JobState]:
+    """The user's own jobs that are queued or running; a line a task of an array."""
+    output = call(["squeue", "--noheader", "--me", "--array", "--format=%i|%T|%r|%M|%N|%k"])
+    rows = [line.split("|", 5) for line in output.splitlines() if line.count("|") >= 5]
+    return [
+        JobState(i, state, reason, elapsed, node, "", comment)
+        for i, state, reason, elapsed, node, comment in rows
+    ]
+
+
+def job_states(ids: Iterable[str]) -> dict[str, list[JobState]]:
+    """What is known of each job id: from squeue, then scontrol, then sacct where there is accounting."""
+    wanted = list(ids)
+    found: dict[str, list[JobState]] = {i: [] for i in wanted}
+    for state in live_jobs():
+        _file(found, state)
+    for job in wanted:
+        known = {state.id for state in found[job]}
+        found[job] += [state for state in _scontrol(job) if state.id not in known]
+    gone = [job for job in wanted if not found[job]]
+    for state in _sacct(gone) if gone else []:
+        _file(found, state)
+    return found
+
+
+def _file(found: dict[str, list[JobState]], state: JobState) -> None:
+    job = state.id.partition("_")[0]
+    if job in found:
+        found[job].append(state)
+
+
+def _scontrol(job: str) -> list[JobState]:
+    try:
+        output = call(["scontrol", "show", "job", "--oneliner", job])
+    except UserError:  # purged from the controller's memory
+        return []
+    return [_parsed(line) for line in output.splitlines() if line.startswith("JobId=")]
+
+
+def _parsed(line: str) -> JobState:
+    """A line of scontrol. The first match counts: paths, which come later, may hold anything."""
+
+    def value(key: str) -> str:
+        found = re.search(rf" {key}=(\S*)", line)
+        return found.group(1) if found else ""
+
+    job, task = value("ArrayJobId"), value("ArrayTaskId")
+    own = line.split()[0].removeprefix("JobId=")
+    node = value("NodeList")
+    return JobState(
+        id=f"{job}_{task}" if job and task else own,
+        state=value("JobState"),
+        reason=value("Reason"),
+        elapsed=value("RunTime"),
+        node="" if node == "(null)" else node,
+        exit_code=value("ExitCode"),
+    )
+
+
+def _sacct(ids: Sequence[str]) -> list[JobState]:
+    fields = "JobID,State,Reason,Elapsed,NodeList,ExitCode"
+    command = [
+        "sacct",
+        "--noheader",
+        "--parsable2",
+        "--allocations",
+        f"--jobs={','.join(ids)}",
+        f"--format={fields}",
+    ]
+    try:
+        rows = [line.split("|") for line in call(command).splitlines()]
+    except UserError:  # no accounting on this cluster
+        return []
+    states = [JobState(*row) for row in rows if len(row) == 6]
+    return [
+        replace(s, state=s.state.split()[0], node="" if s.node == "None assigned" else s.node)
+        for s in states
+        if s.state
+    ]
+
+
+def sbatch(arguments: Sequence[str], script: Path, environment: Mapping[str, str]) -> str:
+    """Submit ``script`` from its own folder; returns the job id. Raises UserError with sbatch's words."""
+    # The folder is the job's working directory, so the file needs no path of its own.
+    command = ["sbatch", "--parsable", *arguments, script.name]
+    answer = call(command, cwd=script.parent, environment=environment).strip().partition(";")[0]
+    if not answer.isdigit():
+        raise UserError(
+            f"it answered {answer!r} instead of a job id", where="sbatch", fix="look at `squeue --me`"
+        )
+    return answer
+
+
+def release(ids: Sequence[str]) -> None:
+    """Let held jobs start."""
+    call(["scontrol", "release", ",".join(ids)])
+
+
+def cancel(ids: Sequence[str]) -> None:
+    """Cancel jobs; those that have ended are passed over."""
+    call(["scancel", "--quiet", *ids])
+
+
+def requeue(environment: Mapping[str, str]) -> None:
+    """Put this very job (or task of an array) back into the queue."""
+    array, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
+    call(["scontrol", "requeue", f"{array}_{task}" if array else environment["SLURM_JOB_ID"]])
+
+
+def first_node(environment: Mapping[str, str]) -> str | None:
+    """The name of the first node of this job: where the ranks of a training meet."""
+    nodes = environment.get("SLURM_JOB_NODELIST")
+    if not nodes:
+        return None
+    return call(["scontrol", "show", "hostnames", nodes]).split()[0]
+
+
+def outside_a_job(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """``environment`` without what a job or an salloc shell sets: srun and sbatch would obey it."""
+    return {k: v for k, v in environment.items() if not k.startswith("SLURM_") or k == "SLURM_CONF"}

@@ -1,0 +1,99 @@
+"""A copy of the code in the run directory: jobs that start hours later run what was submitted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from nemo_cot.errors import UserError
+from nemo_cot.io.atomic import write_bytes
+from nemo_cot.provenance import REVISION, code_revision
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = "code"
+EXTRA = "extra_conf"
+"""Folder in a snapshot with a copy of NEMO_COT_CONFIG_DIR."""
+MOST_BYTES = 200 << 20
+_FOLDERS = ("nemo_cot", "recipes", "launchers", "conf")
+
+
+def snapshot(run: Path, *, runs_dir: Path, extra_conf: Path | None = None, root: Path = ROOT) -> Path:
+    """Copy the code below ``root`` (the commit with its uncommitted changes, and new files that git
+    does not ignore) to ``run``/code/DIGEST, unless it is there; returns that folder.
+
+    What lies in ``runs_dir`` is left out. Raises UserError above :data:`MOST_BYTES`.
+    """
+    files = {path.relative_to(root).as_posix(): path for path in _sources(root, runs_dir)}
+    if extra_conf is not None:
+        files |= {
+            f"{EXTRA}/{path.relative_to(extra_conf).as_posix()}": path for path in extra_conf.rglob("*.yaml")
+        }
+    _check_size(files)
+    digest = _digest(files)
+    target = run / CODE / digest[:16]
+    if not target.is_dir():
+        _copy(files, target, {**code_revision(root), "snapshot": digest})
+    return target
+
+
+def _sources(root: Path, runs_dir: Path) -> list[Path]:
+    names = _git_files(root)
+    paths = _package_files(root) if names is None else [root / name for name in names]
+    return [p for p in paths if p.is_file() and not p.is_relative_to(runs_dir)]
+
+
+def _git_files(root: Path) -> list[str] | None:
+    """Tracked files and untracked ones that are not ignored; None where ``root`` is no checkout of its own."""
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode:
+        return None
+    return sorted({os.fsdecode(name) for name in done.stdout.split(b"\0") if name})
+
+
+def _package_files(root: Path) -> Iterable[Path]:
+    """An installed package, or an unpacked archive: what the recipes need."""
+    for folder in _FOLDERS:
+        yield from (p for p in (root / folder).rglob("*") if "__pycache__" not in p.parts)
+
+
+def _check_size(files: dict[str, Path]) -> None:
+    sizes = {name: path.stat().st_size for name, path in files.items()}
+    if sum(sizes.values()) > MOST_BYTES:
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise UserError(
+            f"the code to copy has {sum(sizes.values()) >> 20} MiB, above {MOST_BYTES >> 20}; the largest "
+            f"file is {largest}, with {sizes[largest] >> 20}",
+            where="snapshot of the code",
+            fix="move data out of the checkout, or name it in .gitignore",
+        )
+
+
+def _digest(files: dict[str, Path]) -> str:
+    digest = hashlib.sha256()
+    for name, path in sorted(files.items()):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(os.fsencode(f"{content} {name}") + b"\0")
+    return digest.hexdigest()
+
+
+def _copy(files: dict[str, Path], target: Path, revision: dict) -> None:
+    """By a rename at the end, so that a cut copy is never taken for a whole one."""
+    temporary = target.with_name(target.name + f".{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    for name, path in files.items():
+        (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, temporary / name)
+    write_bytes(temporary / REVISION, msgspec.json.format(msgspec.json.encode(revision)) + b"\n")
+    os.rename(temporary, target)

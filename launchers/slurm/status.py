@@ -1,0 +1,98 @@
+"""The table of a submitted chain: what Slurm, the jobs themselves and the stages' own progress say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from launchers.slurm.record import (
+    Attempt,
+    Submission,
+    SubmittedJob,
+    log_file,
+    read_attempt,
+    task_key,
+)
+from launchers.slurm.scheduler import JobState, job_states
+from nemo_cot.errors import one_line
+from nemo_cot.progress import ProgressFile, read_progress
+from nemo_cot.stages import RunDirectory
+from nemo_cot.stages.rundir import PARTIAL, changed
+
+COLUMNS = ("job", "id", "state", "reason", "elapsed", "node", "exit", "progress", "log")
+
+
+def chain_states(submission: Submission) -> dict[str, list[JobState]]:
+    """What Slurm knows of each job id. Raises UserError when Slurm does not answer."""
+    return job_states([job.id for job in submission.jobs])
+
+
+def any_live(states: Mapping[str, Sequence[JobState]]) -> bool:
+    """Whether a job is queued or running."""
+    return any(state.live for found in states.values() for state in found)
+
+
+def chain_table(run: RunDirectory, submission: Submission, states: Mapping[str, Sequence[JobState]]) -> Table:
+    """A row a job, and a row a task of an array."""
+    table = Table(*COLUMNS, title=escape(one_line(f"{run.path}, submitted {submission.submitted_at}")))
+    for job in submission.jobs:
+        for row in _rows(run, job, list(states.get(job.id, []))):
+            table.add_row(*(escape(one_line(cell)) for cell in row))
+    return table
+
+
+def _rows(run: RunDirectory, job: SubmittedJob, states: list[JobState]) -> list[tuple[str, ...]]:
+    if not job.array:
+        return [_row(run, job, job.key, job.id, states, None)]
+    return [_row(run, job, task_key(job.key, task), f"{job.id}_{task}", states, task) for task in job.array]
+
+
+def _row(
+    run: RunDirectory, job: SubmittedJob, key: str, own: str, states: list[JobState], task: int | None
+) -> tuple[str, ...]:
+    state = next((s for s in states if s.id == own), None)
+    told = read_attempt(run.path, key, own)
+    shown = state or JobState(own, _told_state(told))
+    code = told.exit_code if told is not None and told.exit_code is not None else None
+    node = shown.node or (told.node if told else "")
+    exit_code = "" if shown.live else str(code) if code is not None else _slurms(shown)
+    log = log_file(run.path, job, task)
+    return (
+        key, own, shown.state.lower(), "" if shown.reason == "None" else shown.reason, shown.elapsed, node,
+        exit_code, _progress(run, job, task) if shown.state == "RUNNING" else "", _log_name(run, log),
+    )  # fmt: skip
+
+
+def _slurms(state: JobState) -> str:
+    """Slurm's exit code; it also gives 0 to a job that never started."""
+    code = state.exit_code.partition(":")[0]
+    return "" if code == "0" and state.state != "COMPLETED" else code
+
+
+def _log_name(run: RunDirectory, log: Path) -> str:
+    if not log.exists():
+        return "-"
+    return str(log.relative_to(run.path)) if log.is_relative_to(run.path) else str(log)
+
+
+def _told_state(told: Attempt | None) -> str:
+    """For a job that Slurm has forgotten."""
+    if told is None:
+        return "unknown"
+    return "unknown" if told.exit_code is None else "completed" if told.exit_code == 0 else "failed"
+
+
+def _progress(run: RunDirectory, job: SubmittedJob, task: int | None) -> str:
+    """The latest progress of the stage's own folders."""
+    chunk = f"*chunk-{task:03d}*" if task is not None else "*"
+    places = [*run.path.glob(f"{job.stage}{PARTIAL}*"), *run.path.glob(f"{job.stage}*/{chunk}{PARTIAL}*")]
+    found = [read_progress(place) for place in sorted(places, key=changed)]
+    told = [progress for progress in found if progress is not None]
+    return _shown(told[-1]) if told else ""
+
+
+def _shown(progress: ProgressFile) -> str:
+    return f"{progress.done}/{progress.total} {progress.unit}  {progress.figures}".strip()

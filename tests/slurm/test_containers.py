@@ -1,0 +1,155 @@
+"""pyxis' options and paths, by a stub of the plugin; apptainer's command, rendered. No container runtime is here."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launchers.slurm.container import container_prefix
+from nemo_cot.config_cluster import ContainerConfig
+from nemo_cot.errors import UserError
+from tests.slurm.cluster import Cluster
+from tests.slurm.conftest import Chain, start_or_skip
+from tests.support import one_error, tiny_experiment
+
+STUB = Path(__file__).with_name("pyxis_stub.c")
+PROFILE = """\
+defaults: [slurm_minimal, _self_]
+container: {{runtime: pyxis, image: '{image}', mounts: [{mounts}], arguments: [--no-container-mount-home]}}
+python: {python}
+"""
+ONE_STAGE = "launcher.stages=[problems]"
+
+
+@pytest.fixture(scope="module")
+def pyxis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of its own: the plugin is read when the daemons start."""
+    root = tmp_path_factory.mktemp("pyxis")
+    waiting = start_or_skip(root / "cluster", spank=root / "pyxis_stub.so")
+    if shutil.which("gcc") is None or not Path("/usr/include/slurm/spank.h").exists():
+        pytest.skip("the stub of pyxis is built with gcc and the headers of libslurm-dev")
+    build = [
+        "gcc",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-shared",
+        "-fPIC",
+        "-o",
+        str(root / "pyxis_stub.so"),
+        str(STUB),
+    ]
+    subprocess.run(build, check=True, timeout=60)
+    with waiting as started:
+        yield started
+
+
+@pytest.fixture
+def contained(pyxis_cluster: Cluster, tiny_model: Path, tmp_path: Path) -> Iterator[Chain]:
+    overrides = [*tiny_experiment(tiny_model, Path("runs")), ONE_STAGE]
+    chain = Chain(pyxis_cluster, overrides, tmp_path / "work" / "runs" / "tiny", tmp_path / "work")
+    chain.cwd.mkdir()
+    yield chain
+    if chain.run.is_dir():
+        chain.call("cancel")
+
+
+def write_profile(folder: Path, **values: str) -> str:
+    """A profile outside of the repository; returns the folder for NEMO_COT_CONFIG_DIR."""
+    (folder / "cluster").mkdir(parents=True)
+    (folder / "cluster" / "mine.yaml").write_text(PROFILE.format(**values))
+    return str(folder)
+
+
+def test_pyxis_stub_gets_the_options_of_the_profile(contained: Chain, tmp_path, monkeypatch):
+    interpreter = tmp_path / "show.sh"
+    interpreter.write_text("#!/bin/sh\nenv | grep ^PYXIS_STUB_ | sort\n")
+    interpreter.chmod(0o755)
+    folder = write_profile(
+        tmp_path / "conf",
+        image="registry.example#team/image:1.0",
+        mounts="/data:/data:ro",
+        python=str(interpreter),
+    )
+    monkeypatch.setenv("NEMO_COT_CONFIG_DIR", folder)
+    contained.call("submit", "cluster=mine")
+    assert contained.wait_end() == {"problems": "COMPLETED"}
+    said = [line.split(" ", 1)[1] for line in contained.log("problems").splitlines() if "PYXIS_STUB" in line]
+    assert said == [
+        "PYXIS_STUB_IMAGE=registry.example#team/image:1.0",
+        f"PYXIS_STUB_MOUNTS={contained.cwd}:{contained.cwd},/data:/data:ro",
+        "PYXIS_STUB_NO_HOME=1",
+        f"PYXIS_STUB_WORKDIR={contained.cwd}",
+    ]
+
+
+def test_a_stage_runs_in_an_image_directory_by_the_chroot_of_the_pyxis_stub(
+    contained: Chain, tmp_path, monkeypatch
+):
+    """The image has no Python of its own: it borrows the machine's folders, and a file that only it has."""
+    image = tmp_path / "image"
+    (image / "opt").mkdir(parents=True)
+    (image / "opt" / "only-here").write_text("yes\n")
+    (image / "opt" / "python").write_text(
+        f'#!/bin/sh\ncat /opt/only-here && ls / && exec "{sys.executable}" "$@"\n'
+    )
+    (image / "opt" / "python").chmod(0o755)
+    (image / "tmp").mkdir()
+    folders = [f for f in ("/usr", "/lib", "/lib64", "/bin", "/etc") if Path(f).exists()]
+    folders += [str(Path(p).resolve()) for p in {sys.prefix, sys.base_prefix} if not p.startswith("/usr")]
+    mounts = ", ".join(f"'{folder}:{folder}'" for folder in folders)
+    conf = write_profile(tmp_path / "conf", image=str(image), mounts=mounts, python="/opt/python")
+    monkeypatch.setenv("NEMO_COT_CONFIG_DIR", conf)
+    contained.call("submit", "cluster=mine")
+    states = contained.wait_end()
+    assert states == {"problems": "COMPLETED"}, contained.log("problems")
+    assert " yes\n" in contained.log("problems") and " only-here" not in contained.log("problems")
+    assert " home\n" not in contained.log("problems"), "the root is the image's"
+    assert (contained.run / "problems" / "train.jsonl").exists(), (
+        "and what it wrote is outside, where it belongs"
+    )
+
+
+def test_pyxis_options_without_pyxis_are_refused_in_sruns_words(cluster, tiny_model, tmp_path, monkeypatch):
+    chain = Chain(
+        cluster, [*tiny_experiment(tiny_model, Path("runs")), ONE_STAGE], tmp_path / "runs" / "tiny", tmp_path
+    )
+    monkeypatch.setenv(
+        "NEMO_COT_CONFIG_DIR", write_profile(tmp_path / "c", image="x", mounts="", python="python")
+    )
+    chain.call("submit", "cluster=mine")
+    assert chain.wait_end() == {"problems": "FAILED"}
+    assert "unrecognized option '--container-image=x'" in chain.log("problems")
+
+
+def test_a_container_needs_an_image(cluster, tiny_model, tmp_path):
+    chain = Chain(cluster, tiny_experiment(tiny_model, Path("runs")), tmp_path / "runs" / "tiny", tmp_path)
+    refused = chain.call("submit", "cluster=slurm_minimal", "cluster.container.runtime=pyxis", check=False)
+    one_error(refused, "cluster.container.image", "no image")
+
+
+def test_apptainer_is_a_command_before_the_recipes_own():
+    container = ContainerConfig("apptainer", "/images/a b.sif", ["/data:/data:ro"], ["--cleanenv"])
+    run, cwd = Path("/work dir/runs/x"), Path("/work dir")
+    assert container_prefix(container, container.image, (cwd, run)) == [
+        "apptainer", "exec", "--nv", "--bind", "/work dir:/work dir", "--bind", "/data:/data:ro",
+        "--pwd", "/work dir", "--cleanenv", "/images/a b.sif",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/a,b", "/a:b", "/a\nb"])
+def test_paths_that_a_mount_cannot_name_are_refused(path):
+    container = ContainerConfig("pyxis", "image", [], [])
+    with pytest.raises(UserError, match="cannot name a path"):
+        container_prefix(container, "image", (Path(path),))
+
+
+@pytest.mark.parametrize("mount", ["/a", "a:/b", "/a,/b:/c", "/a:/b:ro:x", "/a:b", "/a:/b\n:ro"])
+def test_mounts_are_checked(mount):
+    with pytest.raises(UserError, match="SOURCE:TARGET"):
+        ContainerConfig("pyxis", "image", [mount], [])

@@ -1,0 +1,104 @@
+"""What goes wrong on a cluster, and what the chain makes of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.slurm.conftest import PROFILE, Chain
+from tests.support import one_error, wait_for
+
+LONG = ["launcher.stages=[train,report]", "train.max_steps=20000", "train.save_interval_steps=1000000"]
+"""A training that nothing but its end saves."""
+
+
+def outcomes(chain: Chain) -> dict[str, str]:
+    return {row["stage"]: row["outcome"] for row in json.loads((chain.run / "chain.json").read_text())}
+
+
+def test_a_failed_stage_stops_the_rest_and_submit_goes_on_after_the_fix(chain: Chain):
+    broken = "curate.min_tokens=399"
+    chain.submit(broken)
+    states = chain.wait_end()
+    assert states["curate"] == "FAILED" and states["report"] == "COMPLETED"
+    assert {states[key] for key in ("pack", "train", "evaluate")} == {"CANCELLED"}
+    assert "problems" not in states and "grade" not in states, "they were finished before"
+    assert "error: curate: only 0 of" in chain.log("curate") and "curate: exit code 2" in chain.log("curate")
+    assert outcomes(chain)["curate"] == "failed" and outcomes(chain)["train"] == "not run: it needs curate"
+    assert outcomes(chain)["grade"] == "ok"
+    report = (chain.run / "report" / "report.md").read_text()
+    assert "curate" in report and "failed" in report
+    shown = [line for line in chain.call("status").stdout.splitlines() if " failed " in line]
+    assert len(shown) == 1 and "curate" in shown[0] and "NonZeroExitCode" in shown[0]
+    again = chain.submit()
+    assert "grade" not in again and next(iter(again)) == "train", (
+        "with the former value curate and pack are done"
+    )
+    assert set(chain.wait_end().values()) == {"COMPLETED"}
+    assert set(outcomes(chain).values()) == {"ok"}
+
+
+def test_a_warning_before_the_time_limit_saves_requeues_and_resumes(chain: Chain):
+    job = chain.submit(*LONG)["train"]
+    chain.wait_log("train", "steps  loss")
+    chain.cluster.call("scancel", "--signal=USR1", "--batch", job)
+    chain.wait_log("train", "SIGUSR1 came; the state after step ")
+    chain.wait_log("train", "restart 1")
+    wait_for(lambda: "[train] resumes; attempt 2" in chain.log("train"), every=0.2)
+    saved = int(chain.log("train").split("the state after step ")[1].split()[0])
+    wait_for(lambda: _steps(chain) > saved, every=0.2)
+    rows = [json.loads(line)["step"] for line in _metrics(chain)]
+    assert rows == list(range(1, len(rows) + 1)), "no step twice, none left out"
+    assert chain.cluster.job(job)["Restarts"] == "1"
+
+
+def test_preemption_saves_requeues_and_resumes(chain: Chain):
+    """The higher partition's job needs all GPUs of both nodes."""
+    gpus = "cluster.resources.train.gpus_per_node=8"
+    job = chain.submit(*LONG, "cluster.partition=low", gpus)["train"]
+    chain.wait_log("train", "steps  loss")
+    high = ["sbatch", "--partition=high", "--nodes=2", "--gpus-per-node=8", "--time=1", "--output=/dev/null"]
+    chain.cluster.call(*high, "--wrap=sleep 2")
+    chain.wait_log("train", "SIGTERM came; the state after step ")
+    chain.wait_log("train", "restart 1")
+    chain.wait_log("train", "[train] resumes; attempt 2")
+    assert chain.cluster.job(job)["Restarts"] == "1"
+
+
+def test_a_training_job_that_finds_the_stage_finished_ends_at_once(chain: Chain):
+    chain.submit("launcher.stages=[train]", "cluster.train_jobs=2")
+    assert set(chain.wait_end().values()) == {"COMPLETED"}
+    assert "[train] done, skipped" in chain.log("train")
+
+
+def test_without_requeue_the_chain_ends_and_submit_goes_on(chain: Chain):
+    job = chain.submit(*LONG, "cluster.requeue=false")["train"]
+    chain.wait_log("train", "steps  loss")
+    chain.cluster.call("scancel", "--signal=USR1", "--batch", job)
+    assert chain.wait_end() == {"train": "FAILED", "report": "COMPLETED"}
+    assert "exit code 75" in chain.log("train") and chain.cluster.job(job)["ExitCode"] == "75:0"
+    assert outcomes(chain) == {"train": "failed"}
+
+
+@pytest.mark.parametrize("override, said", [
+    ("cluster.partition=nonesuch", "invalid partition specified: nonesuch"),
+    ("cluster.resources.train.partition=nonesuch", "invalid partition specified: nonesuch"),
+    ("cluster.account=nobodys", "Invalid account or account/partition combination specified"),
+    ("cluster.reservation=nonesuch", "eservation"),
+    ("cluster.constraint=nonesuch", "nvalid feature specification"),
+    ("cluster.sbatch_arguments=['--gpus-per-node=9']", "equested node configuration is not available"),
+])  # fmt: skip
+def test_what_sbatch_refuses_is_told_in_its_words_and_leaves_nothing_queued(chain: Chain, override, said):
+    error = one_error(chain.call("submit", *PROFILE, override, check=False), "sbatch", said)
+    assert "cluster." in error.partition("Fix:")[2]
+    assert chain.cluster.call("squeue", "--noheader", "--format=%j").split() == []
+
+
+def _metrics(chain: Chain) -> list[str]:
+    [path] = chain.run.glob("train.partial-*/metrics.jsonl")
+    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _steps(chain: Chain) -> int:
+    return len(_metrics(chain))

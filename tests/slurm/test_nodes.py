@@ -1,0 +1,88 @@
+"""Two nodes: one that goes down, and trainings over both (a small gloo program in the place of NeMo-Aligner)."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+
+from launchers.slurm import scheduler
+from launchers.slurm.jobs import ChainJob
+from launchers.slurm.record import write_json
+from launchers.slurm.render import Chain, job_arguments, log_pattern, render_script
+from launchers.slurm.snapshot import snapshot
+from recipes.config import load_config
+from tests.slurm import conftest as ours
+from tests.slurm.test_failures import LONG
+from tests.support import wait_for
+
+GLOO = """
+import os
+import torch, torch.distributed as dist
+rank, world = (int(os.environ.get(ours) or os.environ[slurms]) for ours, slurms in
+               (("RANK", "SLURM_PROCID"), ("WORLD_SIZE", "SLURM_NTASKS")))
+where = f"tcp://{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+dist.init_process_group("gloo", init_method="env://" if "RANK" in os.environ else where, rank=rank, world_size=world)
+total = torch.ones(1) * (rank + 1)
+dist.all_reduce(total)
+where = os.environ["SLURMD_NODENAME"]
+os.write(1, f"rank {rank} of {world} on {where}: sum {total.item():.0f}\\n".encode())  # in one piece
+dist.destroy_process_group()
+"""
+
+RECIPE = """
+import os, subprocess, sys
+from pathlib import Path
+from nemo_cot.nemo.command import aligner_command
+from recipes.config import load_config
+command = aligner_command(load_config(sys.argv[1:]).train, Path("unused.yaml"), os.environ)
+argv = [*command.argv[:-3], os.environ["GLOO"]]  # instead of -m nemo_cot.nemo.aligner_sft unused.yaml
+if "torch.distributed.run" in argv:  # one launcher a node
+    argv = ["srun", "--nodes=2", "--ntasks-per-node=1", *argv]
+sys.exit(subprocess.run(argv, env={**os.environ, **command.environment}, check=False).returncode)
+"""
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "srun"])
+def test_four_ranks_on_two_nodes_meet(cluster, tmp_path, monkeypatch, launcher):
+    overrides = (
+        "cluster=slurm_minimal", "train=nemo_aligner", "model=qwen2.5_7b", "model.path=/models/none", f"train.process_launcher={launcher}",
+        "train.layout.num_nodes=2", "train.layout.gpus_per_node=2", f"train.python={sys.executable}",
+        f"train.master_port={29500 if launcher == 'srun' else 29501}", "cluster.resources.train.nodes=null",
+        "cluster.resources.train.cpus_per_node=4",
+    )  # fmt: skip
+    cfg = load_config(overrides)
+    cfg.cluster.environment = {"GLOO": str(tmp_path / "gloo.py"), "OMP_NUM_THREADS": "1"}
+    (tmp_path / "gloo.py").write_text(GLOO)
+    run = tmp_path / "run"
+    code = snapshot(run, runs_dir=tmp_path)
+    (code / "recipes" / "train.py").write_text(RECIPE)
+    chain = Chain(cfg, run, code, tmp_path, overrides, False)
+    job = ChainJob("train", "train", ())
+    write_json(run / "slurm" / "train.json", job_arguments(job, chain))
+    (run / "slurm" / "train.sbatch").write_bytes(render_script(job, chain, "train"))
+    (run / "slurm" / "logs").mkdir()
+    for key in ("SLURM_CONF", "PATH"):
+        monkeypatch.setenv(key, cluster.environment[key])
+    number = scheduler.sbatch([], run / "slurm" / "train.sbatch", scheduler.outside_a_job())
+    wait_for(lambda: cluster.job(number)["JobState"] not in scheduler.LIVE, every=0.2)
+    said = (run / "slurm" / log_pattern(job, chain).replace("%j", number)).read_text()
+    assert cluster.job(number)["JobState"] == "COMPLETED", said
+    found = re.findall(r"rank (\d) of 4 on (node\d): sum 10\n", said)
+    assert sorted(rank for rank, _ in found) == ["0", "1", "2", "3"], said
+    assert sorted(node for _, node in found) == ["node1", "node1", "node2", "node2"], said
+
+
+def test_a_node_that_goes_down_sends_the_job_to_the_other_one(chain: ours.Chain):
+    job = chain.submit(*LONG, "train.save_interval_steps=1")["train"]
+    chain.wait_log("train", "steps  loss")
+    node = chain.cluster.job(job)["NodeList"]
+    chain.cluster.stop_node(node)
+    try:
+        chain.wait_log("train", "restart 1")
+        chain.wait_log("train", "[train] resumes; attempt 2")
+        assert chain.cluster.job(job)["NodeList"] not in (node, "(null)")
+    finally:
+        chain.call("cancel")
+        chain.cluster.start_node(node)
