@@ -23,6 +23,7 @@ from nemo_cot.config import Config
 from nemo_cot.config_cluster import _PATH, ResourcesConfig, plain
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.nemo.config import AlignerTrain, NemoTrain
+from nemo_cot.overrides import hydra_quoted
 
 
 @dataclass(frozen=True)
