@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from nemo_cot.config import OptimConfig, PackConfig, SchedConfig
-from nemo_cot.nemo.config import AlignerTrain, LayoutConfig, LoraConfig
+from nemo_cot.nemo.config import AlignerTrain, ConversionConfig, LayoutConfig, LoraConfig
 from nemo_cot.nemo.packed_file import packed_lengths, write_packed_file
 from nemo_cot.nemo.render_aligner import AlignerInputs, render_nemo_aligner
 from nemo_cot.nemo.rendered import to_yaml
@@ -49,6 +49,7 @@ def train_config(schedule: str = "cosine", **changes) -> AlignerTrain:
         save_top_k=5,
         max_time_per_run="00:03:45:00",
         num_workers=0,
+        conversion=ConversionConfig([]),
         nemo_model=None,
         megatron_amp_O2=True,
         process_launcher="torchrun",
