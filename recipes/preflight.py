@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from nemo_cot.config import ChainSumProblems, Config
+from nemo_cot.config import ChainSumProblems, Config, FileProblems
 from nemo_cot.errors import UserError
+from nemo_cot.io.paths import user_path
 from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.estimate import Estimate, estimate
 from nemo_cot.stages import RunDirectory
@@ -49,5 +50,8 @@ def _num_bytes(run: RunDirectory) -> int:
 def _num_heldout(cfg: Config, run: RunDirectory) -> int | None:
     if isinstance(cfg.problems, ChainSumProblems):
         return cfg.problems.num_heldout
-    made = run.stage("problems") / "heldout.jsonl"
-    return count_rows(made) if made.exists() else None
+    places = [run.stage("problems") / "heldout.jsonl"]
+    if isinstance(cfg.problems, FileProblems):
+        places.append(user_path(cfg.problems.heldout_path))
+    made = next((place for place in places if place.is_file()), None)
+    return count_rows(made) if made else None

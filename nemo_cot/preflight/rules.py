@@ -243,7 +243,7 @@ def _disk(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
     free = shutil.disk_usage(place).free
     if estimate.disk_bytes > free:
         yield (
-            "error",
+            "error" if isinstance(cfg.train, LocalTrain) else "warning",  # checkpoints may lie elsewhere
             f"the run needs about {estimate.disk_bytes / GIB:.1f} GiB, {place} has {free / GIB:.1f} GiB free",
             "free space, or choose another disk with runs_dir=DIR",
         )

@@ -119,3 +119,19 @@ def test_rules_about_this_machine_say_nothing_for_another():
     cost = replace(estimate(cfg, None, 30), train_bytes=10**18)
     assert "error" in {f.level for f in preflight(cfg, cost)}
     assert "error" not in {f.level for f in preflight(cfg, cost, elsewhere=True)}
+
+
+def test_the_papers_run_is_estimated_before_any_model_is_there():
+    files = ["problems.train_path=a", "problems.heldout_path=b", "teacher.path=t", "model.path=m"]
+    cost = estimate(load_config(["experiment=paper_main", *files]), None, 256)
+    assert cost.parameters == pytest.approx(32.76e9, rel=1e-3)  # Qwen2.5-32B
+    assert cost.train_flops == pytest.approx(6 * cost.parameters * cost.tokens_per_step * 50)
+    seconds = (
+        cost.train_flops * 4 / 3 / (0.4 * 989e12)
+    )  # full activation checkpointing: the forward pass twice
+    assert cost.gpu_hours == pytest.approx(seconds / 3600)
+    assert cost.disk_bytes == cost.parameters * (6 + 14 * 6)  # six checkpoints with the optimizer's state
+    assert cost.sampled_tokens_at_most == 256 * 64 * 2 * 16384
+    baseline = "evaluate.models.qwen_math_72b.path=q"
+    only = estimate(load_config(["experiment=paper_baselines", *files[:2], files[3], baseline]), None, None)
+    assert (only.train_flops, only.gpu_hours, only.disk_bytes, only.sampled_tokens_at_most) == (None,) * 4
