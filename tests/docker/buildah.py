@@ -12,7 +12,7 @@ from tests.support import ROOT
 
 MIRROR = "http://deb.debian.org/debian"
 SUPERFLUOUS = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man")
-BUILD_SECONDS = 240
+BUILD_SECONDS = 300
 """Bound of every command here: a build takes 20 to 50 s, debootstrap 30 to 80."""
 
 
