@@ -20,7 +20,7 @@ class PackingReport(msgspec.Struct, frozen=True):
 
     packs: int
     packs_per_step: int
-    lower_bound: int
+    fewest_packs_possible: int
     utilisation: float
     token_weight_lowest: float
     token_weight_highest: float
@@ -28,7 +28,7 @@ class PackingReport(msgspec.Struct, frozen=True):
     def line(self) -> str:
         """The report in one line."""
         return (
-            f"packing: {self.packs} packs of at least {self.lower_bound}, {self.packs_per_step} a step, "
+            f"packing: {self.packs} packs of at least {self.fewest_packs_possible}, {self.packs_per_step} a step, "
             f"{self.utilisation:.1%} full; a trained token weighs {self.token_weight_lowest:.2f} to "
             f"{self.token_weight_highest:.2f} of the mean over the step's tokens"
         )
@@ -39,7 +39,7 @@ def packing_report(
 ) -> PackingReport:
     """Figures of ``steps``. lengths: room that each sequence takes; trained_tokens: of each sequence.
 
-    The lower bound is the sum over steps: a pack belongs to one step.
+    fewest_packs_possible is a lower bound, summed over steps: a pack belongs to one step.
     """
     count = len(steps.packs) // steps.packs_per_step
     slices = [slice(i * steps.packs_per_step, (i + 1) * steps.packs_per_step) for i in range(count)]
@@ -47,7 +47,7 @@ def packing_report(
     return PackingReport(
         packs=len(steps.packs),
         packs_per_step=steps.packs_per_step,
-        lower_bound=sum(_bound(steps.packs[s], lengths, capacity_tokens) for s in slices),
+        fewest_packs_possible=sum(_bound(steps.packs[s], lengths, capacity_tokens) for s in slices),
         utilisation=utilisation(steps.packs, lengths, capacity_tokens),
         token_weight_lowest=float(min(row.min() for row in weights)),
         token_weight_highest=float(max(row.max() for row in weights)),

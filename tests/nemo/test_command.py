@@ -153,7 +153,10 @@ checkpoints = config.parent / "aligner" / "checkpoints"
         run_stage(stage, run)
     folder = run.stage("train")
     report = json.loads((folder / "packing.json").read_text())
-    assert f"packing: {report['packs']} packs of at least {report['lower_bound']}," in capsys.readouterr().out
+    assert (
+        f"packing: {report['packs']} packs of at least {report['fewest_packs_possible']},"
+        in capsys.readouterr().out
+    )
     rendered = yaml.safe_load((folder / "aligner.yaml").read_text())
     packs = rendered["model"]["global_batch_size"]
     assert packs % cfg.train.layout.data_parallel_size == 0

@@ -100,7 +100,7 @@ def test_the_report_is_of_the_packs_that_are_trained(tmp_path, sequences, batchi
     assert report.packs == len(packs) == 3 * report.packs_per_step
     inputs = sum(len(pack.input_ids) - len(pack.seq_start_id) for pack in packs)
     assert report.utilisation == pytest.approx(inputs / (256 * len(packs)))
-    assert -(-inputs // 256) <= report.lower_bound <= report.packs
+    assert -(-inputs // 256) <= report.fewest_packs_possible <= report.packs
     relative = []  # from the file's masks alone: a pack's loss is divided by its own sum, the step's by their number
     for first in range(0, len(packs), report.packs_per_step):
         sums = [int(pack.loss_mask.sum(dtype=int)) for pack in packs[first : first + report.packs_per_step]]
@@ -116,8 +116,8 @@ def test_the_report_is_of_the_packs_that_are_trained(tmp_path, sequences, batchi
     )
     assert report.token_weight_lowest < 1 < report.token_weight_highest
     written = json.loads((tmp_path / REPORT_FILE).read_text())
-    assert written["lower_bound"] == report.lower_bound and len(written) == 6
-    assert f"{report.packs} packs of at least {report.lower_bound}" in report.line()
+    assert written["fewest_packs_possible"] == report.fewest_packs_possible and len(written) == 6
+    assert f"{report.packs} packs of at least {report.fewest_packs_possible}" in report.line()
 
 
 def test_what_the_writer_got_wrong_is_found_before_training(tmp_path, sequences, monkeypatch):
