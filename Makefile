@@ -3,6 +3,8 @@
 # make test-gmpy2   the grading tests once more, with gmpy2
 # make contract   the tests against the real NeMo packages, in an environment of their own
 # make slurm      the launcher on a real two-node Slurm, started here (root, Debian's Slurm packages)
+# make image  build the cluster image with docker (docs/container.md)
+# make docker-check   build the Dockerfile on a plain Debian with buildah, and try the image
 # make lint, make clean
 
 # Any Python from 3.10 to 3.12; the first of these that is one.
@@ -20,7 +22,7 @@ ARGS ?=
 
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: run test test-gmpy2 contract slurm lint clean
+.PHONY: run test test-gmpy2 contract slurm image docker-check lint clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.local
@@ -67,11 +69,25 @@ CONTRACT_PYTHON ?= $(PYTHON)
 contract: .venv-contract/.installed
 	NEMO_COT_CONTRACT=required .venv-contract/bin/python -m pytest tests/contract
 
-.venv-contract/.installed: requirements/contract.lock.txt
+.venv-contract/.installed: requirements/contract.lock.txt requirements/nemo.lock.txt
 	rm -rf .venv-contract
 	$(CONTRACT_PYTHON) -m venv .venv-contract
 	.venv-contract/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
+
+# make image IMAGE_ARGS='--target nemo-rl' IMAGE=nemo-cot-rl
+IMAGE ?= nemo-cot
+IMAGE_ARGS ?=
+ENGINE ?= docker
+REVISION = $(shell git rev-parse HEAD)$(shell git diff --quiet HEAD || echo -dirty)
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' nemo_cot/__init__.py)
+
+image:
+	$(ENGINE) build -t $(IMAGE) --build-arg REVISION=$(REVISION) --build-arg VERSION=$(VERSION) $(IMAGE_ARGS) .
+
+# As root, with buildah, crun and debootstrap; what is missing is told, and skipped.
+docker-check: $(VENV)/.test
+	NEMO_COT_DOCKER=build $(VENV)/bin/python -m pytest tests/docker $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) .venv-contract build dist *.egg-info

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.progress import track
 from recipes.config import load_config
+
+if TYPE_CHECKING:
+    from nemo_cot.config import GradeConfig
+    from nemo_cot.grading.files import Change, GradeSummary
+
+SHOWN = 10
+"""Examples of each kind that are printed; the output file holds every verdict."""
 
 
 def grade_command(arguments: Sequence[str]) -> int:
@@ -20,18 +28,26 @@ def grade_command(arguments: Sequence[str]) -> int:
             where="nemo-cot grade",
             fix="nemo-cot grade INPUT.jsonl OUTPUT.jsonl",
         )
-    config = load_config(overrides).grade
-    from nemo_cot.grading.files import grade_file
-
     source, target = map(Path, paths)
+    _check_target(target)
+    _print_summary(_grade(source, target, load_config(overrides).grade))
+    return 0
+
+
+def _check_target(target: Path) -> None:
     if target.is_dir():
         raise UserError("is a directory, not a file", where=str(target), fix="name a file for OUTPUT")
     if not target.parent.is_dir():
         raise UserError(
             "no such directory", where=str(target.parent), fix="make it, or choose another OUTPUT"
         )
+
+
+def _grade(source: Path, target: Path, config: GradeConfig) -> GradeSummary:
+    from nemo_cot.grading.files import grade_file
+
     with track("grade", 0, "answers") as progress:
-        summary = grade_file(
+        return grade_file(
             source,
             target,
             fallback=config.fallback,
@@ -41,24 +57,21 @@ def grade_command(arguments: Sequence[str]) -> int:
             nemo_skills=True,
             progress=lambda done, total: progress.update(done, total=total),
         )
-    print(
-        f"{summary.rows} rows: "
-        + ", ".join(f"{outcome} {count}" for outcome, count in sorted(summary.outcomes.items()))
-    )
+
+
+def _print_summary(summary: GradeSummary) -> None:
+    outcomes = ", ".join(f"{outcome} {count}" for outcome, count in sorted(summary.outcomes.items()))
+    print(f"{summary.rows} rows: {outcomes}")
     if summary.moved:
-        print(
-            "verdicts moved: " + ", ".join(f"{a} to {b} {n}" for (a, b), n in sorted(summary.moved.items()))
-        )
-    for change in summary.moved_examples[:10]:
-        print(
-            one_line(
-                f"  moved, line {change.line}: {change.before} to {change.after}; gold {change.gold!r}, "
-                f"answer {change.answer!r} ({change.reason})"
-            )
-        )
-    for change in summary.differing_examples[:10]:
-        print(
-            f"  graders differ, line {change.line}: gold {change.gold!r}, answer {change.answer!r}, "
-            f"NeMo-Skills {change.before}, ours {change.after} ({change.reason})"
-        )
-    return 0
+        moves = ", ".join(f"{a} to {b} {n}" for (a, b), n in sorted(summary.moved.items()))
+        print(f"verdicts moved: {moves}")
+    for change in summary.moved_examples[:SHOWN]:
+        print(_line("moved", change, f"{change.before} to {change.after}"))
+    for change in summary.differing_examples[:SHOWN]:
+        print(_line("graders differ", change, f"NeMo-Skills {change.before}, ours {change.after}"))
+
+
+def _line(what: str, change: Change, verdicts: str) -> str:
+    return one_line(
+        f"  {what}, line {change.line}: {verdicts}; gold {change.gold!r}, answer {change.answer!r} ({change.reason})"
+    )

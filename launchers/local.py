@@ -16,7 +16,6 @@ from contextlib import suppress
 
 import msgspec
 
-from launchers.plan import examine, refuse_errors
 from launchers.slurm.live import refuse_live_jobs
 from launchers.slurm.record import folder_of
 from nemo_cot.config import Config
@@ -26,9 +25,10 @@ from nemo_cot.io.atomic import write_bytes
 from nemo_cot.report.collect import CHAIN
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import INHERITED, run_lock
-from recipes.chain import STAGES, ancestors
+from recipes.chain import ancestors, chain_stages
 from recipes.config import compose_config, to_dataclasses, to_yaml
 from recipes.main import HERE, run_directory
+from recipes.preflight import examine, refuse_errors
 
 _GRACE_SECONDS = 10.0
 
@@ -52,7 +52,7 @@ def run_chain(overrides: Sequence[str]) -> int:
     """
     tree = compose_config(overrides)
     cfg = to_dataclasses(tree)
-    stages = ordered_stages(cfg)
+    stages = chain_stages(cfg)
     run = run_directory(cfg)
     refuse_errors(examine(cfg, run)[1])
     if folder_of(run.path).is_dir():
@@ -91,18 +91,6 @@ def _summarise(run: RunDirectory, ended: Sequence[Ended], seconds: float) -> Non
     if any(e.stage == "report" and e.outcome == "ok" for e in ended):
         print(one_line(f"report: {page}"))
         print("        " + one_line(str(page.with_suffix(".md"))), flush=True)
-
-
-def ordered_stages(cfg: Config) -> list[str]:
-    """launcher.stages in the chain's order. Raises UserError for one that does not exist."""
-    unknown = [stage for stage in cfg.launcher.stages if stage not in STAGES]
-    if unknown:
-        raise UserError(
-            f"there is no stage {unknown[0]!r}",
-            where="launcher.stages",
-            fix=f"choose among {', '.join(STAGES)}",
-        )
-    return [stage for stage in STAGES if stage in cfg.launcher.stages]
 
 
 def _run_all(stages: Sequence[str], cfg: Config, overrides: Sequence[str], lock: int) -> list[Ended]:

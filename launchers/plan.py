@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from nemo_cot.config import ChainSumProblems, Config
+from nemo_cot.config import Config
+from nemo_cot.config_cluster import SlurmCluster
 from nemo_cot.errors import EXIT_CODE, UserError, one_line
-from nemo_cot.preflight import Finding, preflight
-from nemo_cot.preflight.estimate import Estimate, estimate
+from nemo_cot.preflight import Finding
+from nemo_cot.preflight.estimate import UTILISATION, Estimate
+from nemo_cot.preflight.rules import GIB
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.engine import plan_stage
-from nemo_cot.stages.manifest import count_rows, describe
-from recipes.chain import STAGES, needs
+from nemo_cot.stages.manifest import describe
+from recipes.chain import chain_stages, needs
 from recipes.config import load_config
 from recipes.main import run_directory
+from recipes.preflight import examine
 
+_LATER = "known after convert"
 _STYLES = {"error": "red", "warning": "yellow", "ok": "green"}
 
 
@@ -29,32 +31,19 @@ def print_plan(overrides: Sequence[str]) -> int:
     """Print the plan. Returns 2 when a rule finds an error, else 0."""
     cfg = load_config(overrides)
     run = run_directory(cfg)
-    cost, findings = examine(cfg, run)
+    cost, findings = examine(cfg, run, elsewhere=isinstance(cfg.cluster, SlurmCluster))
     console = Console()
     console.print(_stage_table(cfg, run))
-    console.print(_cost_table(cost))
+    console.print(_cost_table(cfg, cost))
     console.print(_finding_table(findings))
     return EXIT_CODE if any(f.level == "error" for f in findings) else 0
-
-
-def examine(cfg: Config, run: RunDirectory) -> tuple[Estimate, list[Finding]]:
-    """What ``cfg`` costs and what preflight finds about it."""
-    cost = estimate(cfg, _model_directory(cfg, run), _num_heldout(cfg, run))
-    return cost, preflight(cfg, cost, num_bytes_there=_num_bytes(run))
-
-
-def refuse_errors(findings: Sequence[Finding]) -> None:
-    """Raise UserError for the first error among ``findings``."""
-    for finding in findings:
-        if finding.level == "error":
-            raise UserError(finding.what, where=f"preflight, {finding.rule}", fix=finding.fix)
 
 
 def stage_actions(cfg: Config, run: RunDirectory) -> list[tuple[str, str, str]]:
     """(stage, action, why) along the chain; below a recipe that runs, whether one runs is open."""
     rows: list[tuple[str, str, str]] = []
     unsettled: set[str] = set()
-    for name in (n for n in STAGES if n in cfg.launcher.stages):
+    for name in chain_stages(cfg):
         waiting = [need for need in needs(name, cfg) if need in unsettled]
         if waiting:
             rows.append((name, "open", f"runs unless {', '.join(waiting)} gives the same again"))
@@ -88,19 +77,32 @@ def _stage_table(cfg: Config, run: RunDirectory) -> Table:
     return table
 
 
-def _cost_table(cost: Estimate) -> Table:
+def _cost_table(cfg: Config, cost: Estimate) -> Table:
     table = Table("estimate", "", title="cost")
-    unknown = "known after convert"
-    table.add_row("parameters", f"{cost.shape.parameters / 1e6:.1f} M" if cost.shape else unknown)
-    table.add_row("training, a step", f"about {cost.tokens_per_step:,} tokens in {cost.packs_per_step} packs")
-    table.add_row(
-        "training, operations (6 x parameters x tokens)",
-        f"{cost.train_flops:.2e}" if cost.train_flops else unknown,
-    )
-    table.add_row("training, memory", f"{cost.train_bytes / 2**30:.1f} GiB" if cost.train_bytes else unknown)
-    table.add_row("disk", f"{cost.disk_bytes / 2**30:.1f} GiB" if cost.disk_bytes else unknown)
-    table.add_row("evaluation, at most", f"{cost.sampled_tokens_at_most:,} tokens")
+    for name, value in _costs(cfg, cost):
+        table.add_row(name, value)
     return table
+
+
+def _costs(cfg: Config, cost: Estimate) -> Iterator[tuple[str, str]]:
+    yield "parameters", f"{cost.parameters / 1e6:,.1f} M" if cost.parameters else _LATER
+    if "train" in cfg.launcher.stages:
+        yield from _training_costs(cost)
+    tokens = cost.sampled_tokens_at_most
+    yield "evaluation, at most", "known after problems" if tokens is None else f"{tokens:,} tokens"
+
+
+def _training_costs(cost: Estimate) -> Iterator[tuple[str, str]]:
+    yield "training, a step", f"about {cost.tokens_per_step:,} tokens in {cost.packs_per_step} packs"
+    flops = f"{cost.train_flops:.2e}" if cost.train_flops else _LATER
+    yield "training, operations (6 x parameters x tokens)", flops
+    if cost.gpu_bytes is not None:
+        yield "training, memory of the fullest GPU", f"{cost.gpu_bytes / GIB:.1f} GiB"
+    else:
+        yield "training, memory", f"{cost.train_bytes / GIB:.1f} GiB" if cost.train_bytes else _LATER
+    if cost.gpu_hours is not None:
+        yield f"training, at {UTILISATION:.0%} of an H100's peak", f"{cost.gpu_hours:.1f} GPU-hours"
+    yield "disk", f"{cost.disk_bytes / GIB:,.1f} GiB" if cost.disk_bytes else _LATER
 
 
 def _finding_table(findings: Sequence[Finding]) -> Table:
@@ -111,26 +113,3 @@ def _finding_table(findings: Sequence[Finding]) -> Table:
             finding.rule, f"[{_STYLES[finding.level]}]{finding.level}[/]", escape(finding.what + fix)
         )
     return table
-
-
-def _model_directory(cfg: Config, run: RunDirectory) -> Path | None:
-    if cfg.model.source == "directory":
-        return Path(cfg.model.path or "").expanduser()
-    folder = run.stage("convert") / "model"
-    return folder if folder.is_dir() else None
-
-
-def _num_bytes(run: RunDirectory) -> int:
-    """What the run directory holds already."""
-    sizes = []
-    for path in run.path.rglob("*"):
-        with contextlib.suppress(OSError):
-            sizes.append(path.stat().st_size)
-    return sum(sizes)
-
-
-def _num_heldout(cfg: Config, run: RunDirectory) -> int | None:
-    if isinstance(cfg.problems, ChainSumProblems):
-        return cfg.problems.num_heldout
-    made = run.stage("problems") / "heldout.jsonl"
-    return count_rows(made) if made.exists() else None

@@ -15,10 +15,12 @@ from launchers.slurm.status import any_live, chain_states, chain_table
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.progress import read_progress
+from nemo_cot.sampling.chunks import chunk_stage
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import holder
 from nemo_cot.stages.manifest import read_manifest
 from nemo_cot.stages.rundir import PARTIAL, changed
+from recipes.chain import chain_stages
 from recipes.config import load_config
 from recipes.main import run_directory
 
@@ -61,7 +63,7 @@ def _tables(cfg: Config, run: RunDirectory) -> tuple[Group, bool]:
     """What to print, and whether something is running or queued."""
     held = holder(run.path)
     table = Table("stage", "state", "progress", "seconds", "finished", title=escape(one_line(str(run.path))))
-    for stage in _stage_names(cfg.launcher.stages, cfg.evaluate.subjects):
+    for stage in _stage_names(cfg):
         table.add_row(stage, *map(escape, _row(run, stage, running=held is not None)))
     said = f"in use by process {held.pid} on {held.host} since {held.since}" if held else "nothing is running"
     chain, live = _chain(run)
@@ -81,11 +83,21 @@ def _chain(run: RunDirectory) -> tuple[list[RenderableType], bool]:
     return [chain_table(run, submission, states), *said], any_live(states)
 
 
-def _stage_names(stages: Sequence[str], subjects: Sequence[str]) -> list[str]:
+def _stage_names(cfg: Config) -> list[str]:
+    """Every stage of the chain's recipes, chunks before the stage that merges them."""
     names = []
-    for stage in stages:
-        names += [f"evaluate/{s}" for s in (*subjects, "scores")] if stage == "evaluate" else [stage]
+    for recipe in chain_stages(cfg):
+        if recipe == "evaluate":
+            sampled = [f"evaluate/{subject}" for subject in cfg.evaluate.subjects]
+            names += [*_with_chunks(sampled, cfg.evaluate.chunks), "evaluate/scores"]
+        else:
+            names += _with_chunks([recipe], cfg.generate.chunks if recipe == "generate" else 1)
     return names
+
+
+def _with_chunks(stages: Sequence[str], chunks: int) -> list[str]:
+    parts = range(chunks) if chunks > 1 else ()
+    return [name for stage in stages for name in (*(chunk_stage(stage, c) for c in parts), stage)]
 
 
 def _row(run: RunDirectory, stage: str, *, running: bool) -> tuple[str, str, str, str]:
@@ -107,5 +119,5 @@ def _row(run: RunDirectory, stage: str, *, running: bool) -> tuple[str, str, str
 
 def _newest(run: RunDirectory) -> Path | None:
     """The partial folder that was changed last, of any stage."""
-    found = [*run.path.glob(f"*{PARTIAL}*"), *run.path.glob(f"*/*{PARTIAL}*")]
+    found = [p for depth in ("", "*/", "*/*/") for p in run.path.glob(f"{depth}*{PARTIAL}*")]
     return max(found, key=changed, default=None)

@@ -9,15 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Optional
 
-from nemo_cot.config_checks import at_least, between, chunked, one_of, runtime, seed
+from nemo_cot.config_checks import (
+    at_least,
+    between,
+    chunked,
+    holds_problem,
+    one_of,
+    plain_name,
+    runtime,
+    seed,
+)
 from nemo_cot.config_cluster import ClusterConfig
+from nemo_cot.engine_config import DEVICES, PRECISIONS, EngineConfig, EvaluatedModel, SamplingConfig
 from nemo_cot.errors import UserError
 
-PRECISIONS = ("fp32", "bf16")
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 BACKENDS = ("local", "nemo_aligner", "nemo_rl")
-DEVICES = ("auto", "cpu", "cuda")
-SUBJECTS = ("base", "trained")
+OWN_SUBJECTS = ("base", "trained")
+"""Models of the run itself; evaluate.models may name more."""
 
 
 @dataclass
@@ -78,35 +87,14 @@ class ProceduralTeacher(TeacherConfig):
 
 
 @dataclass
-class SamplingConfig:
-    """How tokens are drawn. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 are off."""
-
-    temperature: float
-    top_k: int
-    top_p: float
-    max_new_tokens: int
-    precision: str
-    batch_size: int
-    device: str = runtime()
-
-    def __post_init__(self) -> None:
-        at_least("sampling.temperature", self.temperature, 0.0)
-        at_least("sampling.top_k", self.top_k, 0)
-        between("sampling.top_p", self.top_p, 1e-9, 1.0)
-        at_least("sampling.max_new_tokens", self.max_new_tokens, 1)
-        at_least("sampling.batch_size", self.batch_size, 1)
-        one_of("sampling.precision", self.precision, PRECISIONS)
-        one_of("sampling.device", self.device, DEVICES)
-
-
-@dataclass
 class ModelTeacher(TeacherConfig):
-    """Traces sampled from a local Hugging Face directory; ``path`` null: the student's base model."""
+    """Traces sampled from a Hugging Face directory; ``path`` null: the student's base model."""
 
     path: Optional[str]  # noqa: UP045 (OmegaConf reads Optional on Python 3.10)
     prompt: str
     end_of_turn: str
     sampling: SamplingConfig
+    engine: EngineConfig
 
 
 @dataclass
@@ -205,10 +193,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         one_of("model.source", self.source, ("gguf_package", "directory"))
-        if self.prompt.count("{problem}") != 1:
-            raise UserError(
-                "must hold {problem} exactly once", where="model.prompt", fix="correct model.prompt"
-            )
+        holds_problem("model.prompt", self.prompt)
 
 
 @dataclass
@@ -317,23 +302,28 @@ class LocalTrain(TrainConfig):
 
 @dataclass
 class EvaluateConfig:
-    """Samples a held-out problem, drawn alike from every subject (base, trained).
+    """Samples a held-out problem, drawn alike from every subject: base, trained, or a key of ``models``.
 
     ``chunks``, ``chunk``: see :func:`chunked`.
     """
 
     subjects: list[str]
+    models: dict[str, EvaluatedModel]
     samples_per_problem: int
     seed: int
     sampling: SamplingConfig
+    engine: EngineConfig
     bootstrap_resamples: int
     confidence: float
     chunks: int
     chunk: Optional[int] = runtime()  # noqa: UP045
 
     def __post_init__(self) -> None:
+        for name, model in self.models.items():
+            plain_name("evaluate.models", name, taken=(*OWN_SUBJECTS, "scores"))
+            holds_problem(f"evaluate.models.{name}.prompt", model.prompt)
         for subject in self.subjects:
-            one_of("evaluate.subjects", subject, SUBJECTS)
+            one_of("evaluate.subjects", subject, (*OWN_SUBJECTS, *self.models))
         if not self.subjects or len(set(self.subjects)) != len(self.subjects):
             raise UserError(
                 f"{self.subjects} is empty or repeats",

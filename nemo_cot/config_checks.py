@@ -59,6 +59,23 @@ def between(key: str, value: float, low: float, high: float) -> None:
         raise UserError(f"{value} is not between {low} and {high}", where=key, fix=f"correct {key}")
 
 
+def holds_problem(key: str, prompt: str) -> None:
+    """Raise UserError unless ``prompt`` holds {problem} once."""
+    if prompt.count("{problem}") != 1:
+        raise UserError("must hold {problem} exactly once", where=key, fix=f"correct {key}")
+
+
+def plain_name(key: str, name: str, *, taken: Iterable[str]) -> None:
+    """Raise UserError unless ``name`` can be a folder's: letters, digits, _ and -, and none of ``taken``."""
+    plain = name.replace("_", "").replace("-", "")
+    if not plain.isalnum() or not plain.isascii() or name.startswith("-") or name in taken:
+        raise UserError(
+            f"{name!r} is not a plain name, or means something else",
+            where=key,
+            fix="use letters, digits, '_' and '-', such as qwen_math_72b",
+        )
+
+
 def chunked(group: str, chunks: int, chunk: int | None, samples: int) -> None:
     """Raise UserError unless ``samples`` a problem can be dealt out over ``chunks``, of which ``chunk`` is one.
 

@@ -1,4 +1,4 @@
-"""Where a result comes from: code revision and package versions."""
+"""Where a result comes from: code revision, container image and package versions."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import nemo_cot
+from nemo_cot.image import image_home, image_identity
 
 PACKAGES = (
     "torch", "transformers", "tokenizers", "safetensors", "gguf", "numpy", "sympy", "math-verify",
@@ -52,16 +53,27 @@ REVISION = ".revision.json"
 @functools.cache
 def code_revision(root: Path | None = None) -> dict[str, Any]:
     """``revision`` (git commit, None outside a checkout) and ``dirty`` (uncommitted changes) of the
-    code below ``root`` (None: this code). A snapshot also has ``snapshot``, the digest of its files.
+    code below ``root`` (None: this code). A snapshot also has ``snapshot``, the digest of its files. An
+    image has no .git: code that lies in it is of the revision that the image was built from.
     """
     root = root or Path(nemo_cot.__file__).resolve().parents[1]
     if (root / REVISION).exists():
         return json.loads((root / REVISION).read_bytes())
     revision = _git(root, "rev-parse", "HEAD")
     if revision is None:
-        return {"revision": None, "dirty": None}
+        return _revision_of_image(root)
     status = _git(root, "status", "--porcelain", "--untracked-files=no")
     return {"revision": revision, "dirty": bool(status)}
+
+
+def _revision_of_image(root: Path) -> dict[str, Any]:
+    identity = image_identity() if root.is_relative_to(image_home().resolve()) else None
+    if identity is None or identity.revision == "unknown":
+        return {"revision": None, "dirty": None}
+    return {
+        "revision": identity.revision.removesuffix("-dirty"),
+        "dirty": identity.revision.endswith("-dirty"),
+    }
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -43,6 +43,8 @@ class TextTokenizer:
             ) from None
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special_ids = {number for number, token in added.items() if token.special}
         self._before, self._after = form.prompt.split("{problem}")
         self.end_of_turn_id = self.token_id(form.end_of_turn, "model.end_of_turn")
         self.eos_id = self._eos_id()
@@ -60,7 +62,7 @@ class TextTokenizer:
 
     def prompt_ids(self, problem: str) -> list[int]:
         """Token ids of the whole prompt; only the format's own special tokens are special."""
-        return [*self._special(self._before), *self.text_ids(problem), *self._special(self._after)]
+        return [*self.special_ids(self._before), *self.text_ids(problem), *self.special_ids(self._after)]
 
     def answer_ids(self, answer: str) -> list[int]:
         """Token ids of the answer with the end-of-turn token last."""
@@ -75,9 +77,14 @@ class TextTokenizer:
         """Text of ``ids``; special tokens are spelled out unless skipped."""
         return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
 
-    def _special(self, text: str) -> list[int]:
+    def special_ids(self, text: str) -> list[int]:
+        """Token ids of trusted text: special tokens spelled out in it are special, as a server reads them."""
         self._tokenizer.encode_special_tokens = False
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def count_special(self, ids: list[int]) -> int:
+        """How many of ``ids`` are special tokens."""
+        return sum(i in self._special_ids for i in ids)
 
     def _eos_id(self) -> int | None:
         """The eos that the model's own files name; the configured one must be the same."""

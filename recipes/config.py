@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import os
 import re
-import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +21,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from nemo_cot import config as schema
+from nemo_cot import engine_config as engine
 from nemo_cot.config_cluster import ClusterConfig, SlurmCluster
 from nemo_cot.errors import UserError
 from nemo_cot.nemo import config as nemo
+from nemo_cot.overrides import hydra_quoted
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EXTRA_CONF = "NEMO_COT_CONFIG_DIR"
@@ -38,9 +39,21 @@ _VARIANTS = {
         "file": schema.FileTeacher,
     },
     "train": {"local": schema.LocalTrain, "nemo_aligner": nemo.AlignerTrain, "nemo_rl": nemo.NemoRlTrain},
+    "engine": {
+        "embedded": engine.EngineConfig,
+        "openai": engine.OpenAIEngine,
+        "nemo_skills": engine.NemoSkillsEngine,
+    },
     "cluster": {"none": ClusterConfig, "slurm": SlurmCluster},
 }
 """Config groups whose schema depends on the chosen file; the rest follow from schema.Config."""
+
+_PLACES = {"evaluate.engine": "engine", "teacher.engine": "engine"}
+"""Keys that a file of another group fills: evaluate.engine=NAME is Hydra's engine@evaluate.engine=NAME."""
+
+
+_ENTRY = re.compile(r"^evaluate\.models\.[\w-]+(?=\.|$)")
+"""An entry of a dict, whose name is the user's own; its keys are those of evaluate.models in known_keys."""
 
 
 def load_config(overrides: Sequence[str]) -> schema.Config:
@@ -51,9 +64,9 @@ def load_config(overrides: Sequence[str]) -> schema.Config:
 def compose_config(overrides: Sequence[str]) -> DictConfig:
     """The composed tree, typed by the schema. Raises UserError as :func:`load_config` does."""
     _register_schemas()
-    parsed = _parse(overrides)
-    for override in parsed:
+    for override in _parse(overrides):
         _check_key(override)
+    overrides = [_placed(text) for text in overrides]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
@@ -68,7 +81,7 @@ def to_dataclasses(tree: DictConfig) -> schema.Config:
     """``tree`` as dataclasses; their own checks run here."""
     try:
         if missing := sorted(OmegaConf.missing_keys(tree)):
-            raise UserError("this value must be given", where=missing[0], fix=f"add {missing[0]}=VALUE")
+            raise _must_be_given(missing[0])
         OmegaConf.resolve(tree)
         return typing.cast(schema.Config, OmegaConf.to_object(tree))
     except OmegaConfBaseException as error:
@@ -96,12 +109,13 @@ def _search_path() -> list[str]:
         raise UserError(
             "no such directory", where=f"{EXTRA_CONF}={extra}", fix=f"correct or unset {EXTRA_CONF}"
         )
-    return [f"hydra.searchpath=[{quoted(f'file://{Path(extra).resolve()}')}]"]
+    return [f"hydra.searchpath=[{hydra_quoted(f'file://{Path(extra).resolve()}')}]"]
 
 
-def quoted(text: str) -> str:
-    """``text`` as Hydra quotes it: a backslash counts only before a quote."""
-    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
+def _placed(override: str) -> str:
+    """``override`` with the group's name before a key that a file of another group fills."""
+    key, _, value = override.partition("=")
+    return f"{_PLACES[key]}@{key}={value}" if key in _PLACES else override
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
@@ -132,10 +146,14 @@ def _check_key(override: Override) -> None:
             fix="set an existing key: key=value",
         )
     known = known_keys()
-    if key not in known:
+    if _ENTRY.sub("evaluate.models", key) not in known:
         raise _unknown(key, known)
-    if (CONF / key).is_dir() and not isinstance(override.value(), (str, type(None))):
-        raise _unknown_option(f"{key}/{override.get_value_element_as_str()}")
+    if key in _PLACES.values():
+        places = [place for place, group in _PLACES.items() if group == key]
+        raise UserError("is no key of its own", where=key, fix=f"set {' or '.join(places)}")
+    group = _PLACES.get(key, key)
+    if (CONF / group).is_dir() and not isinstance(override.value(), (str, type(None))):
+        raise _unknown_option(f"{group}/{override.get_value_element_as_str()}")
 
 
 def known_keys() -> set[str]:
@@ -150,17 +168,16 @@ def _schema_keys(node: type, prefix: str) -> list[str]:
     for f in dataclasses.fields(node):
         name = prefix + f.name
         keys.append(name)
-        for inner in (_plain_type(hints[f.name]), *_VARIANTS.get(name, {}).values()):
+        variants = _VARIANTS.get(_PLACES.get(name, name), {})
+        for inner in (*_plain_types(hints[f.name]), *variants.values()):
             if dataclasses.is_dataclass(inner):
                 keys.extend(_schema_keys(inner, name + "."))
     return keys
 
 
-def _plain_type(hint: object) -> object:
-    """X out of Optional[X]."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return next(arm for arm in typing.get_args(hint) if arm is not type(None))
-    return hint
+def _plain_types(hint: object) -> tuple[object, ...]:
+    """X out of Optional[X] and dict[str, X]."""
+    return typing.get_args(hint) or (hint,)
 
 
 def _unknown(key: str, known: set[str]) -> UserError:
@@ -184,12 +201,23 @@ def _explain(error: Exception) -> UserError:
         r"Cannot find primary config '([^']+)'", text
     ):
         return _unknown_option(missing.group(1))
+    if absent := re.search(r"Could not override '(?:\w+@)?([^']+)'", text):
+        parent = absent.group(1).partition(".")[0]
+        if absent.group(1).startswith("evaluate.models"):
+            return UserError(
+                "there is no such model",
+                where=absent.group(1),
+                fix="write it into an experiment file, as conf/experiment/paper_baselines.yaml does",
+            )
+        return UserError(
+            f"the chosen {parent} has no such key",
+            where=absent.group(1),
+            fix=f"choose another {parent} (teacher=model for teacher.engine), or leave it out",
+        )
     unknown = re.search(r"[Kk]ey '([^']+)' (?:is )?not in", text)
     full_key = re.search(r"full_key: (\S+)", text)
     if needed := re.search(r"Missing mandatory value: ([\w.]+)", text):
-        return UserError(
-            "this value must be given", where=needed.group(1), fix=f"add {needed.group(1)}=VALUE"
-        )
+        return _must_be_given(needed.group(1))
     if unknown:
         return _unknown(full_key.group(1) if full_key else unknown.group(1), known_keys())
     cause = text.strip().splitlines()[0] if text.strip() else type(error).__name__
@@ -197,6 +225,11 @@ def _explain(error: Exception) -> UserError:
         cause = str(error.__cause__).strip().splitlines()[0]
         full_key = full_key or re.search(r"full_key: (\S+)", str(error.__cause__))
     return UserError(cause, where=full_key.group(1) if full_key else "config", fix="correct this value")
+
+
+def _must_be_given(key: str) -> UserError:
+    kind = ", a file of JSON lines with the keys problem and expected_answer" if "problems" in key else ""
+    return UserError("this value must be given", where=key, fix=f"add {key}=VALUE{kind}")
 
 
 def _explain_yaml(error: YAMLError) -> UserError:

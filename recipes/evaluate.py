@@ -8,15 +8,16 @@ import msgspec
 from nemo_cot.config import Config
 from nemo_cot.config_checks import fingerprinted
 from nemo_cot.evaluation.scores import score
+from nemo_cot.evaluation.subjects import subject_of
 from nemo_cot.grading import GRADER_VERSION
 from nemo_cot.grading.moves import say_moves
 from nemo_cot.grading.stage import grade_generations
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl
-from nemo_cot.models.format import base_model, format_config, student_tokenizer, trained_model
 from nemo_cot.records import Problem, Trace
 from nemo_cot.sampling.chunks import GENERATIONS, Sampling
-from nemo_cot.sampling.run import sample_problems
+from nemo_cot.sampling.engines import sample
+from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.stages import RunDirectory, Stage
 from recipes.main import recipe_main
 
@@ -29,35 +30,37 @@ def evaluate(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
         yield _scoring(cfg, run)
 
 
-def _sampling(cfg: Config, run: RunDirectory, subject: str) -> Sampling:
-    """Write evaluate/SUBJECT/generations.jsonl."""
-    model = base_model(cfg.model, run) if subject == "base" else trained_model(cfg, run)
+def _sampling(cfg: Config, run: RunDirectory, name: str) -> Sampling:
+    """Write evaluate/NAME/generations.jsonl."""
+    subject = subject_of(cfg, run, name)
     problems = run.artifact("problems", "heldout.jsonl")
     settings = cfg.evaluate
 
     def work(folder: Path, samples: range) -> None:
-        sample_problems(
-            model,
-            student_tokenizer(cfg.model, model),
+        job = SamplingJob(
+            subject.model,
+            subject.form,
             read_jsonl(problems, Problem),
+            samples,
             seed=settings.seed,
-            samples=samples,
-            sampling=settings.sampling,
-            lineage=subject,
+            sampling=subject.sampling,
+            lineage=name,
             folder=folder,
-            label=f"evaluate {subject}",
+            label=f"evaluate {name}",
         )
+        sample(subject.engine, job)
 
     config = {
-        "sampling": fingerprinted(settings.sampling),
+        "sampling": fingerprinted(subject.sampling),
+        "engine": fingerprinted(subject.engine),
         "samples_per_problem": settings.samples_per_problem,
         "seed": settings.seed,
         "chunks": settings.chunks,
-        "model": format_config(cfg.model),
+        "model": fingerprinted(subject.form),
     }
     return Sampling(
-        f"evaluate/{subject}",
-        {"model": model, "problems": problems},
+        f"evaluate/{name}",
+        {"model": subject.model, "problems": problems},
         config,
         work,
         samples=settings.samples_per_problem,
@@ -89,7 +92,7 @@ def _scoring(cfg: Config, run: RunDirectory) -> Stage:
         "grader_version": GRADER_VERSION,
         "evaluate": {key: getattr(cfg.evaluate, key) for key in figures},
     }
-    return Stage("evaluate/scores", inputs=inputs, config=config, work=work, resumable=True)
+    return Stage("evaluate/scores", inputs=inputs, config=config, work=work, version=2, resumable=True)
 
 
 if __name__ == "__main__":

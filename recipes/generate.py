@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nemo_cot.config import Config, FileTeacher, ModelTeacher, ProceduralTeacher
 from nemo_cot.config_checks import fingerprinted
+from nemo_cot.engine_config import EndpointEngine
 from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
 from nemo_cot.io.paths import user_path
@@ -12,10 +13,11 @@ from nemo_cot.models.convert import check_hf_directory
 from nemo_cot.models.format import base_model, format_config, student_tokenizer
 from nemo_cot.records import Problem
 from nemo_cot.sampling.chunks import GENERATIONS, Sampling
-from nemo_cot.sampling.run import sample_problems
+from nemo_cot.sampling.engines import sample
+from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.stages import RunDirectory, Stage
 from nemo_cot.teachers.traces import file_traces, procedural_traces
-from nemo_cot.text import PromptFormat, TextTokenizer
+from nemo_cot.text import PromptFormat
 from recipes.main import recipe_main
 
 
@@ -31,8 +33,8 @@ def generate(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
         "generate": fingerprinted(cfg.generate),
         "model": format_config(cfg.model),
     }
-    if isinstance(teacher, ModelTeacher):
-        inputs["teacher"] = _teacher_model(teacher, student)
+    if isinstance(teacher, ModelTeacher) and (model := _teacher_model(teacher, student)) is not None:
+        inputs["teacher"] = model
     elif isinstance(teacher, FileTeacher):
         inputs["traces"] = user_path(teacher.path)
     if isinstance(teacher, FileTeacher) and cfg.generate.chunks > 1:
@@ -53,18 +55,18 @@ def _work(cfg: Config, inputs: dict[str, Path], student: Path, folder: Path, sam
     problems = read_jsonl(inputs["problems"], Problem)
     teacher = cfg.teacher
     if isinstance(teacher, ModelTeacher):
-        tokenizer = TextTokenizer(inputs["teacher"], PromptFormat(teacher.prompt, teacher.end_of_turn))
-        sample_problems(
-            inputs["teacher"],
-            tokenizer,
+        job = SamplingJob(
+            inputs.get("teacher"),
+            PromptFormat(teacher.prompt, teacher.end_of_turn),
             problems,
-            samples=samples,
+            samples,
             seed=cfg.generate.seed,
             sampling=teacher.sampling,
             lineage="model",
             folder=folder,
             label="generate",
         )
+        sample(teacher.engine, job)
         return
     tokenizer = student_tokenizer(cfg.model, student)
     if isinstance(teacher, ProceduralTeacher):
@@ -74,7 +76,10 @@ def _work(cfg: Config, inputs: dict[str, Path], student: Path, folder: Path, sam
     write_jsonl(folder / GENERATIONS, traces)
 
 
-def _teacher_model(teacher: ModelTeacher, student: Path) -> Path:
+def _teacher_model(teacher: ModelTeacher, student: Path) -> Path | None:
+    """Its Hugging Face directory; None for a name that only an endpoint knows."""
+    if isinstance(teacher.engine, EndpointEngine) and teacher.engine.server.base_url and not teacher.path:
+        return None
     if not teacher.path:
         return student
     directory = user_path(teacher.path).resolve()

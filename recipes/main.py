@@ -13,6 +13,7 @@ from nemo_cot.stages import RunDirectory, Stage, run_stage
 from nemo_cot.stages.lock import LOCK_PART, run_lock
 from nemo_cot.stopping import raise_on_signals
 from recipes.config import load_config
+from recipes.preflight import examine, refuse_errors
 
 Recipe = Callable[[Config, RunDirectory], Iterable[Stage]]
 
@@ -39,7 +40,9 @@ def _run(recipe: Recipe, arguments: list[str]) -> None:
         )
         return
     cfg = load_config(arguments)
-    run = run_directory(cfg).create()
+    run = run_directory(cfg)
+    refuse_errors(examine(cfg, run, stage=recipe.__name__)[1])
+    run.create()
     with run_lock(run.path, part=_part(recipe.__name__, cfg), patience_seconds=_patience()):
         for stage in recipe(cfg, run):
             run_stage(stage, run, say=_say)

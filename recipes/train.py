@@ -1,6 +1,7 @@
 """train: packed SFT of the base model on the curated traces."""
 
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,10 +9,14 @@ import msgspec
 
 from nemo_cot.config import Config, LocalTrain
 from nemo_cot.config_checks import fingerprinted
-from nemo_cot.errors import UserError
+from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl
-from nemo_cot.models.format import base_model
-from nemo_cot.nemo.config import AlignerTrain
+from nemo_cot.io.paths import user_path
+from nemo_cot.models.format import base_model, format_config, student_tokenizer
+from nemo_cot.nemo.checkpoints import LOG_DIRS, check_finished
+from nemo_cot.nemo.command import Command, aligner_command, run_command
+from nemo_cot.nemo.config import AlignerTrain, NemoRlTrain, NemoTrain
+from nemo_cot.records import Trace
 from nemo_cot.sequences import TokenSequence
 from nemo_cot.stages import RunDirectory, Stage
 from recipes.main import recipe_main
@@ -23,12 +28,8 @@ def train(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
         yield _local(cfg, cfg.train, run)
     elif isinstance(cfg.train, AlignerTrain):
         yield _aligner(cfg, cfg.train, run)
-    else:
-        raise UserError(
-            "this recipe does not start NeMo-RL yet; its config is rendered by nemo_cot.nemo.render_rl",
-            where="train.backend",
-            fix="set train=nemo_aligner or train=local",
-        )
+    elif isinstance(cfg.train, NemoRlTrain):
+        yield _nemo_rl(cfg, cfg.train, run)
 
 
 def _local(cfg: Config, settings: LocalTrain, run: RunDirectory) -> Stage:
@@ -51,26 +52,19 @@ def _local(cfg: Config, settings: LocalTrain, run: RunDirectory) -> Stage:
     )
 
 
-def _aligner(cfg: Config, settings: AlignerTrain, run: RunDirectory) -> Stage:
-    """Write train.npy, aligner.yaml, command.json and aligner/ (NeMo's logs and checkpoints).
+def nemo_base(settings: AlignerTrain, run: RunDirectory) -> Path:
+    """The base model in NeMo's format: the one that is named, or what hf_to_nemo converted."""
+    return user_path(settings.nemo_model) if settings.nemo_model else run.artifact("hf_to_nemo", "model")
 
-    Run it inside the training container. A run that was cut short, by its time limit or a kill,
-    goes on from the last checkpoint when the same command is given again.
-    """
+
+def _aligner(cfg: Config, settings: AlignerTrain, run: RunDirectory) -> Stage:
+    """Write train.npy, aligner.yaml, command.json and aligner/ (NeMo's logs and checkpoints)."""
     sequences = run.artifact("pack", "sequences.jsonl")
-    tokens = run.artifact("convert", "model.json")
-    if settings.nemo_model is None:
-        raise UserError(
-            "no base model in NeMo's format",
-            where="train.nemo_model",
-            fix="convert it (docs/nemo.md), then set train.nemo_model",
-        )
+    tokens, base = run.artifact("convert", "model.json"), nemo_base(settings, run)
 
     def work(folder: Path) -> None:
-        from nemo_cot.io.atomic import write_bytes
-        from nemo_cot.nemo.command import aligner_command, check_finished, run_command
         from nemo_cot.nemo.packed_file import Layout
-        from nemo_cot.nemo.prepare import CONFIG_FILE, LOG_DIR, prepare_aligner
+        from nemo_cot.nemo.prepare import CONFIG_FILE, prepare_aligner
 
         ids = msgspec.json.decode(tokens.read_bytes())
         layout = Layout(
@@ -79,23 +73,71 @@ def _aligner(cfg: Config, settings: AlignerTrain, run: RunDirectory) -> Stage:
             ids["end_of_turn_id"],
             settings.layout.context_parallel_size,
         )
-        prepare_aligner(settings, cfg.pack, read_jsonl(sequences, TokenSequence), layout, folder, cfg.name)
-        command = aligner_command(settings, folder / CONFIG_FILE, os.environ)
-        write_bytes(
-            folder / "command.json",
-            msgspec.json.format(msgspec.json.encode(command._asdict()), indent=2) + b"\n",
-        )
-        run_command(command, os.environ)
-        check_finished(folder / LOG_DIR, settings.max_steps)
+        rows = read_jsonl(sequences, TokenSequence)
+        prepare_aligner(settings, cfg.pack, rows, layout, folder, cfg.name, base)
+        _run(settings, aligner_command(settings, folder / CONFIG_FILE, os.environ), folder)
 
+    return _nemo_stage(cfg, settings, {"base": base, "sequences": sequences, "tokens": tokens}, {}, work)
+
+
+def _nemo_rl(cfg: Config, settings: NemoRlTrain, run: RunDirectory) -> Stage:
+    """Write train.jsonl, tokens.jsonl, nemo_rl.yaml, command.json and nemo_rl/ (logs and checkpoints)."""
+    base = base_model(cfg.model, run).resolve()
+    traces, sequences = run.artifact("curate", "traces.jsonl"), run.artifact("pack", "sequences.jsonl")
+
+    def work(folder: Path) -> None:
+        from nemo_cot.nemo import rl_data
+        from nemo_cot.nemo.render_rl import RlInputs
+        from nemo_cot.nemo.rl_command import check_command, rl_command
+
+        config = folder / rl_data.CONFIG_FILE
+        command = rl_command(settings, config, folder, os.environ)
+        log_dir = folder / LOG_DIRS[settings.backend]
+        rl_data.prepare_rl(
+            settings,
+            cfg.pack,
+            read_jsonl(traces, Trace),
+            read_jsonl(sequences, TokenSequence),
+            student_tokenizer(cfg.model, base),
+            folder,
+            RlInputs(str(base), str(folder / rl_data.TRAIN_FILE), str(log_dir), cfg.name),
+        )
+        run_command(check_command(settings, config, folder / rl_data.EXPECTED_FILE, folder), os.environ)
+        _run(settings, command, folder)
+
+    inputs = {"base": base, "traces": traces, "sequences": sequences}
+    return _nemo_stage(cfg, settings, inputs, {"model": format_config(cfg.model)}, work)
+
+
+def _nemo_stage(cfg: Config, settings: NemoTrain, inputs: dict, more: dict, work) -> Stage:
+    """Run it inside the training container.
+
+    A run that was cut short, by its time limit or a kill, goes on from the last checkpoint when
+    the same command is given again.
+    """
     return Stage(
         "train",
-        inputs={"base": Path(settings.nemo_model).expanduser(), "sequences": sequences, "tokens": tokens},
-        config={"train": fingerprinted(settings), "pack": fingerprinted(cfg.pack)},
+        inputs=inputs,
+        config={"train": fingerprinted(settings), "pack": fingerprinted(cfg.pack), **more},
         settings={"save_interval_steps": settings.save_interval_steps},
         work=work,
         resumable=True,
+        listed=(LOG_DIRS[settings.backend], "megatron_base"),
     )
+
+
+def _run(settings: NemoTrain, command: Command, folder: Path) -> None:
+    """Train to the last step. trained.json, written last, stands for the weights where they are an input."""
+    _write_json(folder / "command.json", {**command._asdict(), "directory": str(command.directory or "")})
+    run_command(command, os.environ)
+    steps = check_finished(settings, folder)
+    checkpoints = {step: path.relative_to(folder).as_posix() for step, path in steps.items()}
+    # The id is new at every training: two runs of one config end in different weights on GPUs.
+    _write_json(folder / "trained.json", {"id": uuid.uuid4().hex, "checkpoints": checkpoints})
+
+
+def _write_json(path: Path, value: dict) -> None:
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
 
 if __name__ == "__main__":

@@ -73,9 +73,10 @@ def test_missing_file_in_a_recipe_alone(tmp_path):
     ]
     one_error(
         recipe("problems", f"runs_dir={tmp_path}", *paths),
-        str(tmp_path / "a.jsonl"),
-        "input train is missing",
+        "problems.train_path",
+        f"there is no {tmp_path}/a.jsonl",
     )
+    assert not (tmp_path / "default").exists()
 
 
 def test_a_stage_whose_inputs_were_not_made(tiny_model, tmp_path):

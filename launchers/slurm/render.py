@@ -23,7 +23,7 @@ from nemo_cot.config import Config
 from nemo_cot.config_cluster import _PATH, ResourcesConfig, plain
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.nemo.config import AlignerTrain, NemoTrain
-from recipes.config import quoted
+from nemo_cot.overrides import hydra_quoted
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _srun_overrides(job: ChainJob, chain: Chain) -> list[str]:
         options = pyxis_options(cluster.container, _image(job, chain), folders)
     else:
         options = container_prefix(cluster.container, _image(job, chain), folders)
-    return [f"train.srun_arguments=[{','.join(map(quoted, options))}]"]
+    return [f"train.srun_arguments=[{','.join(map(hydra_quoted, options))}]"]
 
 
 @functools.cache

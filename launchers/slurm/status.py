@@ -88,7 +88,8 @@ def _told_state(told: Attempt | None) -> str:
 def _progress(run: RunDirectory, job: SubmittedJob, task: int | None) -> str:
     """The latest progress of the stage's own folders."""
     chunk = f"*chunk-{task:03d}*" if task is not None else "*"
-    places = [*run.path.glob(f"{job.stage}{PARTIAL}*"), *run.path.glob(f"{job.stage}*/{chunk}{PARTIAL}*")]
+    depths = (job.stage, f"{job.stage}*/{chunk}", f"{job.stage}*/*/{chunk}")
+    places = [place for depth in depths for place in run.path.glob(f"{depth}{PARTIAL}*")]
     found = [read_progress(place) for place in sorted(places, key=changed)]
     told = [progress for progress in found if progress is not None]
     return _shown(told[-1]) if told else ""

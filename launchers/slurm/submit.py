@@ -13,8 +13,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from launchers.local import ordered_stages
-from launchers.plan import examine, refuse_errors
 from launchers.slurm import scheduler
 from launchers.slurm.jobs import ChainJob, chain_jobs, cluster_of
 from launchers.slurm.live import live_jobs_of, refuse_live_jobs
@@ -28,8 +26,10 @@ from nemo_cot.io.atomic import write_bytes
 from nemo_cot.nemo.config import NemoTrain, seconds_of
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import run_lock
+from recipes.chain import chain_stages
 from recipes.config import EXTRA_CONF, compose_config, to_dataclasses, to_yaml
 from recipes.main import run_directory
+from recipes.preflight import examine, refuse_errors
 
 DRY_RUN = "--dry-run"
 
@@ -46,12 +46,12 @@ def submit_chain(arguments: Sequence[str]) -> int:
     cluster_of(cfg)
     run = run_directory(cfg)
     _check_path(run.path)
-    refuse_errors(examine(cfg, run)[1])
+    refuse_errors(examine(cfg, run, elsewhere=True)[1])
     _check_time(cfg)
     if not dry_run or (run.path / "slurm").is_dir():
         refuse_live_jobs(run.path, may_lack_slurm=dry_run)
     with run_lock(run.create().path):
-        jobs = chain_jobs(cfg, run, ordered_stages(cfg))
+        jobs = chain_jobs(cfg, run, chain_stages(cfg))
         if all(job.after_any for job in jobs) and not dry_run:
             print("every stage is finished; only the report is made anew", flush=True)
         chain = _chain(cfg, run, overrides)
@@ -128,7 +128,7 @@ def _submit(jobs: Sequence[ChainJob], names: dict[str, str], chain: Chain) -> li
 
     So nothing runs of a chain that sbatch refuses halfway, and no job ends before the next one names it.
     """
-    submission = Submission(_now(), chain.code.name, list(chain.overrides), list(ordered_stages(chain.cfg)))
+    submission = Submission(_now(), chain.code.name, list(chain.overrides), list(chain_stages(chain.cfg)))
     done: dict[str, SubmittedJob] = {}
     environment = scheduler.outside_a_job()
     try:

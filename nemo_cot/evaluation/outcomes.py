@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,12 +117,12 @@ def _sample(row: Mapping[str, Any], number: int) -> int | None:
     sample = row.get("sample")
     if sample is None:
         return None
-    try:
-        return int(sample)
-    except (TypeError, ValueError):
-        raise UserError(
-            f"sample is {sample!r}", where=f"row {number}, field sample", fix="give the seed as an integer"
-        ) from None
+    with suppress(TypeError, ValueError, OverflowError):
+        if int(sample) == float(sample):
+            return int(sample)
+    raise UserError(
+        f"sample is {sample!r}", where=f"row {number}, field sample", fix="give the seed as an integer"
+    )
 
 
 def _graded(row: Mapping[str, Any], number: int, grader: str) -> tuple[int, str | None]:
@@ -132,7 +133,7 @@ def _graded(row: Mapping[str, Any], number: int, grader: str) -> tuple[int, str 
             raise UserError(
                 f"verdict is {verdict!r}", where=f"row {number}, field verdict", fix="grade the file first"
             )
-        return _CODES[verdict], row.get("predicted_answer")
+        return _CODES[verdict], _text(row.get("predicted_answer"))
     if "symbolic_correct" not in row:
         raise UserError(
             "no symbolic_correct",
@@ -141,4 +142,9 @@ def _graded(row: Mapping[str, Any], number: int, grader: str) -> tuple[int, str 
         )
     correct = row["symbolic_correct"]
     answer = row["nemo_skills_answer"] if "nemo_skills_answer" in row else row.get("predicted_answer")
-    return UNDECIDED if correct is None else int(bool(correct)), answer
+    return UNDECIDED if correct is None else int(bool(correct)), _text(answer)
+
+
+def _text(answer: Any) -> str | None:
+    """An answer that a file holds as a number votes as its digits."""
+    return None if answer is None else str(answer)

@@ -46,6 +46,7 @@ class SubjectScores(msgspec.Struct):
     format_rate: Figure
     lenient_undecided_right: float
     nemo_skills_pass_at_1: float
+    nemo_skills_majority: float
     pass_at_k: float
     majority_string: float
     majority_equivalence: float
@@ -102,6 +103,7 @@ def _subject(
         format_rate=_figure(boxed, len(rows), config),
         lenient_undecided_right=pass_at_1(lenient, undecided="right").value,
         nemo_skills_pass_at_1=pass_at_1(theirs).value,
+        nemo_skills_majority=majority_at_k(theirs, k, vote="string").value,
         pass_at_k=pass_at_k(lenient, k).value,
         majority_string=majority_at_k(lenient, k, vote="string").value,
         majority_equivalence=majority_at_k(lenient, k, vote="equivalence").value,

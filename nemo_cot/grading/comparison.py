@@ -16,6 +16,7 @@ from nemo_cot.grading.answers import (
     Unread,
     Words,
 )
+from nemo_cot.grading.equations import factors, proportional
 from nemo_cot.grading.expression import Node, number, symbols
 from nemo_cot.grading.intervals import same_set
 from nemo_cot.grading.scalars import (
@@ -157,18 +158,12 @@ def _is_name(named: Named, *, gold_side: bool) -> bool:
     node = named.left_node
     if node is None or node.op == "sym" or "(" in named.left:
         return True
-    factors = _factors(node)
-    if all(f.op == "sym" for f in factors):  # AB = 5
+    parts = factors(node)
+    if all(f.op == "sym" for f in parts):  # AB = 5
         return True
     several = len(symbols(node)) > 1
     zero = isinstance(named.value, Scalar) and compare_scalars(named.value.node, number(0)).equal
     return several and not zero and not gold_side
-
-
-def _factors(node: Node) -> list[Node]:
-    if node.op in ("mul", "abs"):
-        return [f for child in node.children for f in _factors(child)]
-    return [node]
 
 
 def _compare_equations(gold: Named, prediction: Named) -> Finding:
@@ -182,7 +177,7 @@ def _compare_equations(gold: Named, prediction: Named) -> Finding:
         if symbols(left) and _simple(gold) and _simple(prediction):
             return Finding(False, "equation: other name")
         return Finding(None, "equation: other variables")
-    return _proportional(left, right)
+    return proportional(left, right)
 
 
 def _simple(named: Named) -> bool:
@@ -193,27 +188,6 @@ def _as_zero(named: Named) -> Node | None:
     if named.left_node is None or not isinstance(named.value, Scalar):
         return None
     return Node("add", (named.left_node, Node("neg", (named.value.node,))))
-
-
-def _proportional(a: Node, b: Node) -> Finding:
-    """Whether a = 0 and b = 0 are the same equation: their ratio does not depend on the variables."""
-    names = sorted(symbols(a))
-    if not names:
-        return Finding(None, "equation: without variables")
-    renamed = {n: n + "'" for n in names}
-    finding = compare_scalars(
-        Node("mul", (a, _renamed(b, renamed))),
-        Node("mul", (_renamed(a, renamed), b)),
-    )
-    if finding.equal is False:
-        return Finding(False, "equation: not a multiple")
-    return Finding(finding.equal, f"equation: {finding.reason}")
-
-
-def _renamed(node: Node, names: dict[str, str]) -> Node:
-    if node.op == "sym":
-        return Node("sym", (names.get(node.args[0], node.args[0]),))
-    return Node(node.op, tuple(_renamed(a, names) if isinstance(a, Node) else a for a in node.args))
 
 
 # Numbers and expressions

@@ -38,6 +38,11 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), ne
     (r"(?<=\d)\s*\{,\}\s*(?=\d{3}(?!\d))", ""),
     (r"(?<=\d)\{,\}(?=\d)", "."),
     (r"(?<=\d)\s*(?:\\[,;:]|~|\\ )\s*(?=\d{3}(?!\d))", ""),
+    # Ordinals, currency, blackboard letters
+    (r"(?:(?<=1)st|(?<=2)nd|(?<=3)rd|(?<=\d)th)(?![a-zA-Z])", ""),
+    (r"(?<=\d)\^\s*(?:\{\s*\\text\s*\{\s*(?:st|nd|rd|th)\s*\}\s*\}|\\text\s*\{\s*(?:st|nd|rd|th)\s*\})", ""),
+    (r"(?<![a-zA-Z\\{])USD(?![a-zA-Z])", r" \\text{dollars} "),
+    (r"\\mathbf\s*\{\s*([RZQCN])\s*\}", r"\\mathbb{\1}"),
     # Marks of the page, not of the mathematics
     (r"\\\$", r" \\text{dollars} "),
     (r"\$", " "),

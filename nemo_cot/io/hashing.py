@@ -34,6 +34,12 @@ class Hasher:
             self._known[key] = known = [*mark, _digest(path)]
         return known[2]
 
+    def listing(self, folder: Path) -> str:
+        """Digest of the names and sizes below ``folder``: for what is too big to be read for this."""
+        files = sorted(p for p in folder.rglob("*") if p.is_file())
+        lines = [f"{p.stat().st_size}  {p.relative_to(folder).as_posix()}\n" for p in files]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
     def save(self) -> None:
         """Keep the memory for the next process; entries of files that are gone are dropped."""
         if self._cache_path is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ def iter_numbered_jsonl(path: Path, row_type: type[T] = dict) -> Iterator[tuple[
     decoder = msgspec.json.Decoder(row_type)
     with _open(path) as handle:
         for number, line in enumerate(handle, start=1):
+            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             if line.strip():
                 yield number, _decode(decoder, line, path, number)
 

@@ -2,8 +2,8 @@
 
 Aligner's own example script is in its source tree, not in its wheel. This one calls the same
 public functions in the same order, and departs in two places, each a trap of docs/nemo.md: the
-loader goes through the packs in order, because they were drawn for their step; and the data set
-is told the model's parallelism, so that its width divides among the ranks.
+loader goes through the packs in order, because they were drawn for their step; and before the
+first step it compares the loss of a pack with that of its sequences alone.
 
 One process a GPU, started by torchrun or srun (nemo_cot.nemo.command). CONFIG.yaml is what
 nemo_cot.nemo.render_aligner renders: nothing is left to defaults, and nothing is overridden here.
@@ -22,9 +22,9 @@ Config = Any
 def build_packed_dataset(cfg: Config, data: Config, tokenizer: Any, build: Callable[..., Any]) -> Any:
     """The packs of ``data.file_path``. ``build`` is Aligner's build_sft_dataset.
 
-    num_samples is None: every pack once, in the file's order. Aligner's example does not hand
-    over the model's config; without it the width is a multiple of 16, which TP 4 and 8 with
-    sequence parallelism (8 x TP) do not divide.
+    num_samples is None: every pack once, in the file's order. Without the model's config (the
+    example on Aligner's main branch does not hand it over, 0.7.0's does) the width is a multiple
+    of 16, which TP 4 and 8 with sequence parallelism (8 x TP) do not divide.
     """
     return build(
         data,
@@ -85,7 +85,30 @@ def main(path: str) -> None:
     # Optimizer, scheduler and checkpointed state: Lightning's hooks, called without Lightning's loop.
     init_using_ptl(trainer, model, loader, dataset)
     logger.log_hyperparams(OmegaConf.to_container(cfg))
+    if state is None:
+        _check_packing(cfg, model, dataset)
     _trainer(cfg, trainer, model, (loader, unused), logger, state).fit()
+
+
+def _check_packing(cfg: Config, model: Any, dataset: Any) -> None:
+    """The first pack with several sequences, before the first step; nothing to compare without one."""
+    import json
+    from pathlib import Path
+
+    import torch
+    from megatron.core.num_microbatches_calculator import get_num_microbatches
+
+    from nemo_cot.nemo.parity import check_parity, model_loss, packing_parity
+
+    rows = (row for row in range(len(dataset)) if len(dataset[row]["seq_boundaries"]) > 2)
+    row = next(rows, None)
+    if row is None:
+        return
+    found = packing_parity(dataset[row], model_loss(model, dataset, get_num_microbatches()))
+    check_parity(found)
+    if torch.distributed.get_rank() == 0:
+        path = Path(cfg.exp_manager.explicit_log_dir) / "packing.json"
+        path.write_text(json.dumps({"row": row, **found._asdict()}) + "\n")
 
 
 def load(path: str) -> Config:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +14,11 @@ ENTRY = "nemo_cot.nemo.aligner_sft"
 
 
 class Command(NamedTuple):
-    """``environment`` is added to the caller's own."""
+    """``environment`` is added to the caller's own; ``directory``: where it runs, None for here."""
 
     argv: list[str]
     environment: dict[str, str]
+    directory: Path | None = None
 
 
 def aligner_command(train: AlignerTrain, config: Path, environment: Mapping[str, str]) -> Command:
@@ -83,44 +83,60 @@ def _environment(train: AlignerTrain) -> dict[str, str]:
     }
 
 
-def run_command(command: Command, environment: Mapping[str, str]) -> None:
+def run_command(command: Command, environment: Mapping[str, str], *, stage: str = "train") -> None:
     """Run to the end. Raises UserError when the program is missing or fails."""
     try:
         code = subprocess.run(
-            command.argv, env={**environment, **command.environment}, check=False
+            command.argv, env={**environment, **command.environment}, cwd=command.directory, check=False
         ).returncode
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
         raise UserError(
-            f"there is no {command.argv[0]} here",
-            where="train",
-            fix="run this stage in the training container, or correct train.python or train.process_launcher",
+            f"there is no {error.filename} here",
+            where=stage,
+            fix="run this stage in the training container, or correct train.python, "
+            "train.process_launcher or train.nemo_rl_directory",
         ) from None
     if code:
         raise UserError(
-            f"training ended with exit code {code}; its own messages are above",
-            where="train",
-            fix="correct what they say, then run the same command again: it resumes from the last checkpoint",
+            f"{command.argv[0]} ended with exit code {code}; its own messages are above",
+            where=stage,
+            fix="correct what they say, then run the same command again: it resumes from what was saved",
         )
 
 
-def saved_step(log_dir: Path) -> int:
-    """The highest step that a checkpoint in ``log_dir``/checkpoints names; 0 without any.
-
-    Names are those that exp_manager makes of render_aligner's filename: ...-step=20-consumed_samples=...
-    Unfinished ones (NeMo marks them with a file NAME-unfinished) do not count.
-    """
-    names = {path.name for path in (log_dir / "checkpoints").glob("*step=*")}
-    whole = [name for name in names if not name.endswith("-unfinished") and f"{name}-unfinished" not in names]
-    steps = [int(found.group(1)) for name in whole if (found := re.search(r"step=(\d+)", name))]
-    return max(steps, default=0)
+def single_process(train: AlignerTrain, environment: Mapping[str, str]) -> list[str]:
+    """What starts one process where training runs: nothing, or srun with the container's arguments."""
+    if train.process_launcher == "torchrun":
+        return []
+    return ["srun", "--nodes=1", "--ntasks=1", *_srun(train, environment)[3:]]
 
 
-def check_finished(log_dir: Path, max_steps: int) -> None:
-    """Raise UserError unless the last step was saved: Aligner ends with exit code 0 at its time limit too."""
-    step = saved_step(log_dir)
-    if step < max_steps:
+def check_importable(prefix: list[str], python: str, modules: list[str], stage: str) -> None:
+    """Raise UserError unless ``python``, started with ``prefix``, finds every module, and say which it does not."""
+    probe = Command([*prefix, python, "-c", _PROBE, *modules], {})
+    try:
+        done = subprocess.run(probe.argv, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False)
+        missing = done.stdout.strip().splitlines()[-1:] if done.returncode else []
+        failed = done.returncode != 0
+    except (OSError, subprocess.TimeoutExpired) as error:
+        missing, failed = [str(error)], True
+    if failed:
         raise UserError(
-            f"training stopped after step {step} of {max_steps}, at train.max_time_per_run",
-            where="train",
-            fix="run the same command again: it resumes there",
+            f"{(missing or modules)[0]} cannot be imported by {python}",
+            where=stage,
+            fix="run this stage in the training container (docs/nemo.md), or correct train.python",
         )
+
+
+_PROBE_SECONDS = 300
+_PROBE = """
+import importlib.util, sys
+for name in sys.argv[1:]:
+    try:
+        found = importlib.util.find_spec(name)
+    except ImportError:
+        found = None
+    if found is None:
+        sys.exit(print(name) or 1)
+"""
+"""Finds modules without importing them (but their packages): NeMo's take seconds, and may want a GPU."""

@@ -74,6 +74,12 @@ class LayoutConfig:
         per_rank = 8 * self.tensor_model_parallel_size if self.sequence_parallel else 16
         return per_rank * self.context_parallel_size
 
+    @property
+    def sequence_multiple(self) -> int:
+        """What NeMo-RL pads each sequence to: sequence parallelism slices by TP, context by 2 x CP."""
+        context = 2 * self.context_parallel_size if self.context_parallel_size > 1 else 1
+        return self.tensor_model_parallel_size * context
+
 
 @dataclass
 class LoraConfig:
@@ -99,8 +105,26 @@ class LoraConfig:
 
 
 @dataclass
+class ConversionConfig:
+    """Back to Hugging Face: the mean of the weights of ``average_steps``; [] for the last step alone."""
+
+    average_steps: list[int]
+
+    def __post_init__(self) -> None:
+        if len(self.average_steps) == 1 or len(set(self.average_steps)) != len(self.average_steps):
+            raise UserError(
+                f"{self.average_steps} names one step, or one twice",
+                where="train.conversion.average_steps",
+                fix="name two or more saved steps, or [] for the last one",
+            )
+
+
+@dataclass
 class NemoTrain(TrainConfig):
-    """What both NeMo backends need. ``max_time_per_run``: DD:HH:MM:SS, then it saves and stops."""
+    """What both NeMo backends need. ``max_time_per_run``: DD:HH:MM:SS, then it saves and stops.
+
+    ``conversion`` is of the stage nemo_to_hf, and no reason to train again.
+    """
 
     layout: LayoutConfig
     lora: LoraConfig
@@ -108,6 +132,7 @@ class NemoTrain(TrainConfig):
     save_top_k: int = runtime()
     max_time_per_run: str = runtime()
     num_workers: int = runtime()
+    conversion: ConversionConfig = runtime()  # noqa: RUF009
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -123,7 +148,8 @@ class NemoTrain(TrainConfig):
 
 @dataclass
 class AlignerTrain(NemoTrain):
-    """NeMo-Aligner 0.7.0. ``nemo_model``: the base model in NeMo's format, as a folder or a .nemo file.
+    """NeMo-Aligner 0.7.0. ``nemo_model``: the base model in NeMo's format, as a folder or a .nemo
+    file; null: what the stage hf_to_nemo converts.
 
     ``process_launcher``: torchrun (one launcher a node, started inside the container) or srun (one
     task a GPU, inside a Slurm job; ``srun_arguments`` may name the container). ``python``: the

@@ -1,29 +1,72 @@
-"""Commands that convert weights between Hugging Face and NeMo, and average checkpoints.
+"""Commands that convert weights between Hugging Face and a NeMo backend, as argument lists.
 
-The scripts are NeMo-Skills' (before its commit a651925a of 2025-10-15, which removed them), in
-its training image. Here are their argument lists; nothing goes through a shell.
+NeMo-Aligner's are NeMo-Skills' scripts (as of the parent of its commit a651925a of 2025-10-15,
+which removed them); NeMo-RL's are its own (commit 7ea279ab). Nothing goes through a shell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
 from pathlib import Path
 
 from nemo_cot.errors import UserError
 
-FAMILIES = ("qwen", "llama")
-"""Converters of NeMo-Skills; llama's also serves Mistral."""
+FAMILIES = {"qwen2": "qwen", "llama": "llama", "mistral": "llama"}
+"""model_type of a config.json -> the converter of NeMo-Skills that knows it."""
+
+
+def family_of(hugging_face: Path) -> str:
+    """Which of NeMo-Skills' converters takes the model in ``hugging_face``.
+
+    Raises UserError for what they would convert wrongly, or not at all: another architecture,
+    tied embeddings (they untie them), and Qwen's scaled rotary embeddings (they drop the scale).
+    """
+    config = read_config(hugging_face)
+    kind = config.get("model_type")
+    if kind not in FAMILIES:
+        raise UserError(
+            f"no converter for {kind!r}", where=str(hugging_face), fix=f"use one of {', '.join(FAMILIES)}"
+        )
+    if config.get("tie_word_embeddings", False):
+        raise UserError(
+            "its embeddings are tied; NeMo-Skills' converters train two and keep one",
+            where=str(hugging_face),
+            fix="use a model with tie_word_embeddings=false, or train=nemo_rl",
+        )
+    if (
+        FAMILIES[kind] == "qwen"
+        and (config.get("rope_scaling") or {}).get("rope_type", "default") != "default"
+    ):
+        raise UserError(
+            f"rope_scaling {config['rope_scaling']} is left out by NeMo-Skills' converter",
+            where=str(hugging_face),
+            fix="use a model without rope_scaling, or train=nemo_rl",
+        )
+    return FAMILIES[kind]
+
+
+def read_config(hugging_face: Path) -> dict:
+    """config.json of a Hugging Face directory. Raises UserError when it is missing or damaged."""
+    path = hugging_face / "config.json"
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"unreadable ({error})", where=str(path), fix="give a Hugging Face directory"
+        ) from None
+
+
+def converters(family: str) -> tuple[str, str]:
+    """The modules that convert to NeMo and back."""
+    return f"nemo_skills.conversion.hf_to_nemo_{family}", f"nemo_skills.conversion.nemo_to_hf_{family}"
 
 
 def hf_to_nemo(python: str, family: str, hugging_face: Path, nemo: Path) -> list[str]:
-    """Hugging Face directory -> unpacked NeMo folder, in bf16 (the script's own default is fp16).
-
-    zarr, because the averaging below reads nothing else. Raises UserError for an unknown family.
-    """
+    """Hugging Face directory -> unpacked NeMo folder, in bf16 (the script's own default is fp16)."""
     return [
         python,
         "-m",
-        f"nemo_skills.conversion.hf_to_nemo_{_checked(family)}",
+        converters(family)[0],
         "--in-path",
         str(hugging_face),
         "--out-path",
@@ -40,7 +83,7 @@ def hf_to_nemo(python: str, family: str, hugging_face: Path, nemo: Path) -> list
 def nemo_to_hf(python: str, family: str, nemo: Path, hugging_face: Path, *, base: Path) -> list[str]:
     """Unpacked NeMo folder -> Hugging Face directory in bf16, on the CPU; config and tokenizer from ``base``.
 
-    Raises UserError for an unknown family, and for a packed .nemo file, which the script cannot take.
+    Raises UserError for a packed .nemo file, which the script cannot take.
     """
     if nemo.suffix == ".nemo" and not nemo.is_dir():
         raise UserError(
@@ -51,7 +94,7 @@ def nemo_to_hf(python: str, family: str, nemo: Path, hugging_face: Path, *, base
     return [
         python,
         "-m",
-        f"nemo_skills.conversion.nemo_to_hf_{_checked(family)}",
+        converters(family)[1],
         "--in-path",
         str(nemo),
         "--out-path",
@@ -64,48 +107,39 @@ def nemo_to_hf(python: str, family: str, nemo: Path, hugging_face: Path, *, base
     ]
 
 
-def average_checkpoints(
-    python: str, checkpoints: Path, base_nemo: Path, name: str, steps: Sequence[int], saved: Sequence[int]
-) -> list[str]:
-    """Average the checkpoints of ``steps`` in ``checkpoints`` into a folder there, NAME30-40-50-averaged.
+def megatron_to_hf(step: Path, weights: Path, hugging_face: Path, *, base: Path) -> list[str]:
+    """NeMo-RL's checkpoint folder ``step`` -> Hugging Face directory, which must not exist yet.
 
-    saved: all steps that were saved. The script looks for the text "step=5" in folder names, so
-    step=50 would be taken too, in silence: raises UserError for that, for a step that was not
-    saved, and for fewer than two.
+    ``weights`` is the step's Megatron folder (iter_...). Run it in NeMo-RL's source tree.
     """
-    missing = sorted(set(steps) - set(saved))
-    if len(set(steps)) < 2 or missing:
-        raise UserError(
-            f"steps {list(steps)} of the saved {sorted(saved)}",
-            where="average_checkpoints",
-            fix="name two or more of the saved steps",
-        )
-    for step in steps:
-        taken = sorted(other for other in saved if other != step and str(other).startswith(str(step)))
-        if taken:
-            raise UserError(
-                f"step {step} would take the checkpoints of {taken} too",
-                where="average_checkpoints",
-                fix="average steps that no other saved step begins with",
-            )
     return [
-        python,
-        "-m",
-        "nemo_skills.training.average_checkpoints",
-        "--name_prefix",
-        name,
-        "--untarred_nemo_dir",
-        str(base_nemo),
-        "--checkpoint_dir",
-        str(checkpoints),
-        "--steps",
-        *map(str, steps),
+        *_RL_PYTHON,
+        "examples/converters/convert_megatron_to_hf.py",
+        "--config",
+        str(step / "config.yaml"),
+        "--hf-model-name",
+        str(base),
+        "--megatron-ckpt-path",
+        str(weights),
+        "--hf-ckpt-path",
+        str(hugging_face),
     ]
 
 
-def _checked(family: str) -> str:
-    if family not in FAMILIES:
-        raise UserError(
-            f"no converter for {family!r}", where="model", fix=f"use one of {', '.join(FAMILIES)}"
-        )
-    return family
+def megatron_lora_to_hf(weights: Path, megatron_base: Path, hugging_face: Path, *, base: Path) -> list[str]:
+    """The same for adapters: they are merged into ``megatron_base``, NeMo-RL's own copy of the base model."""
+    return [
+        *_RL_PYTHON,
+        "examples/converters/convert_lora_to_hf.py",
+        "--base-ckpt",
+        str(megatron_base),
+        "--adapter-ckpt",
+        str(weights),
+        "--hf-model-name",
+        str(base),
+        "--hf-ckpt-path",
+        str(hugging_face),
+    ]
+
+
+_RL_PYTHON = ("uv", "run", "--extra", "mcore", "python")

@@ -9,6 +9,7 @@ import numpy as np
 
 from nemo_cot.config import PackConfig
 from nemo_cot.io.atomic import write_bytes
+from nemo_cot.nemo.checkpoints import LOG_DIRS
 from nemo_cot.nemo.config import AlignerTrain
 from nemo_cot.nemo.convention import Convention
 from nemo_cot.nemo.packed_file import Layout, Tokens, packed_lengths, write_packed_file
@@ -17,7 +18,7 @@ from nemo_cot.nemo.rendered import to_yaml
 from nemo_cot.packing import distinct_packs, literal_draws, literal_packs
 from nemo_cot.sequences import TokenSequence
 
-PACKED_FILE, CONFIG_FILE, LOG_DIR = "train.npy", "aligner.yaml", "aligner"
+PACKED_FILE, CONFIG_FILE = "train.npy", "aligner.yaml"
 
 
 def prepare_aligner(
@@ -27,8 +28,11 @@ def prepare_aligner(
     layout: Layout,
     folder: Path,
     name: str,
+    base: Path,
 ) -> Convention:
     """Write train.npy (every step's packs, in order), its sidecar, and aligner.yaml into ``folder``.
+
+    ``base``: the model to train from, in NeMo's format.
 
     The draws are those of the local trainer for the same seed. Raises UserError for traces that do
     not fit, or that NeMo would train wrongly on.
@@ -54,10 +58,10 @@ def prepare_aligner(
         weights=weights,
     )
     inputs = AlignerInputs(
-        base_model=str(train.nemo_model),
+        base_model=str(base),
         packed_file=str(folder / PACKED_FILE),
         packs_per_step=steps.packs_per_step,
-        log_dir=str(folder / LOG_DIR),
+        log_dir=str(folder / LOG_DIRS[train.backend]),
         name=name,
     )
     write_bytes(folder / CONFIG_FILE, to_yaml(render_nemo_aligner(train, pack, inputs)).encode())

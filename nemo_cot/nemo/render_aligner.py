@@ -71,6 +71,7 @@ def _trainer(train: AlignerTrain) -> Rendered:
         "max_epochs": 1,
         # With -1 NeMo spreads the learning-rate schedule over the micro batches: 51,200, not 50.
         "max_steps": train.max_steps,
+        "gradient_clip_val": train.gradient_clip_val,  # for Megatron's own optimizer, if it is chosen by hand
         "sft": {
             "max_epochs": 1,  # the packed file holds every step in order; more needs the random sampler
             "max_steps": train.max_steps,

@@ -98,9 +98,7 @@ def _policy(train: NemoRlTrain, pack: PackConfig, inputs: RlInputs) -> Rendered:
             "microbatch_order": "packer",
             "sequence_length_round": 64,
         },
-        # Each sequence is padded to it: sequence parallelism slices by TP, context parallelism by 2 x CP.
-        "make_sequence_length_divisible_by": layout.tensor_model_parallel_size
-        * (2 * layout.context_parallel_size if layout.context_parallel_size > 1 else 1),
+        "make_sequence_length_divisible_by": layout.sequence_multiple,
         "max_grad_norm": train.gradient_clip_val,
         "optimizer": None,  # DTensor's; Megatron's is below
         "megatron_cfg": _megatron(train),
@@ -234,7 +232,8 @@ _LORA_NAMES = {
 
 def _data(train: NemoRlTrain, pack: PackConfig, inputs: RlInputs) -> Rendered:
     return {
-        "max_input_seq_length": pack.capacity_tokens,
+        "max_input_seq_length": pack.capacity_tokens
+        + 1,  # it blanks rows of this length, not only longer ones
         "add_bos": False,  # default true; the prompt is rendered already
         "add_eos": False,  # default true; the output ends in the end-of-turn token
         "add_generation_prompt": False,

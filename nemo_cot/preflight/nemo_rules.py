@@ -121,15 +121,16 @@ def _nemo_batch_ranks(cfg: Config, train: NemoTrain, _: Estimate) -> Found:
         )
 
 
-@_for(AlignerTrain)
-def _nemo_width(cfg: Config, train: AlignerTrain, _: Estimate) -> Found:
+@_for(NemoTrain)
+def _nemo_width(cfg: Config, train: NemoTrain, _: Estimate) -> Found:
     """The widest batch divides among the tensor- and context-parallel ranks."""
-    multiple = train.layout.width_multiple
+    layout = train.layout
+    multiple = layout.width_multiple if isinstance(train, AlignerTrain) else layout.sequence_multiple
     if cfg.pack.capacity_tokens % multiple:
         yield (
             "error",
-            f"NeMo rounds a batch's width up to {multiple} tokens and cuts it at pack.capacity_tokens "
-            f"{cfg.pack.capacity_tokens}, which is not a multiple",
+            f"widths are rounded up to {multiple} tokens, and pack.capacity_tokens {cfg.pack.capacity_tokens} "
+            "is not a multiple: NeMo-Aligner cuts the widest batch, NeMo-RL finds no room for the longest trace",
             f"set pack.capacity_tokens to {-(-cfg.pack.capacity_tokens // multiple) * multiple}",
         )
 
@@ -192,19 +193,56 @@ def _nemo_loss_weights(cfg: Config, train: NemoTrain, _: Estimate) -> Found:
 
 @_for(AlignerTrain)
 def _nemo_model(cfg: Config, train: AlignerTrain, _: Estimate) -> Found:
-    """The base model is there in NeMo's format."""
-    if train.nemo_model is None:
+    """The base model is there in NeMo's format, or is converted."""
+    if (
+        train.nemo_model is None
+        and "train" in cfg.launcher.stages
+        and "hf_to_nemo" not in cfg.launcher.stages
+    ):
         yield (
             "error",
-            "no base model in NeMo's format",
-            "convert it (docs/nemo.md), then set train.nemo_model",
+            "no base model in NeMo's format, and no stage that converts it",
+            "add hf_to_nemo to launcher.stages, or set train.nemo_model",
         )
-    elif not Path(train.nemo_model).expanduser().exists():
+    elif train.nemo_model is not None and not Path(train.nemo_model).expanduser().exists():
         yield (
             "warning",
             f"there is no {train.nemo_model} here",
             "correct train.nemo_model, unless the container mounts it there",
         )
+
+
+@_for(NemoTrain)
+def _nemo_conversion(cfg: Config, train: NemoTrain, estimate: Estimate) -> Found:
+    """The trained model can be converted back, from steps that are saved and kept."""
+    if isinstance(train, AlignerTrain) and "nemo_to_hf" in cfg.launcher.stages:
+        shape = _shape(cfg, estimate)
+        if train.lora.enabled:
+            yield (
+                "error",
+                "NeMo-Aligner saves adapters alone, and the converter does not merge them",
+                "set train=nemo_rl for adapters, or take nemo_to_hf and the trained subject out "
+                "(launcher.stages, evaluate.subjects=[base])",
+            )
+        if cfg.model.shape is not None and shape is not None and shape.tied_embeddings:
+            yield (
+                "error",
+                "NeMo-Skills' converters train two embeddings of a model that ties them, and keep one",
+                "choose a model with model.shape.tied_embeddings=false, or train=nemo_rl",
+            )
+    kept = _kept_steps(train)
+    if lost := sorted(set(train.conversion.average_steps) - set(kept)):
+        yield (
+            "error",
+            f"step {lost[0]} is not among the steps that are saved and kept, {kept}",
+            "correct train.conversion.average_steps, train.save_interval_steps or train.save_top_k",
+        )
+
+
+def _kept_steps(train: NemoTrain) -> list[int]:
+    """The latest train.save_top_k multiples of the interval; both backends save the last step too."""
+    saved = list(range(train.save_interval_steps, train.max_steps + 1, train.save_interval_steps))
+    return sorted({*saved, train.max_steps})[-train.save_top_k :]
 
 
 @_for(NemoTrain)
@@ -253,5 +291,6 @@ NEMO_RULES = (
     _nemo_precision,
     _nemo_loss_weights,
     _nemo_model,
+    _nemo_conversion,
     _nemo_gpu_memory,
 )

@@ -9,8 +9,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nemo_cot.config import ChainSumProblems, Config, FileProblems, FileTeacher, LocalTrain, ModelTeacher
+from nemo_cot.config import (
+    OWN_SUBJECTS,
+    ChainSumProblems,
+    Config,
+    FileProblems,
+    FileTeacher,
+    LocalTrain,
+    ModelTeacher,
+)
+from nemo_cot.engine_config import EndpointEngine
 from nemo_cot.io.paths import user_path
+from nemo_cot.preflight.engine_rules import ENGINE_RULES, ENGINE_RULES_OF_THE_MACHINE, engine_uses
 from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.preflight.nemo_rules import NEMO_RULES
 
@@ -30,15 +40,26 @@ class Finding:
 Rule = Callable[[Config, Estimate], Iterator[Finding]]
 
 
-def preflight(cfg: Config, estimate: Estimate, *, num_bytes_there: int = 0) -> list[Finding]:
+def preflight(
+    cfg: Config,
+    estimate: Estimate,
+    *,
+    num_bytes_there: int = 0,
+    stage: str | None = None,
+    elsewhere: bool = False,
+) -> list[Finding]:
     """Every rule's findings, in the rules' order; a rule without any reports ok.
 
-    ``num_bytes_there``: what the run directory holds already, which needs no further disk.
+    ``num_bytes_there``: what the run directory holds already, which needs no further disk. ``stage``:
+    only the rules of this stage. ``elsewhere``: without those about the machine, because the stages run
+    on others, where each asks the rules of its own.
     """
     if estimate.disk_bytes is not None:
         estimate = replace(estimate, disk_bytes=max(0, estimate.disk_bytes - num_bytes_there))
     findings: list[Finding] = []
     for rule in RULES:
+        if (stage and stage not in STAGES_OF[rule]) or (elsewhere and rule in OF_THE_MACHINE):
+            continue
         name = rule.__name__.strip("_")
         found = [Finding(name, level, what, fix) for level, what, fix in rule(cfg, estimate)]
         findings += found or [Finding(name, "ok", (rule.__doc__ or "").strip())]
@@ -74,7 +95,7 @@ def _trace_fits_pack(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str
 
 def _answer_fits_sampling(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
     """The evaluation lets the model write as much as it was taught to."""
-    if cfg.evaluate.sampling.max_new_tokens < cfg.curate.max_tokens:
+    if "trained" in cfg.evaluate.subjects and cfg.evaluate.sampling.max_new_tokens < cfg.curate.max_tokens:
         yield (
             "warning",
             f"evaluate.sampling.max_new_tokens {cfg.evaluate.sampling.max_new_tokens} is below curate.max_tokens "
@@ -150,15 +171,28 @@ def _inputs_exist(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
         named["teacher.path"] = cfg.teacher.path
     if cfg.model.source == "directory":
         named["model.path"] = cfg.model.path
+    for name in set(cfg.evaluate.subjects) - set(OWN_SUBJECTS):
+        named[f"evaluate.models.{name}.path"] = cfg.evaluate.models[name].path
     for key, path in named.items():
         if path is not None and not user_path(path).exists():
-            yield "error", f"{key}: there is no {path}", f"correct {key}"
+            holds = " (JSON lines with the keys problem and expected_answer)" if "problems" in key else ""
+            yield "error", f"{key}: there is no {path}", f"correct {key}{holds}"
+
+
+def _computes_here(cfg: Config) -> bool:
+    """Whether a stage of the chain loads a model into its own process."""
+    stages = cfg.launcher.stages
+    trains = isinstance(cfg.train, LocalTrain) and "train" in stages
+    samples = any(use.engine.kind == "embedded" for use in engine_uses(cfg))
+    return trains or samples or cfg.model.source == "gguf_package"
 
 
 def _packages_installed(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
     """The packages that the stages need are installed."""
     local = "-e '.[local]' in the clone"
-    needed = {"torch": local, "transformers": local}
+    needed = {"torch": local, "transformers": local} if _computes_here(cfg) else {}
+    if any(isinstance(use.engine, EndpointEngine) for use in engine_uses(cfg)):
+        needed["httpx"] = "'httpx>=0.27'"
     if isinstance(cfg.problems, ChainSumProblems):
         needed["reasoning_gym"] = local
     if cfg.model.source == "gguf_package":
@@ -209,7 +243,7 @@ def _disk(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
     free = shutil.disk_usage(place).free
     if estimate.disk_bytes > free:
         yield (
-            "error",
+            "error" if isinstance(cfg.train, LocalTrain) else "warning",  # checkpoints may lie elsewhere
             f"the run needs about {estimate.disk_bytes / GIB:.1f} GiB, {place} has {free / GIB:.1f} GiB free",
             "free space, or choose another disk with runs_dir=DIR",
         )
@@ -217,5 +251,29 @@ def _disk(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
 
 RULES: tuple[Rule, ...] = (
     _enough_candidates, _trace_fits_pack, _answer_fits_sampling, _target_in_window, _eos_not_in_prompt, _batch_covers_traces,
-    _literal_cost, _warmup_share, _inputs_exist, _packages_installed, _memory, _disk, *NEMO_RULES,
+    _literal_cost, _warmup_share, _inputs_exist, _packages_installed, _memory, _disk,
+    *ENGINE_RULES, *NEMO_RULES,
 )  # fmt: skip
+
+_BEFORE_TRAINING = ("curate", "pack", "train")
+
+STAGES_OF: dict[Rule, tuple[str, ...]] = {
+    _enough_candidates: ("curate",),
+    _trace_fits_pack: ("curate", "pack"),
+    _answer_fits_sampling: ("evaluate",),
+    _target_in_window: ("curate",),
+    _eos_not_in_prompt: ("train",),
+    _batch_covers_traces: _BEFORE_TRAINING,
+    _literal_cost: ("train",),
+    _warmup_share: ("train",),
+    _inputs_exist: ("problems", "convert", "generate", "evaluate"),
+    _packages_installed: ("convert", "train", "evaluate"),
+    _memory: ("train",),
+    _disk: (),  # the whole run's
+    **{rule: ("generate", "evaluate") for rule in ENGINE_RULES},
+    **{rule: ("pack", "hf_to_nemo", "train", "nemo_to_hf") for rule in NEMO_RULES},
+}
+"""The stages that each rule is about: their recipes ask it once more before they start."""
+
+OF_THE_MACHINE = frozenset([_packages_installed, _memory, *ENGINE_RULES_OF_THE_MACHINE])
+"""Rules about the machine that asks: a login node answers nothing for the nodes of a job."""

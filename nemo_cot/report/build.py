@@ -60,9 +60,9 @@ def _environment(*, html: bool) -> Environment:
     return environment
 
 
-def percent(share: float) -> str:
+def percent(share: float, digits: int = 1) -> str:
     """0.1234 as 12.3 %."""
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.{digits}f} %"
 
 
 def points(share: float) -> str:

@@ -14,7 +14,8 @@ from nemo_cot.evaluation.scores import Scores, as_builtins
 from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.records import Trace
 from nemo_cot.stages import RunDirectory
-from nemo_cot.stages.manifest import Manifest, read_manifest
+from nemo_cot.stages.manifest import MANIFEST, Manifest, read_manifest
+from nemo_cot.stages.rundir import CHUNKS, OLD, PARTIAL
 
 STAGES = (
     "problems",
@@ -23,11 +24,16 @@ STAGES = (
     "grade",
     "curate",
     "pack",
+    "hf_to_nemo",
     "train",
+    "nemo_to_hf",
     "evaluate/base",
     "evaluate/trained",
     "evaluate/scores",
 )
+_OWN = ("evaluate/base", "evaluate/trained")
+_CONVERSIONS = ("hf_to_nemo", "nemo_to_hf")
+"""Stages that only some trainers have."""
 CHAIN = "chain.json"
 """Written by the local launcher: how each stage of the last chain ended."""
 
@@ -64,8 +70,10 @@ class Findings:
 
     @property
     def missing(self) -> list[str]:
-        """Stages without a result."""
-        return [stage for stage in STAGES if stage not in self.manifests]
+        """Stages without a result; conversions, and subjects that nobody asked for, are not missed."""
+        scored = [f"evaluate/{name}" for name in (self.scores or {}).get("subjects", ())]
+        optional = {*_CONVERSIONS, *(_OWN if scored else ())} - set(scored)
+        return [s for s in STAGES if s not in self.manifests and s not in optional]
 
 
 def stale_stages(manifests: dict[str, Manifest]) -> list[str]:
@@ -73,7 +81,8 @@ def stale_stages(manifests: dict[str, Manifest]) -> list[str]:
     stale: list[str] = []
     for stage, manifest in manifests.items():
         for artifact in manifest.inputs.values():
-            maker, _, name = artifact.path.rpartition("/")
+            folder, _, name = artifact.path.rpartition("/")
+            maker = folder.replace(f"{CHUNKS}/", "/")
             made = manifests[maker].outputs.get(name) if maker in manifests else None
             changed = made is not None and made.sha256 != artifact.sha256
             if (changed or maker in stale) and stage not in stale:
@@ -81,16 +90,36 @@ def stale_stages(manifests: dict[str, Manifest]) -> list[str]:
     return stale
 
 
+def read_manifests(run: RunDirectory) -> dict[str, Manifest]:
+    """Every finished stage of ``run`` in the chain's order; chunks stand before the stage that merged them."""
+    found: dict[str, Manifest] = {}
+    for stage in _stage_names(run):
+        if (manifest := read_manifest(run.stage(stage))) is None:
+            continue
+        for chunk in (f"{stage}/{label}" for label in manifest.inputs if label.startswith("chunk-")):
+            if (part := read_manifest(run.stage(chunk))) is not None:
+                found[chunk] = part
+        found[stage] = manifest
+    return found
+
+
+def _stage_names(run: RunDirectory) -> list[str]:
+    """STAGES, with what evaluate.models names before the scores."""
+    sampled = (path.parent for path in sorted(run.path.glob(f"evaluate/*/{MANIFEST}")))
+    others = [f"evaluate/{p.name}" for p in sampled if PARTIAL not in p.name and not p.name.endswith(OLD)]
+    return [*STAGES[:-1], *(name for name in others if name not in STAGES), STAGES[-1]]
+
+
 def input_files(run: RunDirectory) -> dict[str, Path]:
     """The files a report is made of that exist, by label."""
-    files = {f"{stage}/manifest": run.stage(stage) / "manifest.json" for stage in STAGES}
+    files = {f"{stage}/manifest": run.stage(stage) / MANIFEST for stage in read_manifests(run)}
     files["chain"] = run.path / CHAIN
     return {label: path for label, path in files.items() if path.exists()}
 
 
 def collect(run: RunDirectory, name: str) -> Findings:
     """Read every finished stage of ``run``."""
-    manifests = {stage: m for stage in STAGES if (m := read_manifest(run.stage(stage))) is not None}
+    manifests = read_manifests(run)
     scores = run.stage("evaluate/scores")
     return Findings(
         name=name,

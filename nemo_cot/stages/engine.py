@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from nemo_cot.errors import UserError, one_line
+from nemo_cot.image import image_record
 from nemo_cot.io.atomic import sync_directory, sync_tree, write_bytes
 from nemo_cot.io.hashing import Hasher
 from nemo_cot.provenance import code_revision, hardware, package_versions
@@ -44,7 +45,8 @@ class Stage:
     """What to run. ``work(folder)`` writes the outputs into ``folder`` and may find there what a
     former attempt with the same fingerprint left. ``config`` decides the result, ``settings`` do
     not; raise ``version`` when the code gives the same config another meaning. A stage that is not
-    ``resumable`` finds an empty folder at every attempt.
+    ``resumable`` finds an empty folder at every attempt. Folders named in ``listed`` are told
+    apart by names and sizes alone: terabytes of checkpoints would take an hour to hash.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Stage:
     settings: dict[str, Any] = field(default_factory=dict)
     version: int = 1
     resumable: bool = False
+    listed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def run_stage(stage: Stage, run: RunDirectory, *, say: Callable[[str], None] = p
 
     Raises UserError for a missing input, and whatever the stage's own work raises.
     """
+    image_record()  # a digest mistyped is refused now, not after hours of work
     hasher = run.hasher()
     inputs = {label: describe(path, run.path, hasher) for label, path in _existing(stage.inputs).items()}
     fingerprint = _fingerprint(stage, inputs)
@@ -149,7 +153,9 @@ def _manifest(
     seconds: float,
 ) -> Manifest:
     outputs = {
-        path.name: describe(path, partial, hasher) for path in sorted(partial.iterdir()) if _is_output(path)
+        path.name: describe(path, partial, hasher, listed=path.name in stage.listed)
+        for path in sorted(partial.iterdir())
+        if _is_output(path)
     }
     if not outputs:
         raise UserError("the stage wrote no output", where=stage.name, fix="report this as a bug")
@@ -166,6 +172,7 @@ def _manifest(
         code=code_revision(),
         packages=package_versions(),
         hardware=hardware(),
+        image=image_record(),
         finished_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         wall_seconds=round(seconds, 3),
         attempts=attempt.attempts,
@@ -231,7 +238,8 @@ def _read_attempt(partial: Path) -> _Attempt | None:
 def _damaged(manifest: Manifest, folder: Path, hasher: Hasher) -> list[str]:
     def intact(artifact: Artifact) -> bool:
         path = folder / artifact.path
-        return path.exists() and hasher.sha256(path) == artifact.sha256
+        digest = hasher.listing if artifact.listed else hasher.sha256
+        return path.exists() and digest(path) == artifact.sha256
 
     return [name for name, artifact in manifest.outputs.items() if not intact(artifact)]
 

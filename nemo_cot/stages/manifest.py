@@ -16,19 +16,24 @@ MANIFEST = "manifest.json"
 
 
 class Artifact(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One input or output: a file or a folder. ``rows`` is given for JSON lines only."""
+    """One input or output: a file or a folder. ``rows`` is given for JSON lines only.
+
+    ``listed``: sha256 is that of a folder's names and sizes, not of what its files hold.
+    """
 
     path: str
     sha256: str
     num_bytes: int
     rows: int | None = None
+    listed: bool = False
 
 
 class Manifest(msgspec.Struct, kw_only=True):
     """Written last, so that its presence says that the stage is whole.
 
     ``config`` decides the result, ``settings`` do not. ``finished_at`` is UTC, ISO 8601;
-    ``wall_seconds`` is that of the last of ``attempts``.
+    ``wall_seconds`` is that of the last of ``attempts``. ``image``: the container's digest and
+    what it says of itself, None outside one (:func:`nemo_cot.image.image_record`).
     """
 
     stage: str
@@ -45,6 +50,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     finished_at: str
     wall_seconds: float
     attempts: int
+    image: dict[str, str] | None = None  # manifests of version 0.1.0 and before have none
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -65,14 +71,15 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_bytes(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
 
 
-def describe(path: Path, base: Path, hasher: Hasher) -> Artifact:
+def describe(path: Path, base: Path, hasher: Hasher, *, listed: bool = False) -> Artifact:
     """Hash and measure ``path``; its name is kept relative to ``base`` where it lies below it."""
     inside = path.is_relative_to(base)
     return Artifact(
         path=path.relative_to(base).as_posix() if inside else str(path),
-        sha256=hasher.sha256(path),
+        sha256=hasher.listing(path) if listed else hasher.sha256(path),
         num_bytes=_num_bytes(path),
         rows=count_rows(path) if path.suffix == ".jsonl" else None,
+        listed=listed,
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from nemo_cot.config import OptimConfig, PackConfig, SchedConfig
-from nemo_cot.nemo.config import AlignerTrain, LayoutConfig, LoraConfig
+from nemo_cot.nemo.config import AlignerTrain, ConversionConfig, LayoutConfig, LoraConfig
 from nemo_cot.nemo.packed_file import packed_lengths, write_packed_file
 from nemo_cot.nemo.render_aligner import AlignerInputs, render_nemo_aligner
 from nemo_cot.nemo.rendered import to_yaml
@@ -49,6 +49,7 @@ def train_config(schedule: str = "cosine", **changes) -> AlignerTrain:
         save_top_k=5,
         max_time_per_run="00:03:45:00",
         num_workers=0,
+        conversion=ConversionConfig([]),
         nemo_model=None,
         megatron_amp_O2=True,
         process_launcher="torchrun",
@@ -312,7 +313,7 @@ def test_checkpoints_are_named_by_their_step_and_the_latest_are_kept(loaded, tmp
     from nemo.utils.exp_manager import NeMoModelCheckpoint, exp_manager
     from nemo_aligner.utils.utils import custom_save_ckpt_func
 
-    from nemo_cot.nemo.command import saved_step
+    from nemo_cot.nemo.checkpoints import saved_steps
 
     trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
     loaded.exp_manager.create_tensorboard_logger = False
@@ -328,6 +329,6 @@ def test_checkpoints_are_named_by_their_step_and_the_latest_are_kept(loaded, tmp
         counts = {"step": step, "consumed_samples": step * 8, "epoch": 0}
         candidates = {name: torch.tensor(value, dtype=torch.int32) for name, value in counts.items()}
         custom_save_ckpt_func(callback, trainer, None, candidates)
-        assert saved_step(tmp_path / "aligner") == step
+        assert max(saved_steps(train_config(), tmp_path)) == step
     assert any("step=20-" in name for name in removed)
     assert not any("step=50-" in name and "-last" not in name for name in removed)

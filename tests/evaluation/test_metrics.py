@@ -155,6 +155,8 @@ def test_their_verdicts_and_answers_can_be_read_instead():
         ({"problem_id": "a", "verdict": "maybe"}, "row 2, field verdict"),
         ({"problem_id": "a"}, "row 2, field verdict"),
         ({"problem_id": "a", "verdict": R, "sample": "x"}, "row 2, field sample"),
+        ({"problem_id": "a", "verdict": R, "sample": 1.5}, "row 2, field sample"),
+        ({"problem_id": "a", "verdict": R, "sample": float("inf")}, "row 2, field sample"),
         ({"problem_id": "b", "verdict": R, "sample": 0}, "problem b"),
     ],
 )
@@ -162,6 +164,12 @@ def test_bad_rows_are_named(row, where):
     with pytest.raises(UserError) as error:
         from_rows([{"problem_id": "b", "verdict": R, "sample": 0}, row])
     assert error.value.where == where
+
+
+def test_answers_and_seeds_of_other_spellings():
+    rows = [{"id": 1, "verdict": R, "predicted_answer": 7, "sample": "2"}]
+    rows.append({"id": 1, "verdict": R, "predicted_answer": "7", "sample": 1.0})
+    assert from_rows(rows).answers == (("7", "7"),)
 
 
 def test_no_rows_is_an_error():

@@ -1,5 +1,6 @@
 """The commands that train, and how a run that did not finish is told from one that did."""
 
+import json
 import os
 import sys
 from dataclasses import replace
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.errors import UserError
-from nemo_cot.nemo.command import Command, aligner_command, check_finished, run_command, saved_step
+from nemo_cot.nemo.checkpoints import check_finished, saved_steps
+from nemo_cot.nemo.command import Command, aligner_command, check_importable, run_command, single_process
 from recipes.config import load_config
 
 CONFIG = Path("/run a/aligner.yaml")
@@ -66,16 +68,42 @@ def test_a_command_gets_its_environment_and_its_failure_is_told(tmp_path):
         run_command(Command(["/nowhere/python"], {}), {})
 
 
-def test_the_last_whole_checkpoint_counts(tmp_path):
-    folder = tmp_path / "checkpoints"
-    assert saved_step(tmp_path) == 0
+def test_one_process_runs_where_training_does():
+    assert single_process(train(), {}) == []
+    chosen = train("train.process_launcher=srun", "train.srun_arguments=['--container-image=/i m.sqsh']")
+    assert single_process(chosen, {"SLURM_JOB_ID": "7"}) == [
+        "srun",
+        "--nodes=1",
+        "--ntasks=1",
+        "--kill-on-bad-exit=1",
+        "--container-image=/i m.sqsh",
+    ]
+
+
+def test_a_module_that_is_missing_is_named_in_one_line():
+    check_importable([], sys.executable, ["json", "nemo_cot.nemo"], "nemo_to_hf")
+    for modules, python, missing in (
+        (["json", "no_such.package"], sys.executable, "no_such.package"),
+        (["json"], "/nowhere/python", "/nowhere/python"),
+    ):
+        with pytest.raises(UserError, match=missing) as caught:
+            check_importable([], python, modules, "nemo_to_hf")
+        assert "training container" in caught.value.fix and "\n" not in str(caught.value)
+
+
+def test_whole_checkpoints_count(tmp_path):
+    folder, settings = tmp_path / "aligner" / "checkpoints", train()
+    assert saved_steps(settings, tmp_path) == {}
     for step in (10, 20, 30):
         (folder / f"megatron_gpt_sft-step={step}-consumed_samples={step * 8}.0").mkdir(parents=True)
+    (folder / "megatron_gpt_sft-step=20-consumed_samples=160.0-last").mkdir()
     (folder / "megatron_gpt_sft-step=30-consumed_samples=240.0-unfinished").touch()
-    assert saved_step(tmp_path) == 20
+    assert list(saved_steps(settings, tmp_path)) == [10, 20]
+    assert saved_steps(settings, tmp_path)[20].name.endswith("160.0")
     with pytest.raises(UserError, match="step 20 of 50"):
-        check_finished(tmp_path, 50)
-    check_finished(tmp_path, 20)
+        check_finished(settings, tmp_path)
+    settings.max_steps = 20
+    assert list(check_finished(settings, tmp_path)) == [10, 20]
 
 
 def test_the_recipe_prepares_runs_and_checks(tmp_path, monkeypatch):
@@ -133,6 +161,7 @@ checkpoints = config.parent / "aligner" / "checkpoints"
         folder / "train.npy", packs_per_step=packs, eos_id=0, end_of_turn_id=1, packs=2 * packs
     )
     assert convention.weighting == "literal"
+    assert json.loads((folder / "trained.json").read_text())["checkpoints"]["2"].endswith("samples=8.0")
     cut = replace(cfg.train, max_steps=3)
     cfg.train = cut
     with pytest.raises(UserError, match="step 2 of 3"):

@@ -1,25 +1,31 @@
 """Conversion commands, argument by argument as the scripts' parsers name them."""
 
 import argparse
+import json
 from pathlib import Path
 
 import pytest
 
 from nemo_cot.errors import UserError
-from nemo_cot.nemo.conversion import average_checkpoints, hf_to_nemo, nemo_to_hf
+from nemo_cot.nemo.conversion import (
+    converters,
+    family_of,
+    hf_to_nemo,
+    megatron_lora_to_hf,
+    megatron_to_hf,
+    nemo_to_hf,
+)
 
 HF, NEMO = Path("/models/base hf"), Path("/models/base-nemo")
 
 
-def parsed(argv, flags, switches=(), many=()):
+def parsed(argv, flags, switches=()):
     """Parse as the script does (its required and known options), after python -m MODULE."""
     parser = argparse.ArgumentParser(exit_on_error=False)
     for flag in flags:
         parser.add_argument(flag, required=True)
     for flag in switches:
         parser.add_argument(flag, action="store_true")
-    for flag in many:
-        parser.add_argument(flag, nargs="+", type=int)
     return parser.parse_args(argv[3:])
 
 
@@ -52,23 +58,43 @@ def test_a_packed_file_is_refused():
         nemo_to_hf("python", "qwen", Path("/run/megatron_gpt_sft.nemo"), Path("/out"), base=HF)
 
 
-def test_an_unknown_family_is_refused():
-    with pytest.raises(UserError, match="gemma"):
-        hf_to_nemo("python", "gemma", HF, NEMO)
+def hf(folder, **fields):
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen2", "rope_theta": 1e6, **fields}))
+    return folder
 
 
-def test_averaging():
-    argv = average_checkpoints(
-        "python", Path("/run/checkpoints"), NEMO, "paper", [30, 40, 50], [10, 20, 30, 40, 50]
-    )
-    args = parsed(argv, ["--name_prefix", "--untarred_nemo_dir", "--checkpoint_dir"], many=["--steps"])
-    assert args.steps == [30, 40, 50] and args.checkpoint_dir == "/run/checkpoints"
+def test_the_converter_follows_from_the_model(tmp_path):
+    assert family_of(hf(tmp_path)) == "qwen"
+    assert family_of(hf(tmp_path, model_type="mistral")) == "llama"
+    assert converters("llama")[1] == "nemo_skills.conversion.nemo_to_hf_llama"
 
 
 @pytest.mark.parametrize(
-    ("steps", "why"),
-    [([5, 10], "step 5 would take the checkpoints of .50"), ([10], "two or more"), ([10, 15], "two or more")],
+    ("fields", "why"),
+    [
+        ({"model_type": "gemma"}, "no converter for 'gemma'"),
+        ({"tie_word_embeddings": True}, "embeddings are tied"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "left out"),
+    ],
 )
-def test_trap_steps_that_would_average_something_else(steps, why):
+def test_trap_a_model_that_would_be_converted_wrongly(fields, why, tmp_path):
     with pytest.raises(UserError, match=why):
-        average_checkpoints("python", Path("/c"), NEMO, "paper", steps, [5, 10, 50])
+        family_of(hf(tmp_path, **fields))
+
+
+def test_nemo_rl_converts_a_step():
+    argv = megatron_to_hf(Path("/c/step_50"), Path("/c/step_50/policy/weights/iter_0000000"), HF, base=HF)
+    assert argv[:6] == [
+        "uv",
+        "run",
+        "--extra",
+        "mcore",
+        "python",
+        "examples/converters/convert_megatron_to_hf.py",
+    ]
+    flags = ["--config", "--hf-model-name", "--megatron-ckpt-path", "--hf-ckpt-path"]
+    args = parsed(argv[3:], flags)
+    assert args.config == "/c/step_50/config.yaml" and args.megatron_ckpt_path.endswith("iter_0000000")
+    merged = megatron_lora_to_hf(Path("/w"), Path("/b"), Path("/out"), base=HF)
+    args = parsed(merged[3:], ["--base-ckpt", "--adapter-ckpt", "--hf-model-name", "--hf-ckpt-path"])
+    assert (args.base_ckpt, args.adapter_ckpt, args.hf_ckpt_path) == ("/b", "/w", "/out")

@@ -1,5 +1,7 @@
 """From tokenised traces to the packed file and the config beside it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
@@ -13,6 +15,7 @@ from nemo_cot.sequences import TokenSequence
 from recipes.config import load_config
 
 EOS, END_OF_TURN = 0, 1
+BASE = Path("/models/base-nemo")
 LAYOUT = Layout(256, EOS, END_OF_TURN)
 
 
@@ -54,7 +57,7 @@ def drawn(path, steps):
 @pytest.mark.parametrize("batching", ["literal", "distinct"])
 def test_every_step_draws_what_the_local_trainer_draws(tmp_path, sequences, batching):
     cfg = config(f"train.batching={batching}")
-    convention = prepare_aligner(cfg.train, cfg.pack, sequences, LAYOUT, tmp_path, "name")
+    convention = prepare_aligner(cfg.train, cfg.pack, sequences, LAYOUT, tmp_path, "name", BASE)
     expected = draw_counts(literal_draws(5, 3, 40, cfg.train.seed), 5)
     assert (drawn(tmp_path / PACKED_FILE, 3) == expected).all()
     assert convention.weighting == batching
@@ -63,7 +66,7 @@ def test_every_step_draws_what_the_local_trainer_draws(tmp_path, sequences, batc
 
 def test_the_config_names_the_files_and_counts_packs(tmp_path, sequences):
     cfg = config()
-    convention = prepare_aligner(cfg.train, cfg.pack, sequences, LAYOUT, tmp_path, "name")
+    convention = prepare_aligner(cfg.train, cfg.pack, sequences, LAYOUT, tmp_path, "name", BASE)
     model = yaml.safe_load((tmp_path / CONFIG_FILE).read_text())["model"]
     data = model["data"]["train_ds"]
     assert data["global_batch_size"] == convention.packs_per_step
@@ -78,7 +81,7 @@ def test_the_config_names_the_files_and_counts_packs(tmp_path, sequences):
 def test_context_parallelism_pads_the_file_for_it(tmp_path, sequences):
     cfg = config("train.layout.context_parallel_size=2")
     convention = prepare_aligner(
-        cfg.train, cfg.pack, sequences, LAYOUT._replace(context_parallel_size=2), tmp_path, "name"
+        cfg.train, cfg.pack, sequences, LAYOUT._replace(context_parallel_size=2), tmp_path, "name", BASE
     )
     assert convention.pad_to_multiple == 4
     assert all(
@@ -89,4 +92,6 @@ def test_context_parallelism_pads_the_file_for_it(tmp_path, sequences):
 def test_a_trace_that_does_not_fit_is_refused(tmp_path, sequences):
     with pytest.raises(UserError, match="capacity"):
         cfg = config("pack.capacity_tokens=48")
-        prepare_aligner(cfg.train, cfg.pack, sequences, LAYOUT._replace(capacity_tokens=48), tmp_path, "name")
+        prepare_aligner(
+            cfg.train, cfg.pack, sequences, LAYOUT._replace(capacity_tokens=48), tmp_path, "name", BASE
+        )

@@ -88,6 +88,8 @@ def test_rl_traps_are_avoided_by_construction(name):
     rendered = render(*CASES[name])
     policy, data = rendered["policy"], rendered["data"]
     assert policy["train_global_batch_size"] == 1024
+    # NeMo-RL blanks a row whose length is the limit.
+    assert data["max_input_seq_length"] == policy["max_total_sequence_length"] + 1 == 16_385
     assert policy["tokenizer"]["chat_template"] is None
     assert not data["add_bos"] and not data["add_eos"] and not data["shuffle"]
     assert policy["megatron_cfg"]["scheduler"]["lr_warmup_iters"] == 5

@@ -67,7 +67,31 @@ def test_the_presets_are_clean(backend, model, tmp_path):
         ("nemo_precision", "error", "train.precision", ["train.precision=fp32"]),
         ("nemo_loss_weights", "warning", "pack.strategy", ["pack.strategy=best_fit"]),
         ("nemo_loss_weights", "warning", "train.batching", ["train.batching=distinct"]),
-        ("nemo_model", "error", "train.nemo_model", ["train.nemo_model=null"]),
+        (
+            "nemo_model",
+            "error",
+            "hf_to_nemo",
+            ["train.nemo_model=null", "launcher.stages=[pack,train]"],
+        ),
+        (
+            "nemo_conversion",
+            "error",
+            "train=nemo_rl",
+            ["train.lora.enabled=true", "train.layout.num_nodes=1"],
+        ),
+        ("nemo_conversion", "error", "tied_embeddings", ["model.shape.tied_embeddings=true"]),
+        (
+            "nemo_conversion",
+            "error",
+            "train.conversion.average_steps",
+            ["train.conversion.average_steps=[25,50]"],
+        ),
+        (
+            "nemo_conversion",
+            "error",
+            "train.save_top_k",
+            ["train.conversion.average_steps=[10,50]", "train.save_top_k=2"],
+        ),
         ("nemo_model", "warning", "train.nemo_model", ["train.nemo_model=/nowhere"]),
         ("nemo_gpu_memory", "error", "train.layout.num_nodes", ["train.layout.num_nodes=1"]),
         ("nemo_gpu_memory", "warning", "train.megatron_amp_O2", ["train.megatron_amp_O2=false"]),
@@ -84,11 +108,17 @@ def test_a_trap_of_aligner_fires(rule, level, key, overrides, tmp_path):
     [
         ("nemo_batch_ranks", "train.global_batch_size", ["train.global_batch_size=1023"]),
         ("nemo_loss_weights", "train.batching", ["train.batching=distinct"]),
+        ("nemo_width", "pack.capacity_tokens to 16384", ["pack.capacity_tokens=16380"]),
     ],
 )
 def test_a_trap_of_nemo_rl_fires(rule, key, overrides):
     found = findings(*overrides, backend="nemo_rl")[rule]
     assert found.level == "error" and key in found.fix
+
+
+def test_saved_steps_may_be_averaged_and_the_base_model_converted():
+    kept = ["train.conversion.average_steps=[30,40,50]", "train.save_top_k=3", "train.nemo_model=null"]
+    assert findings(*kept) == {}
 
 
 def test_a_pack_that_7b_models_share_among_4_kv_heads():

@@ -3,12 +3,14 @@
 import json
 import os
 import struct
+from dataclasses import replace
 
 import pytest
 
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.estimate import Estimate, Shape, estimate, read_shape, train_bytes
-from nemo_cot.preflight.rules import RULES
+from nemo_cot.preflight.rules import RULES, STAGES_OF
+from recipes.chain import STAGES
 from recipes.config import load_config
 
 SMOLLM2 = Shape(134_515_008, 30, 576, 1536, 9, 3, 49152)
@@ -101,3 +103,35 @@ def test_memory_grows_with_the_pack_and_shrinks_with_activation_checkpointing():
     checkpointed = load_config(["experiment=quickstart", "train.activation_checkpointing=true"])
     assert train_bytes(SMOLLM2, plain.train, 4096) > train_bytes(SMOLLM2, plain.train, 1024)
     assert train_bytes(SMOLLM2, checkpointed.train, 4096) < train_bytes(SMOLLM2, plain.train, 4096)
+
+
+def test_a_stage_asks_its_own_rules_and_each_rule_has_a_stage():
+    assert set(STAGES_OF) == set(RULES)
+    assert {stage for stages in STAGES_OF.values() for stage in stages} <= set(STAGES)
+    cfg = load_config(["experiment=quickstart"])
+    names = {f.rule for f in preflight(cfg, estimate(cfg, None, 30), stage="evaluate")}
+    others = {name for name in names if not name.startswith("engine_")}
+    assert others == {"answer_fits_sampling", "packages_installed", "inputs_exist", "chunks_apply"}
+
+
+def test_rules_about_this_machine_say_nothing_for_another():
+    cfg = load_config(["experiment=quickstart"])
+    cost = replace(estimate(cfg, None, 30), train_bytes=10**18)
+    assert "error" in {f.level for f in preflight(cfg, cost)}
+    assert "error" not in {f.level for f in preflight(cfg, cost, elsewhere=True)}
+
+
+def test_the_papers_run_is_estimated_before_any_model_is_there():
+    files = ["problems.train_path=a", "problems.heldout_path=b", "teacher.path=t", "model.path=m"]
+    cost = estimate(load_config(["experiment=paper_main", *files]), None, 256)
+    assert cost.parameters == pytest.approx(32.76e9, rel=1e-3)  # Qwen2.5-32B
+    assert cost.train_flops == pytest.approx(6 * cost.parameters * cost.tokens_per_step * 50)
+    seconds = (
+        cost.train_flops * 4 / 3 / (0.4 * 989e12)
+    )  # full activation checkpointing: the forward pass twice
+    assert cost.gpu_hours == pytest.approx(seconds / 3600)
+    assert cost.disk_bytes == cost.parameters * (6 + 14 * 6)  # six checkpoints with the optimizer's state
+    assert cost.sampled_tokens_at_most == 256 * 64 * 2 * 16384
+    baseline = "evaluate.models.qwen_math_72b.path=q"
+    only = estimate(load_config(["experiment=paper_baselines", *files[:2], files[3], baseline]), None, None)
+    assert (only.train_flops, only.gpu_hours, only.disk_bytes, only.sampled_tokens_at_most) == (None,) * 4

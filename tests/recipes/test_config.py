@@ -23,7 +23,13 @@ NEEDED = {
         for p in (CONF / "model").glob("*.yaml")
         if p.stem != "smollm2_135m"
     },
-}
+    "experiment/paper_main": [
+        "problems.train_path=a", "problems.heldout_path=b", "teacher.path=c", "model.path=d",
+    ],
+    "experiment/paper_baselines": [
+        "problems.train_path=a", "problems.heldout_path=b", "model.path=c", "evaluate.models.qwen_math_72b.path=d",
+    ],
+}  # fmt: skip
 """Options with values that the user must give."""
 BACKEND = {
     f"train/layout/{p.stem}": ["train=nemo_aligner"] for p in (CONF / "train" / "layout").glob("*.yaml")
@@ -44,14 +50,15 @@ def test_there_is_something_to_compose():
 
 @pytest.mark.parametrize("option", OPTIONS, ids=str)
 def test_every_file_of_conf_composes(option):
-    group, name = option.parent.as_posix(), option.name
+    group, name = option.parent.as_posix().replace("engine", "evaluate.engine"), option.name
     cfg = load_config([f"{group}={name}", *BACKEND.get(str(option), []), *NEEDED.get(str(option), [])])
     assert isinstance(cfg, schema.Config)
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiments_are_named_after_their_file_and_start_with_their_command(experiment):
-    assert load_config([f"experiment={experiment}"]).name == experiment
+    cfg = load_config([f"experiment={experiment}", *NEEDED.get(f"experiment/{experiment}", [])])
+    assert cfg.name == experiment
     lines = (CONF / "experiment" / f"{experiment}.yaml").read_text().splitlines()
     assert lines[:2] == ["# @package _global_", f"# nemo-cot run experiment={experiment}"]
 
@@ -60,11 +67,8 @@ def test_every_option_that_needs_a_value_says_which():
     for option in NEEDED:
         group, _, name = option.partition("/")
         error = refusal(f"{group}={name}")
-        assert (
-            error.what == "this value must be given"
-            and error.where.startswith(group)
-            and error.where in error.fix
-        )
+        assert error.what == "this value must be given" and error.where in error.fix
+        assert any(given.startswith(error.where + "=") for given in NEEDED[option])
 
 
 @pytest.mark.parametrize("override, nearest", [
@@ -220,3 +224,28 @@ def test_no_value_is_hidden_in_the_schema():
     """Every number lives in conf/: a config without its files is all missing."""
     bare = OmegaConf.structured(schema.TrainConfig)
     assert OmegaConf.missing_keys(bare) >= {"max_steps", "optim", "seed"}
+
+
+def test_an_engine_is_chosen_where_it_is_used():
+    cfg = load_config(["evaluate.engine=nemo_skills", "evaluate.engine.server.num_gpus=4"])
+    assert (cfg.evaluate.engine.kind, cfg.evaluate.engine.server.num_gpus) == ("nemo_skills", 4)
+    both = load_config(["teacher=model", "teacher.engine=openai", "evaluate.engine=nemo_skills"])
+    assert (both.teacher.engine.kind, both.evaluate.engine.kind) == ("openai", "nemo_skills")
+    assert "evaluate.engine" in refusal("engine=openai").fix
+    assert refusal("teacher.engine=openai").where == "teacher.engine"
+    assert "nemo_skills" in refusal("evaluate.engine=nemo_skill").fix
+    assert refusal("evaluate.engine=nemo_skills", "evaluate.engine.servr=1").where == "evaluate.engine.servr"
+
+
+@pytest.mark.parametrize("override, key", [
+    ("server.base_url=ftp://x/v1", "base_url"),
+    ("server.base_url='http://x;rm -rf/v1'", "base_url"),
+    ("server.base_url=http://x:80", "base_url"),
+    ("server.port=70000", "port"),
+    ("server.num_gpus=0", "num_gpus"),
+    ("endpoint=both", "endpoint"),
+    ("prompt_config=qwen/qwq", "prompt_config"),
+    ("system_message=be brief", "system_message"),
+])  # fmt: skip
+def test_an_engine_that_cannot_be_is_refused(override, key):
+    assert key in refusal("evaluate.engine=nemo_skills", f"evaluate.engine.{override}").where

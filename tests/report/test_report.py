@@ -5,12 +5,14 @@ import re
 import pytest
 
 from nemo_cot.config import EvaluateConfig, SamplingConfig
+from nemo_cot.engine_config import EngineConfig
 from nemo_cot.evaluation.scores import as_builtins, score
 from nemo_cot.records import Trace
 from nemo_cot.report.build import fenced, markdown_cell, write_report
-from nemo_cot.report.collect import Findings
+from nemo_cot.report.collect import Findings, read_manifests, stale_stages
 from nemo_cot.report.svg import histogram, line_chart
-from nemo_cot.stages.manifest import Artifact, Manifest
+from nemo_cot.stages import RunDirectory
+from nemo_cot.stages.manifest import Artifact, Manifest, write_manifest
 
 HOSTILE = '<script>document.title="owned"</script><img src=x onerror="document.title=\'owned\'">```\n</pre><h1>owned</h1>'
 
@@ -37,7 +39,9 @@ def trace(
 
 def evaluation(samples: int = 2) -> EvaluateConfig:
     sampling = SamplingConfig(0.7, 0, 1.0, 16, "fp32", 4, "cpu")
-    return EvaluateConfig(["base", "trained"], samples, 0, sampling, 1000, 0.95)
+    return EvaluateConfig(
+        ["base", "trained"], {}, samples, 0, sampling, EngineConfig("embedded"), 1000, 0.95, 1, None
+    )
 
 
 def graded() -> dict[str, list[Trace]]:
@@ -96,6 +100,21 @@ def test_report_states_the_effect_and_the_counts(tmp_path):
         assert "3 of 4" in text
         assert "17.10 %" in text
         assert "2.0000 to 1.0000" in text
+
+
+def test_what_was_measured_stands_beside_the_papers_figures(tmp_path):
+    found = findings()
+    for text in written(tmp_path, found):
+        assert (
+            "17.10 %" in text
+            and "here: trained" in text
+            and "only where problems and samples are the same" in text
+        )
+        trained = found.scores["subjects"]["trained"]
+        assert f"{100 * trained['nemo_skills_majority']:.2f} %" in text and "2 x 2" in text
+    empty = findings(scores=None, samples={})
+    for text in written(tmp_path, empty):
+        assert "17.10 %" in text and "here:" not in text
 
 
 def test_report_names_what_failed_and_what_is_missing(tmp_path):
@@ -197,3 +216,31 @@ def test_histogram_shares_sum_to_one_and_empty_input_gives_nothing():
     chart = histogram({"a": [1, 1, 1, 9], "b": [5]}, x_label="tokens", bins=4)
     assert sum(int(p) for p in re.findall(r"a: (\d+)%", chart)) == 100
     assert histogram({"a": []}, x_label="tokens") == "" and line_chart([], x_label="x", y_label="y") == ""
+
+
+def test_other_subjects_and_chunks_are_found_in_the_run(tmp_path):
+    """evaluate/baseline is read like base; its chunks stand before it, a former chunking's do not."""
+    run = RunDirectory(tmp_path)
+    inputs = {f"chunk-00{i}": f"evaluate/baseline.chunks/chunk-00{i}/generations.jsonl" for i in range(2)}
+    for name in ("evaluate/baseline/chunk-000", "evaluate/baseline/chunk-001", "evaluate/baseline/chunk-002"):
+        write_stage(run, name, {})
+    write_stage(run, "evaluate/baseline", inputs)
+    (tmp_path / "evaluate" / "other.partial-0123").mkdir()
+    write_stage(run, "evaluate/scores", {})
+    assert list(read_manifests(run)) == [
+        "evaluate/baseline/chunk-000",
+        "evaluate/baseline/chunk-001",
+        "evaluate/baseline",
+        "evaluate/scores",
+    ]
+    assert stale_stages(read_manifests(run)) == []
+    write_stage(run, "evaluate/baseline/chunk-001", {}, sha="new")
+    assert stale_stages(read_manifests(run)) == ["evaluate/baseline"]
+
+
+def write_stage(run: RunDirectory, name: str, inputs: dict[str, str], sha: str = "same") -> None:
+    folder = run.stage(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    made = manifest(name, {}, {"generations.jsonl": sha})
+    made.inputs = {label: Artifact(path=path, sha256="same", num_bytes=1) for label, path in inputs.items()}
+    write_manifest(folder, made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 
@@ -144,3 +145,9 @@ def test_a_folders_digest_covers_names_and_contents(tmp_path):
     (tmp_path / "more").write_text("")
     seen.add(digest())
     assert len(seen) == 4
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_row(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(codecs.BOM_UTF8 + b'{"a": 1}\n{"a": 2}\n')
+    assert read_jsonl(path) == [{"a": 1}, {"a": 2}]

@@ -1,0 +1,3 @@
+"""See the package."""
+
+from lightning.pytorch.trainer import *  # noqa: F403

@@ -1,0 +1,5 @@
+"""What the converters import."""
+
+from lightning.pytorch.trainer.trainer import Trainer
+
+__all__ = ["Trainer"]

@@ -1,0 +1,28 @@
+#!/bin/sh
+# nemo_skills.sh WITH_NEMO LOCK: NeMo-Skills in an environment of its own, /opt/nemo-skills, beside vLLM's; and what the
+# image then promises. NEMO_SKILLS_INFERENCE_REVISION comes from the environment (Dockerfile).
+set -eu
+with_nemo=$1
+lock=$2
+[ "$with_nemo" = 1 ] || exit 0
+unset PIP_CONSTRAINT
+environment=/opt/nemo-skills
+skills="git+https://github.com/NVIDIA-NeMo/Skills.git@$NEMO_SKILLS_INFERENCE_REVISION"
+
+"$(dirname "$0")/core_environment.sh" "$lock" "$environment"
+# --no-deps: what its generation imports is in LOCK; the rest of its requirements is for other work.
+if command -v uv >/dev/null; then
+	uv pip install --no-cache --python "$environment/bin/python" --no-deps "$skills"
+else
+	"$environment/bin/python" -m pip install --no-cache-dir --no-deps "$skills"
+fi
+mkdir -p /opt/nemo-cot/promised
+cat >/opt/nemo-cot/promised/generate.txt <<PROMISED
+python $environment/bin/python
+nemo-skills import nemo_skills.inference.generate
+nemo-skills import nemo_skills.inference.server.serve_vllm
+nemo-skills import nemo_skills.pipeline.summarize_results
+python $(command -v python3)
+vllm import vllm
+torch import torch
+PROMISED

@@ -1,0 +1,83 @@
+"""The container image that a run happens in: what it says of itself, and its digest.
+
+An image cannot hold its own digest, which exists only once it is pushed; so whoever starts the
+container gives it, in :data:`DIGEST`. What is known at build time lies in a file in the image.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import msgspec
+
+from nemo_cot.errors import UserError
+from nemo_cot.io.atomic import write_bytes
+
+DIGEST = "NEMO_COT_IMAGE_DIGEST"
+"""Environment variable: sha256:HEX, or NAME@sha256:HEX."""
+HOME = "NEMO_COT_IMAGE_HOME"
+"""Environment variable: where an image keeps its files, if not in /opt/nemo-cot (tests)."""
+
+_DIGEST = re.compile(r"(?:[A-Za-z0-9][\w./:-]*@)?sha256:[0-9a-f]{64}")
+
+
+class Identity(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What the build wrote down; unknown is an argument that it was not given.
+
+    target: the Dockerfile's stage. base: the image below. revision: the git commit, ending in
+    -dirty when there were uncommitted changes. source: where the code is kept. build_id: CI's.
+    """
+
+    target: str
+    base: str
+    version: str
+    revision: str
+    source: str
+    build_id: str
+
+
+def image_home() -> Path:
+    """The folder of image.json, promised/, src/ and venv/ in an image."""
+    return Path(os.environ.get(HOME, "/opt/nemo-cot"))
+
+
+def image_identity() -> Identity | None:
+    """What image.json says; None outside an image. Raises UserError for a damaged file."""
+    path = image_home() / "image.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Identity)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"not an image's identity ({error})", where=str(path), fix="build it anew") from None
+
+
+def write_identity(identity: Identity) -> Path:
+    """Write image.json; returns its path."""
+    path = image_home() / "image.json"
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(identity), indent=2) + b"\n")
+    return path
+
+
+def image_digest() -> str | None:
+    """What :data:`DIGEST` says; None where it is not set. Raises UserError for what is no digest."""
+    value = os.environ.get(DIGEST, "")
+    if value and not _DIGEST.fullmatch(value):
+        raise UserError(
+            f"{value[:100]!r} is not an image's digest",
+            where=DIGEST,
+            fix="give sha256: and 64 hexadecimal digits, as `docker buildx imagetools inspect` prints them, "
+            f"or unset {DIGEST}",
+        )
+    return value or None
+
+
+def image_record() -> dict[str, str] | None:
+    """Digest and identity for a manifest; None without either. Raises UserError as the two above do."""
+    identity, digest = image_identity(), image_digest()
+    if identity is None and digest is None:
+        return None
+    record = {} if identity is None else msgspec.to_builtins(identity)
+    return {"digest": digest or "unknown", **record}

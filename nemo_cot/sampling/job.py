@@ -1,0 +1,59 @@
+"""One piece of sampling, as every engine takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo_cot.config import SamplingConfig
+from nemo_cot.records import Problem, Trace
+from nemo_cot.text import PromptFormat
+
+
+@dataclass(frozen=True)
+class SamplingJob:
+    """Draw the ``samples`` of those numbers of each of ``problems`` into ``folder``/generations.jsonl.
+
+    ``model``: its Hugging Face directory, None where only a server has it. Sample number s uses
+    the seed ``seed`` + s where the engine takes one seed a request. ``lineage`` says who made the
+    traces, ``label`` what the progress is called.
+    """
+
+    model: Path | None
+    form: PromptFormat
+    problems: Sequence[Problem]
+    samples: range
+    seed: int
+    sampling: SamplingConfig
+    lineage: str
+    folder: Path
+    label: str
+
+    @property
+    def pairs(self) -> list[tuple[Problem, int]]:
+        """(problem, sample) in the order of generations.jsonl."""
+        return [(problem, sample) for problem in self.problems for sample in self.samples]
+
+    def prompt(self, problem: Problem) -> str:
+        """The prompt as text: the format around the problem."""
+        return self.form.prompt.replace("{problem}", problem.problem)
+
+    def trace(
+        self, problem: Problem, sample: int, text: str, tokens: int, finish_reason: str, **more: object
+    ) -> Trace:
+        """A row of generations.jsonl; an end-of-turn token spelled out at the end is taken off."""
+        for end in filter(None, (self.form.end_of_turn, self.form.eos_token)):
+            text = text.removesuffix(end)
+        return Trace(
+            problem_id=problem.problem_id,
+            sample=sample,
+            problem=problem.problem,
+            expected_answer=problem.expected_answer,
+            subset_for_metrics=problem.subset_for_metrics,
+            generation=text,
+            num_generated_tokens=tokens,
+            finish_reason=finish_reason,
+            lineage=[{"made_by": self.lineage}],
+            **more,
+        )

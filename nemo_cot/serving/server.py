@@ -1,0 +1,178 @@
+"""A model server: the one that is named, or one that is started, waited for and stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from nemo_cot.engine_config import ServerConfig
+from nemo_cot.errors import UserError
+from nemo_cot.serving.process import Process, running
+
+_POLL_SECONDS = 0.5
+_ANSWER_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """An endpoint that answers and has the model. ``base_url`` ends in /v1."""
+
+    base_url: str
+    model_name: str
+    api_key: str | None
+    process: Process | None
+
+    def check(self) -> None:
+        """Raise UserError when the server that was started here has ended."""
+        if self.process is not None and (code := self.process.exit_code()) is not None:
+            raise UserError(
+                f"the server ended with exit code {code}: {self.process.last_lines()}",
+                where=str(self.process.log),
+                fix="correct what it says, then run the same command again: it resumes",
+            )
+
+
+@contextlib.contextmanager
+def serving(config: ServerConfig, model: Path | None, folder: Path) -> Iterator[Server]:
+    """The server of ``config`` with ``model``, for as long as the block lasts; its log is
+    ``folder``/logs/server.log.
+
+    Raises UserError when it does not come up within the deadline, ends, or has another model.
+    """
+    name = config.model_name or (str(model) if model else None)
+    if name is None:
+        raise UserError(
+            "nothing says which model to ask for",
+            where="engine.server.model_name",
+            fix="set it to a name that the endpoint lists at /v1/models",
+        )
+    key = _api_key(config.api_key_env)
+    if config.base_url is not None:
+        server = Server(config.base_url.rstrip("/"), name, key, None)
+        _wait(server, config.start_deadline_seconds)
+        yield server
+        return
+    port = config.port or _free_port()
+    _refuse_taken(port)
+    log = folder / "logs" / "server.log"
+    with running(server_command(config, str(model or name), port), log, cwd=folder) as process:
+        server = Server(f"http://127.0.0.1:{port}/v1", name, key, process)
+        _wait(server, config.start_deadline_seconds)
+        yield server
+
+
+def server_command(config: ServerConfig, model: str, port: int) -> list[str]:
+    """The argument list that starts the server. Raises UserError for a value that a shell would read."""
+    length = ["--max-model-len", str(config.max_model_len)] if config.max_model_len else []
+    if config.launcher == "command":
+        values = {"model": model, "port": port, "num_gpus": config.num_gpus, "num_nodes": config.num_nodes}
+        return [_filled(part, values) for part in [*config.command, *config.arguments]] + length
+    # serve_vllm writes the model into double quotes of a shell command, and joins the rest with blanks.
+    if re.search(r'["$`\\\n]', model):
+        raise UserError(
+            "NeMo-Skills hands this path to a shell, which would read a character of it",
+            where=f"model path {model}",
+            fix="link the model to a path without quotes, $, ` and backslashes",
+        )
+    return [
+        config.python, "-m", "nemo_skills.inference.server.serve_vllm",
+        "--model", model, "--num_gpus", str(config.num_gpus), "--num_nodes", str(config.num_nodes),
+        "--port", str(port), *map(shlex.quote, [*length, *config.arguments]),
+    ]  # fmt: skip
+
+
+def _filled(part: str, values: dict[str, object]) -> str:
+    return re.sub(r"\{(model|port|num_gpus|num_nodes)\}", lambda found: str(values[found[1]]), part)
+
+
+def _api_key(variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    if not os.environ.get(variable):
+        raise UserError(
+            "this environment variable is not set",
+            where=variable,
+            fix=f"export {variable}, or set engine.server.api_key_env=null",
+        )
+    return os.environ[variable]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _refuse_taken(port: int) -> None:
+    """Another's server on this port would answer in place of ours, perhaps with the same model's name."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise UserError(
+                f"something listens on port {port} already",
+                where="engine.server.port",
+                fix="stop it, or set engine.server.port=0 for any free one",
+            )
+
+
+def _wait(server: Server, deadline_seconds: float) -> None:
+    """Return when the server lists the model. Raises UserError as :func:`serving` says."""
+    started = time.monotonic()
+    log = f"; its log: {server.process.log}" if server.process else ""
+    print(f"  server: waiting for {server.base_url}{log}", flush=True)
+    with httpx.Client(headers=authorization(server.api_key), timeout=_ANSWER_SECONDS) as client:
+        while True:
+            server.check()
+            names, trouble = _models(client, server.base_url)
+            if names is not None:
+                _check_name(server, names)
+                print(f"  server: ready after {time.monotonic() - started:.0f} s", flush=True)
+                return
+            if time.monotonic() - started >= deadline_seconds:
+                raise _late(server, deadline_seconds, trouble)
+            time.sleep(_POLL_SECONDS)
+
+
+def _models(client: httpx.Client, base_url: str) -> tuple[list[str] | None, str]:
+    """The names at /models; None and why, when it does not answer as it should."""
+    try:
+        answer = client.get(f"{base_url}/models")
+        if answer.status_code != 200:
+            return None, f"it answers with status {answer.status_code}"
+        return [str(entry["id"]) for entry in answer.json()["data"]], ""
+    except httpx.HTTPError as error:
+        return None, f"it does not answer ({type(error).__name__})"
+    except (ValueError, KeyError, TypeError):
+        return None, "its answer is not a list of models"
+
+
+def _check_name(server: Server, names: list[str]) -> None:
+    if server.model_name not in names:
+        raise UserError(
+            f"it has the models {', '.join(names[:5]) or 'none'}, not {server.model_name}",
+            where=f"{server.base_url}/models",
+            fix="set engine.server.model_name to one of them, or start the server with the right model",
+        )
+
+
+def _late(server: Server, seconds: float, trouble: str) -> UserError:
+    said = f"; its log ends: {server.process.last_lines()}" if server.process else ""
+    return UserError(
+        f"no server after {seconds:g} s: {trouble}{said}",
+        where=server.base_url,
+        fix="correct what it says, or raise engine.server.start_deadline_seconds",
+    )
+
+
+def authorization(api_key: str | None) -> dict[str, str]:
+    """The header of a request with a key."""
+    return {"Authorization": f"Bearer {api_key}"} if api_key else {}

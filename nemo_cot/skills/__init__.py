@@ -1,0 +1,1 @@
+"""NeMo-Skills: its server, its generation, its files."""

@@ -1,0 +1,174 @@
+"""Sampling in chunks: the same rows in the same order, alone or side by side, and nothing missing in silence."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nemo_cot.errors import UserError
+from nemo_cot.io.jsonl import write_jsonl
+from nemo_cot.records import Problem, Trace
+from nemo_cot.sampling.chunks import chunk_samples, merged
+from nemo_cot.stages import RunDirectory, run_stage
+from nemo_cot.stages.lock import holder, run_lock
+from recipes.config import load_config
+from recipes.generate import generate
+from recipes.main import run_directory
+from tests.support import SECONDS, environment, one_error, recipe, tiny_experiment
+
+PROBLEMS = [Problem(problem_id=name, problem=f"problem {name}", expected_answer="1") for name in "abc"]
+
+
+def row(problem: str, sample: int) -> Trace:
+    return Trace(
+        problem_id=problem, sample=sample, problem=problem, expected_answer="1",
+        generation=f"{problem}{sample}", num_generated_tokens=1, finish_reason="stop",
+    )  # fmt: skip
+
+
+def parts(folder: Path, samples: int, chunks: int) -> list[tuple[Path, range]]:
+    made = []
+    for chunk in range(chunks):
+        numbers = chunk_samples(samples, chunks, chunk)
+        write_jsonl(folder / f"{chunk}.jsonl", [row(p.problem_id, s) for p in PROBLEMS for s in numbers])
+        made.append((folder / f"{chunk}.jsonl", numbers))
+    return made
+
+
+@pytest.mark.parametrize("samples, chunks", [(1, 1), (7, 1), (7, 2), (7, 3), (7, 7), (512, 13)])
+def test_every_sample_is_in_one_chunk_and_none_is_empty(samples, chunks):
+    dealt = [list(chunk_samples(samples, chunks, chunk)) for chunk in range(chunks)]
+    assert [s for numbers in dealt for s in numbers] == list(range(samples))
+    assert max(map(len, dealt)) - min(map(len, dealt)) <= 1 and all(dealt)
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 5])
+def test_merged_is_the_order_without_chunks(chunks, tmp_path):
+    expected = [(p.problem_id, s) for p in PROBLEMS for s in range(5)]
+    assert [(t.problem_id, t.sample) for t in merged(parts(tmp_path, 5, chunks), PROBLEMS)] == expected
+
+
+@pytest.mark.parametrize("damage", ["cut", "extra", "swapped", "twice", "other"])
+def test_a_chunk_that_is_not_whole_is_refused_by_file_and_line(damage, tmp_path):
+    files = parts(tmp_path, 4, 2)
+    lines = files[1][0].read_text().splitlines()
+    lines = {
+        "cut": lines[:-1],
+        "extra": [*lines, lines[0]],
+        "swapped": [lines[1], lines[0], *lines[2:]],
+        "twice": [lines[0], lines[0], *lines[2:]],
+        "other": [*lines[:-1], lines[-1].replace('"problem_id":"c"', '"problem_id":"d"')],
+    }[damage]
+    files[1][0].write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match="expected") as caught:
+        list(merged(files, PROBLEMS))
+    assert str(files[1][0]) in caught.value.where
+
+
+@pytest.mark.parametrize("group", ["generate", "evaluate"])
+@pytest.mark.parametrize("chunks, chunk", [(0, None), (9, None), (2, 2), (2, -1), (1, 1)])
+def test_chunks_that_cannot_be_are_refused(group, chunks, chunk):
+    with pytest.raises(UserError) as caught:
+        load_config([f"{group}.chunks={chunks}", *([f"{group}.chunk={chunk}"] if chunk is not None else [])])
+    assert caught.value.where.startswith(f"{group}.chunk")
+
+
+@pytest.fixture(scope="module")
+def base(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides of a run whose problems and base model are there."""
+    overrides = tiny_experiment(tiny_model, tmp_path_factory.mktemp("runs"))
+    for name in ("problems", "convert"):
+        assert recipe(name, *overrides).returncode == 0
+    return overrides
+
+
+def run_all(make, overrides: list[str]) -> tuple[RunDirectory, list[str]]:
+    cfg = load_config(overrides)
+    run, names = run_directory(cfg), []
+    for stage in make(cfg, run):
+        run_stage(stage, run, say=lambda line: None)
+        names.append(stage.name)
+    return run, names
+
+
+def test_a_chunked_teacher_writes_what_an_unchunked_one_writes(base):
+    """The procedural teacher's text depends on problem and sample alone: the same bytes."""
+    run, names = run_all(generate, base)
+    assert names == ["generate"]
+    whole = (run.stage("generate") / "generations.jsonl").read_bytes()
+    run, names = run_all(generate, [*base, "generate.chunks=3"])
+    assert names == ["generate/chunk-000", "generate/chunk-001", "generate/chunk-002", "generate"]
+    assert (run.stage("generate") / "generations.jsonl").read_bytes() == whole
+    assert all((run.stage(name) / "manifest.json").exists() for name in names)
+
+
+def test_one_chunk_alone_then_the_rest_skips_it(base):
+    overrides = [*base, "generate.chunks=2", "generate.seed=12"]
+    run, names = run_all(generate, [*overrides, "generate.chunk=1"])
+    assert names == ["generate/chunk-001"]
+    before = (run.stage("generate/chunk-001") / "manifest.json").read_bytes()
+    run, names = run_all(generate, overrides)
+    assert names[-1] == "generate"
+    assert (run.stage("generate/chunk-001") / "manifest.json").read_bytes() == before, "it was run again"
+
+
+def test_the_merge_names_the_chunk_that_is_missing(base):
+    overrides = [*base, "generate.chunks=2", "generate.seed=13", "generate.chunk=1"]
+    run, _ = run_all(generate, overrides)
+    shutil.rmtree(run.stage("generate/chunk-000"), ignore_errors=True)
+    cfg = load_config([*base, "generate.chunks=2", "generate.seed=13"])
+    with pytest.raises(UserError, match="generate/chunk-000 has not been run"):
+        list(generate(cfg, run))
+
+
+def test_a_file_is_not_chunked(base, tmp_path):
+    (tmp_path / "x.jsonl").touch()
+    done = recipe("generate", *base, "generate.chunks=2", "teacher=file", f"teacher.path={tmp_path}/x.jsonl")
+    one_error(done, "read as a whole", "generate.chunks=1")
+
+
+def test_embedded_evaluation_in_chunks_run_side_by_side(base):
+    """Two processes at once on one run directory, each a chunk; then the merge and the scores."""
+    overrides = [*base, "evaluate.chunks=2", "evaluate.subjects=[base]"]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "recipes.evaluate", *overrides, f"evaluate.chunk={chunk}"],
+            env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for chunk in range(2)
+    ]  # fmt: skip
+    outputs = [process.communicate(timeout=SECONDS)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], outputs
+    assert "[evaluate/base/chunk-000] runs" in outputs[0] and "[evaluate/base/chunk-001] runs" in outputs[1]
+    done = recipe("evaluate", *overrides)
+    assert done.returncode == 0 and done.stdout.count("done, skipped") == 2, done.stdout + done.stderr
+    run = run_directory(load_config(overrides))
+    rows = [
+        json.loads(t) for t in (run.stage("evaluate/base") / "generations.jsonl").read_text().splitlines()
+    ]
+    heldout = [
+        json.loads(t)["problem_id"]
+        for t in (run.stage("problems") / "heldout.jsonl").read_text().splitlines()
+    ]
+    assert [(r["problem_id"], r["sample"]) for r in rows] == [(p, s) for p in heldout for s in range(2)]
+    scores = json.loads((run.stage("evaluate/scores") / "metrics.json").read_text())
+    assert scores["subjects"]["base"]["samples"] == 6
+
+
+def test_parts_share_a_run_directory_and_nothing_else_gets_in(tmp_path):
+    with run_lock(tmp_path, part="generate-000"), run_lock(tmp_path, part="generate-001", patience_seconds=0):
+        assert holder(tmp_path).pid == os.getpid()
+        for part in ("generate-001", None):
+            with pytest.raises(UserError, match="in use by"):
+                with run_lock(tmp_path, part=part, patience_seconds=0.05):
+                    pytest.fail("two of the same at once")
+    assert holder(tmp_path) is None
+    with run_lock(tmp_path), pytest.raises(UserError, match="in use by"):
+        with run_lock(tmp_path, part="generate-000", patience_seconds=0.05):
+            pytest.fail("a part beside the whole")

@@ -1,0 +1,167 @@
+"""The client of OpenAI-compatible endpoints: what it sends, and what it does when a server fails.
+
+Against a scripted server (real HTTP, no model). tests/sampling/test_transformers_server.py has a real model.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nemo_cot.engine_config import OpenAIEngine, SamplingConfig
+from nemo_cot.errors import UserError
+from nemo_cot.records import Problem
+from nemo_cot.sampling import endpoint
+from nemo_cot.sampling.endpoint import sample_endpoint
+from nemo_cot.sampling.job import SamplingJob
+from nemo_cot.text import PromptFormat, TextTokenizer
+from recipes.config import load_config
+from tests.scripted_server import scripted
+
+FORM = PromptFormat(
+    "<|im_start|>user\n{problem}<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>", "<|endoftext|>"
+)
+SAMPLING = SamplingConfig(0.7, 0, 0.9, 32, "fp32", 4, "cpu")
+
+
+def engine(script, **changes: object) -> OpenAIEngine:
+    made = load_config(["evaluate.engine=openai"]).evaluate.engine
+    server = replace(
+        made.server, base_url=script.base_url, model_name=script.name, start_deadline_seconds=5.0
+    )
+    return replace(made, **{"server": server, "retries": 3, "request_timeout_seconds": 20.0, **changes})
+
+
+def job(folder: Path, model: Path | None = None, problems: str = "abc", **changes: object) -> SamplingJob:
+    rows = [Problem(problem_id=name, problem=f"problem {name}", expected_answer="1") for name in problems]
+    made = SamplingJob(model, FORM, rows, range(2, 5), 100, SAMPLING, "test", folder, "sample")
+    return replace(made, **changes)
+
+
+def rows(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "generations.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    monkeypatch.setattr(endpoint, "_FIRST_WAIT_SECONDS", 0.01)
+
+
+def test_every_sample_is_asked_for_once_with_its_own_seed_and_comes_in_order(tmp_path):
+    with scripted(delay=0.05) as script:
+        sample_endpoint(engine(script, max_concurrent_requests=4), job(tmp_path))
+    found = rows(tmp_path)
+    assert [(r["problem_id"], r["sample"]) for r in found] == [(p, s) for p in "abc" for s in (2, 3, 4)]
+    assert [r["generation"] for r in found[:2]] == [
+        f"With seed {s} it is \\boxed{{{s}}}." for s in (102, 103)
+    ]
+    assert {r["num_generated_tokens"] for r in found} == {9} and found[0]["lineage"] == [{"made_by": "test"}]
+    assert len(script.bodies) == 9 and script.busiest == 4
+    assert script.bodies[0] == {
+        "model": "scripted", "max_tokens": 32, "temperature": 0.7, "top_p": 0.9, "stop": ["<|im_end|>"],
+        "prompt": FORM.prompt.replace("{problem}", "problem a"), "seed": 102,
+    }  # fmt: skip
+
+
+def test_a_prompt_goes_as_the_tokens_of_training_where_the_server_can(tmp_path, tiny_model):
+    hostile = [Problem(problem_id="a", problem="1<|im_end|>2", expected_answer="1")]
+    with scripted() as script:
+        sample_endpoint(engine(script, dialect="vllm"), replace(job(tmp_path, tiny_model), problems=hostile))
+    tokenizer = TextTokenizer(tiny_model, FORM)
+    body = script.bodies[0]
+    assert body["prompt"] == tokenizer.prompt_ids("1<|im_end|>2") and body["top_k"] == -1
+    assert body["stop_token_ids"] == sorted([tokenizer.end_of_turn_id, tokenizer.eos_id])
+    assert body["add_special_tokens"] is False and "stop" not in body
+
+
+def test_a_special_token_in_a_problem_is_refused_where_the_prompt_goes_as_text(tmp_path, tiny_model):
+    hostile = [Problem(problem_id="bad", problem="1<|im_end|>2", expected_answer="1")]
+    with scripted() as script, pytest.raises(UserError, match="holds a special token") as caught:
+        sample_endpoint(engine(script), replace(job(tmp_path, tiny_model), problems=hostile))
+    assert caught.value.where == "problem bad" and script.bodies == []
+
+
+def test_a_chat_sends_messages(tmp_path):
+    with scripted() as script:
+        chat = engine(script, endpoint="chat", system_message="be brief")
+        sample_endpoint(chat, replace(job(tmp_path), form=PromptFormat("Solve: {problem}", "<|im_end|>")))
+    assert script.bodies[0]["messages"] == [
+        {"role": "system", "content": "be brief"}, {"role": "user", "content": "Solve: problem a"},
+    ]  # fmt: skip
+    assert "prompt" not in script.bodies[0] and rows(tmp_path)[0]["generation"].startswith("With seed 102")
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_busy_server_is_asked_again(status, tmp_path):
+    with scripted(statuses=[status] * 3) as script:
+        sample_endpoint(engine(script), job(tmp_path))
+    assert len(rows(tmp_path)) == 9 and len(script.bodies) == 12
+
+
+def test_a_server_that_stays_busy_ends_the_run_and_what_came_is_kept(tmp_path):
+    with scripted(statuses=[200, 200, *[503] * 99]) as script:
+        with pytest.raises(UserError, match=r"status 503: .*scripted 503") as caught:
+            sample_endpoint(engine(script, max_concurrent_requests=1), job(tmp_path))
+        assert "resumes" in caught.value.fix and len(script.bodies) == 2 + 4
+        script.statuses.clear()
+        sample_endpoint(engine(script), job(tmp_path))
+    assert len(rows(tmp_path)) == 9 and len(script.bodies) == 6 + 7, (
+        "samples that were there were asked for again"
+    )
+
+
+def test_a_request_that_is_refused_is_not_repeated(tmp_path):
+    with scripted(statuses=[400]) as script, pytest.raises(UserError, match="status 400"):
+        sample_endpoint(engine(script, max_concurrent_requests=1), job(tmp_path))
+    assert len(script.bodies) == 1
+
+
+@pytest.mark.parametrize("tail", [b"", b'{"problem_id": "c", "sam'])
+def test_a_cut_file_is_gone_on_with(tail, tmp_path):
+    with scripted() as script:
+        sample_endpoint(engine(script), job(tmp_path))
+        whole, received = rows(tmp_path), tmp_path / "scratch" / "received.jsonl"
+        received.write_bytes(b"".join(received.read_bytes().splitlines(keepends=True)[:4]) + tail)
+        (tmp_path / "generations.jsonl").unlink()
+        script.bodies.clear()
+        sample_endpoint(engine(script), job(tmp_path))
+    assert rows(tmp_path) == whole and len(script.bodies) == 5
+
+
+def test_a_server_that_hangs_ends_at_the_stall_limit(tmp_path):
+    with scripted(delay=30.0) as script, pytest.raises(UserError, match="no new sample for 1 s"):
+        started = time.monotonic()
+        sample_endpoint(engine(script, stall_seconds=1), job(tmp_path))
+    assert time.monotonic() - started < 10
+
+
+def test_a_request_that_hangs_is_given_up_and_tried_again(tmp_path):
+    with scripted(delay=3.0) as script, pytest.raises(UserError, match=r"Timeout|sample 2: "):
+        sample_endpoint(engine(script, request_timeout_seconds=1.0, retries=1), job(tmp_path, problems="a"))
+    assert len(script.bodies) >= 2
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {},
+        {"choices": []},
+        {"choices": [{"text": "x", "finish_reason": "abort"}], "usage": {"completion_tokens": 1}},
+    ],
+)
+def test_a_reply_that_is_none_is_named(reply, tmp_path):
+    with scripted(reply=reply or {"x": 1}) as script, pytest.raises(UserError, match="the reply is not what"):
+        sample_endpoint(engine(script), job(tmp_path))
+
+
+def test_a_key_goes_into_the_header_and_into_no_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("A_KEY", "secret-12345")
+    with scripted() as script:
+        made = engine(script)
+        sample_endpoint(replace(made, server=replace(made.server, api_key_env="A_KEY")), job(tmp_path))
+    assert set(script.keys) == {"Bearer secret-12345"}
+    assert not any(b"secret-12345" in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())

@@ -1,0 +1,150 @@
+"""The whole evaluation over a real server with a real (tiny) model: `transformers serve`, started by the stage."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from recipes.config import load_config
+from recipes.main import run_directory
+from tests.support import nemo_cot, one_error, recipe, start, tiny_experiment, wait_for
+
+pytestmark = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in ("fastapi", "uvicorn", "openai")),
+    reason="transformers' server needs fastapi, uvicorn and openai (pip install -e '.[test]')",
+)
+NAME = "tests/tiny"
+
+
+@pytest.fixture(scope="module")
+def cache(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model as a hub cache holds it: the server lists no others at /v1/models."""
+    folder = tmp_path_factory.mktemp("hub")
+    repository = folder / "models--tests--tiny"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    shutil.copytree(tiny_model, repository / "snapshots" / ("0" * 40))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides of a run with problems and a base model, whose evaluation starts a server."""
+    overrides = tiny_experiment(tiny_model, tmp_path_factory.mktemp("runs"))
+    for name in ("problems", "convert"):
+        assert recipe(name, *overrides).returncode == 0
+    serve = [
+        sys.executable,
+        "-m",
+        "transformers.cli.transformers",
+        "serve",
+        NAME,
+        "--port",
+        "{port}",
+        "--host",
+        "127.0.0.1",
+    ]
+    return [
+        *overrides, "evaluate.engine=openai", "evaluate.subjects=[base]", "evaluate.samples_per_problem=8",
+        f"evaluate.engine.server.command=[{','.join(serve)}]".replace("{port}", "'{port}'"),
+        f"evaluate.engine.server.model_name={NAME}", "evaluate.engine.server.start_deadline_seconds=90",
+        "evaluate.engine.max_concurrent_requests=1", "evaluate.engine.retries=1",
+    ]  # fmt: skip
+
+
+def hub(cache: Path) -> dict[str, str]:
+    return {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
+
+
+def servers(run: Path) -> list[int]:
+    """Processes whose command line names the server's log below ``run``, and all their children."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (
+                str(run).encode() in (folder / "cmdline").read_bytes()
+                and b"keeper" in (folder / "cmdline").read_bytes()
+            ):
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def received(run: Path, but: frozenset[Path] = frozenset()) -> Path | None:
+    """The file of samples of an attempt that has some, other than those of ``but``."""
+    found = set(run.glob("evaluate/base.partial-*/scratch/received.jsonl")) - but
+    return next((path for path in found if path.stat().st_size), None)
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_killed_with_its_server_and_resumed_to_the_end(prepared, cache, tmp_path):
+    """kill -9 of the recipe in the middle: the server goes too, and nothing is asked for twice."""
+    run = run_directory(load_config(prepared))
+    process = start("-m", "recipes.evaluate", *prepared, output=tmp_path / "first", **hub(cache))
+    wait_for(lambda: received(run.path), every=0.01)
+    assert servers(run.path), "no server is running"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(20)
+    wait_for(lambda: not servers(run.path), seconds=20, every=0.05)
+    before = received(run.path).read_bytes()
+    assert 0 < before.count(b"\n") < 24, "the kill came too late"
+    again = recipe("evaluate", *prepared, **hub(cache))
+    assert again.returncode == 0, again.stderr + again.stdout
+    assert "[evaluate/base] resumes" in again.stdout and "server: ready after" in again.stdout
+    whole = rows(run.stage("evaluate/base") / "generations.jsonl")
+    heldout = [row["problem_id"] for row in rows(run.stage("problems") / "heldout.jsonl")]
+    assert [(r["problem_id"], r["sample"]) for r in whole] == [(p, s) for p in heldout for s in range(8)]
+    kept = {
+        (r["problem_id"], r["sample"]): r["generation"] for r in map(json.loads, before.decode().splitlines())
+    }
+    assert all(kept.get((r["problem_id"], r["sample"]), r["generation"]) == r["generation"] for r in whole)
+    assert all(
+        0 < r["num_generated_tokens"] <= 12 and r["finish_reason"] in ("stop", "length") for r in whole
+    )
+    log = (run.stage("evaluate/base") / "logs" / "server.log").read_text()
+    assert log.count("POST /v1/completions") <= 24 + 2, "samples that were there were asked for again"
+    scores = json.loads((run.stage("evaluate/scores") / "metrics.json").read_text())
+    assert scores["subjects"]["base"]["samples"] == 24 and not servers(run.path)
+    status = nemo_cot("status", *prepared)
+    assert status.returncode == 0 and "evaluate/base" in status.stdout
+
+
+def test_the_wrong_model_name_is_one_line(prepared, cache):
+    done = recipe(
+        "evaluate",
+        *prepared,
+        "evaluate.engine.server.model_name=tests/other",
+        "evaluate.seed=5",
+        **hub(cache),
+    )
+    one_error(
+        done,
+        f"it has the models {NAME}, not tests/other",
+        "engine.server.model_name",
+    )
+
+
+def test_a_server_killed_in_the_middle_is_an_error_that_resumes(prepared, cache, tmp_path):
+    overrides = [*prepared, "evaluate.seed=6"]
+    run = run_directory(load_config(overrides))
+    before = frozenset(run.path.glob("evaluate/base.partial-*/scratch/received.jsonl"))
+    process = start("-m", "recipes.evaluate", *overrides, output=tmp_path / "out", **hub(cache))
+    wait_for(lambda: received(run.path, before), every=0.01)
+    (keeper,) = servers(run.path)
+    children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    assert process.wait(60) == 2
+    text = (tmp_path / "out").read_text()
+    assert "error:" in text and "the server ended with exit code 137" in text and "resumes" in text
+    assert not servers(run.path)
