@@ -221,7 +221,8 @@ def _srun_overrides(job: ChainJob, chain: Chain) -> list[str]:
     """The container of a training that srun starts, unless the user named one."""
     cluster = cluster_of(chain.cfg)
     train = chain.cfg.train
-    if job.stage in ("hf_to_nemo", "nemo_to_hf") and cluster.container.runtime != "none":
+    converts = job.stage in ("hf_to_nemo", "nemo_to_hf") and isinstance(train, AlignerTrain)
+    if converts and cluster.container.runtime != "none":
         return ["train.srun_arguments=[]"]  # those are in the container already
     if not _srun_trains(job, chain.cfg) or cluster.container.runtime == "none" or train.srun_arguments:
         return []
