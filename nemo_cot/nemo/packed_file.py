@@ -92,8 +92,7 @@ def write_packed_file(
     Raises UserError naming the trace or pack that the loader would train wrongly on.
     """
     _check_layout(layout, len(packs), packs_per_step)
-    if weights is not None and len(weights) != len(packs):
-        raise UserError(f"{len(packs)} packs, draw counts of {len(weights)}", fix="give each pack its own")
+    _check_as_many(packs, weights)
     prepared = [_prepare(trace, layout, index) for index, trace in enumerate(traces)]
     with atomic_writer(Path(path), "wb") as handle:
         hashing = _Hashing(handle)
@@ -178,6 +177,11 @@ def _prepare(trace: Tokens, layout: Layout, index: int) -> tuple[np.ndarray, np.
     mask = np.arange(len(ids)) >= trace.answer_start
     pad = -(len(ids) - 1) % layout.pad_to_multiple
     return np.pad(ids, (0, pad), constant_values=layout.eos_id), np.pad(mask, (0, pad))
+
+
+def _check_as_many(packs: Sequence[Sequence[int]], weights: Sequence[Sequence[int]] | None) -> None:
+    if weights is not None and len(weights) != len(packs):
+        raise UserError(f"{len(packs)} packs, draw counts of {len(weights)}", fix="give each pack its own")
 
 
 def _check_members(members: Sequence[int], drawn: Sequence[int], traces: int, number: int) -> None:

@@ -17,7 +17,7 @@ from nemo_cot.nemo.packing_report import PackingReport, packing_report
 from nemo_cot.nemo.render_aligner import AlignerInputs, render_nemo_aligner
 from nemo_cot.nemo.rendered import to_yaml
 from nemo_cot.nemo.verify import verify_packed_file
-from nemo_cot.packing import distinct_packs, literal_draws, literal_packs
+from nemo_cot.packing import StepPacks, distinct_packs, literal_draws, literal_packs
 from nemo_cot.sequences import TokenSequence
 
 PACKED_FILE, CONFIG_FILE, REPORT_FILE = "train.npy", "aligner.yaml", "packing.json"
@@ -40,25 +40,15 @@ def prepare_aligner(
     not fit, or that NeMo would train wrongly on.
     """
     traces = [Tokens(np.asarray(s.input_ids, dtype=np.int32), s.num_prompt_tokens) for s in sequences]
-    draws = literal_draws(len(traces), train.max_steps, train.global_batch_size, train.seed)
-    batches = literal_packs if train.batching == "literal" else distinct_packs
     lengths = packed_lengths(traces, layout)
-    steps = batches(
-        draws,
-        lengths,
-        pack.capacity_tokens,
-        strategy=pack.strategy,
-        seed=pack.seed,
-        multiple_of=train.layout.data_parallel_size,
-    )
-    weights = None if train.batching == "literal" else steps.weights
+    steps = _steps(train, pack, lengths)
     write_packed_file(
         folder / PACKED_FILE,
         steps.packs,
         traces,
         layout,
         packs_per_step=steps.packs_per_step,
-        weights=weights,
+        weights=None if train.batching == "literal" else steps.weights,
     )
     # Read back from the disk, by rules that share no code with the writer.
     verify_packed_file(folder / PACKED_FILE, layout)
@@ -73,6 +63,20 @@ def prepare_aligner(
     )
     write_bytes(folder / CONFIG_FILE, to_yaml(render_nemo_aligner(train, pack, inputs)).encode())
     return report
+
+
+def _steps(train: AlignerTrain, pack: PackConfig, lengths: np.ndarray) -> StepPacks:
+    """The packs of every step. lengths: room that each trace takes, shape (traces,)."""
+    draws = literal_draws(len(lengths), train.max_steps, train.global_batch_size, train.seed)
+    batches = literal_packs if train.batching == "literal" else distinct_packs
+    return batches(
+        draws,
+        lengths,
+        pack.capacity_tokens,
+        strategy=pack.strategy,
+        seed=pack.seed,
+        multiple_of=train.layout.data_parallel_size,
+    )
 
 
 def _trained(trace: Tokens) -> int:
