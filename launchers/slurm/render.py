@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -73,7 +73,13 @@ def call(
     return done.stdout.decode(errors="replace")
 
 
-_UNREACHABLE = ("unable to contact slurm", "configuration source", "connection", "timed out on send/recv")
+_UNREACHABLE = (
+    "unable to contact slurm",
+    "configuration source",
+    "configuration file",
+    "connection",
+    "timed out on send/recv",
+)
 """Parts of what Slurm's commands say when no controller answers."""
 
 
