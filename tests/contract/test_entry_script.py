@@ -201,7 +201,8 @@ def test_trap_a_model_whose_eos_is_the_end_of_turn_is_refused(config, entry, cap
 
 def test_trap_a_model_with_another_eos_is_refused(config, entry, capsys, make_tokenizer):
     entry.tokenizer = make_tokenizer("<|im_start|>")
-    assert "with eos_id = " in refused(config, entry, capsys)
+    line = refused(config, entry, capsys)
+    assert "with eos_id = " in line and "the tokenizer of model.path" in line
 
 
 @pytest.mark.parametrize(
