@@ -146,15 +146,17 @@ def nodes_and_gpus(job: ChainJob, cfg: Config) -> tuple[int, int | None]:
 
 
 def tasks_per_node(job: ChainJob, cfg: Config) -> int:
-    """One, but for a training that srun starts, a task a GPU."""
-    by_srun = _srun_trains(job, cfg)
-    return (nodes_and_gpus(job, cfg)[1] or 1) if by_srun else 1
+    """One, but for a training of a task a GPU."""
+    by_gpu = _srun_trains(job, cfg) and cfg.train.process_launcher == "srun"
+    return (nodes_and_gpus(job, cfg)[1] or 1) if by_gpu else 1
 
 
 def _srun_trains(job: ChainJob, cfg: Config) -> bool:
-    return (
-        job.stage == "train" and isinstance(cfg.train, AlignerTrain) and cfg.train.process_launcher == "srun"
-    )
+    """Whether srun starts the training: its ranks, or a torchrun on each of several nodes."""
+    train = cfg.train
+    if job.stage != "train" or not isinstance(train, AlignerTrain):
+        return False
+    return train.process_launcher == "srun" or train.layout.num_nodes > 1
 
 
 def _size(job: ChainJob, chain: Chain) -> dict[str, object]:
@@ -219,6 +221,9 @@ def _srun_overrides(job: ChainJob, chain: Chain) -> list[str]:
     """The container of a training that srun starts, unless the user named one."""
     cluster = cluster_of(chain.cfg)
     train = chain.cfg.train
+    converts = job.stage in ("hf_to_nemo", "nemo_to_hf") and isinstance(train, AlignerTrain)
+    if converts and cluster.container.runtime != "none":
+        return ["train.srun_arguments=[]"]  # those are in the container already
     if not _srun_trains(job, chain.cfg) or cluster.container.runtime == "none" or train.srun_arguments:
         return []
     folders = (chain.cwd, chain.run)

@@ -24,15 +24,17 @@ class Command(NamedTuple):
 def aligner_command(train: AlignerTrain, config: Path, environment: Mapping[str, str]) -> Command:
     """Start one process a GPU on ``config``, the rendered YAML.
 
-    torchrun: run it on every node, inside the container; with several nodes ``environment`` must
-    hold MASTER_ADDR, the first node's name. srun: run it once, inside the Slurm job. Raises
-    UserError without MASTER_ADDR, or outside of a job.
+    torchrun: a launcher a node; with several nodes ``environment`` must hold MASTER_ADDR, the first
+    node's name. Inside a Slurm job srun starts the launchers; elsewhere run it on every node. srun: a
+    task a GPU; run it once, inside the Slurm job. Raises UserError without MASTER_ADDR, or outside of
+    a job.
     """
     entry = ["-m", ENTRY, str(config)]
     if train.process_launcher == "torchrun":
-        argv = [train.python, "-m", "torch.distributed.run", *_torchrun(train, environment), *entry]
+        torchrun = [train.python, "-m", "torch.distributed.run", *_torchrun(train, environment), *entry]
+        argv = [*_launchers(train, environment), *torchrun]
     else:
-        argv = [*_srun(train, environment), train.python, *entry]
+        argv = [*_srun(train, environment, train.layout.gpus_per_node), train.python, *entry]
     return Command(argv, _environment(train))
 
 
@@ -57,7 +59,14 @@ def _torchrun(train: AlignerTrain, environment: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _srun(train: AlignerTrain, environment: Mapping[str, str]) -> list[str]:
+def _launchers(train: AlignerTrain, environment: Mapping[str, str]) -> list[str]:
+    """What starts torchrun on every node of a Slurm job; nothing on one node, or elsewhere."""
+    if train.layout.num_nodes == 1 or not environment.get("SLURM_JOB_ID"):
+        return []
+    return _srun(train, environment, 1)
+
+
+def _srun(train: AlignerTrain, environment: Mapping[str, str], tasks_per_node: int) -> list[str]:
     if not environment.get("SLURM_JOB_ID"):
         raise UserError(
             "srun outside of a Slurm job would queue one of its own",
@@ -68,7 +77,8 @@ def _srun(train: AlignerTrain, environment: Mapping[str, str]) -> list[str]:
     return [
         "srun",
         f"--nodes={train.layout.num_nodes}",
-        f"--ntasks-per-node={train.layout.gpus_per_node}",
+        f"--ntasks={train.layout.num_nodes * tasks_per_node}",
+        f"--ntasks-per-node={tasks_per_node}",
         "--kill-on-bad-exit=1",
         *train.srun_arguments,
     ]
@@ -105,10 +115,12 @@ def run_command(command: Command, environment: Mapping[str, str], *, stage: str 
 
 
 def single_process(train: AlignerTrain, environment: Mapping[str, str]) -> list[str]:
-    """What starts one process where training runs: nothing, or srun with the container's arguments."""
-    if train.process_launcher == "torchrun":
+    """What starts one process where training runs: srun, when its arguments name the container; else
+    the recipe is in it already.
+    """
+    if not train.srun_arguments or not environment.get("SLURM_JOB_ID"):
         return []
-    return ["srun", "--nodes=1", "--ntasks=1", *_srun(train, environment)[3:]]
+    return ["srun", "--nodes=1", "--ntasks=1", "--kill-on-bad-exit=1", *train.srun_arguments]
 
 
 def check_importable(prefix: list[str], python: str, modules: list[str], stage: str) -> None:

@@ -93,6 +93,7 @@ class LoraConfig:
 
     def __post_init__(self) -> None:
         at_least("train.lora.dim", self.dim, 1)
+        at_least("train.lora.alpha", self.alpha, 1)
         between("train.lora.dropout", self.dropout, 0.0, 1.0)
         for name in self.target_modules:
             one_of("train.lora.target_modules", name, LORA_MODULES)
@@ -138,7 +139,9 @@ class NemoTrain(TrainConfig):
         super().__post_init__()
         at_least("train.micro_batch_size", self.micro_batch_size, 1)
         one_of("train.objective", self.objective, (self.own_objective,))
-        seconds_of(self.max_time_per_run)
+        at_least("train.save_top_k", self.save_top_k, 1)
+        at_least("train.num_workers", self.num_workers, 0)
+        at_least("train.max_time_per_run, in seconds", seconds_of(self.max_time_per_run), 1)
 
     @property
     def own_objective(self) -> str:
@@ -151,8 +154,8 @@ class AlignerTrain(NemoTrain):
     """NeMo-Aligner 0.7.0. ``nemo_model``: the base model in NeMo's format, as a folder or a .nemo
     file; null: what the stage hf_to_nemo converts.
 
-    ``process_launcher``: torchrun (one launcher a node, started inside the container) or srun (one
-    task a GPU, inside a Slurm job; ``srun_arguments`` may name the container). ``python``: the
+    ``process_launcher``: torchrun (one launcher a node) or srun (one task a GPU). Inside a Slurm job
+    srun starts both on several nodes, and ``srun_arguments`` may name the container. ``python``: the
     container's interpreter.
     """
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_cot.config import Config, ModelShape
+from nemo_cot.config_cluster import SlurmCluster
 from nemo_cot.errors import UserError
 from nemo_cot.nemo.config import AlignerTrain, NemoRlTrain, NemoTrain
 from nemo_cot.preflight.estimate import Estimate
@@ -246,6 +247,29 @@ def _kept_steps(train: NemoTrain) -> list[int]:
 
 
 @_for(NemoTrain)
+def _nemo_adapter_dropout(cfg: Config, train: NemoTrain, _: Estimate) -> Found:
+    """Repeated traces are computed once only where each repeat would compute the same."""
+    if train.batching == "distinct" and train.lora.enabled and train.lora.dropout > 0:
+        yield (
+            "error",
+            f"train.lora.dropout {train.lora.dropout}: distinct batching stands for draws that are all alike",
+            "set train.lora.dropout=0, or train.batching=literal",
+        )
+
+
+@_for(NemoRlTrain)
+def _nemo_ray(cfg: Config, train: NemoRlTrain, _: Estimate) -> Found:
+    """NeMo-RL's nodes are one Ray cluster, which a submitted job does not start."""
+    if train.layout.num_nodes > 1 and isinstance(cfg.cluster, SlurmCluster):
+        yield (
+            "error",
+            f"train.layout.num_nodes {train.layout.num_nodes}: a submitted job starts Ray on one node only",
+            "set train.layout.num_nodes=1 (with a smaller model, or train.lora.enabled=true), or start a Ray "
+            "cluster over the nodes by hand and run recipes/train.py there",
+        )
+
+
+@_for(NemoTrain)
 def _nemo_gpu_memory(cfg: Config, train: NemoTrain, estimate: Estimate) -> Found:
     """Training fits the GPUs' memory."""
     shape = _shape(cfg, estimate)
@@ -292,5 +316,7 @@ NEMO_RULES = (
     _nemo_loss_weights,
     _nemo_model,
     _nemo_conversion,
+    _nemo_adapter_dropout,
+    _nemo_ray,
     _nemo_gpu_memory,
 )

@@ -139,6 +139,9 @@ def _batch_covers_traces(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, s
 
 def _literal_cost(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
     """Repeated traces are computed once."""
+    if not isinstance(cfg.train, LocalTrain):
+        yield "ok", f"does not apply: train.backend={cfg.train.backend} (nemo_loss_weights)", ""
+        return
     repeats = cfg.train.global_batch_size / cfg.curate.num_traces
     if cfg.train.batching == "literal" and repeats >= 2:
         yield (

@@ -40,6 +40,11 @@ def test_several_nodes_meet_at_the_first():
     assert {"--nnodes=2", "--rdzv-endpoint=node1:29500", "--rdzv-id=7", "--rdzv-backend=c10d"} <= set(
         command.argv
     )
+    assert command.argv[:6] == [
+        "srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--kill-on-bad-exit=1", "python"
+    ]  # fmt: skip
+    by_hand = aligner_command(train(), CONFIG, {"MASTER_ADDR": "node1"})
+    assert by_hand.argv[:3] == ["python", "-m", "torch.distributed.run"]
     with pytest.raises(UserError, match="MASTER_ADDR"):
         aligner_command(train(), CONFIG, {})
 
@@ -47,9 +52,10 @@ def test_several_nodes_meet_at_the_first():
 def test_srun_starts_a_task_a_gpu_and_takes_further_arguments():
     chosen = train("train.process_launcher=srun", "train.srun_arguments=['--container-image=/i m.sqsh']")
     command = aligner_command(chosen, CONFIG, {"SLURM_JOB_ID": "7"})
-    assert command.argv[:6] == [
+    assert command.argv[:7] == [
         "srun",
         "--nodes=2",
+        "--ntasks=16",
         "--ntasks-per-node=8",
         "--kill-on-bad-exit=1",
         "--container-image=/i m.sqsh",
@@ -70,6 +76,8 @@ def test_a_command_gets_its_environment_and_its_failure_is_told(tmp_path):
 
 def test_one_process_runs_where_training_does():
     assert single_process(train(), {}) == []
+    in_container = train("train.process_launcher=srun")
+    assert single_process(in_container, {"SLURM_JOB_ID": "7"}) == []
     chosen = train("train.process_launcher=srun", "train.srun_arguments=['--container-image=/i m.sqsh']")
     assert single_process(chosen, {"SLURM_JOB_ID": "7"}) == [
         "srun",

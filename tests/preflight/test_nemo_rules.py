@@ -92,6 +92,17 @@ def test_the_presets_are_clean(backend, model, tmp_path):
             "train.save_top_k",
             ["train.conversion.average_steps=[10,50]", "train.save_top_k=2"],
         ),
+        (
+            "nemo_adapter_dropout",
+            "error",
+            "train.lora.dropout",
+            [
+                "train.batching=distinct",
+                "train.lora.enabled=true",
+                "train.lora.dropout=0.1",
+                "train.layout.num_nodes=1",
+            ],
+        ),
         ("nemo_model", "warning", "train.nemo_model", ["train.nemo_model=/nowhere"]),
         ("nemo_gpu_memory", "error", "train.layout.num_nodes", ["train.layout.num_nodes=1"]),
         ("nemo_gpu_memory", "warning", "train.megatron_amp_O2", ["train.megatron_amp_O2=false"]),
@@ -114,6 +125,12 @@ def test_a_trap_of_aligner_fires(rule, level, key, overrides, tmp_path):
 def test_a_trap_of_nemo_rl_fires(rule, key, overrides):
     found = findings(*overrides, backend="nemo_rl")[rule]
     assert found.level == "error" and key in found.fix
+
+
+def test_no_job_starts_ray_on_several_nodes():
+    assert "nemo_ray" not in findings(backend="nemo_rl")
+    found = findings("cluster=slurm_minimal", backend="nemo_rl")["nemo_ray"]
+    assert found.level == "error" and "train.layout.num_nodes" in found.fix
 
 
 def test_saved_steps_may_be_averaged_and_the_base_model_converted():
@@ -161,6 +178,11 @@ def test_the_eos_must_not_be_the_end_of_turn():
     "setting",
     [
         "train.max_time_per_run=4h",
+        "train.max_time_per_run='00:00:00:00'",
+        "train.save_top_k=0",
+        "train.save_top_k=-1",
+        "train.num_workers=-1",
+        "train.lora.alpha=0",
         "train.objective=sequence_mean",
         "train.lora.target_modules=[attention_qvk]",
     ],

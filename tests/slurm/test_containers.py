@@ -89,7 +89,7 @@ def test_pyxis_stub_gets_the_options_of_the_profile(contained: Chain, tmp_path, 
 
 
 def test_a_stage_runs_in_an_image_directory_by_the_chroot_of_the_pyxis_stub(
-    contained: Chain, tmp_path, monkeypatch
+    contained: Chain, tiny_model: Path, tmp_path, monkeypatch
 ):
     """The image has no Python of its own: it borrows the machine's folders, and a file that only it has."""
     image = tmp_path / "image"
@@ -102,6 +102,7 @@ def test_a_stage_runs_in_an_image_directory_by_the_chroot_of_the_pyxis_stub(
     (image / "tmp").mkdir()
     folders = [f for f in ("/usr", "/lib", "/lib64", "/bin", "/etc") if Path(f).exists()]
     folders += [str(Path(p).resolve()) for p in {sys.prefix, sys.base_prefix} if not p.startswith("/usr")]
+    folders.append(str(tiny_model))
     mounts = ", ".join(f"'{folder}:{folder}'" for folder in folders)
     conf = write_profile(tmp_path / "conf", image=str(image), mounts=mounts, python="/opt/python")
     monkeypatch.setenv("NEMO_COT_CONFIG_DIR", conf)

@@ -31,7 +31,7 @@ def test_a_failed_stage_stops_the_rest_and_submit_goes_on_after_the_fix(chain: C
     assert "curate" in report and "failed" in report
     shown = [line for line in chain.call("status").stdout.splitlines() if " failed " in line]
     assert len(shown) == 1 and "curate" in shown[0] and "NonZeroExitCode" in shown[0]
-    again = chain.submit()
+    again = chain.submit("launcher.stages=[problems,convert,generate,grade,curate,pack,train,report]")
     assert "grade" not in again and next(iter(again)) == "train", (
         "with the former value curate and pack are done"
     )
@@ -46,7 +46,7 @@ def test_a_warning_before_the_time_limit_saves_requeues_and_resumes(chain: Chain
     chain.wait_log("train", "SIGUSR1 came; the state after step ")
     chain.wait_log("train", "restart 1")
     wait_for(lambda: "[train] resumes; attempt 2" in chain.log("train"), every=0.2)
-    saved = int(chain.log("train").split("the state after step ")[1].split()[0])
+    saved = _saved_step(chain, "train")
     wait_for(lambda: _steps(chain) > saved, every=0.2)
     rows = [json.loads(line)["step"] for line in _metrics(chain)]
     assert rows == list(range(1, len(rows) + 1)), "no step twice, none left out"
@@ -60,10 +60,23 @@ def test_preemption_saves_requeues_and_resumes(chain: Chain):
     chain.wait_log("train", "steps  loss")
     high = ["sbatch", "--partition=high", "--nodes=2", "--gpus-per-node=8", "--time=1", "--output=/dev/null"]
     chain.cluster.call(*high, "--wrap=sleep 2")
-    chain.wait_log("train", "SIGTERM came; the state after step ")
+    chain.wait_log("train", "came; the state after step ")  # SIGTERM, or the runner's SIGUSR1: what is first
     chain.wait_log("train", "restart 1")
     chain.wait_log("train", "[train] resumes; attempt 2")
     assert chain.cluster.job(job)["Restarts"] == "1"
+
+
+def test_training_longer_than_its_time_limit_goes_on_in_the_next_job(chain: Chain):
+    """Slurm's own warning: limits are minutes, and it looks every 30 s, so it comes 10 to 40 s after the start."""
+    limit = 'cluster.resources.train.time_limit="00:01:00"'
+    ids = chain.submit(*LONG, limit, "cluster.warning_seconds=20", "cluster.train_jobs=2")
+    assert list(ids) == ["train-1", "train", "report"]
+    chain.wait_log("train-1", "the next training job goes on")
+    saved = _saved_step(chain, "train-1")
+    assert "train-1: exit code 0" in chain.log("train-1") and saved > 0
+    chain.wait_log("train", "[train] resumes; attempt 2")
+    wait_for(lambda: _steps(chain) > saved, seconds=60, every=0.2)
+    assert chain.state(ids["train-1"]) == "COMPLETED" and chain.state(ids["report"]) == "PENDING"
 
 
 def test_a_training_job_that_finds_the_stage_finished_ends_at_once(chain: Chain):
@@ -92,7 +105,11 @@ def test_without_requeue_the_chain_ends_and_submit_goes_on(chain: Chain):
 def test_what_sbatch_refuses_is_told_in_its_words_and_leaves_nothing_queued(chain: Chain, override, said):
     error = one_error(chain.call("submit", *PROFILE, override, check=False), "sbatch", said)
     assert "cluster." in error.partition("Fix:")[2]
-    assert chain.cluster.call("squeue", "--noheader", "--format=%j").split() == []
+    assert "tiny" not in chain.cluster.call("squeue", "--noheader", "--format=%j")
+
+
+def _saved_step(chain: Chain, key: str) -> int:
+    return int(chain.log(key).split("the state after step ")[1].split()[0])
 
 
 def _metrics(chain: Chain) -> list[str]:

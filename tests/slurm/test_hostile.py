@@ -19,7 +19,8 @@ from launchers.slurm.record import write_json
 from launchers.slurm.render import job_arguments, render_script
 from nemo_cot.config_cluster import SlurmCluster
 from nemo_cot.errors import UserError
-from recipes.config import load_config, quoted
+from nemo_cot.overrides import hydra_quoted
+from recipes.config import load_config
 from tests.slurm.conftest import Chain
 from tests.slurm.hostile import hostile_strings
 from tests.support import SECONDS, environment, one_error
@@ -129,7 +130,7 @@ def test_paths_and_values_on_a_real_cluster(fresh: Chain, tiny_model):
     shutil.copytree(tiny_model, cwd / "my model")
     fresh.cwd, fresh.run = cwd, cwd / f"runs {nasty}" / "tiny"
     fresh.overrides += [
-        "model.path=my model", f"runs_dir={quoted(f'runs {nasty}')}", f"report.title={quoted(title)}",
+        "model.path=my model", f"runs_dir={hydra_quoted(f'runs {nasty}')}", f"report.title={hydra_quoted(title)}",
         "launcher.stages=[problems,convert,report]",
     ]  # fmt: skip
     fresh.submit()
@@ -144,6 +145,6 @@ def test_paths_and_values_on_a_real_cluster(fresh: Chain, tiny_model):
 
 @pytest.mark.parametrize("name", ["per%cent", "back\\slash"])
 def test_what_slurm_takes_for_a_pattern_is_refused(fresh: Chain, name):
-    refused = fresh.call("submit", "cluster=slurm_minimal", f"runs_dir={quoted(name)}", check=False)
+    refused = fresh.call("submit", "cluster=slurm_minimal", f"runs_dir={hydra_quoted(name)}", check=False)
     one_error(refused, "percent sign or a backslash", "runs_dir")
     assert not (fresh.cwd / name).exists()

