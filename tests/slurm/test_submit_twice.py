@@ -60,7 +60,7 @@ def test_what_is_queued_while_it_waits_for_the_lock_is_seen_by_the_stand_in_queu
         )  # fmt: skip
         wait_for(lambda: list((tmp_path / "looked").iterdir()))
         (tmp_path / "queue" / "7").mkdir()
-        (tmp_path / "queue" / "7" / "comment").write_text(comment_of(Path("runs/tiny")) + "\n")
+        (tmp_path / "queue" / "7" / "comment").write_text(comment_of(run) + "\n")
     said = process.communicate(timeout=SECONDS)
     assert process.returncode == 2 and "queued or running: jobs 7 (pending)" in said[1], said
     assert not (run / "slurm" / "01-problems.sbatch").exists() and not (run / "problems").exists()
