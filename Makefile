@@ -28,8 +28,10 @@ PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no
 run: $(VENV)/.local
 	$(VENV)/bin/nemo-cot run experiment=quickstart $(ARGS)
 
+# Two workers, each with one thread: two thread pools on two cores would wait for each other.
+TEST_WORKERS ?= 2
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest --ignore=tests/slurm $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --ignore=tests/slurm -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # Not part of `make test`: it starts daemons. Without root or Slurm it fails and says what is missing.
 slurm: $(VENV)/.test

@@ -55,11 +55,16 @@ def run_chain(overrides: Sequence[str]) -> int:
     stages = chain_stages(cfg)
     run = run_directory(cfg)
     refuse_errors(examine(cfg, run)[1])
-    if folder_of(run.path).is_dir():
-        refuse_live_jobs(run.path, may_lack_slurm=True)
+    _refuse_live_jobs(run)  # before the lock, which the jobs of a chain hold as well
     with run_lock(run.create().path) as lock:
+        _refuse_live_jobs(run)  # a submission may have held it until now
         write_bytes(run.path / "config.yaml", to_yaml(tree).encode())
         return _run_and_summarise(stages, cfg, overrides, lock)
+
+
+def _refuse_live_jobs(run: RunDirectory) -> None:
+    if folder_of(run.path).is_dir():
+        refuse_live_jobs(run.path, may_lack_slurm=True)
 
 
 def write_report_only(overrides: Sequence[str]) -> int:

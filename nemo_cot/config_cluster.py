@@ -12,6 +12,13 @@ from typing import Optional
 from nemo_cot.config_checks import at_least, between, one_of
 from nemo_cot.errors import UserError
 
+_OWNED = (
+    "account", "array", "chdir", "clusters", "comment", "constraint", "cpus-per-task", "dependency", "error",
+    "exclusive", "export", "export-file", "get-user-env", "gpus-per-node", "hold", "job-name",
+    "kill-on-invalid-dep", "mem", "no-requeue", "nodes", "ntasks-per-node", "open-mode", "output", "parsable",
+    "partition", "qos", "requeue", "reservation", "signal", "test-only", "time", "wait", "wrap",
+)  # fmt: skip
+"""Options of sbatch that the submission sets itself, or that would undo what a chain of jobs rests on."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,@+:/-]*")
 _CONSTRAINT = re.compile(r"[A-Za-z0-9_(\[][A-Za-z0-9_.,:@&|!*()\[\]-]*")
 _MEMORY = re.compile(r"\d+[KMGT]?")
@@ -19,7 +26,9 @@ _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<hours>\d{1,3}):(?P<minutes>\d\d):(?P
 _PATH = re.compile(r"[A-Za-z0-9_./~][A-Za-z0-9_./@+,=:-]*")
 _ARGUMENT = re.compile(r"--[a-z][a-z-]*(=[A-Za-z0-9_.,:;@+/=\[\]&|*-]+)?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRET = re.compile(r"(^|_)(TOKENS?|SECRETS?|PASSWORD|PASSWD|CREDENTIALS?|KEY|APIKEY)(_|$)", re.IGNORECASE)
+_SECRET = re.compile(
+    r"TOKEN(?!IZER)|SECRET|(?<!BY)PASS|_PWD$|CREDENTIAL|KEY\d*(_|$)|(?<!COM)PAT\d*$", re.IGNORECASE
+)
 
 
 @dataclass
@@ -63,7 +72,9 @@ class ResourcesConfig:
 
 @dataclass
 class ResourceClasses:
-    """The kinds of stages. ``cpu``: problems, grade, curate, pack, report; ``convert``: all conversions."""
+    """The kinds of stages. ``cpu``: problems, convert (to a Hugging Face directory), grade, curate, pack,
+    report, and the merging of chunks; ``convert``: to NeMo and back.
+    """
 
     cpu: ResourcesConfig
     convert: ResourcesConfig
@@ -78,7 +89,6 @@ class ResourceClasses:
 
 
 KINDS = {
-    "convert": "convert",
     "hf_to_nemo": "convert",
     "nemo_to_hf": "convert",
     "generate": "generate",
@@ -156,6 +166,7 @@ class SlurmCluster(ClusterConfig):
                 _ARGUMENT,
                 "one option of sbatch: --name or --name=value",
             )
+            _refuse_owned(argument)
         between("cluster.max_requeues", self.max_requeues, 0, 1000)
         between("cluster.train_jobs", self.train_jobs, 1, 100)
         between("cluster.warning_seconds", self.warning_seconds, 1, 65535)  # what sbatch takes
@@ -169,7 +180,7 @@ class SlurmCluster(ClusterConfig):
             if "\0" in line:
                 raise UserError("holds a NUL", where="cluster.setup or cluster.environment", fix="remove it")
         for name in self.environment:
-            if _SECRET.search(name):
+            if looks_secret(name):
                 raise UserError(
                     f"{name} looks like a secret, and would be written into the job files",
                     where="cluster.environment",
@@ -189,10 +200,26 @@ class SlurmCluster(ClusterConfig):
                 )
 
 
+def looks_secret(name: str) -> bool:
+    """Whether a variable of this name is likely to hold a secret, as HF_TOKEN, OPENAI_KEY1 or GITHUB_PAT."""
+    return _SECRET.search(name) is not None
+
+
 def plain(key: str, value: str | None, pattern: re.Pattern, what: str = "a plain name") -> None:
     """Raise UserError unless ``value`` is null or matches ``pattern`` as a whole."""
     if value is not None and not pattern.fullmatch(value):
         raise UserError(f"{value!r} is not {what}", where=key, fix=f"correct {key}")
+
+
+def _refuse_owned(argument: str) -> None:
+    """sbatch takes an option's name cut short, too."""
+    name = argument.removeprefix("--").partition("=")[0]
+    if owned := next((option for option in _OWNED if option.startswith(name)), None):
+        raise UserError(
+            f"--{owned} is the launcher's own",
+            where="cluster.sbatch_arguments",
+            fix="leave it out; cluster.account, cluster.requeue, cluster.resources, ... set what can be set",
+        )
 
 
 def seconds_of_limit(key: str, text: str) -> int:

@@ -18,11 +18,12 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from omegaconf.resolvers import oc
 from yaml import YAMLError
 
 from nemo_cot import config as schema
 from nemo_cot import engine_config as engine
-from nemo_cot.config_cluster import ClusterConfig, SlurmCluster
+from nemo_cot.config_cluster import ClusterConfig, SlurmCluster, looks_secret
 from nemo_cot.errors import UserError
 from nemo_cot.nemo import config as nemo
 from nemo_cot.overrides import hydra_quoted
@@ -61,20 +62,29 @@ def load_config(overrides: Sequence[str]) -> schema.Config:
     return to_dataclasses(compose_config(overrides))
 
 
+_VARIABLE = re.compile(r"^cluster\.environment\.[A-Za-z_][A-Za-z0-9_]*$")
+"""An entry of cluster.environment: it may be a new one."""
+
+
 def compose_config(overrides: Sequence[str]) -> DictConfig:
     """The composed tree, typed by the schema. Raises UserError as :func:`load_config` does."""
     _register_schemas()
-    for override in _parse(overrides):
+    parsed = _parse(overrides)
+    for override in parsed:
         _check_key(override)
+    keys = [override.key_or_group for override in parsed]
     overrides = [_placed(text) for text in overrides]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
-            return compose("config", overrides=[*_search_path(), *overrides])
+            tree = compose("config", overrides=[*_search_path(), *overrides])
         except YAMLError as error:
             raise _explain_yaml(error) from None
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise _explain(error) from None
+    if "pass_environment" not in tree.cluster and (found := next(filter(_VARIABLE.match, keys), None)):
+        raise UserError("no cluster is chosen", where=found, fix="add cluster=slurm_minimal, or leave it out")
+    return tree
 
 
 def to_dataclasses(tree: DictConfig) -> schema.Config:
@@ -93,7 +103,24 @@ def to_yaml(tree: DictConfig) -> str:
     return OmegaConf.to_yaml(tree, resolve=True)
 
 
+def _environment_variable(*arguments: object, _root_: DictConfig) -> object:
+    """The resolver oc.env, which refuses secrets: what it returns is written into config.yaml and manifests."""
+    name = str(arguments[0])
+    passed = OmegaConf.select(_root_, "cluster.pass_environment") or []
+    if looks_secret(name) or (name in passed and name not in _NO_SECRETS):
+        raise ValueError(
+            f"{name} may be a secret, and would be written into files; programs read it themselves"
+        )
+    return oc.env(*arguments)
+
+
+_NO_SECRETS = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "OMP_NUM_THREADS",
+               "HF_HOME")  # fmt: skip
+"""Of cluster.pass_environment, what a config may name."""
+
+
 def _register_schemas() -> None:
+    OmegaConf.register_new_resolver("oc.env", _environment_variable, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=schema.Config)
     for group, variants in _VARIANTS.items():
@@ -115,6 +142,8 @@ def _search_path() -> list[str]:
 def _placed(override: str) -> str:
     """``override`` with the group's name before a key that a file of another group fills."""
     key, _, value = override.partition("=")
+    if _VARIABLE.match(key):
+        return f"++{override}"
     return f"{_PLACES[key]}@{key}={value}" if key in _PLACES else override
 
 
@@ -145,6 +174,12 @@ def _check_key(override: Override) -> None:
             where=override.input_line or key,
             fix="set an existing key: key=value",
         )
+    if key == "cluster.environment":
+        raise UserError(
+            "is set one variable at a time", where=key, fix="write cluster.environment.NAME=VALUE for each"
+        )
+    if _VARIABLE.match(key):
+        return
     known = known_keys()
     if _ENTRY.sub("evaluate.models", key) not in known:
         raise _unknown(key, known)
@@ -224,6 +259,7 @@ def _explain(error: Exception) -> UserError:
     if error.__cause__ is not None and str(error.__cause__).strip():
         cause = str(error.__cause__).strip().splitlines()[0]
         full_key = full_key or re.search(r"full_key: (\S+)", str(error.__cause__))
+    cause = re.sub(r"^\w+ raised while resolving interpolation: ", "", cause)
     return UserError(cause, where=full_key.group(1) if full_key else "config", fix="correct this value")
 
 

@@ -58,7 +58,7 @@ def nemo_base(settings: AlignerTrain, run: RunDirectory) -> Path:
 
 
 def _aligner(cfg: Config, settings: AlignerTrain, run: RunDirectory) -> Stage:
-    """Write train.npy, aligner.yaml, command.json and aligner/ (NeMo's logs and checkpoints)."""
+    """Write train.npy, packing.json, aligner.yaml, command.json and aligner/ (NeMo's logs and checkpoints)."""
     sequences = run.artifact("pack", "sequences.jsonl")
     tokens, base = run.artifact("convert", "model.json"), nemo_base(settings, run)
 
@@ -74,7 +74,8 @@ def _aligner(cfg: Config, settings: AlignerTrain, run: RunDirectory) -> Stage:
             settings.layout.context_parallel_size,
         )
         rows = read_jsonl(sequences, TokenSequence)
-        prepare_aligner(settings, cfg.pack, rows, layout, folder, cfg.name, base)
+        report = prepare_aligner(settings, cfg.pack, rows, layout, folder, cfg.name, base)
+        print(report.line(), flush=True)
         _run(settings, aligner_command(settings, folder / CONFIG_FILE, os.environ), folder)
 
     return _nemo_stage(cfg, settings, {"base": base, "sequences": sequences, "tokens": tokens}, {}, work)

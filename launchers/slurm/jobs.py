@@ -21,7 +21,8 @@ class ChainJob:
 
     ``overrides`` come behind the user's own. ``array`` are the chunks of a job array, and ``array_key``
     the key that takes a task's number. ``part`` is what it locks of the run directory. ``continued``: a
-    later job goes on with this training. ``after_any``: it runs however the others ended.
+    later job goes on with this training. ``after_any``: it runs however the others ended. ``merges``:
+    its chunks are other jobs' work, and it only puts them together (and scores them).
     """
 
     key: str
@@ -31,6 +32,12 @@ class ChainJob:
     array: tuple[int, ...] = ()
     continued: bool = False
     after_any: bool = False
+    merges: bool = False
+
+    @property
+    def work(self) -> str:
+        """What cluster.resources go by: merging needs no GPU."""
+        return "merge" if self.merges else self.stage
 
     @property
     def array_key(self) -> str | None:
@@ -82,7 +89,8 @@ class _Planner:
             after += self._sampled(after)
         elif stage == "train":
             after = self._earlier_training(after)
-        self._append(ChainJob(stage, stage, after))
+        merges = stage in ("generate", "evaluate") and getattr(self._cfg, stage).chunks > 1
+        self._append(ChainJob(stage, stage, after, merges=merges))
 
     def _append(self, job: ChainJob) -> None:
         self.jobs.append(job)

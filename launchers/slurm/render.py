@@ -7,10 +7,8 @@ quoting): paths and overrides go through the shell's quoting, or through JSON.
 from __future__ import annotations
 
 import functools
-import os
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +74,7 @@ def render_script(job: ChainJob, chain: Chain, name: str) -> bytes:
 def sbatch_options(job: ChainJob, chain: Chain) -> list[str]:
     """What stands on the #SBATCH lines; dependencies are added when the ids are known."""
     cluster = cluster_of(chain.cfg)
-    _, resources = cluster.resources.of(job.stage)
+    _, resources = cluster.resources.of(job.work)
     named = {
         "job-name": f"{chain.cfg.name}.{job.key}",
         "comment": comment_of(chain.run),
@@ -91,7 +89,7 @@ def sbatch_options(job: ChainJob, chain: Chain) -> list[str]:
         "signal": f"B:USR1@{cluster.warning_seconds}",
         "output": log_pattern(job, chain),
         "open-mode": "append",
-        "export": _exported(cluster.pass_environment),
+        "export": "ALL",  # of sbatch's own environment, which holds nothing but scheduler.chosen
         "kill-on-invalid-dep": "yes",
     }
     flags = [
@@ -128,7 +126,7 @@ def job_arguments(job: ChainJob, chain: Chain) -> dict:
 
 def nodes_and_gpus(job: ChainJob, cfg: Config) -> tuple[int, int | None]:
     """Nodes, and GPUs a node. Raises UserError where the profile and train.layout differ."""
-    key, resources = cluster_of(cfg).resources.of(job.stage)
+    key, resources = cluster_of(cfg).resources.of(job.work)
     if job.stage != "train" or not isinstance(cfg.train, NemoTrain):
         return resources.nodes or 1, resources.gpus_per_node
     layout = cfg.train.layout
@@ -161,7 +159,7 @@ def _srun_trains(job: ChainJob, cfg: Config) -> bool:
 
 def _size(job: ChainJob, chain: Chain) -> dict[str, object]:
     cluster = cluster_of(chain.cfg)
-    key, resources = cluster.resources.of(job.stage)
+    key, resources = cluster.resources.of(job.work)
     nodes, gpus = nodes_and_gpus(job, chain.cfg)
     tasks = tasks_per_node(job, chain.cfg)
     kind = f"{cluster.gpu_type}:" if cluster.gpu_type else ""
@@ -184,11 +182,6 @@ def _cpus_per_task(key: str, resources: ResourcesConfig, tasks: int) -> int | No
             fix=f"set it to {tasks} or more",
         )
     return resources.cpus_per_node // tasks
-
-
-def _exported(names: Sequence[str]) -> str:
-    """Names only: sbatch takes the values out of its own environment, so that no file holds them."""
-    return ",".join(name for name in names if name in os.environ) or "NIL"
 
 
 def _prefix(job: ChainJob, chain: Chain) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,21 +59,34 @@ def call(
         ) from None
     except subprocess.TimeoutExpired:
         raise UserError(
-            f"no answer within {SECONDS:.0f} s", where=arguments[0], fix="look at `sinfo`; try again later"
+            f"no answer within {SECONDS:.0f} s",
+            where=Path(arguments[0]).name,
+            fix="look at `sinfo`; try again later",
         ) from None
     if done.returncode:
         said = (done.stderr or done.stdout).decode(errors="replace").strip()
         raise UserError(
             said or f"exit code {done.returncode}",
-            where=arguments[0],
+            where=Path(arguments[0]).name,
             fix=_fix(said),
         )
     return done.stdout.decode(errors="replace")
 
 
+_UNREACHABLE = (
+    "unable to contact slurm",
+    "configuration source",
+    "configuration file",
+    "connection",
+    "timed out on send/recv",
+)
+"""Parts of what Slurm's commands say when no controller answers."""
+
+
 def _fix(said: str) -> str:
     """What to change for sbatch's own words."""
     hints = {
+        **dict.fromkeys(_UNREACHABLE, "try again when `scontrol ping` says UP; is SLURM_CONF right?"),
         "account": "set cluster.account to one of `sacctmgr show associations user=$USER format=account`",
         "partition": "set cluster.partition to one of `sinfo -s`",
         "qos": "set cluster.qos to one of `sacctmgr show qos format=name`",
@@ -170,7 +184,8 @@ def _sacct(ids: Sequence[str]) -> list[JobState]:
 def sbatch(arguments: Sequence[str], script: Path, environment: Mapping[str, str]) -> str:
     """Submit ``script`` from its own folder; returns the job id. Raises UserError with sbatch's words."""
     # The folder is the job's working directory, so the file needs no path of its own.
-    command = ["sbatch", "--parsable", *arguments, script.name]
+    # By its path: PATH may not be among the variables.
+    command = [shutil.which("sbatch") or "sbatch", "--parsable", *arguments, script.name]
     answer = call(command, cwd=script.parent, environment=environment).strip().partition(";")[0]
     if not answer.isdigit():
         raise UserError(
@@ -203,6 +218,11 @@ def first_node(environment: Mapping[str, str]) -> str | None:
     return call(["scontrol", "show", "hostnames", nodes]).split()[0]
 
 
-def outside_a_job(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """``environment`` without what a job or an salloc shell sets: srun and sbatch would obey it."""
-    return {k: v for k, v in environment.items() if not k.startswith("SLURM_") or k == "SLURM_CONF"}
+def chosen(names: Iterable[str], environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment of sbatch, which jobs take over as a whole: what is named, and the way to Slurm.
+
+    Not --export=NAMES, with which the node runs a login shell for the user's environment and merges
+    it in. What an salloc shell sets, or SBATCH_..., would be obeyed; it is left out.
+    """
+    kept = {name for name in names if not name.startswith(("SLURM_", "SBATCH_"))}
+    return {name: environment[name] for name in sorted(kept | {"SLURM_CONF"}) if name in environment}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from nemo_cot.errors import UserError
+from nemo_cot.errors import UserError, one_line
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.provenance import REVISION, code_revision
 
@@ -27,7 +27,7 @@ def snapshot(run: Path, *, runs_dir: Path, extra_conf: Path | None = None, root:
     """Copy the code below ``root`` (the commit with its uncommitted changes, and new files that git
     does not ignore) to ``run``/code/DIGEST, unless it is there; returns that folder.
 
-    What lies in ``runs_dir`` is left out. Raises UserError above :data:`MOST_BYTES`.
+    What lies in ``runs_dir`` is left out, and so are dotenv files, which hold secrets. Raises UserError above :data:`MOST_BYTES`.
     """
     files = {path.relative_to(root).as_posix(): path for path in _sources(root, runs_dir)}
     if extra_conf is not None:
@@ -45,7 +45,11 @@ def snapshot(run: Path, *, runs_dir: Path, extra_conf: Path | None = None, root:
 def _sources(root: Path, runs_dir: Path) -> list[Path]:
     names = _git_files(root)
     paths = _package_files(root) if names is None else [root / name for name in names]
-    return [p for p in paths if p.is_file() and not p.is_relative_to(runs_dir)]
+    found = [p for p in paths if p.is_file() and not p.is_relative_to(runs_dir)]
+    secret = [p for p in found if p.name in (".env", ".envrc") or p.name.startswith(".env.")]
+    for path in secret:
+        print(one_line(f"left out of the copy of the code, as secrets: {path.relative_to(root)}"), flush=True)
+    return [p for p in found if p not in secret]
 
 
 def _git_files(root: Path) -> list[str] | None:

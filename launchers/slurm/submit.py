@@ -16,7 +16,7 @@ from rich.table import Table
 from launchers.slurm import scheduler
 from launchers.slurm.jobs import ChainJob, chain_jobs, cluster_of
 from launchers.slurm.live import live_jobs_of, refuse_live_jobs
-from launchers.slurm.record import Submission, SubmittedJob, write_json, write_submission
+from launchers.slurm.record import Submission, SubmittedJob, folder_of, write_json, write_submission
 from launchers.slurm.render import Chain, job_arguments, log_pattern, nodes_and_gpus, render_script
 from launchers.slurm.snapshot import snapshot
 from nemo_cot.config import Config
@@ -48,9 +48,9 @@ def submit_chain(arguments: Sequence[str]) -> int:
     _check_path(run.path)
     refuse_errors(examine(cfg, run, elsewhere=True)[1])
     _check_time(cfg)
-    if not dry_run or (run.path / "slurm").is_dir():
-        refuse_live_jobs(run.path, may_lack_slurm=dry_run)
+    _refuse_live_jobs(run.path, dry_run)  # before the lock, which the jobs of a chain hold as well
     with run_lock(run.create().path):
+        _refuse_live_jobs(run.path, dry_run)  # another submission may have held it until now
         jobs = chain_jobs(cfg, run, chain_stages(cfg))
         if all(job.after_any for job in jobs) and not dry_run:
             print("every stage is finished; only the report is made anew", flush=True)
@@ -62,6 +62,11 @@ def submit_chain(arguments: Sequence[str]) -> int:
         _release(run.path, submitted)
     _print(jobs, submitted, names, chain)
     return 0
+
+
+def _refuse_live_jobs(run: Path, dry_run: bool) -> None:
+    if not dry_run or folder_of(run).is_dir():
+        refuse_live_jobs(run, may_lack_slurm=dry_run, may_lack_answer=dry_run)
 
 
 def _chain(cfg: Config, run: RunDirectory, overrides: Sequence[str]) -> Chain:
@@ -130,7 +135,7 @@ def _submit(jobs: Sequence[ChainJob], names: dict[str, str], chain: Chain) -> li
     """
     submission = Submission(_now(), chain.code.name, list(chain.overrides), list(chain_stages(chain.cfg)))
     done: dict[str, SubmittedJob] = {}
-    environment = scheduler.outside_a_job()
+    environment = scheduler.chosen(cluster_of(chain.cfg).pass_environment)
     try:
         for job, record in zip(jobs, jobs_record(jobs, chain), strict=True):
             script = chain.folder / f"{names[job.key]}.sbatch"
@@ -186,7 +191,7 @@ def _print(
             + f", {gpus} GPUs" * bool(gpus)
         )
         after = ("any end of " if job.after_any else "") + (", ".join(job.after) or "-")
-        limit = cluster.resources.of(job.stage)[1].time_limit
+        limit = cluster.resources.of(job.work)[1].time_limit
         table.add_row(job.key, record.id or "-", after, size, limit, f"{names[job.key]}.sbatch")
     console = Console()
     console.print(table)

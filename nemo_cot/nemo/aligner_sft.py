@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from nemo_cot.errors import UserError
+
 Config = Any
 """An omegaconf DictConfig, as Aligner's functions take it; this package does not import OmegaConf above."""
 
@@ -146,9 +148,41 @@ def _data(cfg: Config, model: Any, consumed: int) -> tuple[Any, Any, Any]:
     from nemo_aligner.data.nlp.builders import build_dataloader, build_sft_dataset
 
     train = cfg.model.data.train_ds
+    _check_file(cfg, model.tokenizer)
     dataset = build_packed_dataset(cfg, train, model.tokenizer, build_sft_dataset)
     loader = build_loader(cfg, train, dataset, consumed, build_dataloader)
     return dataset, loader, build_loader(cfg, cfg.model.data.validation_ds, dataset, 0, build_dataloader)
+
+
+def _check_file(cfg: Config, tokenizer: Any) -> None:
+    """Refuse a packed file that is not for this run, tokenizer and NeMo. Rank 0 hashes it, all compare.
+
+    The tokenizer is the loaded model's: with another eos than the file was packed by, NeMo takes
+    tokens of the sequences for padding, and trains on without a word.
+    """
+    import nemo
+    import torch
+
+    from nemo_cot.nemo.convention import MASK, check_convention, read_convention
+
+    data = cfg.model.data.train_ds
+    if tokenizer.eos_id == read_convention(data.file_path).end_of_turn_id:
+        raise UserError(
+            f"its tokenizer's eos is the end-of-turn token ({tokenizer.eos_id}), where NeMo cuts sequences",
+            where=str(cfg.model.restore_from_path),
+            fix="train from the base model, converted with a tokenizer whose eos is another token",
+        )
+    check_convention(
+        data.file_path,
+        max_seq_length=data.max_seq_length,
+        check_hash=torch.distributed.get_rank() == 0,
+        nemo_version=".".join(nemo.__version__.split(".")[:2]),
+        mask=MASK,
+        eos_id=tokenizer.eos_id,
+        context_parallel_size=cfg.model.context_parallel_size,
+        packs_per_step=data.global_batch_size,
+        packs=data.global_batch_size * cfg.trainer.sft.max_steps,
+    )
 
 
 def _trainer(cfg: Config, trainer: Any, model: Any, loaders: tuple[Any, Any], logger: Any, state: Any) -> Any:
@@ -178,5 +212,15 @@ def _trainer(cfg: Config, trainer: Any, model: Any, loaders: tuple[Any, Any], lo
     return supervised
 
 
+def run(path: str) -> int:
+    """:func:`main`, with a UserError as one line. Returns the exit code."""
+    try:
+        main(path)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    return 0
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    sys.exit(run(sys.argv[1]))

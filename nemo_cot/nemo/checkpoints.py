@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from nemo_cot.errors import UserError
+from nemo_cot.errors import Unfinished, UserError
 from nemo_cot.nemo.config import AlignerTrain, NemoTrain
 
 CHECKPOINTS = "checkpoints"
@@ -51,14 +51,15 @@ def _rl_steps(checkpoints: Path) -> dict[int, Path]:
 
 
 def check_finished(train: NemoTrain, folder: Path) -> dict[int, Path]:
-    """The saved steps. Raises UserError unless the last step is among them.
+    """The saved steps. Raises UserError unless the last step is among them: Unfinished, where a step
+    was saved to go on from (a job of a chain requeues itself, or the next one goes on).
 
     Both backends end with exit code 0 at their time limit too, and NeMo-RL also after no step at all.
     """
     steps = saved_steps(train, folder)
     last = max(steps, default=0)
     if last < train.max_steps:
-        raise UserError(
+        raise (Unfinished if last else UserError)(
             f"training stopped after step {last} of {train.max_steps}, at train.max_time_per_run",
             where="train",
             fix="run the same command again: it resumes there",

@@ -14,6 +14,7 @@ sum), so that one distinct pack stands for many literal ones.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,8 +24,11 @@ import numpy as np
 
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import atomic_writer
-from nemo_cot.nemo.convention import NEMO_VERSIONS, Convention, write_convention
+from nemo_cot.nemo.convention import NEMO_VERSIONS, Convention, pad_multiple, write_convention
 from nemo_cot.nemo.object_array import ObjectArrayWriter, read_object_array
+
+MAX_ID = 2**31 - 1
+"""Ids and counts are written as int32 or the smallest type that holds them."""
 
 
 class Tokens(NamedTuple):
@@ -59,8 +63,8 @@ class Layout(NamedTuple):
 
     @property
     def pad_to_multiple(self) -> int:
-        """Context parallelism deals each sequence out in 2 x CP equal slices."""
-        return 1 if self.context_parallel_size == 1 else 2 * self.context_parallel_size
+        """What each sequence's inputs are a multiple of. Raises UserError for no ranks at all."""
+        return pad_multiple(self.context_parallel_size)
 
 
 def packed_lengths(traces: Sequence[Tokens], layout: Layout) -> np.ndarray:
@@ -88,6 +92,7 @@ def write_packed_file(
     Raises UserError naming the trace or pack that the loader would train wrongly on.
     """
     _check_layout(layout, len(packs), packs_per_step)
+    _check_as_many(packs, weights)
     prepared = [_prepare(trace, layout, index) for index, trace in enumerate(traces)]
     with atomic_writer(Path(path), "wb") as handle:
         hashing = _Hashing(handle)
@@ -95,6 +100,7 @@ def write_packed_file(
         longest = 0
         for number, members in enumerate(packs):
             drawn = [1] * len(members) if weights is None else weights[number]
+            _check_members(members, drawn, len(traces), number)
             pack = _build(prepared, members, drawn, number)
             longest = max(longest, len(pack.input_ids) - len(members))
             _check_capacity(longest, layout, number)
@@ -120,7 +126,10 @@ def read_packed_file(path: Path) -> list[Pack]:
 
     Holds the file in memory, once. Raises UserError naming the pack that is not as it must be.
     """
-    return [_as_pack(row, f"{path}, pack {number}") for number, row in enumerate(read_object_array(path))]
+    rows = read_object_array(path)
+    if not rows:
+        raise UserError("holds no packs", where=str(path), fix="write the file anew")
+    return [_as_pack(row, f"{path}, pack {number}") for number, row in enumerate(rows)]
 
 
 def _check_layout(layout: Layout, packs: int, packs_per_step: int) -> None:
@@ -129,13 +138,18 @@ def _check_layout(layout: Layout, packs: int, packs_per_step: int) -> None:
             f"no mask convention is proven for NeMo {layout.nemo_version}",
             fix=f"use nemo_version {' or '.join(NEMO_VERSIONS)}",
         )
+    if not 0 <= min(layout.eos_id, layout.end_of_turn_id) <= max(layout[1:3]) <= MAX_ID:
+        raise UserError(
+            f"eos {layout.eos_id} and end of turn {layout.end_of_turn_id} are not both ids in 0..{MAX_ID}",
+            fix="give the tokenizer's ids",
+        )
     if layout.eos_id == layout.end_of_turn_id:
         raise UserError(
             f"the tokenizer's eos is the end-of-turn token ({layout.eos_id}), and NeMo takes the first "
             "eos of a sequence for the begin of padding",
             fix="use the base model's tokenizer, whose eos is <|endoftext|>",
         )
-    if packs_per_step < 1 or packs % packs_per_step:
+    if packs < 1 or packs_per_step < 1 or packs % packs_per_step:
         raise UserError(
             f"{packs} packs do not make whole steps of {packs_per_step}",
             fix="give every step the same number of packs",
@@ -144,8 +158,12 @@ def _check_layout(layout: Layout, packs: int, packs_per_step: int) -> None:
 
 def _prepare(trace: Tokens, layout: Layout, index: int) -> tuple[np.ndarray, np.ndarray]:
     """Padded ids (int32) and mask (bool) of one trace. Raises UserError if it would train wrongly."""
-    ids = np.asarray(trace.ids, dtype=np.int32)
     where = f"trace {index}"
+    ids = _whole_numbers(trace.ids)
+    if ids is None or ids.size == 0 or ids.min() < 0 or ids.max() > MAX_ID:
+        raise UserError(f"its ids are not whole numbers in 0..{MAX_ID}", where=where,
+                        fix="give the token ids of the model's tokenizer")  # fmt: skip
+    ids = ids.astype(np.int32)
     if not 1 <= trace.answer_start < len(ids):
         raise UserError(f"has {len(ids)} tokens, answer from {trace.answer_start}", where=where,
                         fix="give a prompt and an answer of at least one token each")  # fmt: skip
@@ -161,10 +179,29 @@ def _prepare(trace: Tokens, layout: Layout, index: int) -> tuple[np.ndarray, np.
     return np.pad(ids, (0, pad), constant_values=layout.eos_id), np.pad(mask, (0, pad))
 
 
+def _check_as_many(packs: Sequence[Sequence[int]], weights: Sequence[Sequence[int]] | None) -> None:
+    if weights is not None and len(weights) != len(packs):
+        raise UserError(f"{len(packs)} packs, draw counts of {len(weights)}", fix="give each pack its own")
+
+
+def _check_members(members: Sequence[int], drawn: Sequence[int], traces: int, number: int) -> None:
+    # A negative index would count from the end, and a fraction be cut: neither without a word.
+    for index in members:
+        if not isinstance(index, int | np.integer) or not 0 <= index < traces:
+            raise UserError(
+                f"pack {number} names trace {index!r} of {traces}", fix="give indices into the traces"
+            )
+    for count in drawn:
+        if not isinstance(count, int | np.integer) or not 0 <= count <= MAX_ID:
+            raise UserError(
+                f"pack {number} has the draw count {count!r}", fix=f"give whole numbers in 0..{MAX_ID}"
+            )
+
+
 def _build(
     prepared: list[tuple[np.ndarray, np.ndarray]], members: Sequence[int], drawn: Sequence[int], number: int
 ) -> Pack:
-    if len(drawn) != len(members) or min(drawn, default=0) < 0 or sum(drawn) == 0:
+    if len(drawn) != len(members) or sum(drawn) == 0:
         raise UserError(
             f"pack {number} has {len(members)} sequences and draw counts {list(drawn)}: nothing to train on",
             fix="give every pack a sequence that its step draws",
@@ -186,19 +223,34 @@ def _check_capacity(longest: int, layout: Layout, number: int) -> None:
 
 
 def _as_pack(row: object, where: str) -> Pack:
-    """Check one row's shape: fields, lengths, starts. Lists become arrays."""
+    """Check one row's shape: fields, lengths, ranges, starts. Lists become arrays."""
     fix = "write the file anew; see docs/packing.md for its format"
     if not isinstance(row, dict) or not {"input_ids", "loss_mask", "seq_start_id"} <= row.keys():
         raise UserError("is not a dictionary of input_ids, loss_mask and seq_start_id", where=where, fix=fix)
-    ids, mask = np.asarray(row["input_ids"]), np.asarray(row["loss_mask"])
-    starts = row["seq_start_id"]
-    if ids.ndim != 1 or ids.shape != mask.shape or ids.dtype.kind not in "iu" or mask.dtype.kind not in "iub":
+    ids, mask = _whole_numbers(row["input_ids"]), _whole_numbers(row["loss_mask"], "iub")
+    if ids is None or mask is None or ids.shape != mask.shape:
         raise UserError("input_ids and loss_mask are not whole numbers of one length", where=where, fix=fix)
-    if not isinstance(starts, list) or not starts or starts[0] != 0:
-        raise UserError("seq_start_id is not a list that begins with 0", where=where, fix=fix)
-    if np.diff([*starts, len(ids)]).min() < 2:
+    starts = row["seq_start_id"]
+    if not isinstance(starts, list) or any(type(start) is not int for start in starts) or starts[:1] != [0]:
+        raise UserError(
+            "seq_start_id is not a list of whole numbers that begins with 0", where=where, fix=fix
+        )
+    if any(end - start < 2 for start, end in itertools.pairwise([*starts, len(ids)])):
         raise UserError("a sequence has fewer than 2 tokens", where=where, fix=fix)
+    if ids.min() < 0 or ids.max() > MAX_ID:
+        raise UserError(f"a token id is not in 0..{MAX_ID}", where=where, fix=fix)
+    if mask.dtype.kind == "i" and mask.min() < 0:
+        raise UserError("loss_mask has a negative count", where=where, fix=fix)
     return Pack(ids, mask, starts)
+
+
+def _whole_numbers(values: object, kinds: str = "iu") -> np.ndarray | None:
+    """``values`` as a flat array of whole numbers; None for anything else, ragged lists too."""
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return array if array.ndim == 1 and array.dtype.kind in kinds else None
 
 
 class _Hashing:

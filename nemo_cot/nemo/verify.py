@@ -10,6 +10,8 @@ import numpy as np
 from nemo_cot.errors import UserError
 from nemo_cot.nemo.packed_file import Layout, Pack, read_packed_file
 
+_FIX = "run the pack stage again for this NeMo and tokenizer"
+
 
 class PackedCounts(NamedTuple):
     """What a packed file holds. ``trained_tokens`` counts a token as often as it is drawn."""
@@ -24,8 +26,8 @@ def verify_packed_file(path: Path, layout: Layout) -> PackedCounts:
     """Check every sequence of ``path`` by the rules of ``layout``, whoever packed it.
 
     Raises UserError with pack, sequence and rule for: an eos inside a sequence; an end that is
-    not the end-of-turn token, or is not trained; a trained first token or padding; a pack over
-    the capacity; a sequence not padded as context parallelism needs. What it cannot see is an
+    not the end-of-turn token, or is not trained; a trained first token or padding; counts that
+    differ within a sequence; a pack that trains nothing, or is over the capacity; a sequence not padded as context parallelism needs. What it cannot see is an
     answer's first token left out, for nothing in the file says where the answer begins.
     """
     packs = read_packed_file(path)
@@ -38,6 +40,9 @@ def verify_packed_file(path: Path, layout: Layout) -> PackedCounts:
                 where=where,
                 fix="set the capacity that the file was packed for, or pack again",
             )
+        if not np.any(pack.loss_mask):
+            # NeMo divides the loss of a pack by the sum of its mask.
+            raise UserError("trains nothing: its mask is zero throughout", where=where, fix=_FIX)
         for place, (ids, mask) in enumerate(pack.sequences()):
             _check_sequence(ids, mask, layout, f"{where}, sequence {place}")
     return _count(packs)
@@ -59,8 +64,10 @@ def _check_sequence(ids: np.ndarray, mask: np.ndarray, layout: Layout, where: st
         problem = "trains its first token: the mask has no prompt, or is shifted by one"
     elif np.any(mask) and not mask[real - 1]:
         problem = "never trains its end-of-turn token: the mask is of another NeMo release"
+    elif np.any(mask) and (low := mask[mask > 0].min()) != mask.max():
+        problem = f"is drawn {low} times by one token of its mask, {mask.max()} times by another"
     if problem:
-        raise UserError(problem, where=where, fix="run the pack stage again for this NeMo and tokenizer")
+        raise UserError(problem, where=where, fix=_FIX)
 
 
 def _count(packs: list[Pack]) -> PackedCounts:

@@ -53,7 +53,7 @@ def test_status_imports_nothing_heavy(tmp_path):
 def test_help_names_every_verb(arguments, code):
     done = nemo_cot(*arguments)
     assert done.returncode == code and done.stderr == ""
-    for verb in ("run", "show", "plan", "status", "report", "grade"):
+    for verb in ("run", "show", "plan", "submit", "status", "logs", "cancel", "report", "grade"):
         assert f"\n  {verb} " in done.stdout
 
 

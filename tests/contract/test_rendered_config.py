@@ -83,17 +83,16 @@ def rendered(tmp_path, traces, layout, literal):
 @pytest.fixture
 def loaded(rendered, tmp_path):
     """As nemo_cot.nemo.aligner_sft loads it: from YAML, merged over the checkpoint's own config."""
-    from omegaconf import OmegaConf
+    from nemo_cot.nemo.aligner_sft import load
 
     path = tmp_path / "aligner.yaml"
     path.write_text(to_yaml(rendered))
-    return OmegaConf.load(path)
+    return load(str(path))
 
 
 def test_the_checkpoint_s_config_is_overridden_where_it_must_be(loaded, layout):
-    from nemo_aligner.utils.utils import load_and_override_model_config
-
-    model = load_and_override_model_config(loaded.model.restore_from_path, loaded.model)
+    model = loaded.model
+    assert model.precision == loaded.trainer.precision == "bf16"
     assert model.encoder_seq_length == layout.capacity_tokens  # not the checkpoint's 4096
     assert model.num_layers == 2 and model.tokenizer.type == "/models/base"
     assert "target" not in model and "nemo_version" not in model

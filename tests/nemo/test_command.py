@@ -114,7 +114,7 @@ def test_whole_checkpoints_count(tmp_path):
     assert list(check_finished(settings, tmp_path)) == [10, 20]
 
 
-def test_the_recipe_prepares_runs_and_checks(tmp_path, monkeypatch):
+def test_the_recipe_prepares_runs_and_checks(tmp_path, capsys):
     """With a stand-in for the container's Python, which writes the checkpoint that training would."""
     import yaml
 
@@ -160,6 +160,11 @@ checkpoints = config.parent / "aligner" / "checkpoints"
     for stage in recipe(cfg, run):
         run_stage(stage, run)
     folder = run.stage("train")
+    report = json.loads((folder / "packing.json").read_text())
+    assert (
+        f"packing: {report['packs']} packs of at least {report['fewest_packs_possible']},"
+        in capsys.readouterr().out
+    )
     rendered = yaml.safe_load((folder / "aligner.yaml").read_text())
     packs = rendered["model"]["global_batch_size"]
     assert packs % cfg.train.layout.data_parallel_size == 0

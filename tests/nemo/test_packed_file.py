@@ -126,6 +126,40 @@ def test_refuses_traces_that_nemo_would_train_wrongly_on(path, trace, says):
 
 
 @pytest.mark.parametrize(
+    "ids",
+    [
+        [5, -6, END],
+        [5, 2**31, END],
+        [5.5, 6, END],
+        [5.0, 6.0, END],
+        [[5, 6, END]],
+        [[5], [6, END]],
+        ["a"],
+        [],
+    ],
+)
+def test_refuses_ids_that_int32_would_change(path, ids):
+    with pytest.raises(UserError, match="trace 1: its ids are not whole numbers in 0") as refused:
+        write(path, [[0, 1]], [TRACES[0], Tokens(ids, 1)])
+    assert "\n" not in str(refused.value) and not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("packs", "says"),
+    [
+        ([[0], [-1]], "pack 1 names trace -1 of 3"),
+        ([[0], [3]], "pack 1 names trace 3 of 3"),
+        ([[0], [1.0]], r"pack 1 names trace 1\.0 of 3"),
+        ([], "0 packs do not make whole steps"),
+    ],
+)
+def test_refuses_packs_of_no_such_trace(path, packs, says):
+    with pytest.raises(UserError, match=says):
+        write(path, packs)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
     ("named", "says"),
     [
         ({"layout": LAYOUT._replace(nemo_version="2.3")}, r"no mask convention is proven for NeMo 2\.3"),
@@ -134,6 +168,12 @@ def test_refuses_traces_that_nemo_would_train_wrongly_on(path, trace, says):
         ({"packs_per_step": 4}, "2 packs do not make whole steps of 4"),
         ({"weights": [[1, 0], [0]]}, "pack 1 has 1 sequences and draw counts"),
         ({"weights": [[1], [1]]}, "pack 0 has 2 sequences and draw counts"),
+        ({"weights": [[1, 1]]}, "2 packs, draw counts of 1"),
+        ({"weights": [[1, 1], [-1]]}, "pack 1 has the draw count -1"),
+        ({"weights": [[1, 1], [1.5]]}, r"pack 1 has the draw count 1\.5"),
+        ({"layout": LAYOUT._replace(context_parallel_size=0)}, "context_parallel_size 0"),
+        ({"layout": LAYOUT._replace(eos_id=-1)}, "eos -1 and end of turn 2 are not both ids"),
+        ({"layout": LAYOUT._replace(end_of_turn_id=2**31)}, "are not both ids in 0"),
     ],
 )
 def test_refuses_layouts_and_weights_that_the_loader_would_misread(path, named, says):
@@ -155,6 +195,8 @@ def test_the_convention_lies_beside_the_file_and_is_checked(path):
             check_convention(path, **{field: value})
     with pytest.raises(UserError, match="longest pack has 6 tokens, over max_seq_length 5"):
         check_convention(path, max_seq_length=5)
+    with pytest.raises(TypeError, match="no eos_idd"):
+        check_convention(path, eos_idd=EOS)
 
 
 def test_a_file_without_or_with_another_s_sidecar_is_refused(path, tmp_path):
@@ -188,6 +230,52 @@ def test_a_sidecar_that_does_not_parse_is_refused(path, change):
     sidecar_path(path).write_text(json.dumps(row))
     with pytest.raises(UserError, match=re.escape(next(iter(change)))):
         read_convention(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"packs": 3, "packs_per_step": 2}, "3 packs in steps of 2"),
+        ({"packs_per_step": 0}, "2 packs in steps of 0"),
+        ({"packs": 0}, "0 packs in steps of 1"),
+        ({"mask": "next_token"}, "mask 'next_token', known is 'own_token'"),
+        ({"weighting": "some"}, "weighting 'some'"),
+        ({"context_parallel_size": 0}, "context_parallel_size 0"),
+        ({"context_parallel_size": 2}, "pad_to_multiple 1 with context_parallel_size 2"),
+        ({"longest_pack_tokens": 17}, "longest pack 17 of a capacity of 16"),
+        ({"eos_id": END}, "are to be two tokens"),
+    ],
+)
+def test_a_sidecar_that_contradicts_itself_is_refused(path, change, says):
+    write(path)
+    row = json.loads(sidecar_path(path).read_text()) | change
+    sidecar_path(path).write_text(json.dumps(row))
+    with pytest.raises(UserError, match=rf"contradicts itself: .*{says}"):
+        read_convention(path)
+
+
+def test_a_directory_or_bytes_in_place_of_file_or_sidecar_are_refused(path):
+    write(path)
+    sidecar_path(path).write_bytes(b"\xff\xfe{}")
+    with pytest.raises(UserError, match=r"train\.npy\.json"):
+        read_convention(path)
+    write(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match="no such file"):
+        check_convention(path)
+    with pytest.raises(UserError, match="not a packed file"):
+        read_packed_file(path)
+    sidecar_path(path).unlink()
+    sidecar_path(path).mkdir()
+    with pytest.raises(UserError, match=r"train\.npy\.json: cannot be read"):
+        read_convention(path)
+
+
+def test_a_file_of_no_packs_is_refused(path):
+    np.save(path, np.array([], dtype=object))
+    with pytest.raises(UserError, match="holds no packs"):
+        read_packed_file(path)
 
 
 class Bomb:
@@ -251,6 +339,25 @@ def test_a_cut_file_is_refused_at_every_length(path):
         ({"input_ids": [1, 2], "loss_mask": [1, 1], "seq_start_id": [1]}, "begins with 0"),
         ({"input_ids": [1, 2, 3], "loss_mask": [1, 1, 1], "seq_start_id": [0, 2]}, "fewer than 2 tokens"),
         ({"input_ids": [1, 2, 3], "loss_mask": [1, 1, 1], "seq_start_id": np.arange(1)}, "not a list"),
+        *(
+            (
+                {"input_ids": [1, 2, 3, 4], "loss_mask": [1] * 4, "seq_start_id": [0, start]},
+                "not a list of whole",
+            )
+            for start in ("a", None, 2.5, 2.0, [2], True)
+        ),
+        ({"input_ids": [1, 2, 3, 4], "loss_mask": [1] * 4, "seq_start_id": [0, 9]}, "fewer than 2 tokens"),
+        ({"input_ids": [1, 2, 3, 4], "loss_mask": [1] * 4, "seq_start_id": [0, -2]}, "fewer than 2 tokens"),
+        (
+            {"input_ids": [1, 2, 3, 4], "loss_mask": [1] * 4, "seq_start_id": [0, 10**30]},
+            "fewer than 2 tokens",
+        ),
+        ({"input_ids": [], "loss_mask": [], "seq_start_id": [0]}, "not whole numbers"),
+        ({"input_ids": [[1], [2, 3]], "loss_mask": [1, 1], "seq_start_id": [0]}, "not whole numbers"),
+        ({"input_ids": [1, -2], "loss_mask": [0, 1], "seq_start_id": [0]}, "a token id is not in 0"),
+        ({"input_ids": [1, 2**31], "loss_mask": [0, 1], "seq_start_id": [0]}, "a token id is not in 0"),
+        ({"input_ids": [1, 10**30], "loss_mask": [0, 1], "seq_start_id": [0]}, "not whole numbers"),
+        ({"input_ids": [1, 2], "loss_mask": [0, -1], "seq_start_id": [0]}, "loss_mask has a negative count"),
     ],
 )
 def test_rows_of_another_format_are_refused_with_their_number(path, row, says):

@@ -1,5 +1,6 @@
 """From tokenised traces to the packed file and the config beside it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,9 @@ import pytest
 import yaml
 
 from nemo_cot.errors import UserError
-from nemo_cot.nemo.convention import check_convention
+from nemo_cot.nemo.convention import check_convention, read_convention
 from nemo_cot.nemo.packed_file import Layout, read_packed_file
-from nemo_cot.nemo.prepare import CONFIG_FILE, PACKED_FILE, prepare_aligner
+from nemo_cot.nemo.prepare import CONFIG_FILE, PACKED_FILE, REPORT_FILE, prepare_aligner
 from nemo_cot.packing import draw_counts, literal_draws
 from nemo_cot.sequences import TokenSequence
 from recipes.config import load_config
@@ -57,7 +58,8 @@ def drawn(path, steps):
 @pytest.mark.parametrize("batching", ["literal", "distinct"])
 def test_every_step_draws_what_the_local_trainer_draws(tmp_path, sequences, batching):
     cfg = config(f"train.batching={batching}")
-    convention = prepare_aligner(cfg.train, cfg.pack, sequences, LAYOUT, tmp_path, "name", BASE)
+    prepare_aligner(cfg.train, cfg.pack, sequences, LAYOUT, tmp_path, "name", BASE)
+    convention = read_convention(tmp_path / PACKED_FILE)
     expected = draw_counts(literal_draws(5, 3, 40, cfg.train.seed), 5)
     assert (drawn(tmp_path / PACKED_FILE, 3) == expected).all()
     assert convention.weighting == batching
@@ -66,7 +68,8 @@ def test_every_step_draws_what_the_local_trainer_draws(tmp_path, sequences, batc
 
 def test_the_config_names_the_files_and_counts_packs(tmp_path, sequences):
     cfg = config()
-    convention = prepare_aligner(cfg.train, cfg.pack, sequences, LAYOUT, tmp_path, "name", BASE)
+    prepare_aligner(cfg.train, cfg.pack, sequences, LAYOUT, tmp_path, "name", BASE)
+    convention = read_convention(tmp_path / PACKED_FILE)
     model = yaml.safe_load((tmp_path / CONFIG_FILE).read_text())["model"]
     data = model["data"]["train_ds"]
     assert data["global_batch_size"] == convention.packs_per_step
@@ -80,13 +83,56 @@ def test_the_config_names_the_files_and_counts_packs(tmp_path, sequences):
 
 def test_context_parallelism_pads_the_file_for_it(tmp_path, sequences):
     cfg = config("train.layout.context_parallel_size=2")
-    convention = prepare_aligner(
+    prepare_aligner(
         cfg.train, cfg.pack, sequences, LAYOUT._replace(context_parallel_size=2), tmp_path, "name", BASE
     )
-    assert convention.pad_to_multiple == 4
+    assert read_convention(tmp_path / PACKED_FILE).pad_to_multiple == 4
     assert all(
         len(ids) % 4 == 1 for pack in read_packed_file(tmp_path / PACKED_FILE) for ids, _ in pack.sequences()
     )
+
+
+@pytest.mark.parametrize("batching", ["literal", "distinct"])
+def test_the_report_is_of_the_packs_that_are_trained(tmp_path, sequences, batching):
+    cfg = config(f"train.batching={batching}")
+    report = prepare_aligner(cfg.train, cfg.pack, sequences, LAYOUT, tmp_path, "name", BASE)
+    packs = read_packed_file(tmp_path / PACKED_FILE)
+    assert report.packs == len(packs) == 3 * report.packs_per_step
+    inputs = sum(len(pack.input_ids) - len(pack.seq_start_id) for pack in packs)
+    assert report.utilisation == pytest.approx(inputs / (256 * len(packs)))
+    assert -(-inputs // 256) <= report.fewest_packs_possible <= report.packs
+    relative = []  # from the file's masks alone: a pack's loss is divided by its own sum, the step's by their number
+    for first in range(0, len(packs), report.packs_per_step):
+        sums = [int(pack.loss_mask.sum(dtype=int)) for pack in packs[first : first + report.packs_per_step]]
+        got = {}
+        for pack, total in zip(packs[first:], sums):
+            for ids, mask in pack.sequences():
+                weight, draws = got.get(ids[0], (0.0, 0))
+                count = int(mask.max())
+                got[ids[0]] = (weight + count / total / len(sums), draws + count)
+        relative += [weight / (draws / sum(sums)) for weight, draws in got.values() if draws]
+    assert (report.token_weight_lowest, report.token_weight_highest) == pytest.approx(
+        (min(relative), max(relative))
+    )
+    assert report.token_weight_lowest < 1 < report.token_weight_highest
+    written = json.loads((tmp_path / REPORT_FILE).read_text())
+    assert written["fewest_packs_possible"] == report.fewest_packs_possible and len(written) == 6
+    assert f"{report.packs} packs of at least {report.fewest_packs_possible}" in report.line()
+
+
+def test_what_the_writer_got_wrong_is_found_before_training(tmp_path, sequences, monkeypatch):
+    from nemo_cot.nemo import packed_file
+
+    def one_token_early(*arguments):
+        pack = build(*arguments)
+        return pack._replace(loss_mask=np.roll(pack.loss_mask, -1))
+
+    build = packed_file._build
+    monkeypatch.setattr(packed_file, "_build", one_token_early)
+    cfg = config()
+    with pytest.raises(UserError, match=r"pack 0, sequence 0: never trains its end-of-turn token"):
+        prepare_aligner(cfg.train, cfg.pack, sequences, LAYOUT, tmp_path, "name", BASE)
+    assert not (tmp_path / CONFIG_FILE).exists()
 
 
 def test_a_trace_that_does_not_fit_is_refused(tmp_path, sequences):

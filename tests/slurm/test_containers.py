@@ -14,7 +14,7 @@ from launchers.slurm.container import container_prefix
 from nemo_cot.config_cluster import ContainerConfig
 from nemo_cot.errors import UserError
 from tests.slurm.cluster import Cluster
-from tests.slurm.conftest import Chain, start_or_skip
+from tests.slurm.conftest import Chain, skip_or_fail, start_or_skip
 from tests.support import one_error, tiny_experiment
 
 STUB = Path(__file__).with_name("pyxis_stub.c")
@@ -32,7 +32,7 @@ def pyxis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
     root = tmp_path_factory.mktemp("pyxis")
     waiting = start_or_skip(root / "cluster", spank=root / "pyxis_stub.so")
     if shutil.which("gcc") is None or not Path("/usr/include/slurm/spank.h").exists():
-        pytest.skip("the stub of pyxis is built with gcc and the headers of libslurm-dev")
+        skip_or_fail("the stub of pyxis is built with gcc and the headers of libslurm-dev")
     build = [
         "gcc",
         "-Wall",

@@ -137,7 +137,7 @@ def test_the_papers_chain_is_started_right_in_our_images(place: Place, launcher:
     for job in jobs.values():
         sampled = job["stage"] in ("generate", "evaluate")
         check_container(job, place, SKILLS if sampled else TRAINING)
-        gpus = sampled or job["stage"] in ("convert", "hf_to_nemo", "nemo_to_hf")
+        gpus = job["key"].endswith("-chunks") or job["stage"] in ("hf_to_nemo", "nemo_to_hf")
         array = {"generate-chunks": 16}.get(job["key"], 4) if job["key"].endswith("-chunks") else 0
         expected = {"--nodes=1", "--ntasks-per-node=1", "--account=me"}
         expected |= {"--gpus-per-node=8"} if gpus else set()
@@ -191,8 +191,7 @@ def test_the_baselines_are_evaluated_in_the_image_with_vllm(place: Place):
     assert {job["stage"] for job in jobs.values()} == {"problems", "convert", "evaluate", "report"}
     for job in jobs.values():
         check_container(job, place, SKILLS if job["stage"] == "evaluate" else TRAINING)
-        gpus = job["stage"] in ("convert", "evaluate")
-        assert ("--gpus-per-node=8" in sizes(job)) == gpus
+        assert ("--gpus-per-node=8" in sizes(job)) == (job["stage"] == "evaluate")
     engine = load_config(overrides_of(jobs["evaluate"])).evaluate.engine
     assert engine.python == engine.server.python == NEMO_SKILLS
 

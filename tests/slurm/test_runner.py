@@ -1,0 +1,106 @@
+"""What a job makes of its recipe's exit code; the runner with real processes, and no Slurm around it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launchers.slurm import job
+from launchers.slurm.record import read_attempt, write_json
+from tests.support import SECONDS, environment, wait_for
+
+WAITS = """
+import signal, sys, time
+signal.signal(signal.SIGUSR1, lambda *_: sys.exit(75))
+print("ready", flush=True)
+time.sleep(100)
+"""
+DEAF = "import signal, time; signal.signal(signal.SIGUSR1, signal.SIG_IGN); print('ready', flush=True); time.sleep(100)"
+
+
+def arguments(folder: Path, code: str, **changes: object) -> Path:
+    values = {
+        "key": "train", "stage": "train", "part": "train", "run": str(folder), "code": str(folder), "cwd": str(folder),
+        "command": [sys.executable, "-c", code], "array_key": None, "continued": False, "requeue": False,
+        "max_requeues": 0, "warning_seconds": 100, "tasks_per_node": 1, "extra_conf": False,
+    }  # fmt: skip
+    write_json(folder / "job.json", values | changes)
+    return folder / "job.json"
+
+
+def start(path: Path, **more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, job.__file__, str(path)]
+    return subprocess.Popen(command, env=environment(**more), stdout=subprocess.PIPE, text=True)
+
+
+def ended(path: Path, **more: str) -> tuple[int, str]:
+    process = start(path, **more)
+    said, _ = process.communicate(timeout=SECONDS)
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("code, expected", [
+    ("pass", 0), ("raise SystemExit(2)", 2), ("raise SystemExit(75)", 75), ("1/0", 1),
+    ("import os; os.kill(os.getpid(), 9)", 137),
+])  # fmt: skip
+def test_exit_codes(tmp_path, code, expected):
+    assert ended(arguments(tmp_path, code))[0] == expected
+    assert read_attempt(tmp_path, "train", "0").exit_code == expected
+
+
+def test_an_unfinished_training_with_a_successor_ends_well_and_an_error_does_not(tmp_path):
+    code, said = ended(arguments(tmp_path, "raise SystemExit(75)", continued=True))
+    assert code == 0 and "the next training job goes on" in said
+    assert ended(arguments(tmp_path, "raise SystemExit(2)", continued=True))[0] == 2
+
+
+def test_too_many_requeues_end_it(tmp_path):
+    code, said = ended(
+        arguments(tmp_path, "raise SystemExit(75)", requeue=True, max_requeues=3), SLURM_RESTART_COUNT="3"
+    )
+    assert code == 75 and "not requeued (restart 3)" in said
+
+
+def test_a_warning_reaches_the_recipe(tmp_path):
+    process = start(arguments(tmp_path, WAITS, continued=True))
+    assert any("ready" in line for line in iter(process.stdout.readline, ""))
+    process.send_signal(signal.SIGUSR1)
+    assert "the next training job goes on" in process.communicate(timeout=SECONDS)[0]
+    assert process.returncode == 0
+
+
+def test_a_recipe_that_does_not_stop_is_killed_and_still_hands_over(tmp_path):
+    process = start(arguments(tmp_path, DEAF, continued=True, warning_seconds=1))
+    assert any("ready" in line for line in iter(process.stdout.readline, ""))
+    process.send_signal(signal.SIGUSR1)
+    said = process.communicate(timeout=SECONDS)[0]
+    assert "has not stopped within 1 s; killed" in said and process.returncode == 0
+
+
+def test_a_directory_that_is_not_on_the_node(tmp_path):
+    code, said = ended(arguments(tmp_path, "pass", cwd=str(tmp_path / "none")))
+    assert code == 127 and "Fix: the directory and the interpreter" in said
+
+
+def test_long_lines_and_bytes_come_through_stamped(tmp_path):
+    code = "import sys; sys.stdout.buffer.write(b'\\xff' * 200000 + b'\\nlast'); sys.stderr.write('\\nerr')"
+    done = subprocess.run(
+        [sys.executable, job.__file__, str(arguments(tmp_path, code))], env=environment(), capture_output=True,
+        timeout=SECONDS,
+    )  # fmt: skip
+    assert done.stdout.count(b"\xff") == 200000 and b"Z last\n" in done.stdout and b"Z err\n" in done.stdout
+    assert all(line[4:5] == b"-" for line in done.stdout.splitlines())
+
+
+def test_the_task_of_an_array_is_a_number_and_nothing_else(tmp_path):
+    path = arguments(tmp_path, "import sys; print(sys.argv)", array_key="generate.chunk")
+    more = {"SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "3"}
+    assert "generate.chunk=3" in ended(path, **more)[1]
+    assert json.loads((tmp_path / "slurm" / "state" / "train-003.json").read_text())["id"] == "5_3"
+    assert ended(path, **more | {"SLURM_ARRAY_TASK_ID": "3; touch x"})[0] == 1
+    wait_for(lambda: not (tmp_path / "x").exists())

@@ -1,0 +1,62 @@
+"""Two submissions at once, by stand-ins of Slurm's commands: a queue that is a folder, a file a job."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.conftest import PROFILE
+from tests.support import SECONDS, environment, tiny_experiment
+
+SBATCH = """\
+#!/bin/bash
+for ((id = 1; ; id++)); do mkdir "$QUEUE/$id" 2>/dev/null && break; done
+sed -n 's/^#SBATCH --comment=//p' "${@: -1}" > "$QUEUE/$id/comment"
+sleep 0.2
+echo $id
+"""
+SQUEUE = """\
+#!/bin/bash
+for job in "$QUEUE"/*/; do
+    [ -s "$job/comment" ] && echo "$(basename "$job")|PENDING|None|0:00||$(cat "$job/comment")"
+done
+touch "$LOOKED/$PPID"
+exit 0
+"""
+
+
+@pytest.fixture
+def stand_ins(tmp_path: Path) -> dict[str, str]:
+    """The environment of submissions that find the stand-ins."""
+    folder = tmp_path / "bin"
+    for place in (folder, tmp_path / "queue", tmp_path / "looked"):
+        place.mkdir()
+    for name, text in (("sbatch", SBATCH), ("squeue", SQUEUE), ("scontrol", "#!/bin/sh\nexit 0\n")):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    return environment(
+        PATH=f"{folder}:{os.environ['PATH']}", QUEUE=str(tmp_path / "queue"), LOOKED=str(tmp_path / "looked")
+    )
+
+
+def test_of_two_submissions_at_once_one_is_refused_by_the_stand_in_queue(stand_ins, tiny_model, tmp_path):
+    """The second waits for the lock, which the first gives back with its jobs in the queue."""
+    overrides = [
+        *tiny_experiment(tiny_model, Path("runs")), *PROFILE, "launcher.stages=[problems]",
+        "cluster.pass_environment=[PATH,QUEUE,LOOKED]",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "launchers.cli", "submit", *overrides]
+    both = [
+        subprocess.Popen(command, cwd=tmp_path, env=stand_ins, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=SECONDS) for process in both]
+    assert sorted(process.returncode for process in both) == [0, 2], said
+    refused = said[[process.returncode for process in both].index(2)][1]
+    assert "a submitted chain is queued or running" in refused
+    assert len(list((tmp_path / "queue").iterdir())) == 1
+    assert len(list((tmp_path / "looked").iterdir())) == 2, "both looked at the queue"
