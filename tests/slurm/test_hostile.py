@@ -120,7 +120,9 @@ def test_each_as_an_option_of_sbatch_is_plain_or_refused(config):
                 assert "\n" not in str(error) and "sbatch_arguments" in str(error)
             else:
                 taken.append(argument)
-    assert len(taken) <= 10 and all(re.fullmatch(r"--mail-user=[A-Za-z0-9*=/~|&.,-]+", a) for a in taken), taken
+    assert len(taken) <= 10 and all(re.fullmatch(r"--mail-user=[A-Za-z0-9*=/~|&.,-]+", a) for a in taken), (
+        taken
+    )
 
 
 @pytest.mark.parametrize("field", ["partition", "qos", "memory"])
