@@ -100,7 +100,7 @@ def test_without_requeue_the_chain_ends_and_submit_goes_on(chain: Chain):
     ("cluster.account=nobodys", "Invalid account or account/partition combination specified"),
     ("cluster.reservation=nonesuch", "eservation"),
     ("cluster.constraint=nonesuch", "nvalid feature specification"),
-    ("cluster.resources.train.gpus_per_node=9", "equested node configuration is not available"),
+    ("cluster.resources.evaluate.gpus_per_node=9", "equested node configuration is not available"),
 ])  # fmt: skip
 def test_what_sbatch_refuses_is_told_in_its_words_and_leaves_nothing_queued(chain: Chain, override, said):
     error = one_error(chain.call("submit", *PROFILE, override, check=False), "sbatch", said)
