@@ -1,6 +1,6 @@
 """python -m launchers.smoke FOLDER: a tiny model through the whole NeMo path, in the container, on one GPU.
 
-A random Qwen2 is converted to NeMo's format, trained for 2 packed steps, and converted back. Each
+A tiny Qwen2 is converted to NeMo's format, trained for 2 packed steps, and converted back. Each
 step prints ok or FAILED with its reason; the exit code is 1 when one failed. Overrides may follow
 FOLDER (train.python=python3, say). It takes minutes, and belongs before the first run on a new image.
 """
@@ -21,7 +21,6 @@ from nemo_cot.models.tensors import same_bytes, tensor_index
 from nemo_cot.nemo import smoke_model
 from nemo_cot.nemo.command import Command, check_importable, run_command
 from nemo_cot.nemo.conversion import family_of, nemo_to_hf
-from nemo_cot.nemo.parity import TOLERANCE
 from nemo_cot.sequences import tokenize_traces
 from nemo_cot.stages import RunDirectory, run_stage
 from nemo_cot.text import PromptFormat, TextTokenizer
@@ -52,7 +51,7 @@ class Smoke:
         return torch.cuda.get_device_name()
 
     def model(self) -> str:
-        """A random Qwen2 with a tokenizer, and traces as the stage pack leaves them."""
+        """A tiny Qwen2 with a tokenizer, and traces as the stage pack leaves them."""
         smoke_model.write(self.base)
         tokenizer = TextTokenizer(self.base, _format(self.cfg))
         rows = tokenize_traces(smoke_model.traces(), tokenizer, capacity_tokens=self.cfg.pack.capacity_tokens)
@@ -88,6 +87,7 @@ class Smoke:
         """The stage train: 2 steps of packs. Before the first it compares packed with unpacked loss."""
         self._stages(train_recipe.train)
         found = json.loads((self.run.stage("train") / "aligner" / "packing.json").read_text())
+        _check_near(found["packed"], found["alone"], "packed", "alone", where="train")
         return f"packed {found['packed']:.4f}, alone {found['alone']:.4f}"
 
     def loss(self) -> str:
@@ -95,8 +95,7 @@ class Smoke:
         stage = self.run.stage("train")
         found = json.loads((stage / "aligner" / "packing.json").read_text())
         own = smoke_model.loss_of_pack(self.base, stage / "train.npy", found["row"])
-        if not abs(own - found["packed"]) <= TOLERANCE * own:
-            raise UserError(f"transformers has {own:.4f}, NeMo {found['packed']:.4f}", where="loss")
+        _check_near(found["packed"], own, "NeMo", "transformers", where="loss")
         return f"transformers {own:.4f}, NeMo {found['packed']:.4f}"
 
     def to_hugging_face(self) -> str:
@@ -128,6 +127,12 @@ def run_steps(smoke: Smoke, steps: Sequence[str] = STEPS_IN_ORDER) -> int:
         print(f"{number}/{len(steps)} {name}: ok, {one_line(line)}", flush=True)
     print("smoke test passed", flush=True)
     return 0
+
+
+def _check_near(loss: float, wanted: float, name: str, other: str, *, where: str) -> None:
+    """Raise UserError when two losses of one pack differ by more than rounding."""
+    if not abs(loss - wanted) <= smoke_model.TOLERANCE * wanted:
+        raise UserError(f"the loss of a pack is {loss:.4f} ({name}), {wanted:.4f} ({other})", where=where)
 
 
 def _failed(number: int, total: int, name: str, why: str) -> int:

@@ -45,7 +45,8 @@ class ClusterConfig:
 class ResourcesConfig:
     """What one kind of stage asks for. null: not asked for (``nodes`` and ``gpus_per_node`` of train:
     those of train.layout). ``memory`` is that of a node, as Slurm writes it; 0 is all of it.
-    ``time_limit``: HH:MM:SS or D-HH:MM:SS. ``partition``, ``qos``, ``image`` null: the profile's own.
+    ``time_limit``: HH:MM:SS or D-HH:MM:SS. ``partition``, ``qos``, ``image``, ``python`` null:
+    the profile's own.
     """
 
     nodes: Optional[int]  # noqa: UP045 (OmegaConf reads Optional on Python 3.10)
@@ -56,6 +57,7 @@ class ResourcesConfig:
     partition: Optional[str]  # noqa: UP045
     qos: Optional[str]  # noqa: UP045
     image: Optional[str]  # noqa: UP045
+    python: Optional[str]  # noqa: UP045
 
     def check(self, key: str) -> None:
         """Raise UserError for a value that sbatch would not take; ``key`` is where this stands."""
@@ -127,8 +129,8 @@ class SlurmCluster(ClusterConfig):
     itself, at most ``max_requeues`` times. ``train_jobs``: that many training jobs in a chain, each
     going on where the one before it stopped. ``pass_environment`` names variables that jobs get from
     the shell of the submission: secrets go this way, and into no file. ``environment`` is written
-    into the job files. ``setup`` holds shell commands, run as they are. ``python`` null: that of the
-    submission, or python in a container. ``log_dir`` null: slurm/logs in the run directory.
+    into the job files. ``setup`` holds shell commands, run as they are. ``python`` runs the recipes;
+    null: that of the submission, or python in a container. ``log_dir`` null: slurm/logs in the run directory.
     """
 
     account: Optional[str]  # noqa: UP045

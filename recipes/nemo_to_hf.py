@@ -51,7 +51,7 @@ def nemo_to_hf(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
         if len(models) == 1:
             models[0].rename(folder / "model")
         else:
-            average_models(models, folder / "model")
+            _average(cfg, run, models, folder / "model")
         finish_hf_directory(folder / "model", base)
 
     yield Stage(
@@ -75,6 +75,20 @@ def _convert(cfg: Config, run: RunDirectory, checkpoint: Path, target: Path) -> 
         _from_nemo_rl(cfg.train, run, checkpoint, base, unfinished)
     finish_hf_directory(unfinished, base)
     unfinished.rename(target)
+
+
+def _average(cfg: Config, run: RunDirectory, models: list[Path], target: Path) -> None:
+    """In the Python that trained: this one may be the light core's, without torch."""
+    if isinstance(cfg.train, AlignerTrain):
+        average_models(models, target, python=[*single_process(cfg.train, os.environ), cfg.train.python])
+    elif isinstance(cfg.train, NemoRlTrain):
+        average_models(
+            models,
+            target,
+            python=["uv", "run", "python", "-P"],  # -P: the program's folder stays off the path
+            environment={**os.environ, **rl_environment(run.stage("train"))},
+            directory=user_path(cfg.train.nemo_rl_directory),
+        )
 
 
 def _from_aligner(train: AlignerTrain, run: RunDirectory, checkpoint: Path, base: Path, target: Path) -> None:

@@ -203,11 +203,15 @@ def _recipe(job: ChainJob, chain: Chain) -> list[str]:
 
 
 def _python(job: ChainJob, chain: Chain) -> str:
-    """The interpreter of the recipe: in a container, its own; else the one that runs submit."""
+    """The interpreter of the recipe. Outside of a container, by default the one that runs submit; so too
+    for a training that srun starts, whose profile's interpreter lies in the container.
+    """
     cluster = cluster_of(chain.cfg)
-    if cluster.container.runtime == "none":
-        return cluster.python or sys.executable
-    return sys.executable if _srun_trains(job, chain.cfg) else cluster.python or "python"
+    contained = cluster.container.runtime != "none"
+    if contained and _srun_trains(job, chain.cfg):
+        return sys.executable
+    own = cluster.resources.of(job.stage)[1].python or cluster.python
+    return own or ("python" if contained else sys.executable)
 
 
 def _srun_overrides(job: ChainJob, chain: Chain) -> list[str]:

@@ -48,9 +48,10 @@ def submit_chain(arguments: Sequence[str]) -> int:
     _check_path(run.path)
     refuse_errors(examine(cfg, run, elsewhere=True)[1])
     _check_time(cfg)
-    _refuse_live_jobs(run.path, dry_run)  # before the lock, which the jobs of a chain hold as well
+    looked = _refuse_live_jobs(run.path, dry_run)  # before the lock, which the jobs of a chain hold as well
     with run_lock(run.create().path):
-        _refuse_live_jobs(run.path, dry_run)  # another submission may have held it until now
+        if looked:  # again: another submission may have held the lock until now
+            _refuse_live_jobs(run.path, dry_run)
         jobs = chain_jobs(cfg, run, chain_stages(cfg))
         if all(job.after_any for job in jobs) and not dry_run:
             print("every stage is finished; only the report is made anew", flush=True)
@@ -64,9 +65,10 @@ def submit_chain(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _refuse_live_jobs(run: Path, dry_run: bool) -> None:
-    if not dry_run or folder_of(run).is_dir():
-        refuse_live_jobs(run, may_lack_slurm=dry_run, may_lack_answer=dry_run)
+def _refuse_live_jobs(run: Path, dry_run: bool) -> bool:
+    if dry_run and not folder_of(run).is_dir():
+        return False
+    return refuse_live_jobs(run, may_lack_slurm=dry_run, may_lack_answer=dry_run)
 
 
 def _chain(cfg: Config, run: RunDirectory, overrides: Sequence[str]) -> Chain:

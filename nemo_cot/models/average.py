@@ -1,23 +1,34 @@
-"""The mean of several models' weights, a shard at a time."""
+"""The mean of several models' weights, a shard at a time, by a program of its own (nemo_cot.models.mean)."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from nemo_cot.errors import UserError
+from nemo_cot.models import mean
 from nemo_cot.models.tensors import Tensor, tensor_index
 from nemo_cot.progress import track
 
 
-def average_models(folders: Sequence[Path], target: Path) -> None:
+def average_models(
+    folders: Sequence[Path],
+    target: Path,
+    *,
+    python: Sequence[str] = (sys.executable,),
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+) -> None:
     """Write into ``target`` a Hugging Face directory whose weights are the mean of those in ``folders``.
 
     The mean is taken in float32 and rounded once, to the first folder's type; config and tokenizer
     are the first's, and so is the split into files, of which one at a time is held in memory.
-    Raises UserError for fewer than two folders, or other names or shapes than the first's.
+    ``python`` is the command of an interpreter with torch and safetensors, which the caller need not
+    have; it runs with ``environment`` (None: the caller's) in ``directory``. Raises UserError for fewer
+    than two folders, other names or shapes than the first's, or when that program fails.
     """
     if len(folders) < 2:
         raise UserError(
@@ -27,11 +38,44 @@ def average_models(folders: Sequence[Path], target: Path) -> None:
     for folder, index in zip(folders, indexes):
         _check_same(indexes[0], index, folder)
     shutil.copytree(folders[0], target, ignore=shutil.ignore_patterns("*.safetensors"), dirs_exist_ok=True)
-    files = sorted({tensor.file for tensor in indexes[0].values()})
-    with track(f"average {len(folders)} checkpoints", len(files), "files") as tracker:
-        for number, file in enumerate(files, start=1):
-            _write_mean([n for n, t in indexes[0].items() if t.file == file], indexes, target / file.name)
+    command = [*python, str(Path(mean.__file__).resolve()), *map(str, _absolute([target, *folders]))]
+    num_files = len({tensor.file for tensor in indexes[0].values()})
+    with track(f"average {len(folders)} checkpoints", num_files, "files") as tracker:
+        for number, _ in enumerate(_lines(command, environment, directory), start=1):
             tracker.update(number)
+
+
+def _absolute(folders: Sequence[Path]) -> list[Path]:
+    return [folder.absolute() for folder in folders]
+
+
+def _lines(
+    command: list[str], environment: Mapping[str, str] | None, directory: Path | None
+) -> Iterator[str]:
+    """What ``command`` prints, a line a file. It is killed when the caller stops."""
+    fix = "its own messages are above; train.python must have torch and safetensors"
+    try:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=directory,
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+    except OSError as error:
+        raise UserError(str(error), where="average_models", fix=fix) from None
+    with process:
+        try:
+            assert process.stdout is not None
+            yield from process.stdout
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        raise UserError(
+            f"{command[0]} ended with exit code {process.returncode}", where="average_models", fix=fix
+        )
 
 
 def _check_same(first: dict[str, Tensor], other: dict[str, Tensor], folder: Path) -> None:
@@ -43,24 +87,3 @@ def _check_same(first: dict[str, Tensor], other: dict[str, Tensor], folder: Path
             where=str(folder),
             fix="average checkpoints of one run",
         )
-
-
-def _write_mean(names: Sequence[str], indexes: Sequence[dict[str, Tensor]], path: Path) -> None:
-    from safetensors.torch import save_file
-
-    save_file(
-        {name: _mean([index[name].file for index in indexes], name) for name in names}, path, {"format": "pt"}
-    )
-
-
-def _mean(files: Sequence[Path], name: str) -> Any:
-    """One tensor's mean, shape and type as in the first file."""
-    from safetensors import safe_open
-
-    total, dtype = None, None
-    for file in files:
-        with safe_open(file, framework="pt") as opened:
-            tensor = opened.get_tensor(name)
-        dtype = dtype or tensor.dtype
-        total = tensor.float() if total is None else total.add_(tensor)
-    return total.div_(len(files)).to(dtype)

@@ -23,6 +23,11 @@ NEMO_VERSIONS = ("2.1",)
 MASK = "own_token"
 """loss_mask[i] says whether token i is trained, as a label: the one convention that is written here."""
 
+_FIXES = {
+    "nemo_version": f"train in the image of docs/container.md: only NeMo {' and '.join(NEMO_VERSIONS)} is proven",
+    "eos_id": "train a NeMo checkpoint with the tokenizer of model.path, which the traces were packed by",
+}
+
 
 class Convention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a packed file is to be read. Written as ``FILE.npy.json``."""
@@ -128,7 +133,7 @@ def check_convention(
             raise UserError(
                 f"the file was packed with {name} = {written}, training goes by {value}",
                 where=str(path),
-                fix=f"run the pack stage again with {name} = {value}, or correct the training config",
+                fix=_FIXES.get(name, f"pack again with {name} = {value}, or correct the training config"),
             )
     if max_seq_length is not None and max_seq_length < convention.longest_pack_tokens:
         raise UserError(

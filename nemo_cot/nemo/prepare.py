@@ -39,7 +39,7 @@ def prepare_aligner(
     The draws are those of the local trainer for the same seed. Raises UserError for traces that do
     not fit, or that NeMo would train wrongly on.
     """
-    traces = [Tokens(np.asarray(s.input_ids, dtype=np.int32), s.num_prompt_tokens) for s in sequences]
+    traces = [Tokens(np.asarray(s.input_ids), s.num_prompt_tokens) for s in sequences]
     lengths = packed_lengths(traces, layout)
     steps = _steps(train, pack, lengths)
     write_packed_file(

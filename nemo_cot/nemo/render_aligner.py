@@ -1,7 +1,7 @@
 """NeMo-Aligner's whole SFT config, as a pure function of ours.
 
 Aligner's wheel holds no gpt_sft.yaml, and a default that nobody chose is how runs go wrong: so
-every key is written here. A key whose value departs from gpt_sft.yaml (Aligner 0.7.0) has its
+every key that its code reads is written here, and no other (tests/contract/test_keys_are_read.py). A key whose value departs from gpt_sft.yaml (Aligner 0.7.0) has its
 reason beside it. docs/nemo.md lists the traps that these values avoid.
 """
 
@@ -32,13 +32,11 @@ def render_nemo_aligner(train: AlignerTrain, pack: PackConfig, inputs: AlignerIn
     else that can be wrong is preflight's to find (nemo_cot.preflight.nemo_rules).
     """
     return {
-        "name": inputs.name,
         "trainer": _trainer(train),
         "exp_manager": _exp_manager(train, inputs),
         "model": {
             "seed": train.seed,
             "restore_from_path": inputs.base_model,
-            "resume_from_checkpoint": None,  # exp_manager finds the latest checkpoint itself
             **_parallelism(train.layout),
             "megatron_amp_O2": train.megatron_amp_O2,
             **_lengths_and_batches(pack, inputs),
@@ -165,11 +163,11 @@ def _data(train: AlignerTrain, pack: PackConfig, inputs: AlignerInputs) -> Rende
     packs = _packed_dataset(pack, inputs)
     return {
         "chat": False,  # chat data sets cannot be packed
-        "chat_prompt_tokens": None,
-        "sample": False,  # the packed file holds all steps; sampling would draw packs out of their step
+        "chat_prompt_tokens": None,  # default: tokens that mark the turns; read for chat data sets alone
         "num_workers": train.num_workers,
         "train_ds": packs,
-        "validation_ds": dict(packs),  # never read (limit_val_batches 0), but the trainer wants a loader
+        # No validation (limit_val_batches 0), but the trainer wants a loader, and the model its batch.
+        "validation_ds": {key: packs[key] for key in ("global_batch_size", "micro_batch_size", "drop_last")},
     }
 
 
@@ -180,7 +178,6 @@ def _packed_dataset(pack: PackConfig, inputs: AlignerInputs) -> Rendered:
         "packed_sequence_return_cu_seqlen": True,  # attention stays within each sequence
         "global_batch_size": inputs.packs_per_step,
         "micro_batch_size": 1,  # must be, for packs
-        "shuffle": False,  # default True; Aligner's loader asks the sampler only. Packs keep their step
         "memmap_workers": None,
         "max_seq_length": pack.capacity_tokens,
         "min_seq_length": 1,

@@ -167,7 +167,7 @@ _MIXTURE_OF_EXPERTS: Rendered = {
     "moe_token_dispatcher_type": "alltoall",
     "moe_shared_expert_overlap": False,
 }
-"""NeMo-RL wants these keys for dense models too; its own values."""
+"""NeMo-RL wants these keys for dense models too; its own values (moe_permute_fusion: true in its sft.yaml)."""
 
 
 def _optimizer(train: NemoRlTrain) -> Rendered:

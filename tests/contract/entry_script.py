@@ -70,7 +70,7 @@ def make_model(monkeypatch, cfg, tokenizer):
 
         def forward(self, batch, forward_only):
             if not forward_only:
-                self.seen.append(batch["tokens"])
+                self.seen.append((batch["tokens"][0].tolist(), batch["loss_mask"][0].tolist()))
             losses = self.model(
                 batch["tokens"], batch["position_ids"], boundaries(batch), labels=batch["labels"]
             )

@@ -249,62 +249,6 @@ def test_adapters_are_those_that_peft_config_builds(layout):
     assert {(a.dim, a.alpha) for a in adapters} == {(8, 16)}
 
 
-def leaves(tree: dict, prefix: str = "") -> dict[str, str]:
-    """Dotted key of every leaf -> its last part. Values that stay unset are left out."""
-    found: dict[str, str] = {}
-    for key, value in tree.items():
-        name = prefix + key
-        found |= leaves(value, name + ".") if isinstance(value, dict) and value else {name: key}
-    return found
-
-
-def marks(name: str, key: str) -> list[str]:
-    """How code that reads a key looks: an attribute, a string, or a field or argument of that name where a
-    section is handed over whole (to a dataclass, an optimizer, a trainer)."""
-    whole = name.startswith(
-        ("exp_manager.", "trainer.", "model.optim.", "model.peft.", "model.data.train_ds.")
-    )
-    return [f".{key}", f'"{key}"', f"'{key}'", *([f"{key}:", f"{key}="] if whole else [])]
-
-
-@pytest.fixture(scope="session")
-def package_code() -> str:
-    """The source of the packages that the config goes through."""
-    import lightning
-    import megatron.core
-    import nemo
-    import nemo_aligner
-
-    nlp = Path(nemo.__path__[0])
-    roots = [Path(next(iter(package.__path__))) for package in (nemo_aligner, megatron.core)]
-    roots += [
-        nlp / "collections" / "nlp",
-        nlp / "utils",
-        nlp / "core",
-        Path(lightning.__path__[0]) / "pytorch",
-    ]
-    return "\n".join(path.read_text(errors="ignore") for root in roots for path in root.rglob("*.py"))
-
-
-def unread(rendered: dict, code: str) -> list[str]:
-    """Rendered keys that no code of the packages names."""
-    return sorted(
-        name for name, key in leaves(rendered).items() if not any(mark in code for mark in marks(name, key))
-    )
-
-
-def test_every_rendered_key_is_read_somewhere_in_the_real_packages(rendered, package_code):
-    assert unread(rendered, package_code) == []
-
-
-def test_a_key_that_nothing_reads_is_reported(rendered, package_code):
-    rendered["model"]["sync_batch_comm"] = (
-        False  # in gpt_sft.yaml, and no code of Aligner 0.7.0 or NeMo 2.1 reads it
-    )
-    rendered["model"]["data"]["train_ds"]["packed_sequnce"] = True
-    assert unread(rendered, package_code) == ["model.data.train_ds.packed_sequnce", "model.sync_batch_comm"]
-
-
 def test_checkpoints_are_named_by_their_step_and_the_latest_are_kept(loaded, tmp_path, monkeypatch):
     """The real callback through Aligner's own save function; only the writing of weights is a stand-in."""
     import torch

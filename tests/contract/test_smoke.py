@@ -1,7 +1,8 @@
 """The container's smoke test, rehearsed on a CPU: converters and trainer are stand-ins, the rest is real.
 
-The stand-ins write real zarr arrays in Megatron's layout and real safetensors, so what the smoke test
-compares is compared. SMOKE_TRAP makes them go wrong as the real ones might.
+The stand-ins write real zarr arrays in Megatron's layout and real safetensors, and the trainer's computes the
+losses of a pack in transformers, in bf16 and in one forward pass, so what the smoke test compares is
+compared. SMOKE_TRAP and SMOKE_MASK make them go wrong as the real ones might.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import sys
 import pytest
 
 from launchers.smoke import STEPS_IN_ORDER, Smoke, main, run_steps
+from nemo_cot.nemo import smoke_model
+from tests.nemo.packed_loss import TRAPS
 from tests.support import ROOT
 
 STAND_IN = f"""#!{sys.executable}
@@ -23,7 +26,10 @@ if sys.argv[1] == "-c":
 import torch, zarr, yaml
 from safetensors.torch import save_file
 from nemo_cot.nemo import smoke_model
+from nemo_cot.nemo.packed_file import read_packed_file
+from nemo_cot.nemo.parity import check_parity, packing_parity
 from nemo_cot.nemo.weights import Heads, stacked, to_hugging_face, to_megatron
+from tests.nemo.packed_loss import model_of, packed_loss
 
 trap, heads = os.environ.get("SMOKE_TRAP"), Heads(4, 2)
 
@@ -66,14 +72,29 @@ else:
     config = yaml.safe_load(open(sys.argv[-1]))
     base = pathlib.Path(config["model"]["restore_from_path"])
     logs = pathlib.Path(config["exp_manager"]["explicit_log_dir"])
+    model = model_of(base.parents[2] / "base", dtype="bfloat16")
+    pack = read_packed_file(pathlib.Path(config["model"]["data"]["train_ds"]["file_path"]))[0]
+    item = {{"input_ids": pack.input_ids, "loss_mask": pack.loss_mask,
+            "seq_boundaries": [*pack.seq_start_id, len(pack.input_ids)]}}
+    broken = os.environ.get("SMOKE_MASK")
+
+    def loss_of(part):
+        ends = part["seq_boundaries"]
+        whole = [(part["input_ids"][a:b], part["loss_mask"][a:b]) for a, b in zip(ends, ends[1:])]
+        return packed_loss(model, whole, trap=broken)
+
+    found = packing_parity(item, loss_of)
+    if trap != "unchecked":  # a trainer whose own check is blind
+        check_parity(found)
+    alone = found.packed if trap == "unchecked" else found.alone
+    logs.mkdir(parents=True, exist_ok=True)
+    (logs / "packing.json").write_text(json.dumps({{"row": 0, "packed": found.packed, "alone": alone}}))
     steps = config["trainer"]["max_steps"]
     checkpoint = logs / "checkpoints" / f"megatron_gpt_sft-step={{steps}}-consumed_samples=8.0"
     checkpoint.mkdir(parents=True)
     tensors = {{p.parent.name: torch.from_numpy(zarr.open(str(p.parent), "r")[:]) + 0.001
                for p in (base / "model_weights").glob("*/.zarray")}}
     write_zarr(checkpoint, tensors)
-    loss = smoke_model.loss_of_pack(base.parents[2] / "base", config["model"]["data"]["train_ds"]["file_path"], 0)
-    (logs / "packing.json").write_text(json.dumps({{"row": 0, "packed": loss, "alone": loss}}))
 """
 
 
@@ -123,6 +144,28 @@ def test_what_goes_wrong_is_found_at_its_step(trap, step, stage, passed, capsys,
     finally:
         shutil.rmtree(passed.run.stage(stage), ignore_errors=True)
         kept.rename(passed.run.stage(stage))
+
+
+@pytest.mark.parametrize("mask", TRAPS)
+@pytest.mark.parametrize(("trap", "failing"), [("", "train"), ("unchecked", "loss")])
+def test_trap_a_trainer_whose_mask_is_broken_is_found(mask, trap, failing, passed, capsys, monkeypatch):
+    """By the trainer's own check before the first step; where that is blind, by the loss in transformers."""
+    kept = passed.run.stage("train").rename(passed.run.path / "kept")
+    monkeypatch.setenv("SMOKE_MASK", mask)
+    monkeypatch.setenv("SMOKE_TRAP", trap)
+    try:
+        assert run_steps(passed, ["train", "loss"]) == 1
+        assert f"{failing}: FAILED" in capsys.readouterr().out.splitlines()[-1]
+    finally:
+        shutil.rmtree(passed.run.stage("train"), ignore_errors=True)
+        kept.rename(passed.run.stage("train"))
+
+
+def test_the_two_losses_of_a_pack_are_computed_apart_and_agree(passed):
+    found = json.loads((passed.run.stage("train") / "aligner" / "packing.json").read_text())
+    own = smoke_model.loss_of_pack(passed.base, passed.run.stage("train") / "train.npy", found["row"])
+    assert len({found["packed"], found["alone"], own}) == 3  # bf16 in two shapes, and fp32
+    assert found["packed"] == pytest.approx(own, rel=smoke_model.TOLERANCE / 2)
 
 
 def test_another_loss_than_transformers_is_found(passed, capsys):

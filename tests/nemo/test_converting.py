@@ -24,7 +24,10 @@ from recipes.hf_to_nemo import hf_to_nemo
 from recipes.nemo_to_hf import nemo_to_hf
 
 CONFIG = {"model_type": "qwen2", "rope_theta": 1e6, "num_hidden_layers": 1, "max_position_embeddings": 131072}
-STAND_IN = """import json, pathlib, sys
+STAND_IN = """import json, pathlib, runpy, sys
+if sys.argv[1].endswith("mean.py"):  # this one is real
+    pathlib.Path(sys.argv[0]).with_name("averaged_by").write_text(sys.argv.pop(0))
+    sys.exit(runpy.run_path(sys.argv[0], run_name="__main__") and 0)
 from safetensors.numpy import load_file, save_file
 if sys.argv[1] == "-c":
     sys.exit(0)
@@ -133,6 +136,7 @@ def test_steps_are_averaged_and_training_is_not_repeated_for_it(tmp_path, base, 
     convert(hf_to_nemo, settings(tmp_path, base), run)
     cfg = settings(tmp_path, base, "train.conversion.average_steps=[10,30]")
     convert(nemo_to_hf, cfg, run)
+    assert (tmp_path / "averaged_by").read_text() == cfg.train.python, "not by the recipe's own interpreter"
     averaged = weights(run.artifact("nemo_to_hf", "model"))["lm_head.weight"]
     assert torch.allclose(averaged, weights(base)["lm_head.weight"] * (1.5 + 4.0) / 2, rtol=1e-6)
     from nemo_cot.config_checks import fingerprinted
@@ -207,6 +211,13 @@ def test_models_of_other_shapes_and_damaged_files_are_refused(tmp_path, base):
         (other / "model.safetensors").write_bytes(damaged)
         with pytest.raises(UserError, match="damaged weights"):
             tensor_index(other)
+
+
+def test_an_interpreter_without_torch_cannot_average_and_says_so(tmp_path, base):
+    with pytest.raises(UserError, match="exit code 1"):
+        average_models([base, base], tmp_path / "mean", python=[sys.executable, "-S", "-I"])
+    with pytest.raises(UserError, match="No such file"):
+        average_models([base, base], tmp_path / "mean", python=["/no/such/python"])
 
 
 def test_a_packed_base_model_gives_its_description_alone(tmp_path):

@@ -120,6 +120,13 @@ def test_the_report_is_of_the_packs_that_are_trained(tmp_path, sequences, batchi
     assert f"{report.packs} packs of at least {report.fewest_packs_possible}" in report.line()
 
 
+def test_an_id_over_int32_is_refused_not_wrapped(tmp_path, sequences):
+    sequences[2].input_ids[0] = 2**32 + 5
+    cfg = config()
+    with pytest.raises(UserError, match="trace 2: its ids are not whole numbers in 0"):
+        prepare_aligner(cfg.train, cfg.pack, sequences, LAYOUT, tmp_path, "name", BASE)
+
+
 def test_what_the_writer_got_wrong_is_found_before_training(tmp_path, sequences, monkeypatch):
     from nemo_cot.nemo import packed_file
 

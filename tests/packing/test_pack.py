@@ -139,6 +139,34 @@ def test_shuffle_lets_every_pair_of_equal_traces_meet_equally_often():
     assert np.abs(rates - 0.4).max() < 0.05
 
 
+def cut(order, lengths, capacity):
+    """Packs of ``order``: a new one wherever the next sequence does not fit."""
+    packs, room = [], 0
+    for index in order:
+        if lengths[index] > room:
+            packs.append([])
+            room = capacity
+        packs[-1].append(index)
+        room -= lengths[index]
+    return packs
+
+
+def test_shuffle_lets_unequal_traces_meet_as_often_as_over_all_orders():
+    lengths = [10, 20, 30, 40, 50, 60, 60, 90]  # 90 meets 10 alone
+    orders, seeds = list(itertools.permutations(range(8))), range(4000)
+    expected, met = np.zeros((8, 8)), np.zeros((8, 8))
+    for order in orders[::7]:  # 5,760 of 40,320
+        for members in cut(order, lengths, 100):
+            expected[np.ix_(members, members)] += 7 / len(orders)
+    for seed in seeds:
+        for members in pack(lengths, 100, strategy="shuffle", seed=seed):
+            met[np.ix_(members, members)] += 1 / len(seeds)
+    pairs = ~np.eye(8, dtype=bool)
+    fits = (np.add.outer(lengths, lengths) <= 100) & pairs
+    assert (met[pairs & ~fits] == 0).all() and met[fits].min() > 0.05
+    assert np.abs(met - expected)[pairs].max() < 0.04
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_same_arguments_same_packs_and_only_shuffle_heeds_the_seed(strategy):
     lengths = np.random.default_rng(0).integers(1, 60, 40).tolist()

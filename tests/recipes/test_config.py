@@ -249,3 +249,58 @@ def test_an_engine_is_chosen_where_it_is_used():
 ])  # fmt: skip
 def test_an_engine_that_cannot_be_is_refused(override, key):
     assert key in refusal("evaluate.engine=nemo_skills", f"evaluate.engine.{override}").where
+
+
+SLURM = ["cluster=slurm_minimal"]
+
+
+@pytest.mark.parametrize("option", [
+    "--output=x", "--outp=x", "--array=0-3", "--export=ALL", "--no-requeue", "--dependency=after:1", "--depend=after:1",
+    "--job-name=x", "--signal=TERM@9", "--parsable", "--wrap=ls", "--hold", "--partition=x", "--gpus-per-node=9",
+])  # fmt: skip
+def test_options_of_sbatch_that_the_chain_rests_on_are_refused(option):
+    error = refusal(*SLURM, f"cluster.sbatch_arguments=['{option}']")
+    assert error.where == "cluster.sbatch_arguments" and "the launcher's own" in error.what
+
+
+@pytest.mark.parametrize(
+    "option", ["--mail-type=FAIL", "--nice=5", "--mem-per-cpu=2G", "--gres=tmp:1", "--exclude=n1"]
+)
+def test_other_options_of_sbatch_are_taken(option):
+    cluster = load_config([*SLURM, f"cluster.sbatch_arguments=['{option}']"]).cluster
+    assert cluster.sbatch_arguments == [option]
+
+
+@pytest.mark.parametrize("name", [
+    "HF_TOKEN", "GITHUB_PAT", "HFTOKEN", "OPENAI_KEY1", "WANDB_API_KEY", "MYSECRET", "DB_PASS", "passphrase", "PGPASSWORD",
+    "MYSQL_PWD", "AWS_CREDENTIALS",
+])  # fmt: skip
+def test_variables_that_look_like_secrets_are_written_nowhere(name, monkeypatch):
+    monkeypatch.setenv(name, "the-value")
+    error = refusal(*SLURM, f"cluster.environment.{name}=x")
+    assert "looks like a secret" in error.what
+    error = refusal(f"report.title=${{oc.env:{name}}}")
+    assert error.where == "report.title" and name in error.what and "the-value" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "name", ["TOKENIZERS_PARALLELISM", "NCCL_DEBUG", "LD_LIBRARY_PATH", "TORCH_COMPAT", "BYPASS"]
+)
+def test_other_variables_are_written(name):
+    assert load_config([*SLURM, f"cluster.environment.{name}=x y"]).cluster.environment == {name: "x y"}
+
+
+def test_a_variable_that_a_profile_passes_to_jobs_is_taken_for_a_secret(monkeypatch):
+    monkeypatch.setenv("MY_LOGIN", "the-value")
+    title = "report.title=${oc.env:MY_LOGIN}"
+    assert load_config([*SLURM, title]).report.title == "the-value"
+    assert "MY_LOGIN" in refusal(*SLURM, title, "cluster.pass_environment=[PATH,MY_LOGIN]").what
+    assert load_config([*SLURM, "report.title=${oc.env:NONESUCH,else}"]).report.title == "else"
+
+
+def test_variables_are_set_one_at_a_time():
+    cluster = load_config([*SLURM, "cluster.environment.A=b", "cluster.environment.C=2"]).cluster
+    assert cluster.environment == {"A": "b", "C": "2"}
+    error = refusal(*SLURM, "cluster.environment={A: b}")
+    assert "cluster.environment.NAME=VALUE" in error.fix
+    assert "no cluster" in refusal("cluster.environment.A=b").what

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -105,8 +106,9 @@ def test_jobs_get_the_chosen_variables_and_no_others(fresh: Chain, monkeypatch):
     show = fresh.cwd / "show.sh"  # in the place of the recipe's interpreter
     show.write_text("#!/bin/sh\nenv\n")
     show.chmod(0o755)
-    fresh.overrides += ["launcher.stages=[problems]", "cluster.environment.NEMO_COT_IMAGE_DIGEST=a@sha256:12"]
-    job = fresh.submit(f"cluster.python={show}")["problems"]
+    fresh.overrides += ["launcher.stages=[problems]"]
+    digest = "cluster.environment.NEMO_COT_IMAGE_DIGEST=a@sha256:12"
+    job = fresh.submit(f"cluster.python={show}", digest)["problems"]
     assert fresh.wait_end() == {"problems": "COMPLETED"}
     told = fresh.log("problems")
     assert " HF_HOME=/chosen here\n" in told and " NEMO_COT_IMAGE_DIGEST=a@sha256:12\n" in told
@@ -126,15 +128,16 @@ def test_setup_runs_in_a_login_shell_and_its_failure_has_its_own_words(fresh: Ch
     assert fresh.wait_end() == {"problems": "COMPLETED"}, fresh.log("problems")
 
 
-def test_a_dry_run_without_an_answer_of_slurm_warns_each_time(fresh: Chain, tmp_path):
-    fresh.cluster = SimpleNamespace(
-        environment={**fresh.cluster.environment, "SLURM_CONF": str(tmp_path / "no.conf")}
-    )
+def test_a_dry_run_without_an_answer_of_slurm_warns_each_time(fresh: Chain, tmp_path, monkeypatch):
+    conf = Path(fresh.cluster.environment["SLURM_CONF"]).read_text()
+    (tmp_path / "slurm.conf").write_text(re.sub("SlurmctldPort=.*", "SlurmctldPort=1", conf))
+    monkeypatch.setitem(fresh.cluster.environment, "SLURM_CONF", str(tmp_path / "slurm.conf"))
     assert "warning" not in fresh.call("submit", "--dry-run", *PROFILE).stdout
-    assert (
-        "warning: the queue was not looked at: squeue" in fresh.call("submit", "--dry-run", *PROFILE).stdout
-    )
+    again = fresh.call("submit", "--dry-run", *PROFILE).stdout
+    assert again.count("warning: the queue was not looked at: squeue") == 1
+    assert "nothing was submitted" in again
     refused = one_error(fresh.call("submit", *PROFILE, check=False), "squeue")
+    shutil.rmtree(fresh.run)  # nothing to cancel
     assert "scontrol ping" in refused.partition("Fix:")[2]
 
 

@@ -16,11 +16,11 @@ import yaml
 from launchers.slurm import render
 from launchers.slurm.jobs import ChainJob
 from launchers.slurm.record import write_json
-from launchers.slurm.render import job_arguments, render_script
-from nemo_cot.config_cluster import SlurmCluster
+from launchers.slurm.render import job_arguments, render_script, sbatch_options
+from nemo_cot.config_cluster import ContainerConfig, SlurmCluster
 from nemo_cot.errors import UserError
 from nemo_cot.overrides import hydra_quoted
-from recipes.config import load_config
+from recipes.config import _parse, load_config
 from tests.slurm.conftest import Chain
 from tests.slurm.hostile import hostile_strings
 from tests.support import SECONDS, environment, one_error
@@ -108,6 +108,94 @@ def test_each_on_a_sbatch_line_is_plain_or_refused(config, field):
             r"[A-Za-z0-9_./~(\[@+,=:*&|!)\]-]+", text
         ), text
     assert refused >= 190
+
+
+def test_each_as_an_option_of_sbatch_is_plain_or_refused(config):
+    taken = []
+    for text in STRINGS:
+        for argument in (text, f"--mail-user={text}"):
+            try:
+                replace(config.cluster, sbatch_arguments=[argument])
+            except UserError as error:
+                assert "\n" not in str(error) and "sbatch_arguments" in str(error)
+            else:
+                taken.append(argument)
+    assert len(taken) <= 10 and all(re.fullmatch(r"--mail-user=[][A-Za-z0-9*=/~|&.,-]+", a) for a in taken), (
+        taken
+    )
+
+
+@pytest.mark.parametrize("field", ["partition", "qos", "memory"])
+def test_each_among_resources_is_plain_or_refused(config, field):
+    for text in STRINGS:
+        resources = replace(config.cluster.resources.cpu, **{field: text})
+        try:
+            cluster = replace(config.cluster, resources=replace(config.cluster.resources, cpu=resources))
+        except UserError as error:
+            assert "\n" not in str(error) and f"cluster.resources.cpu.{field}" in str(error)
+            continue
+        options = sbatch_options(JOB, chain_in(Path("/"), replace(config, cluster=cluster)))
+        option = {"memory": "mem"}.get(field, field)
+        assert f"--{option}={text}" in options and re.fullmatch(r"[A-Za-z0-9_.,@+:/-]+", text), text
+
+
+@pytest.mark.parametrize("runtime", ["pyxis", "apptainer"])
+def test_each_as_image_argument_mount_and_python_is_one_argument_or_refused(config, runtime, tmp_path):
+    """Of srun or apptainer, by way of the JSON file of the job, which no shell reads."""
+    arrived = 0
+    for text in STRINGS:
+        try:
+            container = ContainerConfig(runtime, text, [f"/{text}:/data"], [text])
+            cluster = replace(config.cluster, container=container, python=text)
+            arguments = job_arguments(JOB, chain_in(tmp_path, replace(config, cluster=cluster)))
+        except UserError as error:
+            assert "\n" not in str(error) and "cluster.container" in str(error)
+            continue
+        write_json(tmp_path / "job.json", arguments)
+        command = json.loads((tmp_path / "job.json").read_text())["command"]
+        assert command[-2:] == [text, str(tmp_path / "code" / "recipes" / "problems.py")]
+        before = command[:-2]
+        if runtime == "pyxis":
+            own = f"{tmp_path}:{tmp_path}"
+            assert before[:3] == ["srun", "--nodes=1", "--ntasks=1"] and before[6:] == [text]
+            assert before[3:5] == [f"--container-image={text}", f"--container-mounts={own},/{text}:/data"]
+        else:
+            assert before[:2] == ["apptainer", "exec"] and before[-2:] == [text, text]
+            assert before[before.index("--pwd") - 1] == f"/{text}:/data"
+        arrived += 1
+    assert arrived >= 50
+
+
+def test_each_as_the_image_of_one_kind_of_stage(config, tmp_path):
+    container = ContainerConfig("pyxis", "image", [], [])
+    for text in (text for text in STRINGS if not text.startswith("-")):
+        resources = replace(config.cluster.resources, cpu=replace(config.cluster.resources.cpu, image=text))
+        cluster = replace(config.cluster, container=container, resources=resources)
+        command = job_arguments(JOB, chain_in(tmp_path, replace(config, cluster=cluster)))["command"]
+        assert command[3] == f"--container-image={text}"
+
+
+def test_each_as_a_value_comes_through_hydras_parser():
+    """Quoted as our own overrides are; a dollar with a brace is the config language's own."""
+    texts = [text.replace("${", "$ {") for text in STRINGS]
+    quoted = ",".join(map(hydra_quoted, texts))
+    assert load_config(["cluster=slurm_minimal", f"cluster.setup=[{quoted}]"]).cluster.setup == texts
+
+
+def test_each_as_an_override_as_it_stands_is_one_value_or_one_error():
+    """By Hydra's own parser; every tenth is composed as well."""
+    refused = 0
+    for number, text in enumerate(STRINGS):
+        override = f"report.title={text}"
+        try:
+            [parsed] = _parse([override])
+            assert parsed.key_or_group == "report.title"
+            if number % 10 == 0:
+                load_config([override])
+        except UserError as error:
+            assert "\n" not in str(error)
+            refused += 1
+    assert 100 <= refused < 200
 
 
 def test_each_as_the_name_of_a_run_is_plain_or_refused(config):

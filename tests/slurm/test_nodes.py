@@ -63,7 +63,9 @@ def test_four_ranks_on_two_nodes_meet(cluster, tmp_path, monkeypatch, launcher):
     (run / "slurm" / "logs").mkdir()
     for key in ("SLURM_CONF", "PATH"):
         monkeypatch.setenv(key, cluster.environment[key])
-    number = scheduler.sbatch([], run / "slurm" / "train.sbatch", scheduler.outside_a_job())
+    number = scheduler.sbatch(
+        [], run / "slurm" / "train.sbatch", scheduler.chosen(cfg.cluster.pass_environment)
+    )
     wait_for(lambda: cluster.job(number)["JobState"] not in scheduler.LIVE, every=0.2)
     said = (run / "slurm" / log_pattern(job, chain).replace("%j", number)).read_text()
     assert cluster.job(number)["JobState"] == "COMPLETED", said

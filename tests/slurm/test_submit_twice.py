@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from launchers.slurm.record import comment_of
+from nemo_cot.stages.lock import run_lock
 from tests.slurm.conftest import PROFILE
-from tests.support import SECONDS, environment, tiny_experiment
+from tests.support import SECONDS, environment, tiny_experiment, wait_for
 
 SBATCH = """\
 #!/bin/bash
@@ -41,6 +43,27 @@ def stand_ins(tmp_path: Path) -> dict[str, str]:
     return environment(
         PATH=f"{folder}:{os.environ['PATH']}", QUEUE=str(tmp_path / "queue"), LOOKED=str(tmp_path / "looked")
     )
+
+
+@pytest.mark.parametrize("verb", ["submit", "run"])
+def test_what_is_queued_while_it_waits_for_the_lock_is_seen_by_the_stand_in_queue(
+    stand_ins, tiny_model, tmp_path, verb
+):
+    """The test is the other submission: it holds the lock, and gives it back with a job in the queue."""
+    run = tmp_path / "runs" / "tiny"
+    (run / "slurm").mkdir(parents=True)
+    overrides = [*tiny_experiment(tiny_model, Path("runs")), *PROFILE, "launcher.stages=[problems]"]
+    with run_lock(run):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "launchers.cli", verb, *overrides],
+            cwd=tmp_path, env=stand_ins, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        wait_for(lambda: list((tmp_path / "looked").iterdir()))
+        (tmp_path / "queue" / "7").mkdir()
+        (tmp_path / "queue" / "7" / "comment").write_text(comment_of(run) + "\n")
+    said = process.communicate(timeout=SECONDS)
+    assert process.returncode == 2 and "queued or running: jobs 7 (pending)" in said[1], said
+    assert not (run / "slurm" / "01-problems.sbatch").exists() and not (run / "problems").exists()
 
 
 def test_of_two_submissions_at_once_one_is_refused_by_the_stand_in_queue(stand_ins, tiny_model, tmp_path):

@@ -1,0 +1,272 @@
+"""The paper's experiments on conf/cluster/slurm_8xh100.yaml: every job's command, size, image and mounts.
+
+Written by `submit --dry-run`, with made-up problems and models; no Slurm is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from launchers.slurm.submit import submit_chain
+from nemo_cot.errors import UserError
+from nemo_cot.nemo.command import aligner_command
+from nemo_cot.nemo.config import AlignerTrain
+from recipes.config import load_config
+from tests.support import write_lines
+
+TRAINING, SKILLS = "/images/nemo-cot.sqsh", "/images/nemo cot-vllm.sqsh"
+CORE, NEMO_SKILLS = "/opt/nemo-cot/venv/bin/python", "/opt/nemo-skills/bin/python"
+CLUSTER = [
+    "cluster=slurm_8xh100", "cluster.account=me", "cluster.partition=batch", f"cluster.container.image={TRAINING}",
+]  # fmt: skip
+IMAGES = [f"cluster.resources.{kind}.image='{SKILLS}'" for kind in ("generate", "evaluate")]
+CHUNKS = ["generate.chunks=16", "evaluate.chunks=4"]
+MAIN_JOBS = [
+    "problems", "convert", "generate-chunks", "generate", "grade", "curate", "pack", "hf_to_nemo", "train",
+    "nemo_to_hf", "evaluate-base-chunks", "evaluate-trained-chunks", "evaluate", "report",
+]  # fmt: skip
+
+
+def write_model(folder: Path) -> Path:
+    """What is looked at before submission: a config, a tokenizer, a file of weights (of no tensors)."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"num_attention_heads": 40, "num_key_value_heads": 8}')
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    return folder
+
+
+def write_problems(path: Path, number: int) -> Path:
+    rows = [{"problem": f"{path.stem} {n}", "expected_answer": str(n)} for n in range(number)]
+    return write_lines(path, rows)
+
+
+@dataclass
+class Place:
+    """Where submit is called, and models outside of it."""
+
+    cwd: Path
+    models: Path
+
+    @property
+    def problems(self) -> list[str]:
+        return ["problems.train_path=50.jsonl", "problems.heldout_path=heldout.jsonl"]
+
+    @property
+    def main(self) -> list[str]:
+        named = [f"teacher.path={self.models}/QwQ", f"model.path={self.models}/Qwen2.5-32B"]
+        return ["experiment=paper_main", *self.problems, *named, *CLUSTER, *IMAGES, self.mounts]
+
+    @property
+    def baselines(self) -> list[str]:
+        named = [
+            f"model.path={self.models}/Qwen2.5-32B",
+            f"evaluate.models.qwen_math_72b.path={self.models}/72B",
+        ]
+        return ["experiment=paper_baselines", *self.problems, *named, *CLUSTER, *IMAGES, self.mounts]
+
+    @property
+    def mounts(self) -> str:
+        return f"cluster.container.mounts=['{self.models}:{self.models}:ro']"
+
+    def jobs(self, *overrides: str) -> dict[str, dict]:
+        """What job.py is told of each job, and the lines of its script."""
+        assert submit_chain([*overrides, "--dry-run"]) == 0
+        (folder,) = self.cwd.glob("runs/*/slurm")
+        found = {}
+        for path in sorted(folder.glob("[0-9]*.json")):
+            job = json.loads(path.read_text())
+            found[job["key"]] = {**job, "script": path.with_suffix(".sbatch").read_text()}
+        return found
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    cwd, models = tmp_path / "work", tmp_path / "models"
+    cwd.mkdir()
+    write_problems(cwd / "50.jsonl", 50)
+    write_problems(cwd / "heldout.jsonl", 256)
+    for name in ("QwQ", "Qwen2.5-32B", "72B"):
+        write_model(models / name)
+    monkeypatch.chdir(cwd)
+    return Place(cwd, models)
+
+
+def refusal(place: Place, *overrides: str) -> UserError:
+    with pytest.raises(UserError) as caught:
+        submit_chain([*overrides, "--dry-run"])
+    assert not list(place.cwd.glob("runs/*/slurm/*.sbatch")), "nothing is written"
+    return caught.value
+
+
+def check_container(job: dict, place: Place, image: str) -> None:
+    """The recipe is in the container by one srun, and starts there in the light core's Python."""
+    command = job["command"]
+    assert command[:4] == ["srun", "--nodes=1", "--ntasks=1", f"--container-image={image}"]
+    mounted = {f"{path}:{path}" for path in (place.cwd, place.models)}
+    (mounts,) = [part for part in command if part.startswith("--container-mounts=")]
+    assert {m.removesuffix(":ro") for m in mounts.partition("=")[2].split(",")} == mounted
+    assert f"--container-workdir={place.cwd}" in command and "--no-container-mount-home" in command
+    recipe = next(n for n, part in enumerate(command) if part.startswith(job["code"]))
+    assert command[recipe - 1] == CORE and command[recipe] == f"{job['code']}/recipes/{job['stage']}.py"
+    assert "srun" not in command[1:], "no srun within a container"
+
+
+def overrides_of(job: dict) -> list[str]:
+    command = job["command"]
+    return command[next(n for n, part in enumerate(command) if part.startswith(job["code"])) + 1 :]
+
+
+def sizes(job: dict) -> set[str]:
+    lines = [line.partition(" ")[2] for line in job["script"].splitlines() if line.startswith("#SBATCH")]
+    return {
+        line for line in lines if line.startswith(("--nodes", "--ntasks", "--gpus", "--array", "--account"))
+    }
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "srun"])
+def test_the_papers_chain_is_started_right_in_our_images(place: Place, launcher: str):
+    jobs = place.jobs(*place.main, *CHUNKS, f"train.process_launcher={launcher}")
+    assert sorted(jobs) == sorted(MAIN_JOBS)
+    train = jobs.pop("train")
+    for job in jobs.values():
+        sampled = job["stage"] in ("generate", "evaluate")
+        check_container(job, place, SKILLS if sampled else TRAINING)
+        gpus = job["key"].endswith("-chunks") or job["stage"] in ("hf_to_nemo", "nemo_to_hf")
+        array = {"generate-chunks": 16}.get(job["key"], 4) if job["key"].endswith("-chunks") else 0
+        expected = {"--nodes=1", "--ntasks-per-node=1", "--account=me"}
+        expected |= {"--gpus-per-node=8"} if gpus else set()
+        expected |= {f"--array={','.join(map(str, range(array)))}"} if array else set()
+        assert sizes(job) == expected, job["key"]
+        if job["stage"] in ("hf_to_nemo", "nemo_to_hf"):
+            cfg = load_config(overrides_of(job))
+            assert isinstance(cfg.train, AlignerTrain)
+            assert (cfg.train.srun_arguments, cfg.train.python) == ([], "python"), "the container's own"
+        if job["key"] in ("generate", "evaluate"):
+            cfg = load_config(overrides_of(job))
+            engine = cfg.teacher.engine if job["key"] == "generate" else cfg.evaluate.engine
+            assert engine.python == engine.server.python == NEMO_SKILLS
+    check_training(train, place, launcher)
+
+
+def check_training(job: dict, place: Place, launcher: str) -> None:
+    """The recipe is outside, in the submitter's Python; its srun puts 2 launchers or 16 ranks inside."""
+    assert job["command"][:2] == [sys.executable, f"{job['code']}/recipes/train.py"]
+    tasks = 1 if launcher == "torchrun" else 8
+    assert sizes(job) == {"--nodes=2", f"--ntasks-per-node={tasks}", "--gpus-per-node=8", "--account=me"}
+    cfg = load_config(overrides_of(job))
+    assert isinstance(cfg.train, AlignerTrain)
+    environment = {"SLURM_JOB_ID": "7", "MASTER_ADDR": "node1"}
+    argv = aligner_command(cfg.train, place.cwd / "c.yaml", environment).argv
+    assert argv[:4] == ["srun", "--nodes=2", f"--ntasks={2 * tasks}", f"--ntasks-per-node={tasks}"]
+    assert argv.count("srun") == 1 and f"--container-image={TRAINING}" in argv
+    mounts = next(part for part in argv if part.startswith("--container-mounts="))
+    assert f"{place.models}:{place.models}:ro" in mounts and f"{place.cwd}:{place.cwd}" in mounts
+    started = argv[argv.index("python") :]
+    rest = ["-m", "nemo_cot.nemo.aligner_sft", f"{place.cwd}/c.yaml"]
+    assert started[-3:] == rest
+    if launcher == "torchrun":
+        assert {"--nnodes=2", "--nproc-per-node=8", "--rdzv-endpoint=node1:29500"} <= set(started)
+    else:
+        assert started == ["python", *rest]
+
+
+def test_training_on_one_node_is_in_the_container_as_a_whole(place: Place):
+    one = ["train.layout.num_nodes=1", "train.layout.gpu_memory_gib=140"]  # as of an H200
+    train = place.jobs(*place.main, *one)["train"]
+    check_container(train, place, TRAINING)
+    cfg = load_config(overrides_of(train))
+    assert isinstance(cfg.train, AlignerTrain)
+    argv = aligner_command(cfg.train, place.cwd / "c.yaml", {"SLURM_JOB_ID": "7"}).argv
+    assert argv[0] == "python" and "--standalone" in argv and "srun" not in argv
+
+
+def test_the_baselines_are_evaluated_in_the_image_with_vllm(place: Place):
+    jobs = place.jobs(*place.baselines)
+    assert {job["stage"] for job in jobs.values()} == {"problems", "convert", "evaluate", "report"}
+    for job in jobs.values():
+        check_container(job, place, SKILLS if job["stage"] == "evaluate" else TRAINING)
+        assert ("--gpus-per-node=8" in sizes(job)) == (job["stage"] == "evaluate")
+    engine = load_config(overrides_of(jobs["evaluate"])).evaluate.engine
+    assert engine.python == engine.server.python == NEMO_SKILLS
+
+
+def test_a_stage_may_have_a_python_of_its_own(place: Place):
+    jobs = place.jobs(*place.main, "cluster.resources.cpu.python=/opt/other/python")
+    assert "/opt/other/python" in jobs["grade"]["command"] and CORE not in jobs["grade"]["command"]
+    assert CORE in jobs["evaluate"]["command"]
+
+
+@pytest.mark.parametrize("kind", ["generate", "evaluate"])
+def test_submit_asks_for_the_image_with_vllm(place: Place, kind: str):
+    error = refusal(place, *place.main, f"cluster.resources.{kind}.image=null")
+    assert f"cluster.resources.{kind}.image" in error.fix and "cluster_images" in error.where
+
+
+def test_what_is_not_mounted_is_named_with_the_entry_to_add(place: Place):
+    none = [o for o in place.main if o != place.mounts]
+    error = refusal(place, *none)
+    entry = f"{place.models}/QwQ:{place.models}/QwQ:ro"
+    assert "cluster.container.mounts" in error.fix and entry in error.fix
+    assert f"{place.models}/Qwen2.5-32B:{place.models}/Qwen2.5-32B:ro" in error.fix, "all at once"
+    moved = f"cluster.container.mounts=['{place.models}:/models:ro']"
+    assert entry in refusal(place, *none, moved).fix, "mounted, but elsewhere"
+
+
+def test_where_links_lead_must_be_mounted_too(place: Place, tmp_path: Path):
+    """A folder behind a link, and files behind links as in Hugging Face's cache."""
+    store = tmp_path / "store"
+    (place.models / "QwQ").rename(store)
+    (place.models / "QwQ").symlink_to(store)
+    error = refusal(place, *place.main)
+    assert f"{store}:{store}:ro" in error.fix and "teacher.path" in error.what
+    both = f"cluster.container.mounts=['{place.models}:{place.models}','{store}:{store}:ro']"
+    assert place.jobs(*[o for o in place.main if o != place.mounts], both)
+    blobs = tmp_path / "blobs"
+    blobs.mkdir()
+    weights = place.models / "Qwen2.5-32B" / "model.safetensors"
+    weights.rename(blobs / "abc")
+    weights.symlink_to("../../blobs/abc")
+    with pytest.raises(UserError, match=r"model\.path") as caught:
+        submit_chain([*place.main, both, "--dry-run"])
+    assert f"{blobs}:{blobs}:ro" in caught.value.fix
+
+
+def test_a_link_that_stays_below_a_mount_is_well(place: Place):
+    (place.models / "QwQ").rename(place.models / "v1")
+    (place.models / "QwQ").symlink_to("v1")
+    assert place.jobs(*place.main)
+
+
+@pytest.mark.parametrize("override, key", [
+    ("cluster.resources.generate.gpus_per_node=4", "cluster.resources.generate.gpus_per_node"),
+    ("cluster.resources.evaluate.gpus_per_node=null", "cluster.resources.evaluate.gpus_per_node"),
+    ("cluster.resources.evaluate.nodes=2", "cluster.resources.evaluate.nodes"),
+    ("cluster.resources.cpu.nodes=2", "cluster.resources.cpu.nodes"),
+])  # fmt: skip
+def test_a_job_is_as_large_as_what_it_starts(place: Place, override: str, key: str):
+    assert key in refusal(place, *place.main, override).fix
+
+
+def test_local_training_stays_on_one_node(place: Place):
+    local = ["experiment=quickstart", *CLUSTER, "cluster.resources.train.nodes=2"]
+    assert "cluster.resources.train.nodes" in refusal(place, *local).fix
+
+
+def test_files_are_read_before_anything_is_queued(place: Place):
+    lines = (place.cwd / "50.jsonl").read_text().splitlines()
+    (place.cwd / "50.jsonl").write_text("\n".join([*lines, '{"problem": "1 + 1"}']))
+    error = refusal(place, *place.main)
+    assert "50.jsonl, line 51, field expected_answer" in error.what
+    write_problems(place.cwd / "50.jsonl", 10)
+    error = refusal(place, *place.main)
+    assert "10 problems" in error.what and "curate.num_traces" in error.what
+    write_problems(place.cwd / "50.jsonl", 50)
+    (place.models / "QwQ" / "tokenizer.json").unlink()
+    error = refusal(place, *place.main)
+    assert "teacher.path" in error.what and "tokenizer.json" in error.what

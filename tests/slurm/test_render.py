@@ -1,0 +1,56 @@
+"""What jobs ask for, and what is copied for them; no Slurm is needed."""
+
+from __future__ import annotations
+
+import subprocess
+
+from launchers.slurm.jobs import chain_jobs
+from launchers.slurm.render import Chain, nodes_and_gpus, render_script, sbatch_options
+from launchers.slurm.snapshot import snapshot
+from nemo_cot.stages import RunDirectory
+from recipes.chain import chain_stages
+from recipes.config import load_config
+
+
+def test_merges_and_the_check_of_a_model_ask_for_no_gpus(tmp_path):
+    cpu = ["cluster.resources.cpu.partition=cpus", 'cluster.resources.cpu.time_limit="00:30:00"']
+    cfg = load_config(
+        ["cluster=slurm_8xh100", "experiment=quickstart", "generate.chunks=2", "evaluate.chunks=2", *cpu]
+    )
+    jobs = {job.key: job for job in chain_jobs(cfg, RunDirectory(tmp_path / "run"), chain_stages(cfg))}
+    gpus = {key for key, job in jobs.items() if nodes_and_gpus(job, cfg)[1]}
+    sampling = {"generate-chunks", "evaluate-base-chunks", "evaluate-trained-chunks"}
+    assert gpus - {"train"} == sampling and {"generate", "evaluate", "convert"} <= set(jobs)
+    chain = Chain(cfg, tmp_path / "run", tmp_path / "code", tmp_path, (), False)
+    for key, job in jobs.items():
+        here = {"--partition=cpus", "--time=00:30:00"} & set(sbatch_options(job, chain))
+        assert len(here) == (0 if key in {*sampling, "train"} else 2), key
+
+
+def test_one_piece_samples_where_it_merges_with_gpus(tmp_path):
+    cfg = load_config(["cluster=slurm_8xh100", "experiment=quickstart"])
+    jobs = {job.key: job for job in chain_jobs(cfg, RunDirectory(tmp_path / "run"), chain_stages(cfg))}
+    assert nodes_and_gpus(jobs["generate"], cfg) == nodes_and_gpus(jobs["evaluate"], cfg) == (1, 8)
+
+
+def test_only_a_script_with_setup_is_a_login_shells(tmp_path):
+    for overrides, first in (([], "#!/bin/bash"), (["cluster.setup=['module load x']"], "#!/bin/bash -l")):
+        cfg = load_config(["cluster=slurm_minimal", *overrides])
+        job = chain_jobs(cfg, RunDirectory(tmp_path / "run"), ["problems"])[0]
+        chain = Chain(cfg, tmp_path / "run", tmp_path / "code", tmp_path, (), False)
+        assert render_script(job, chain, "01-problems").decode().splitlines()[0] == first
+
+
+def test_dotenv_files_are_left_out_of_the_copy_of_the_code(tmp_path, capsys):
+    root = tmp_path / "checkout"
+    (root / "recipes").mkdir(parents=True)
+    subprocess.run(["git", "init", "-q", str(root)], check=True, timeout=60)
+    for name in ("recipes/a.py", ".env", ".env.local", "recipes/.envrc", "environment.md"):
+        (root / name).write_text(f"{name}\n")
+    copy = snapshot(tmp_path / "run", runs_dir=tmp_path / "runs", extra_conf=None, root=root)
+    names = {p.relative_to(copy).as_posix() for p in copy.rglob("*") if p.is_file()}
+    assert names - {".revision.json"} == {"recipes/a.py", "environment.md"}
+    said = capsys.readouterr().out
+    assert all(
+        f"left out of the copy of the code, as secrets: {name}\n" in said for name in (".env", ".env.local")
+    )
