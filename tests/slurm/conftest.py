@@ -92,7 +92,7 @@ class Chain:
         files = sorted((self.run / "slurm" / "logs").glob(f"{key}-[0-9]*.log"))
         return "".join(path.read_text() for path in files)
 
-    def wait_log(self, key: str, text: str, seconds: float = 60) -> None:
+    def wait_log(self, key: str, text: str, seconds: float = SECONDS) -> None:
         try:
             wait_for(lambda: text in self.log(key), seconds=seconds, every=0.1)
         except AssertionError:
