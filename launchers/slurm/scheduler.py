@@ -194,6 +194,15 @@ def sbatch(arguments: Sequence[str], script: Path, environment: Mapping[str, str
     return answer
 
 
+def try_out(script: Path, environment: Mapping[str, str]) -> None:
+    """Ask sbatch whether ``script`` could ever run. Raises UserError with its words.
+
+    A job that is submitted held is not looked at so closely: one that asks for more than any node
+    has would be taken, and wait for ever.
+    """
+    call(["sbatch", "--test-only", script.name], cwd=script.parent, environment=environment)
+
+
 def release(ids: Sequence[str]) -> None:
     """Let held jobs start."""
     call(["scontrol", "release", ",".join(ids)])

@@ -141,6 +141,8 @@ def _submit(jobs: Sequence[ChainJob], names: dict[str, str], chain: Chain) -> li
     try:
         for job, record in zip(jobs, jobs_record(jobs, chain), strict=True):
             script = chain.folder / f"{names[job.key]}.sbatch"
+            if not job.after:
+                scheduler.try_out(script, environment)
             found = scheduler.sbatch(_dependency(job, done), script, environment)
             done[job.key] = replace(record, id=found)
             write_submission(chain.run, replace(submission, jobs=list(done.values())))
