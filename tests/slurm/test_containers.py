@@ -130,7 +130,10 @@ def test_pyxis_options_without_pyxis_are_refused_in_sruns_words(cluster, tiny_mo
 
 def test_a_container_needs_an_image(cluster, tiny_model, tmp_path):
     chain = Chain(cluster, tiny_experiment(tiny_model, Path("runs")), tmp_path / "runs" / "tiny", tmp_path)
-    refused = chain.call("submit", "cluster=slurm_minimal", "cluster.container.runtime=pyxis", check=False)
+    mounts = f"cluster.container.mounts=['{tiny_model}:{tiny_model}:ro']"
+    refused = chain.call(
+        "submit", "cluster=slurm_minimal", "cluster.container.runtime=pyxis", mounts, check=False
+    )
     one_error(refused, "cluster.container.image", "no image")
 
 
