@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+# In a shell's background job Ctrl-C is ignored, and what the tests start would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tiny models are fastest on one thread; processes that the tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
