@@ -39,6 +39,7 @@ class Tracker:
         self._task = self._bar.add_task(label, total=total, completed=done, figures="") if self._bar else None
         self._started, self._first = time.monotonic(), done
         self._last_file = self._last_line = 0.0
+        self._printed = ""
 
     def update(self, done: int, *, total: int | None = None, **figures: str) -> None:
         """Set the count (and the total, where it was not known before); ``figures`` are shown as
@@ -56,7 +57,13 @@ class Tracker:
             self._write_file()
         if not self._terminal and (last or now - self._last_line >= _LINE_EVERY_SECONDS):
             self._last_line = now
-            print(self._line(now), file=sys.stderr, flush=True)
+            self._print(self._line(now))
+
+    def _print(self, line: str) -> None:
+        """Not twice: the last unit may be told by its worker and by the end of the work."""
+        if line != self._printed:
+            self._printed = line
+            print(line, file=sys.stderr, flush=True)
 
     def _line(self, now: float) -> str:
         state = self._state

@@ -1,0 +1,13 @@
+"""Progress where there is no terminal: lines on standard error, each once."""
+
+from nemo_cot.progress import read_progress, track
+
+
+def test_the_last_line_is_printed_once_and_the_file_tells_the_same(tmp_path, capsys):
+    with track("grade", 2, "answers", tmp_path) as progress:
+        progress.update(2)
+        progress.update(2)
+        progress.update(3, total=3)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in lines] == ["2/2", "3/3"]
+    assert read_progress(tmp_path).done == 3
