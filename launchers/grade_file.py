@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemo_cot.errors import UserError, one_line
-from nemo_cot.progress import track
 from recipes.config import load_config
 
 if TYPE_CHECKING:
-    from nemo_cot.config import GradeConfig
     from nemo_cot.grading.files import Change, GradeSummary
 
 SHOWN = 10
@@ -30,7 +28,10 @@ def grade_command(arguments: Sequence[str]) -> int:
         )
     source, target = map(Path, paths)
     _check_target(target)
-    _print_summary(_grade(source, target, load_config(overrides).grade))
+    config = load_config(overrides).grade
+    from nemo_cot.grading.stage import grade_generations
+
+    _print_summary(grade_generations(source, target, config, None, label="grade"))
     return 0
 
 
@@ -40,22 +41,6 @@ def _check_target(target: Path) -> None:
     if not target.parent.is_dir():
         raise UserError(
             "no such directory", where=str(target.parent), fix="make it, or choose another OUTPUT"
-        )
-
-
-def _grade(source: Path, target: Path, config: GradeConfig) -> GradeSummary:
-    from nemo_cot.grading.files import grade_file
-
-    with track("grade", 0, "answers") as progress:
-        return grade_file(
-            source,
-            target,
-            fallback=config.fallback,
-            workers=config.workers,
-            deadline_seconds=config.deadline_seconds,
-            cache=None,
-            nemo_skills=True,
-            progress=lambda done, total: progress.update(done, total=total),
         )
 
 

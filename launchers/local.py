@@ -18,11 +18,11 @@ import msgspec
 
 from launchers.slurm.live import refuse_live_jobs
 from launchers.slurm.record import folder_of
+from nemo_cot.chain import CHAIN_FILE
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.guard import INTERRUPTED, LIFELINE
 from nemo_cot.io.atomic import write_bytes
-from nemo_cot.report.collect import CHAIN
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import INHERITED, run_lock
 from recipes.chain import ancestors, chain_stages
@@ -108,7 +108,7 @@ def _run_all(stages: Sequence[str], cfg: Config, overrides: Sequence[str], lock:
             else _run_one(stage, overrides, lock)
         )
         if stage != "report":
-            write_bytes(run_directory(cfg).path / CHAIN, msgspec.json.encode(ended))
+            write_bytes(run_directory(cfg).path / CHAIN_FILE, msgspec.json.encode(ended))
         if ended[-1].outcome == "interrupted":
             break
     return ended

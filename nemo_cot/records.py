@@ -53,3 +53,14 @@ class Trace(msgspec.Struct, kw_only=True, omit_defaults=True):
     nemo_skills_answer: str | None = None
     grader_version: str | None = None
     lineage: list[dict[str, Any]] = msgspec.field(default_factory=list)
+
+    @classmethod
+    def of(cls, problem: Problem, **own: Any) -> Trace:
+        """A trace that takes what it tells of its problem from ``problem``."""
+        return cls(
+            problem_id=problem.problem_id,
+            problem=problem.problem,
+            expected_answer=problem.expected_answer,
+            subset_for_metrics=problem.subset_for_metrics,
+            **own,
+        )

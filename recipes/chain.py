@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
+from nemo_cot.chain import STAGES
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError
 from nemo_cot.nemo.config import AlignerTrain, NemoTrain
-
-STAGES = (
-    "problems",
-    "convert",
-    "generate",
-    "grade",
-    "curate",
-    "pack",
-    "hf_to_nemo",
-    "train",
-    "nemo_to_hf",
-    "evaluate",
-    "report",
-)
-"""In the order of the chain. A recipe's name is also its file, recipes/NAME.py."""
 
 _NEEDS: dict[str, tuple[str, ...]] = {
     "generate": ("problems", "convert"),

@@ -19,16 +19,6 @@ from tests.support import SECONDS, digests, nemo_cot, one_error, recipe, tiny_ex
 PROBLEMS = [{"problem": f"{n} + 1", "expected_answer": str(n + 1)} for n in range(8)]
 
 
-@pytest.fixture(scope="module")
-def packed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run directory that is done up to the packs."""
-    runs = tmp_path_factory.mktemp("packed")
-    stages = "launcher.stages=[problems,convert,generate,grade,curate,pack]"
-    done = nemo_cot("run", *tiny_experiment(tiny_model, runs), stages)
-    assert done.returncode == 0, done.stderr
-    return runs / "tiny"
-
-
 @pytest.fixture
 def run(packed: Path, tmp_path: Path) -> Path:
     """A copy of it."""

@@ -16,10 +16,9 @@ from launchers.slurm.record import (
     write_json,
 )
 from launchers.slurm.scheduler import JobState, job_states
+from nemo_cot.chain import CHAIN_FILE
 from nemo_cot.errors import UserError
 
-CHAIN = "chain.json"
-"""As in nemo_cot.report.collect, which needs more than the standard library."""
 _GOOD = "ok"
 
 
@@ -27,7 +26,7 @@ def write_chain_file(run: Path) -> None:
     """Write RUN/chain.json: stage, outcome and exit code of each stage but the report."""
     submission = read_submission(run)
     if submission is not None:
-        write_json(run / CHAIN, stage_ends(run, submission))
+        write_json(run / CHAIN_FILE, stage_ends(run, submission))
 
 
 def stage_ends(run: Path, submission: Submission) -> list[dict]:

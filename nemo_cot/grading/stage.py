@@ -10,10 +10,10 @@ from nemo_cot.progress import track
 
 
 def grade_generations(
-    generations: Path, graded: Path, config: GradeConfig, folder: Path, *, label: str
+    generations: Path, graded: Path, config: GradeConfig, folder: Path | None, *, label: str
 ) -> GradeSummary:
     """Grade ``generations`` into ``graded``. Verdicts reach the cache in ``folder``/scratch as they
-    come, so a killed stage does not grade them again.
+    come, so a killed stage does not grade them again; without a folder nothing is kept.
     """
     with track(label, 0, "answers", folder) as progress:
         return grade_file(
@@ -22,7 +22,7 @@ def grade_generations(
             fallback=config.fallback,
             workers=config.workers,
             deadline_seconds=config.deadline_seconds,
-            cache=folder / "scratch" / "verdicts",
+            cache=folder / "scratch" / "verdicts" if folder else None,
             nemo_skills=True,
             progress=lambda done, total: progress.update(done, total=total),
         )

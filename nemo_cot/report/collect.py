@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from nemo_cot.chain import CHAIN_FILE, STAGES
 from nemo_cot.errors import UserError
 from nemo_cot.evaluation.scores import Scores, as_builtins
 from nemo_cot.io.jsonl import read_jsonl
@@ -17,25 +18,11 @@ from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import MANIFEST, Manifest, read_manifest
 from nemo_cot.stages.rundir import CHUNKS, OLD, PARTIAL
 
-STAGES = (
-    "problems",
-    "convert",
-    "generate",
-    "grade",
-    "curate",
-    "pack",
-    "hf_to_nemo",
-    "train",
-    "nemo_to_hf",
-    "evaluate/base",
-    "evaluate/trained",
-    "evaluate/scores",
-)
 _OWN = ("evaluate/base", "evaluate/trained")
+REPORTED = (*(stage for stage in STAGES if stage not in ("evaluate", "report")), *_OWN, "evaluate/scores")
+"""What leaves a manifest: evaluate does so for each subject and for the scores."""
 _CONVERSIONS = ("hf_to_nemo", "nemo_to_hf")
 """Stages that only some trainers have."""
-CHAIN = "chain.json"
-"""Written by the local launcher: how each stage of the last chain ended."""
 
 
 @dataclass
@@ -73,7 +60,7 @@ class Findings:
         """Stages without a result; conversions, and subjects that nobody asked for, are not missed."""
         scored = [f"evaluate/{name}" for name in (self.scores or {}).get("subjects", ())]
         optional = {*_CONVERSIONS, *(_OWN if scored else ())} - set(scored)
-        return [s for s in STAGES if s not in self.manifests and s not in optional]
+        return [s for s in REPORTED if s not in self.manifests and s not in optional]
 
 
 def stale_stages(manifests: dict[str, Manifest]) -> list[str]:
@@ -104,16 +91,16 @@ def read_manifests(run: RunDirectory) -> dict[str, Manifest]:
 
 
 def _stage_names(run: RunDirectory) -> list[str]:
-    """STAGES, with what evaluate.models names before the scores."""
+    """REPORTED, with what evaluate.models names before the scores."""
     sampled = (path.parent for path in sorted(run.path.glob(f"evaluate/*/{MANIFEST}")))
     others = [f"evaluate/{p.name}" for p in sampled if PARTIAL not in p.name and not p.name.endswith(OLD)]
-    return [*STAGES[:-1], *(name for name in others if name not in STAGES), STAGES[-1]]
+    return [*REPORTED[:-1], *(name for name in others if name not in REPORTED), REPORTED[-1]]
 
 
 def input_files(run: RunDirectory) -> dict[str, Path]:
     """The files a report is made of that exist, by label."""
     files = {f"{stage}/manifest": run.stage(stage) / MANIFEST for stage in read_manifests(run)}
-    files["chain"] = run.path / CHAIN
+    files["chain"] = run.path / CHAIN_FILE
     return {label: path for label, path in files.items() if path.exists()}
 
 
@@ -124,7 +111,7 @@ def collect(run: RunDirectory, name: str) -> Findings:
     return Findings(
         name=name,
         manifests=manifests,
-        chain=_json(run.path / CHAIN) or [],
+        chain=_json(run.path / CHAIN_FILE) or [],
         scores=_scores(scores / "metrics.json"),
         steps=_rows(run.stage("train") / "metrics.jsonl"),
         dropped=_json(run.stage("curate") / "dropped.json") or {},

@@ -45,12 +45,9 @@ class SamplingJob:
         """A row of generations.jsonl; an end-of-turn token spelled out at the end is taken off."""
         for end in filter(None, (self.form.end_of_turn, self.form.eos_token)):
             text = text.removesuffix(end)
-        return Trace(
-            problem_id=problem.problem_id,
+        return Trace.of(
+            problem,
             sample=sample,
-            problem=problem.problem,
-            expected_answer=problem.expected_answer,
-            subset_for_metrics=problem.subset_for_metrics,
             generation=text,
             num_generated_tokens=tokens,
             finish_reason=finish_reason,

@@ -71,12 +71,9 @@ def _trace(
     *,
     finish_reason: str = "stop",
 ) -> Trace:
-    return Trace(
-        problem_id=problem.problem_id,
+    return Trace.of(
+        problem,
         sample=sample,
-        problem=problem.problem,
-        expected_answer=problem.expected_answer,
-        subset_for_metrics=problem.subset_for_metrics,
         generation=text,
         num_generated_tokens=len(tokenizer.answer_ids(text)),
         finish_reason=finish_reason,

@@ -103,16 +103,6 @@ class Chain:
         return {"SLURM_CONF": mine["SLURM_CONF"], "PATH": mine["PATH"]}
 
 
-@pytest.fixture(scope="session")
-def packed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run directory in which all is done but training, evaluation and report."""
-    runs = tmp_path_factory.mktemp("packed")
-    stages = "launcher.stages=[problems,convert,generate,grade,curate,pack]"
-    done = nemo_cot("run", *tiny_experiment(tiny_model, runs), stages)
-    assert done.returncode == 0, done.stderr
-    return runs / "tiny"
-
-
 @pytest.fixture
 def fresh(cluster: Cluster, tiny_model: Path, tmp_path: Path) -> Iterator[Chain]:
     """The tiny experiment with nothing done."""
