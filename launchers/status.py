@@ -14,6 +14,7 @@ from launchers.slurm.record import read_submission
 from launchers.slurm.status import any_live, chain_states, chain_table
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError, one_line
+from nemo_cot.io.paths import matches
 from nemo_cot.progress import read_progress
 from nemo_cot.sampling.chunks import chunk_stage
 from nemo_cot.stages import RunDirectory
@@ -119,5 +120,5 @@ def _row(run: RunDirectory, stage: str, *, running: bool) -> tuple[str, str, str
 
 def _newest(run: RunDirectory) -> Path | None:
     """The partial folder that was changed last, of any stage."""
-    found = [p for depth in ("", "*/", "*/*/") for p in run.path.glob(f"{depth}*{PARTIAL}*")]
+    found = [p for depth in ("", "*/", "*/*/") for p in matches(run.path, f"{depth}*{PARTIAL}*")]
     return max(found, key=changed, default=None)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from nemo_cot.config import ChainSumProblems, Config, FileProblems
 from nemo_cot.errors import UserError
-from nemo_cot.io.paths import user_path
+from nemo_cot.io.paths import num_bytes_below, user_path
 from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.estimate import Estimate, estimate
 from nemo_cot.stages import RunDirectory
@@ -20,7 +19,7 @@ def examine(
 ) -> tuple[Estimate, list[Finding]]:
     """What ``cfg`` costs and what preflight finds about it; ``stage`` and ``elsewhere`` as there."""
     cost = estimate(cfg, _model_directory(cfg, run), _num_heldout(cfg, run))
-    there = _num_bytes(run)
+    there = num_bytes_below(run.path)
     return cost, preflight(cfg, cost, num_bytes_there=there, stage=stage, elsewhere=elsewhere)
 
 
@@ -36,15 +35,6 @@ def _model_directory(cfg: Config, run: RunDirectory) -> Path | None:
         return Path(cfg.model.path or "").expanduser()
     folder = run.stage("convert") / "model"
     return folder if folder.is_dir() else None
-
-
-def _num_bytes(run: RunDirectory) -> int:
-    """What the run directory holds already."""
-    sizes = []
-    for path in run.path.rglob("*"):
-        with contextlib.suppress(OSError):
-            sizes.append(path.stat().st_size)
-    return sum(sizes)
 
 
 def _num_heldout(cfg: Config, run: RunDirectory) -> int | None:

@@ -18,6 +18,7 @@ from launchers.slurm.record import (
 )
 from launchers.slurm.scheduler import JobState, job_states
 from nemo_cot.errors import one_line
+from nemo_cot.io.paths import matches
 from nemo_cot.progress import ProgressFile, read_progress
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.rundir import PARTIAL, changed
@@ -89,7 +90,7 @@ def _progress(run: RunDirectory, job: SubmittedJob, task: int | None) -> str:
     """The latest progress of the stage's own folders."""
     chunk = f"*chunk-{task:03d}*" if task is not None else "*"
     depths = (job.stage, f"{job.stage}*/{chunk}", f"{job.stage}*/*/{chunk}")
-    places = [place for depth in depths for place in run.path.glob(f"{depth}{PARTIAL}*")]
+    places = [place for depth in depths for place in matches(run.path, f"{depth}{PARTIAL}*")]
     found = [read_progress(place) for place in sorted(places, key=changed)]
     told = [progress for progress in found if progress is not None]
     return _shown(told[-1]) if told else ""

@@ -1,10 +1,31 @@
-"""Paths as users write them."""
+"""Paths as users write them, and looks into folders that other processes work in meanwhile."""
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import os
 from pathlib import Path
 
 
 def user_path(text: str) -> Path:
     """``text`` as a path, with a leading ~ expanded. Relative paths stay relative to the command."""
     return Path(text).expanduser()
+
+
+def matches(folder: Path, pattern: str) -> list[Path]:
+    """Entries below ``folder`` that match ``pattern``, not sorted; none where a folder is gone meanwhile.
+
+    Path.glob and Path.rglob raise FileNotFoundError there (Python 3.10 to 3.12).
+    """
+    return [folder / name for name in glob.glob(pattern, root_dir=folder)]
+
+
+def num_bytes_below(folder: Path) -> int:
+    """Bytes of all files below ``folder``; links are not followed, what is gone meanwhile does not count."""
+    num_bytes = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                num_bytes += os.lstat(os.path.join(parent, name)).st_size
+    return num_bytes

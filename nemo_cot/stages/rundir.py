@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nemo_cot.errors import UserError
 from nemo_cot.io.hashing import Hasher
+from nemo_cot.io.paths import matches
 
 PARTIAL = ".partial-"
 OLD = ".old"
@@ -42,7 +43,7 @@ class RunDirectory:
     def partials(self, name: str) -> list[Path]:
         """All partial folders of a stage, the latest last."""
         stage = self.stage(name)
-        found = stage.parent.glob(glob.escape(stage.name) + PARTIAL + "*")
+        found = matches(stage.parent, glob.escape(stage.name) + PARTIAL + "*")
         return sorted(found, key=changed)
 
     def old(self, name: str) -> Path:

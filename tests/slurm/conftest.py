@@ -82,6 +82,12 @@ class Chain:
         wait_for(lambda: not self.live(), seconds=seconds, every=0.2)
         return {key: self.state(job) for key, job in ids.items()}
 
+    def told(self) -> str:
+        """For a failed assertion: the table of jobs, and the end of every log."""
+        logs = sorted((self.run / "slurm" / "logs").glob("*.log"))
+        ends = [f"== {path.name}\n{path.read_text()[-3000:]}" for path in logs]
+        return "\n".join([self.call("status", check=False).stdout, *ends])
+
     def live(self) -> set[str]:
         """Ids of our jobs in the queue."""
         queued = self.cluster.call("squeue", "--noheader", "--format=%A").split()

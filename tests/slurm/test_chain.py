@@ -34,7 +34,7 @@ def test_chunks_make_the_artifacts_of_the_local_launcher(fresh: Chain, tiny_mode
     ]  # fmt: skip
     local = nemo_cot("run", *tiny_experiment(tiny_model, fresh.cwd / "local"), *chunks)
     assert local.returncode == 0, local.stderr
-    assert set(fresh.wait_end().values()) == {"COMPLETED"}, fresh.call("status").stdout
+    assert set(fresh.wait_end().values()) == {"COMPLETED"}, fresh.told()
     made = {
         p: d
         for p, d in digests(fresh.run).items()
@@ -60,7 +60,7 @@ def test_a_second_submission_and_a_local_run_are_refused_while_jobs_are_queued(c
     one_error(chain.call("run", check=False), "queued or running")
     said = chain.call("cancel").stdout
     assert f"cancelled jobs {job}" in said
-    assert set(chain.wait_end().values()) == {"CANCELLED"}
+    assert set(chain.wait_end().values()) == {"CANCELLED"}, chain.told()
     assert "no job of" in chain.call("cancel").stdout
 
 
@@ -109,7 +109,7 @@ def test_jobs_get_the_chosen_variables_and_no_others(fresh: Chain, monkeypatch):
     fresh.overrides += ["launcher.stages=[problems]"]
     digest = "cluster.environment.NEMO_COT_IMAGE_DIGEST=a@sha256:12"
     job = fresh.submit(f"cluster.python={show}", digest)["problems"]
-    assert fresh.wait_end() == {"problems": "COMPLETED"}
+    assert fresh.wait_end() == {"problems": "COMPLETED"}, fresh.told()
     told = fresh.log("problems")
     assert " HF_HOME=/chosen here\n" in told and " NEMO_COT_IMAGE_DIGEST=a@sha256:12\n" in told
     assert "LEFT_BEHIND" not in told and "SLURM_GET_USER_ENV" not in told
@@ -120,12 +120,12 @@ def test_setup_runs_in_a_login_shell_and_its_failure_has_its_own_words(fresh: Ch
     fresh.overrides += ["launcher.stages=[problems]"]
     setup = "cluster.setup=['shopt -q login_shell','nonesuch load cuda']"
     fresh.submit(setup)
-    assert fresh.wait_end() == {"problems": "FAILED"}
+    assert fresh.wait_end() == {"problems": "FAILED"}, fresh.told()
     log = fresh.log("problems")
     assert "error: cluster.setup ended with exit code 127. Fix: " in log and "nonesuch" in log
     assert fresh.cluster.job(fresh.ids()["problems"])["ExitCode"] == "2:0"
     fresh.submit("cluster.setup=['shopt -q login_shell']")
-    assert fresh.wait_end() == {"problems": "COMPLETED"}, fresh.log("problems")
+    assert fresh.wait_end() == {"problems": "COMPLETED"}, fresh.told()
 
 
 def test_a_dry_run_without_an_answer_of_slurm_warns_each_time(fresh: Chain, tmp_path, monkeypatch):
@@ -149,7 +149,7 @@ def test_secrets_travel_by_environment_and_are_in_no_file(fresh: Chain, monkeypa
     show.write_text('#!/bin/sh\nprintf %s "$HF_TOKEN" | wc -c\n')
     show.chmod(0o755)
     fresh.submit(f"cluster.python={show}")
-    assert fresh.wait_end() == {"problems": "COMPLETED"}
+    assert fresh.wait_end() == {"problems": "COMPLETED"}, fresh.told()
     assert f" {len(secret)}\n" in fresh.log("problems"), "the job has it"
     files = [path for path in fresh.run.rglob("*") if path.is_file()]
     assert files and not [path for path in files if secret.encode() in path.read_bytes()]

@@ -78,7 +78,7 @@ def test_pyxis_stub_gets_the_options_of_the_profile(contained: Chain, tmp_path, 
     )
     monkeypatch.setenv("NEMO_COT_CONFIG_DIR", folder)
     contained.call("submit", "cluster=mine")
-    assert contained.wait_end() == {"problems": "COMPLETED"}
+    assert contained.wait_end() == {"problems": "COMPLETED"}, contained.told()
     said = [line.split(" ", 1)[1] for line in contained.log("problems").splitlines() if "PYXIS_STUB" in line]
     assert said == [
         "PYXIS_STUB_IMAGE=registry.example#team/image:1.0",
@@ -124,7 +124,7 @@ def test_pyxis_options_without_pyxis_are_refused_in_sruns_words(cluster, tiny_mo
         "NEMO_COT_CONFIG_DIR", write_profile(tmp_path / "c", image="x", mounts="", python="python")
     )
     chain.call("submit", "cluster=mine")
-    assert chain.wait_end() == {"problems": "FAILED"}
+    assert chain.wait_end() == {"problems": "FAILED"}, chain.told()
     assert "unrecognized option '--container-image=x'" in chain.log("problems")
 
 

@@ -35,7 +35,7 @@ def test_a_failed_stage_stops_the_rest_and_submit_goes_on_after_the_fix(chain: C
     assert "grade" not in again and next(iter(again)) == "train", (
         "with the former value curate and pack are done"
     )
-    assert set(chain.wait_end().values()) == {"COMPLETED"}
+    assert set(chain.wait_end().values()) == {"COMPLETED"}, chain.told()
     assert set(outcomes(chain).values()) == {"ok"}
 
 
@@ -81,7 +81,7 @@ def test_training_longer_than_its_time_limit_goes_on_in_the_next_job(chain: Chai
 
 def test_a_training_job_that_finds_the_stage_finished_ends_at_once(chain: Chain):
     chain.submit("launcher.stages=[train]", "cluster.train_jobs=2")
-    assert set(chain.wait_end().values()) == {"COMPLETED"}
+    assert set(chain.wait_end().values()) == {"COMPLETED"}, chain.told()
     assert "[train] done, skipped" in chain.log("train")
 
 
@@ -89,7 +89,7 @@ def test_without_requeue_the_chain_ends_and_submit_goes_on(chain: Chain):
     job = chain.submit(*LONG, "cluster.requeue=false")["train"]
     chain.wait_log("train", "steps  loss")
     chain.cluster.call("scancel", "--signal=USR1", "--batch", job)
-    assert chain.wait_end() == {"train": "FAILED", "report": "COMPLETED"}
+    assert chain.wait_end() == {"train": "FAILED", "report": "COMPLETED"}, chain.told()
     assert "exit code 75" in chain.log("train") and chain.cluster.job(job)["ExitCode"] == "75:0"
     assert outcomes(chain) == {"train": "failed"}
 

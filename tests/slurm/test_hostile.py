@@ -222,7 +222,7 @@ def test_paths_and_values_on_a_real_cluster(fresh: Chain, tiny_model):
         "launcher.stages=[problems,convert,report]",
     ]  # fmt: skip
     fresh.submit()
-    assert set(fresh.wait_end().values()) == {"COMPLETED"}
+    assert set(fresh.wait_end().values()) == {"COMPLETED"}, fresh.told()
     manifest = json.loads((fresh.run / "report" / "manifest.json").read_text())
     assert manifest["config"]["report"]["title"] == title
     assert yaml.safe_load((fresh.run / "config.yaml").read_text())["report"]["title"] == title
