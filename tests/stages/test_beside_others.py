@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launchers.slurm.record import SubmittedJob, Submission
+from launchers.slurm.record import Submission, SubmittedJob
 from launchers.slurm.scheduler import JobState
 from launchers.slurm.status import chain_table
 from launchers.status import print_status
