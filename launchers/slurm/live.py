@@ -19,21 +19,15 @@ def live_jobs_of(run: Path) -> list[JobState]:
     return [s for s in scheduler.live_jobs() if s.comment == mark or s.id.partition("_")[0] in ids]
 
 
-def refuse_live_jobs(run: Path, *, may_lack_slurm: bool = False, may_lack_answer: bool = False) -> bool:
-    """Raise UserError when the run has jobs in the queue. Without Slurm here none can be seen: then
-    the lock of the run directory is what keeps two runs apart. ``may_lack_answer``: a Slurm that does
-    not answer makes a warning (nothing will be submitted). Returns whether the queue was looked at.
+def refuse_live_jobs(run: Path, *, may_lack_slurm: bool = False) -> None:
+    """Raise UserError when the run has jobs in the queue, or when Slurm does not answer.
+
+    ``may_lack_slurm``: without Slurm here none can be seen, and the lock of the run directory is what
+    keeps two runs apart.
     """
     if may_lack_slurm and shutil.which("squeue") is None:
-        return False
-    try:
-        live = live_jobs_of(run)
-    except UserError as error:
-        if not may_lack_answer:
-            raise
-        print(f"warning: the queue was not looked at: {error}", flush=True)
-        return False
-    if live:
+        return
+    if live := live_jobs_of(run):
         ids = ", ".join(f"{state.id} ({state.state.lower()})" for state in live[:5])
         more = f" and {len(live) - 5} more" if len(live) > 5 else ""
         raise UserError(
@@ -41,4 +35,3 @@ def refuse_live_jobs(run: Path, *, may_lack_slurm: bool = False, may_lack_answer
             where=str(run),
             fix="wait for it (nemo-cot status), stop it (nemo-cot cancel), or choose another run with name=OTHER",
         )
-    return True

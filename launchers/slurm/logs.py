@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from launchers.slurm.live import live_jobs_of
 from launchers.slurm.record import Submission, SubmittedJob, log_file, read_submission
@@ -37,10 +39,11 @@ def print_logs(arguments: Sequence[str]) -> int:
     follow = any(a in FOLLOW for a in arguments)
     path = _chosen(run, submission, names, wait=follow)
     print(f"==> {path}", flush=True)
-    for line in _tail(path, _LINES):
-        _say(line)
-    if follow:
-        for line in _followed(run, path):
+    with open(path, "rb") as handle:
+        *whole, rest = _tail(handle, _LINES)
+        for line in whole:
+            _say(line)
+        for line in _followed(run, handle, rest) if follow else filter(None, [rest]):
             _say(line)
     return 0
 
@@ -74,28 +77,26 @@ def _logs(run: Path, job: SubmittedJob) -> list[Path]:
     return [log_file(run, job, task) for task in job.array] if job.array else [log_file(run, job)]
 
 
-def _tail(path: Path, lines: int) -> list[bytes]:
-    """The last lines, out of the last megabyte."""
-    with open(path, "rb") as handle:
-        handle.seek(max(0, path.stat().st_size - (1 << 20)))
-        return handle.read().splitlines()[-lines:]
+def _tail(handle: BinaryIO, lines: int) -> list[bytes]:
+    """The last lines, out of the last megabyte; at the end what is written of the next one so far."""
+    handle.seek(max(0, os.fstat(handle.fileno()).st_size - (1 << 20)))
+    return handle.read().split(b"\n")[-lines - 1 :]
 
 
-def _followed(run: Path, path: Path) -> Iterator[bytes]:
-    looked, rest = time.monotonic(), b""
-    with open(path, "rb") as handle:
-        handle.seek(0, 2)
-        while True:
-            if new := handle.read():
-                *whole, rest = (rest + new).split(b"\n")
-                yield from whole
-                continue
-            if time.monotonic() - looked > _LOOK_EVERY_SECONDS:
-                looked = time.monotonic()
-                if not live_jobs_of(run):
-                    yield from [line for line in (rest + handle.read()).split(b"\n") if line]
-                    return
-            time.sleep(_EVERY_SECONDS)
+def _followed(run: Path, handle: BinaryIO, rest: bytes) -> Iterator[bytes]:
+    """Whole lines from where ``handle`` stands; ``rest`` is the beginning of the first one."""
+    looked = time.monotonic()
+    while True:
+        if new := handle.read():
+            *whole, rest = (rest + new).split(b"\n")
+            yield from whole
+            continue
+        if time.monotonic() - looked > _LOOK_EVERY_SECONDS:
+            looked = time.monotonic()
+            if not live_jobs_of(run):
+                yield from [line for line in (rest + handle.read()).split(b"\n") if line]
+                return
+        time.sleep(_EVERY_SECONDS)
 
 
 def _say(line: bytes) -> None:

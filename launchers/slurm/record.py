@@ -14,6 +14,8 @@ from typing import Any
 
 FOLDER = "slurm"
 SUBMISSION = "submission.json"
+DRY_RUN_FOLDER = "dry-run"
+"""The files of a dry run lie here, apart from those that queued jobs read."""
 _STATE = "state"
 
 

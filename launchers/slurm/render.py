@@ -16,7 +16,7 @@ import jinja2
 
 from launchers.slurm.container import container_prefix, pyxis_options
 from launchers.slurm.jobs import ChainJob, cluster_of
-from launchers.slurm.record import comment_of, folder_of
+from launchers.slurm.record import DRY_RUN_FOLDER, comment_of, folder_of
 from nemo_cot.config import Config
 from nemo_cot.config_cluster import _PATH, ResourcesConfig, plain
 from nemo_cot.errors import UserError, one_line
@@ -34,10 +34,12 @@ class Chain:
     cwd: Path
     overrides: tuple[str, ...]
     extra_conf: bool
+    dry_run: bool = False
 
     @property
     def folder(self) -> Path:
-        return folder_of(self.run)
+        """Where the job files are written."""
+        return folder_of(self.run) / DRY_RUN_FOLDER if self.dry_run else folder_of(self.run)
 
 
 def log_pattern(job: ChainJob, chain: Chain) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -35,10 +36,11 @@ DRY_RUN = "--dry-run"
 
 
 def submit_chain(arguments: Sequence[str]) -> int:
-    """Write the job files and submit them; with --dry-run only write them. Returns 0.
+    """Write the job files and submit them. Returns 0.
 
-    Raises UserError for what preflight or sbatch refuses, with nothing left in the queue, and when
-    jobs of this run are queued or running.
+    --dry-run writes them into a folder of their own and changes nothing else: jobs in the queue read
+    theirs when they start. Raises UserError for what preflight or sbatch refuses, with nothing left in
+    the queue, and when jobs of this run are queued or running.
     """
     dry_run, overrides = DRY_RUN in arguments, [a for a in arguments if a != DRY_RUN]
     tree = compose_config(overrides)
@@ -48,37 +50,52 @@ def submit_chain(arguments: Sequence[str]) -> int:
     _check_path(run.path)
     refuse_errors(examine(cfg, run, elsewhere=True)[1])
     _check_time(cfg)
-    looked = _refuse_live_jobs(run.path, dry_run)  # before the lock, which the jobs of a chain hold as well
-    with run_lock(run.create().path):
-        if looked:  # again: another submission may have held the lock until now
-            _refuse_live_jobs(run.path, dry_run)
-        jobs = chain_jobs(cfg, run, chain_stages(cfg))
-        if all(job.after_any for job in jobs) and not dry_run:
-            print("every stage is finished; only the report is made anew", flush=True)
-        chain = _chain(cfg, run, overrides)
-        names = _write_files(jobs, chain)
-        write_bytes(run.path / "config.yaml", to_yaml(tree).encode("utf-8", "surrogateescape"))
-        submitted = jobs_record(jobs, chain) if dry_run else _submit(jobs, names, chain)
-    if not dry_run:
-        _release(run.path, submitted)
-    _print(jobs, submitted, names, chain)
+    run.create()
+    if dry_run:
+        _rehearse(cfg, run, overrides)
+    else:
+        _submit_all(cfg, run, overrides, to_yaml(tree).encode("utf-8", "surrogateescape"))
     return 0
 
 
-def _refuse_live_jobs(run: Path, dry_run: bool) -> bool:
-    if dry_run and not folder_of(run).is_dir():
-        return False
-    return refuse_live_jobs(run, may_lack_slurm=dry_run, may_lack_answer=dry_run)
+def _rehearse(cfg: Config, run: RunDirectory, overrides: Sequence[str]) -> None:
+    _warn_of_live_jobs(run.path)
+    jobs, chain = chain_jobs(cfg, run, chain_stages(cfg)), _chain(cfg, run, overrides, dry_run=True)
+    _print(jobs, jobs_record(jobs, chain), _write_files(jobs, chain), chain)
 
 
-def _chain(cfg: Config, run: RunDirectory, overrides: Sequence[str]) -> Chain:
+def _submit_all(cfg: Config, run: RunDirectory, overrides: Sequence[str], tree: bytes) -> None:
+    refuse_live_jobs(run.path)  # before the lock, which the jobs of a chain hold as well
+    with run_lock(run.path):
+        refuse_live_jobs(run.path)  # another submission may have held the lock until now
+        jobs, chain = chain_jobs(cfg, run, chain_stages(cfg)), _chain(cfg, run, overrides)
+        if all(job.after_any for job in jobs):
+            print("every stage is finished; only the report is made anew", flush=True)
+        names = _write_files(jobs, chain)
+        write_bytes(run.path / "config.yaml", tree)
+        submitted = _submit(jobs, names, chain)
+    _release(run.path, submitted)
+    _print(jobs, submitted, names, chain)
+
+
+def _warn_of_live_jobs(run: Path) -> None:
+    """What `submit` would say now; without Slurm here, and without an earlier chain, there is nothing to ask."""
+    if not folder_of(run).is_dir() or shutil.which("squeue") is None:
+        return
+    try:
+        refuse_live_jobs(run)
+    except UserError as error:
+        print(one_line(f"warning: submit would be refused now: {error}"), flush=True)
+
+
+def _chain(cfg: Config, run: RunDirectory, overrides: Sequence[str], *, dry_run: bool = False) -> Chain:
     extra = os.environ.get(EXTRA_CONF)
     code = snapshot(
         run.path,
         runs_dir=run.path.parent,
         extra_conf=Path(extra).resolve() if extra else None,
     )
-    return Chain(cfg, run.path, code, Path.cwd(), tuple(overrides), bool(extra))
+    return Chain(cfg, run.path, code, Path.cwd(), tuple(overrides), bool(extra), dry_run)
 
 
 def _check_path(run: Path) -> None:
@@ -115,7 +132,7 @@ def _write_files(jobs: Sequence[ChainJob], chain: Chain) -> dict[str, str]:
     (chain.folder / Path(log_pattern(jobs[0], chain)).parent).mkdir(parents=True, exist_ok=True)
     for old in (*chain.folder.glob("*.sbatch"), *chain.folder.glob("[0-9]*.json")):
         if old.stem not in names.values():
-            old.unlink()
+            old.unlink(missing_ok=True)
     for key, (script, arguments) in files.items():
         write_bytes(chain.folder / f"{names[key]}.sbatch", script)
         write_json(chain.folder / f"{names[key]}.json", arguments)

@@ -16,10 +16,7 @@ class Hasher:
 
     def __init__(self, cache_path: Path | None = None) -> None:
         self._cache_path = cache_path
-        self._known: dict[str, list] = {}
-        if cache_path is not None:
-            with contextlib.suppress(OSError, msgspec.DecodeError):
-                self._known = msgspec.json.decode(cache_path.read_bytes(), type=dict[str, list])
+        self._known = _remembered(cache_path) if cache_path is not None else {}
 
     def sha256(self, path: Path) -> str:
         """Hex digest of a file; of a folder, the digest of its sorted relative paths and digests."""
@@ -41,13 +38,21 @@ class Hasher:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def save(self) -> None:
-        """Keep the memory for the next process; entries of files that are gone are dropped."""
-        if self._cache_path is not None:
-            self._known = {key: value for key, value in self._known.items() if Path(key).exists()}
-            with contextlib.suppress(
-                FileNotFoundError
-            ):  # a stage beside this one cleaned up: it is only a memory
-                write_bytes(self._cache_path, msgspec.json.encode(self._known))
+        """Keep the memory for the next process, with what others kept meanwhile; entries of files that
+        are gone are dropped. It is only a memory: a file system that fails here fails nothing.
+        """
+        if self._cache_path is None:
+            return
+        known = {**_remembered(self._cache_path), **self._known}
+        with contextlib.suppress(OSError):
+            self._known = {key: mark for key, mark in known.items() if Path(key).exists()}
+            write_bytes(self._cache_path, msgspec.json.encode(self._known))
+
+
+def _remembered(cache_path: Path) -> dict[str, list]:
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        return msgspec.json.decode(cache_path.read_bytes(), type=dict[str, list])
+    return {}
 
 
 def _digest(path: Path) -> str:

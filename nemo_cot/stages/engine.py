@@ -33,11 +33,13 @@ from nemo_cot.stages.manifest import (
     read_manifest,
     write_manifest,
 )
-from nemo_cot.stages.rundir import RunDirectory
+from nemo_cot.stages.rundir import RunDirectory, changed
 
 SCRATCH = "scratch"
 """Folder in a stage's partial folder for what only helps to resume; it is not published."""
 _ATTEMPT = ".attempt.json"
+_CUT_SECONDS = 3600.0
+"""A temporary file of that age is a killed process's; a younger one may be another job's, at work."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,8 @@ def _remove_leftovers(run: RunDirectory, name: str) -> None:
 def _recover(run: RunDirectory, name: str, fingerprint: str) -> None:
     """Complete, or take back, a publication that a kill cut short; remove what it left half-written."""
     for cut in run.path.glob(".*.tmp"):
-        cut.unlink(missing_ok=True)
+        if 0 < changed(cut) < time.time() - _CUT_SECONDS:
+            cut.unlink(missing_ok=True)
     partial, final, old = run.partial(name, fingerprint), run.stage(name), run.old(name)
     whole = read_manifest(partial)
     if whole is not None and whole.fingerprint == fingerprint:

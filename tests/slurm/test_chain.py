@@ -68,9 +68,10 @@ def test_dry_run_writes_reviewable_files_and_submits_nothing(fresh: Chain):
     said = fresh.call("submit", "--dry-run", "cluster=slurm_minimal", "cluster.account=me").stdout
     assert "nothing was submitted" in said
     assert fresh.cluster.call("squeue", "--noheader", "--name=tiny.problems") == ""
-    scripts = sorted(path.name for path in (fresh.run / "slurm").glob("*.sbatch"))
+    folder = fresh.run / "slurm" / "dry-run"
+    scripts = sorted(path.name for path in folder.glob("*.sbatch"))
     assert scripts[0] == "01-problems.sbatch" and scripts[-1] == "10-report.sbatch" and len(scripts) == 10
-    text = (fresh.run / "slurm" / "07-train.sbatch").read_text()
+    text = (folder / "07-train.sbatch").read_text()
     for line in (
         "--account=me",
         "--signal=B:USR1@120",
@@ -82,7 +83,7 @@ def test_dry_run_writes_reviewable_files_and_submits_nothing(fresh: Chain):
     assert not (fresh.run / "slurm" / "submission.json").exists()
     submitted = fresh.cluster.environment
     done = subprocess.run(
-        ["sbatch", "--test-only", "07-train.sbatch"], cwd=fresh.run / "slurm", env=submitted, capture_output=True,
+        ["sbatch", "--test-only", "07-train.sbatch"], cwd=folder, env=submitted, capture_output=True,
         text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0 and "to start at" in done.stderr, "a real sbatch takes the file as it is"
@@ -134,7 +135,7 @@ def test_a_dry_run_without_an_answer_of_slurm_warns_each_time(fresh: Chain, tmp_
     monkeypatch.setitem(fresh.cluster.environment, "SLURM_CONF", str(tmp_path / "slurm.conf"))
     assert "warning" not in fresh.call("submit", "--dry-run", *PROFILE).stdout
     again = fresh.call("submit", "--dry-run", *PROFILE).stdout
-    assert again.count("warning: the queue was not looked at: squeue") == 1
+    assert again.count("warning: submit would be refused now: squeue") == 1
     assert "nothing was submitted" in again
     refused = one_error(fresh.call("submit", *PROFILE, check=False), "squeue")
     shutil.rmtree(fresh.run)  # nothing to cancel

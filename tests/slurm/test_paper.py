@@ -77,7 +77,7 @@ class Place:
     def jobs(self, *overrides: str) -> dict[str, dict]:
         """What job.py is told of each job, and the lines of its script."""
         assert submit_chain([*overrides, "--dry-run"]) == 0
-        (folder,) = self.cwd.glob("runs/*/slurm")
+        (folder,) = self.cwd.glob("runs/*/slurm/dry-run")
         found = {}
         for path in sorted(folder.glob("[0-9]*.json")):
             job = json.loads(path.read_text())
@@ -100,7 +100,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 def refusal(place: Place, *overrides: str) -> UserError:
     with pytest.raises(UserError) as caught:
         submit_chain([*overrides, "--dry-run"])
-    assert not list(place.cwd.glob("runs/*/slurm/*.sbatch")), "nothing is written"
+    assert not list(place.cwd.glob("runs/*/slurm/**/*.sbatch")), "nothing is written"
     return caught.value
 
 

@@ -12,7 +12,7 @@ import pytest
 from launchers.slurm.record import comment_of
 from nemo_cot.stages.lock import run_lock
 from tests.slurm.conftest import PROFILE
-from tests.support import SECONDS, environment, tiny_experiment, wait_for
+from tests.support import SECONDS, environment, nemo_cot, tiny_experiment, wait_for
 
 SBATCH = """\
 #!/bin/bash
@@ -84,3 +84,30 @@ def test_of_two_submissions_at_once_one_is_refused_by_the_stand_in_queue(stand_i
     assert "a submitted chain is queued or running" in refused
     assert len(list((tmp_path / "queue").iterdir())) == 1
     assert len(list((tmp_path / "looked").iterdir())) == 2, "both looked at the queue"
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_a_dry_run_leaves_alone_what_queued_jobs_will_read(stand_ins, tiny_model, tmp_path):
+    """And the config of the run, whether it was submitted or done here. It says that submit would be refused."""
+    overrides = [
+        *tiny_experiment(tiny_model, Path("runs")), *PROFILE, "cluster.pass_environment=[PATH,QUEUE,LOOKED]",
+    ]  # fmt: skip
+    done = nemo_cot("submit", *overrides, cwd=tmp_path, **stand_ins)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "runs" / "tiny"
+    before = _contents(run)
+    assert any(name.endswith("07-train.json") for name in before) and "config.yaml" in before
+    again = nemo_cot(
+        "submit", *overrides, "train.optim.lr=9e-1", "launcher.stages=[train,report]", "--dry-run",
+        cwd=tmp_path, **stand_ins,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert "warning: submit would be refused now" in again.stdout and "queued or running" in again.stdout
+    after = _contents(run)
+    assert {name: after.get(name) for name in before} == before
+    assert "train.optim.lr=9e-1" in (run / "slurm" / "dry-run" / "01-train.json").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import hashlib
 import os
 
@@ -107,6 +108,32 @@ def test_digests_are_remembered_while_size_and_time_stay(tmp_path, monkeypatch):
     first.save()
     monkeypatch.setattr("nemo_cot.io.hashing._digest", lambda _: pytest.fail("hashed again"))
     assert Hasher(cache).sha256(path) == hashlib.sha256(b"content").hexdigest()
+
+
+def test_two_processes_keep_each_others_digests(tmp_path, monkeypatch):
+    one, two, cache = tmp_path / "one", tmp_path / "two", tmp_path / "cache.json"
+    hashers = [Hasher(cache), Hasher(cache)]
+    for path, hasher in zip((one, two), hashers, strict=True):
+        path.write_text(path.name)
+        hasher.sha256(path)
+    for hasher in hashers:
+        hasher.save()
+    monkeypatch.setattr("nemo_cot.io.hashing._digest", lambda _: pytest.fail("hashed again"))
+    assert Hasher(cache).sha256(one) != Hasher(cache).sha256(two)
+
+
+def test_a_memory_that_cannot_be_kept_fails_nothing(tmp_path, monkeypatch):
+    """ESTALE: what a network file system says of a file that another machine removed."""
+    (tmp_path / "file").write_bytes(b"content")
+    hasher = Hasher(tmp_path / "cache.json")
+    hasher.sha256(tmp_path / "file")
+
+    def stale(descriptor: int) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(os, "fsync", stale)
+    hasher.save()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("change", [

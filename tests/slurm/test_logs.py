@@ -1,0 +1,56 @@
+"""nemo-cot logs on files that jobs are writing; no Slurm is needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from launchers.slurm import logs
+from launchers.slurm.record import Submission, SubmittedJob, write_submission
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The log of job 7, which has written 300 lines and half of the next one; no job is in the queue any more."""
+    run = tmp_path / "quickstart"
+    job = SubmittedJob("train", "train", "7", [], "logs/train-%j.log", [])
+    write_submission(run, Submission("2026-01-01T00:00:00+00:00", "code", [], ["train"], [job]))
+    path = run / "slurm" / "logs" / "train-7.log"
+    path.parent.mkdir()
+    path.write_bytes(b"".join(b"line %d\n" % n for n in range(300)) + b"ha")
+    monkeypatch.setattr(logs, "live_jobs_of", lambda run: [])
+    monkeypatch.setattr(logs, "_LOOK_EVERY_SECONDS", 0.2)
+    monkeypatch.setattr(logs, "_EVERY_SECONDS", 0.05)
+    return path
+
+
+def _said(capsys: pytest.CaptureFixture[str], log: Path) -> list[str]:
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head == f"==> {log}"
+    return lines
+
+
+def test_nothing_is_lost_of_what_is_written_while_the_tail_is_printed(log, tmp_path, monkeypatch, capsys):
+    """A slow terminal: the job goes on writing meanwhile, and ends the line that was half there."""
+    say, rest = logs._say, [b"lf\n", *(b"line %d\n" % n for n in range(301, 400)), b"end"]
+
+    def slowly(line: bytes) -> None:
+        say(line)
+        with open(log, "ab") as handle:
+            handle.write(rest.pop(0) if rest else b"")
+
+    monkeypatch.setattr(logs, "_say", slowly)
+    logs.print_logs(["train", "--follow", f"runs_dir={tmp_path}", "name=quickstart"])
+    expected = [
+        *(f"line {n}" for n in range(100, 300)),
+        "half",
+        *(f"line {n}" for n in range(301, 400)),
+        "end",
+    ]
+    assert _said(capsys, log) == expected
+
+
+def test_the_last_lines_are_printed_with_the_one_that_is_being_written(log, tmp_path, capsys):
+    logs.print_logs([f"runs_dir={tmp_path}", "name=quickstart"])
+    assert _said(capsys, log) == [*(f"line {n}" for n in range(100, 300)), "ha"]
