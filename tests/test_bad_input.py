@@ -119,6 +119,19 @@ def test_a_corrupt_line_in_a_teachers_file(tiny_model, run, tmp_path):
         assert {k: v for k, v in digests(run).items() if ".partial-" not in k} == before
 
 
+@pytest.mark.parametrize("stage, name", [("generate", "generations.jsonl"), ("grade", "graded.jsonl")])
+def test_an_output_whose_last_line_was_cut_is_made_anew(stage, name, tiny_model, run):
+    before = digests(run)
+    path = run / stage / name
+    path.write_bytes(path.read_bytes()[:-40])
+    done = recipe(stage, *overrides(tiny_model, run))
+    assert done.returncode == 0, done.stderr
+    assert f"[{stage}] runs; output {name} is missing or was changed" in done.stdout
+    assert digests(run) == before
+    if stage == "grade":
+        assert f"the last grading cannot be read, so no moves are told: {path}, line 24" in done.stdout
+
+
 def test_a_trace_longer_than_the_pack(tiny_model, run):
     before = digests(run)
     done = recipe("pack", *overrides(tiny_model, run), "pack.capacity_tokens=90")
