@@ -78,6 +78,7 @@ def test_a_stage_whose_inputs_were_not_made(tiny_model, tmp_path):
     ([], PROBLEMS[:2], ("the problem set is empty", "problems.train_path=", "problem and expected_answer")),
     (PROBLEMS[:2], [], ("the problem set is empty", "problems.heldout_path=")),
     (PROBLEMS[:2], PROBLEMS[1:3], ("is a training problem too",)),
+    ([*PROBLEMS[:2], PROBLEMS[0]], PROBLEMS[2:], ("problem train-3: the training problem is the same as train-1",)),
     ([{"problem": "1"}], PROBLEMS, ("train.jsonl, line 1, field expected_answer",)),
     ([{"problem": " ", "expected_answer": "1"}], PROBLEMS, ("line 1, field problem",)),
     ([{**row, "problem_id": "x"} for row in PROBLEMS[:2]], PROBLEMS[2:], ("the id occurs twice", "x")),
@@ -86,6 +87,18 @@ def test_problem_sets_that_cannot_be(train, heldout, parts, tmp_path):
     done = recipe("problems", f"runs_dir={tmp_path}/runs", *file_problems(tmp_path, train, heldout))
     one_error(done, *parts)
     assert not (tmp_path / "runs" / "default" / "problems").exists()
+
+
+@pytest.mark.parametrize("train, heldout, part", [
+    ([*PROBLEMS[:2], PROBLEMS[0]], PROBLEMS[2:], "the training problem is the same as train-1"),
+    (PROBLEMS[:2], PROBLEMS[1:3], "the held-out problem is a training problem too"),
+])  # fmt: skip
+def test_plan_and_run_say_so_before_anything_runs(train, heldout, part, tmp_path):
+    arguments = [f"runs_dir={tmp_path}/runs", *file_problems(tmp_path, train, heldout), "curate.num_traces=2"]
+    planned = nemo_cot("plan", *arguments, COLUMNS="300")
+    assert planned.returncode == 2 and part in planned.stdout
+    one_error(nemo_cot("run", *arguments), part)
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("bad, parts", [
