@@ -34,7 +34,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 EXTRA_CONF = "NEMO_COT_CONFIG_DIR"
 """Environment variable: a further folder with config groups (one's own experiments, models)."""
 
-VARIANTS = {
+_VARIANTS = {
     "problems": {"chain_sum": schema.ChainSumProblems, "file": schema.FileProblems},
     "teacher": {
         "procedural": schema.ProceduralTeacher,
@@ -127,7 +127,7 @@ def _register_schemas() -> None:
     OmegaConf.register_new_resolver("oc.env", _environment_variable, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=schema.Config)
-    for group, variants in VARIANTS.items():
+    for group, variants in _VARIANTS.items():
         for name, node in variants.items():
             store.store(group=group, name=f"{name}_schema", node=node)
 
@@ -230,7 +230,7 @@ def _schema_keys(node: type, prefix: str) -> dict[str, object]:
     for f in dataclasses.fields(node):
         name = prefix + f.name
         keys[name] = hints[f.name]
-        variants = VARIANTS.get(_PLACES.get(name, name), {})
+        variants = _VARIANTS.get(_PLACES.get(name, name), {})
         for inner in (*_plain_types(hints[f.name]), *variants.values()):
             if dataclasses.is_dataclass(inner):
                 keys |= _schema_keys(inner, name + ".")

@@ -10,10 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from nemo_cot.config import Config, EvaluateConfig, check_name
+from nemo_cot.config import Config, check_name
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.stages import RunDirectory
-from recipes.config import VARIANTS, compose_config, explain, to_dataclasses
+from recipes.config import compose_config, explain, to_dataclasses
 
 CONFIG_FILE = "config.yaml"
 """In the run directory: the resolved config of the last command that ran or submitted the chain."""
@@ -26,7 +26,9 @@ _KINDS = {
     "teacher.engine": "kind",
     "evaluate.engine": "kind",
 }
-"""The key that says which schema a part of config.yaml has; a part stands before those inside it."""
+"""The key that says which file of a config group a part of config.yaml was made with."""
+_FILES = {"cluster=slurm": "cluster=slurm_minimal"}
+"""Where the file has another name than its kind; any file of the kind will do."""
 
 
 def find_run(overrides: Sequence[str]) -> tuple[Config, RunDirectory]:
@@ -80,11 +82,15 @@ def _stored(path: Path, given: dict[str, object]) -> Config | None:
 
 
 def _typed(plain: DictConfig) -> DictConfig:
-    tree = OmegaConf.structured(Config)
-    tree.evaluate = OmegaConf.structured(EvaluateConfig)
-    for place, key in _KINDS.items():
-        if (kind := OmegaConf.select(plain, f"{place}.{key}")) is not None:
-            OmegaConf.update(tree, place, OmegaConf.structured(VARIANTS[place.rpartition(".")[2]][kind]))
+    """With the types of this version of the code, and its defaults for keys that came after the run."""
+    found = {place: OmegaConf.select(plain, f"{place}.{key}") for place, key in _KINDS.items()}
+    if found["train"] is None:
+        raise ValueError("it is empty")
+    chosen = [f"{place}={kind}" for place, kind in found.items() if kind is not None]
+    tree = compose_config([_FILES.get(choice, choice) for choice in chosen])
+    for place in ("evaluate.models", "cluster.environment"):  # whose keys are the user's
+        if (node := OmegaConf.select(tree, place)) is not None:
+            OmegaConf.set_struct(node, False)
     return OmegaConf.merge(tree, plain)
 
 

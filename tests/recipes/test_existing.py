@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from nemo_cot.errors import UserError
 from recipes.config import compose_config, to_dataclasses, to_yaml
@@ -48,6 +49,19 @@ def test_a_config_of_another_version_stops_nothing(text, tmp_path, capsys):
     found, _ = find_run([f"runs_dir={tmp_path}", "name=x", "train.max_steps=34"])
     assert found.train.max_steps == 34
     assert f"warning: {tmp_path}/x/config.yaml cannot be read" in capsys.readouterr().out
+
+
+def test_keys_that_came_after_the_run_have_their_defaults(tmp_path):
+    started(tmp_path, *MORE, "name=x", "train.max_steps=33")
+    path = tmp_path / "x" / "config.yaml"
+    tree = OmegaConf.load(path)
+    for key in ("train.optim.eps", "teacher.engine.retries", "evaluate.chunks", "cluster.requeue", "report"):
+        part, _, last = key.rpartition(".")
+        del (OmegaConf.select(tree, part) if part else tree)[last]
+    path.write_text(OmegaConf.to_yaml(tree))
+    found, _ = find_run([f"runs_dir={tmp_path}", "name=x"])
+    assert found.train.max_steps == 33 and found.teacher.engine.stall_seconds == 7
+    assert found.evaluate.chunks == 1 and found.cluster.requeue and found.report.title
 
 
 def test_no_such_run_and_a_name_that_cannot_be(tmp_path):
