@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -96,6 +97,17 @@ def _typed(plain: DictConfig) -> DictConfig:
 
 def _config(tree: DictConfig) -> Config:
     """With a text in the place of each value that must be given; all of those are paths, which nobody reads."""
-    for key in OmegaConf.missing_keys(tree):
-        OmegaConf.update(tree, key, "not given")
+    try:
+        for key in _missing(OmegaConf.to_container(tree), ""):
+            OmegaConf.update(tree, key, "not given")
+    except OmegaConfBaseException as error:
+        raise explain(error) from None
     return to_dataclasses(tree)
+
+
+def _missing(plain: Any, prefix: str) -> Iterator[str]:
+    """Keys without a value. OmegaConf.missing_keys would stop at one that is another's ${value}."""
+    for key, value in plain.items() if isinstance(plain, dict) else ():
+        if value == MISSING:
+            yield f"{prefix}{key}"
+        yield from _missing(value, f"{prefix}{key}.")

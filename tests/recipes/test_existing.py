@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from nemo_cot.errors import UserError
-from recipes.config import compose_config, to_dataclasses, to_yaml
+from recipes.config import EXTRA_CONF, compose_config, to_dataclasses, to_yaml
 from recipes.existing import find_run
 from tests.recipes.test_config import EXPERIMENTS, NEEDED
 
@@ -62,6 +62,17 @@ def test_keys_that_came_after_the_run_have_their_defaults(tmp_path):
     found, _ = find_run([f"runs_dir={tmp_path}", "name=x"])
     assert found.train.max_steps == 33 and found.teacher.engine.stall_seconds == 7
     assert found.evaluate.chunks == 1 and found.cluster.requeue and found.report.title
+
+
+def test_a_missing_value_that_another_one_is_made_of_stops_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv(EXTRA_CONF, str(tmp_path))
+    (tmp_path / "experiment").mkdir()
+    mine = "# @package _global_\ndefaults:\n- override /teacher: file\n- override /model: hf_directory\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        f"{mine}name: mine\nteacher:\n  path: ${{model.path}}\n"
+    )
+    (tmp_path / "mine").mkdir()
+    assert find_run([f"runs_dir={tmp_path}", "experiment=mine"])[0].teacher.path == "not given"
 
 
 def test_no_such_run_and_a_name_that_cannot_be(tmp_path):
