@@ -52,7 +52,9 @@ def measure(clone: Path, variables: list[str]) -> None:
     scores = json.loads((clone / "runs/quickstart/evaluate/scores/metrics.json").read_text())
     for name, subject in scores["subjects"].items():
         lenient = subject["lenient"]
-        print(f"  {name}: lenient pass@1 {lenient['value']:.3f} ({lenient['count']} of {lenient['total']})")
+        print(
+            f"  {name}: lenient pass@1 {100 * lenient['value']:.1f} % ({lenient['count']} of {lenient['total']})"
+        )
     effect = scores["learning_effect"]["lenient"]
     print(
         f"  learning effect {100 * effect['value']:+.1f} points [{100 * effect['low']:+.1f}, {100 * effect['high']:+.1f}]"

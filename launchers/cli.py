@@ -19,6 +19,7 @@ verbs
   logs     what a job of a submitted chain wrote: nemo-cot logs [JOB] [--follow] [key=value ...]
   cancel   take a submitted chain out of the queue
   report   write the report of a run anew, and print where it is
+           (status, logs, cancel and report go by name= and runs_dir=, or an experiment's name)
   grade    grade any JSON-lines file: nemo-cot grade INPUT.jsonl OUTPUT.jsonl [grade.key=value ...]
 
 examples
@@ -55,6 +56,7 @@ def _dispatch(verb: str, arguments: Sequence[str]) -> int:
     }  # fmt: skip
     if verb not in verbs:
         raise _unknown_verb(verb, list(verbs))
+    _check_options(verb, arguments)
     chosen: Callable[[Sequence[str]], int] = verbs[verb]
     return chosen(arguments)
 
@@ -105,15 +107,44 @@ def _cancel(overrides: Sequence[str]) -> int:
 
 
 def _report(overrides: Sequence[str]) -> int:
-    from launchers.local import write_report_only
+    from launchers.report import write_report_anew
 
-    return write_report_only(overrides)
+    return write_report_anew(overrides)
 
 
 def _grade(arguments: Sequence[str]) -> int:
     from launchers.grade_file import grade_command
 
     return grade_command(arguments)
+
+
+_OPTIONS = {"submit": ("--dry-run",), "status": ("--watch",), "logs": ("--follow", "-f")}
+"""Options by verb; the others have none."""
+
+
+def _check_options(verb: str, arguments: Sequence[str]) -> None:
+    """Refuse an option that ``verb`` does not have: it would be taken for a job, a file or a key."""
+    known = (*_OPTIONS.get(verb, ()), "-h", "--help")
+    wrong = next((a for a in arguments if a.startswith("-") and a not in known), None)
+    if wrong is None:
+        return
+    from nemo_cot.errors import UserError
+
+    name = wrong.partition("=")[0]
+    raise UserError(f"there is no option {name!r}", where=f"nemo-cot {verb}", fix=_option_fix(wrong, known))
+
+
+def _option_fix(wrong: str, known: Sequence[str]) -> str:
+    import difflib
+
+    name, equals, _ = wrong.partition("=")
+    if near := difflib.get_close_matches(name, [o for o in known if o.startswith("--")], n=1):
+        return f"did you mean {near[0]}?"
+    if equals:
+        return f"a key is set without dashes: {wrong.lstrip('-')}"
+    if owner := next((verb for verb, options in _OPTIONS.items() if name in options), None):
+        return f"leave it out; it is one of nemo-cot {owner}"
+    return f"use one of {', '.join(known)}"
 
 
 def _unknown_verb(verb: str, verbs: list[str]) -> Exception:

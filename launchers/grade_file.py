@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,10 +25,11 @@ def grade_command(arguments: Sequence[str]) -> int:
         raise UserError(
             f"{len(paths)} files given, not 2",
             where="nemo-cot grade",
-            fix="nemo-cot grade INPUT.jsonl OUTPUT.jsonl",
+            fix="nemo-cot grade INPUT.jsonl OUTPUT.jsonl [grade.key=value ...]",
         )
     source, target = map(Path, paths)
-    _check_target(target)
+    _check_source(source)
+    _check_target(target, source)
     config = load_config(overrides).grade
     from nemo_cot.grading.stage import grade_generations
 
@@ -35,13 +37,38 @@ def grade_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _check_target(target: Path) -> None:
+def _check_source(source: Path) -> None:
+    """Raise UserError for a file that cannot be read; whether it is there the grader tells."""
+    if not source.is_file():
+        return
+    try:
+        with open(source, "rb") as handle:
+            handle.read(1)
+    except OSError as error:
+        raise UserError(
+            f"cannot be read ({error.strerror})", where=str(source), fix="make it readable"
+        ) from None
+
+
+def _check_target(target: Path, source: Path) -> None:
+    """Raise UserError, before anything is graded, for a file that cannot be written or is ``source``."""
     if target.is_dir():
         raise UserError("is a directory, not a file", where=str(target), fix="name a file for OUTPUT")
+    if target.exists() and not target.is_file():  # it would be replaced: /dev/null, of all things
+        raise UserError("is a device or a pipe, not a file", where=str(target), fix="name a file for OUTPUT")
     if not target.parent.is_dir():
         raise UserError(
             "no such directory", where=str(target.parent), fix="make it, or choose another OUTPUT"
         )
+    if target.exists() and source.exists() and target.samefile(source):
+        raise UserError("is the input as well", where=str(target), fix="choose another OUTPUT")
+    try:
+        with tempfile.NamedTemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"cannot be written ({error.strerror})", where=str(target), fix="choose another OUTPUT"
+        ) from None
 
 
 def _print_summary(summary: GradeSummary) -> None:

@@ -20,7 +20,7 @@ from launchers.slurm.live import refuse_live_jobs
 from launchers.slurm.record import folder_of
 from nemo_cot.chain import CHAIN_FILE
 from nemo_cot.config import Config
-from nemo_cot.errors import UserError, one_line
+from nemo_cot.errors import one_line
 from nemo_cot.guard import INTERRUPTED, LIFELINE
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.stages import RunDirectory
@@ -65,20 +65,6 @@ def run_chain(overrides: Sequence[str]) -> int:
 def _refuse_live_jobs(run: RunDirectory) -> None:
     if folder_of(run.path).is_dir():
         refuse_live_jobs(run.path, may_lack_slurm=True)
-
-
-def write_report_only(overrides: Sequence[str]) -> int:
-    """Run the report alone, about whatever the run has. Raises UserError when there is no such run."""
-    cfg = to_dataclasses(compose_config(overrides))
-    run = run_directory(cfg)
-    if not run.path.is_dir():
-        raise UserError(
-            "no such run",
-            where=str(run.path),
-            fix="give the overrides that it was started with (name=, runs_dir=)",
-        )
-    with run_lock(run.path) as lock:
-        return _run_and_summarise(["report"], cfg, overrides, lock)
 
 
 def _run_and_summarise(stages: Sequence[str], cfg: Config, overrides: Sequence[str], lock: int) -> int:

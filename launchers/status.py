@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from launchers.slurm.record import read_submission
 from launchers.slurm.status import any_live, chain_states, chain_table
+from nemo_cot.chain import STAGES
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.io.paths import matches
@@ -22,21 +24,20 @@ from nemo_cot.stages.lock import holder
 from nemo_cot.stages.manifest import read_manifest
 from nemo_cot.stages.rundir import PARTIAL, changed
 from recipes.chain import chain_stages
-from recipes.config import load_config
-from recipes.main import run_directory
+from recipes.existing import find_run
 
 WATCH = "--watch"
 _EVERY_SECONDS = 5.0
 
 
 def print_status(arguments: Sequence[str]) -> int:
-    """Print a table of the run that the overrides name; of a submitted one, also its jobs.
+    """Print a table of the run that the overrides name (:func:`find_run`); of a submitted one, also its jobs.
 
     With --watch again and again, until nothing of it is queued or running. Raises UserError when
     there is no such run.
     """
-    cfg = load_config([a for a in arguments if a != WATCH])
-    run = existing_run(cfg)
+    cfg, run = find_run([a for a in arguments if a != WATCH])
+    cfg = _with_stages_there(cfg, run)
     console = Console()
     while True:
         shown, live = _tables(cfg, run)
@@ -48,16 +49,11 @@ def print_status(arguments: Sequence[str]) -> int:
         time.sleep(_EVERY_SECONDS)
 
 
-def existing_run(cfg: Config) -> RunDirectory:
-    """The run directory. Raises UserError when there is none."""
-    run = run_directory(cfg)
-    if not run.path.is_dir():
-        raise UserError(
-            "no such run",
-            where=str(run.path),
-            fix="give the overrides that it was started with (name=, runs_dir=)",
-        )
-    return run
+def _with_stages_there(cfg: Config, run: RunDirectory) -> Config:
+    """The chain's last command may have named fewer stages than the run has."""
+    chosen = cfg.launcher.stages
+    stages = [s for s in STAGES if s in chosen or run.stage(s).exists() or run.partials(s)]
+    return replace(cfg, launcher=replace(cfg.launcher, stages=stages))
 
 
 def _tables(cfg: Config, run: RunDirectory) -> tuple[Group, bool]:

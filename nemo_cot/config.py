@@ -96,6 +96,9 @@ class ModelTeacher(TeacherConfig):
     sampling: SamplingConfig
     engine: EngineConfig
 
+    def __post_init__(self) -> None:
+        holds_problem("teacher.prompt", self.prompt)
+
 
 @dataclass
 class FileTeacher(TeacherConfig):
@@ -379,10 +382,15 @@ class Config:
     cluster: ClusterConfig
 
     def __post_init__(self) -> None:
-        plain = self.name.replace("-", "").replace("_", "").replace(".", "")
-        if not plain.isalnum() or not plain.isascii() or self.name.startswith((".", "-")):
-            raise UserError(
-                f"{self.name!r} is not a plain directory name",
-                where="name",
-                fix="use letters, digits, '-', '_' and '.'",
-            )
+        check_name(self.name)
+
+
+def check_name(name: str) -> None:
+    """Raise UserError unless ``name`` can be that of a run's directory."""
+    plain = name.replace("-", "").replace("_", "").replace(".", "")
+    if not plain.isalnum() or not plain.isascii() or name.startswith((".", "-")):
+        raise UserError(
+            f"{name!r} is not a plain directory name",
+            where="name",
+            fix="use letters (A to Z, a to z), digits, '-', '_' and '.'",
+        )

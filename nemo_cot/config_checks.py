@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from dataclasses import field
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from nemo_cot.errors import UserError
 
 _RUNTIME = "runtime"
+_SPELLED_OUT = re.compile(r"\\n(?![a-z]|Left|Right|V[Dd])")
+"""Not the commands of LaTeX that begin so: neq, nabla, nRightarrow, nVdash, ..."""
 
 
 def runtime() -> Any:
@@ -60,9 +63,16 @@ def between(key: str, value: float, low: float, high: float) -> None:
 
 
 def holds_problem(key: str, prompt: str) -> None:
-    """Raise UserError unless ``prompt`` holds {problem} once."""
+    """Raise UserError unless ``prompt`` holds {problem} once, or when a line break in it is spelled out."""
     if prompt.count("{problem}") != 1:
         raise UserError("must hold {problem} exactly once", where=key, fix=f"correct {key}")
+    if _SPELLED_OUT.search(prompt):
+        raise UserError(
+            r"holds a backslash and an n, where a line break must be meant",
+            where=key,
+            fix=rf"""write line breaks as bash reads them, $'{key}="Question: {{problem}}\nAnswer: "', """
+            "or in a file of conf in double quotes",
+        )
 
 
 def plain_name(key: str, name: str, *, taken: Iterable[str]) -> None:

@@ -77,6 +77,7 @@ class ServerConfig:
     or command (``command``, in which {model}, {port}, {num_gpus} and {num_nodes} are filled in).
     ``model_name``: what it calls the model; null: the model's path, as vLLM does. ``port`` 0: any
     free one. ``max_model_len``: prompt and answer together, tokens; null: the model's own.
+    ``connect_deadline_seconds``: the longest time in which nothing listens at ``base_url``.
     ``api_key_env``: the environment variable that holds the key of an endpoint that asks for one.
     """
 
@@ -91,6 +92,7 @@ class ServerConfig:
     num_nodes: int = runtime()
     port: int = runtime()
     start_deadline_seconds: float = runtime()
+    connect_deadline_seconds: float = runtime()
     api_key_env: Optional[str] = runtime()  # noqa: UP045
 
     def __post_init__(self) -> None:
@@ -99,6 +101,7 @@ class ServerConfig:
         at_least("engine.server.num_nodes", self.num_nodes, 1)
         between("engine.server.port", self.port, 0, 65535)
         at_least("engine.server.start_deadline_seconds", self.start_deadline_seconds, 0.1)
+        at_least("engine.server.connect_deadline_seconds", self.connect_deadline_seconds, 0.1)
         if self.max_model_len is not None:
             at_least("engine.server.max_model_len", self.max_model_len, 2)
         if self.base_url is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import os
 import re
 import typing
@@ -27,6 +28,7 @@ from nemo_cot.config_cluster import ClusterConfig, SlurmCluster, looks_secret
 from nemo_cot.errors import UserError
 from nemo_cot.nemo import config as nemo
 from nemo_cot.overrides import hydra_quoted
+from recipes.typed import quoting, refuse_non_finite, text_override, wanted_type
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EXTRA_CONF = "NEMO_COT_CONFIG_DIR"
@@ -69,6 +71,7 @@ _VARIABLE = re.compile(r"^cluster\.environment\.[A-Za-z_][A-Za-z0-9_]*$")
 def compose_config(overrides: Sequence[str]) -> DictConfig:
     """The composed tree, typed by the schema. Raises UserError as :func:`load_config` does."""
     _register_schemas()
+    overrides = [_text_as_typed(text) for text in overrides]
     parsed = _parse(overrides)
     for override in parsed:
         _check_key(override)
@@ -81,7 +84,7 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
         except YAMLError as error:
             raise _explain_yaml(error) from None
         except (HydraException, OmegaConfBaseException, ValueError) as error:
-            raise _explain(error) from None
+            raise explain(error, overrides) from None
     if "pass_environment" not in tree.cluster and (found := next(filter(_VARIABLE.match, keys), None)):
         raise UserError("no cluster is chosen", where=found, fix="add cluster=slurm_minimal, or leave it out")
     return tree
@@ -93,9 +96,10 @@ def to_dataclasses(tree: DictConfig) -> schema.Config:
         if missing := sorted(OmegaConf.missing_keys(tree)):
             raise _must_be_given(missing[0])
         OmegaConf.resolve(tree)
+        refuse_non_finite(OmegaConf.to_container(tree))
         return typing.cast(schema.Config, OmegaConf.to_object(tree))
     except OmegaConfBaseException as error:
-        raise _explain(error) from None
+        raise explain(error) from None
 
 
 def to_yaml(tree: DictConfig) -> str:
@@ -139,6 +143,12 @@ def _search_path() -> list[str]:
     return [f"hydra.searchpath=[{hydra_quoted(f'file://{Path(extra).resolve()}')}]"]
 
 
+def _text_as_typed(override: str) -> str:
+    key = override.partition("=")[0]
+    holds_text = _VARIABLE.match(key) or _without_entry(key) in _text_keys()
+    return text_override(override) if holds_text else override
+
+
 def _placed(override: str) -> str:
     """``override`` with the group's name before a key that a file of another group fills."""
     key, _, value = override.partition("=")
@@ -154,13 +164,19 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
         try:
             parsed.append(parser.parse_override(text))
         except HydraException:
-            raise UserError(
-                "is not an override",
-                where=repr(text),
-                fix="write key=value, as in train.optim.lr=5e-6; "
-                "quote values with special characters: \"key='a b'\"",
-            ) from None
+            raise _not_an_override(text) from None
     return parsed
+
+
+def _not_an_override(text: str) -> UserError:
+    key, equals, value = text.partition("=")
+    if not equals:
+        return UserError(
+            "is not an override", where=repr(text), fix="write key=value, as in train.optim.lr=5e-6"
+        )
+    if not _VARIABLE.match(key) and _without_entry(key) not in known_keys():
+        return _unknown(key, known_keys())
+    return UserError("is not an override", where=repr(text), fix=quoting(key, value))
 
 
 def _check_key(override: Override) -> None:
@@ -181,7 +197,7 @@ def _check_key(override: Override) -> None:
     if _VARIABLE.match(key):
         return
     known = known_keys()
-    if _ENTRY.sub("evaluate.models", key) not in known:
+    if _without_entry(key) not in known:
         raise _unknown(key, known)
     if key in _PLACES.values():
         places = [place for place, group in _PLACES.items() if group == key]
@@ -197,16 +213,27 @@ def known_keys() -> set[str]:
     return keys | set(_schema_keys(schema.Config, ""))
 
 
-def _schema_keys(node: type, prefix: str) -> list[str]:
-    keys: list[str] = []
+def _text_keys() -> set[str]:
+    """The keys that hold text, or null."""
+    return {key for key, hint in _schema_keys(schema.Config, "").items() if hint in (str, str | None)}
+
+
+def _without_entry(key: str) -> str:
+    return _ENTRY.sub("evaluate.models", key)
+
+
+@functools.cache
+def _schema_keys(node: type, prefix: str) -> dict[str, object]:
+    """The type of every dotted key of ``node``."""
+    keys: dict[str, object] = {}
     hints = typing.get_type_hints(node)
     for f in dataclasses.fields(node):
         name = prefix + f.name
-        keys.append(name)
+        keys[name] = hints[f.name]
         variants = _VARIANTS.get(_PLACES.get(name, name), {})
         for inner in (*_plain_types(hints[f.name]), *variants.values()):
             if dataclasses.is_dataclass(inner):
-                keys.extend(_schema_keys(inner, name + "."))
+                keys |= _schema_keys(inner, name + ".")
     return keys
 
 
@@ -229,8 +256,8 @@ def _unknown(key: str, known: set[str]) -> UserError:
     return UserError("unknown key", where=key, fix=f"the keys there are: {choices}")
 
 
-def _explain(error: Exception) -> UserError:
-    """One line out of Hydra's and OmegaConf's several."""
+def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError:
+    """One line out of Hydra's and OmegaConf's several; ``overrides`` are what was typed."""
     text = str(error)
     if missing := re.search(r"Could not find '([^']+)'", text) or re.search(
         r"Cannot find primary config '([^']+)'", text
@@ -260,7 +287,9 @@ def _explain(error: Exception) -> UserError:
         cause = str(error.__cause__).strip().splitlines()[0]
         full_key = full_key or re.search(r"full_key: (\S+)", str(error.__cause__))
     cause = re.sub(r"^\w+ raised while resolving interpolation: ", "", cause)
-    return UserError(cause, where=full_key.group(1) if full_key else "config", fix="correct this value")
+    where = full_key.group(1) if full_key else "config"
+    given = dict(override.partition("=")[::2] for override in overrides).get(where)
+    return wanted_type(cause, where, given) or UserError(cause, where=where, fix="correct this value")
 
 
 def _must_be_given(key: str) -> UserError:

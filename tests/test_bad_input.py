@@ -78,6 +78,7 @@ def test_a_stage_whose_inputs_were_not_made(tiny_model, tmp_path):
     ([], PROBLEMS[:2], ("the problem set is empty", "problems.train_path=", "problem and expected_answer")),
     (PROBLEMS[:2], [], ("the problem set is empty", "problems.heldout_path=")),
     (PROBLEMS[:2], PROBLEMS[1:3], ("is a training problem too",)),
+    ([*PROBLEMS[:2], PROBLEMS[0]], PROBLEMS[2:], ("problem train-3: the training problem is the same as train-1",)),
     ([{"problem": "1"}], PROBLEMS, ("train.jsonl, line 1, field expected_answer",)),
     ([{"problem": " ", "expected_answer": "1"}], PROBLEMS, ("line 1, field problem",)),
     ([{**row, "problem_id": "x"} for row in PROBLEMS[:2]], PROBLEMS[2:], ("the id occurs twice", "x")),
@@ -86,6 +87,18 @@ def test_problem_sets_that_cannot_be(train, heldout, parts, tmp_path):
     done = recipe("problems", f"runs_dir={tmp_path}/runs", *file_problems(tmp_path, train, heldout))
     one_error(done, *parts)
     assert not (tmp_path / "runs" / "default" / "problems").exists()
+
+
+@pytest.mark.parametrize("train, heldout, part", [
+    ([*PROBLEMS[:2], PROBLEMS[0]], PROBLEMS[2:], "the training problem is the same as train-1"),
+    (PROBLEMS[:2], PROBLEMS[1:3], "the held-out problem is a training problem too"),
+])  # fmt: skip
+def test_plan_and_run_say_so_before_anything_runs(train, heldout, part, tmp_path):
+    arguments = [f"runs_dir={tmp_path}/runs", *file_problems(tmp_path, train, heldout), "curate.num_traces=2"]
+    planned = nemo_cot("plan", *arguments, COLUMNS="300")
+    assert planned.returncode == 2 and part in planned.stdout
+    one_error(nemo_cot("run", *arguments), part)
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize("bad, parts", [
@@ -117,6 +130,19 @@ def test_a_corrupt_line_in_a_teachers_file(tiny_model, run, tmp_path):
             recipe("generate", *overrides(tiny_model, run), "teacher=file", f"teacher.path={traces}"), part
         )
         assert {k: v for k, v in digests(run).items() if ".partial-" not in k} == before
+
+
+@pytest.mark.parametrize("stage, name", [("generate", "generations.jsonl"), ("grade", "graded.jsonl")])
+def test_an_output_whose_last_line_was_cut_is_made_anew(stage, name, tiny_model, run):
+    before = digests(run)
+    path = run / stage / name
+    path.write_bytes(path.read_bytes()[:-40])
+    done = recipe(stage, *overrides(tiny_model, run))
+    assert done.returncode == 0, done.stderr
+    assert f"[{stage}] runs; output {name} is missing or was changed" in done.stdout
+    assert digests(run) == before
+    if stage == "grade":
+        assert f"the last grading cannot be read, so no moves are told: {path}, line 24" in done.stdout
 
 
 def test_a_trace_longer_than_the_pack(tiny_model, run):

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 from launchers.slurm import scheduler
 from launchers.slurm.live import live_jobs_of
-from launchers.status import existing_run
 from nemo_cot.errors import one_line
-from recipes.config import load_config
+from recipes.existing import find_run
 
 
 def cancel_chain(overrides: Sequence[str]) -> int:
     """Cancel every queued or running job of the run that ``overrides`` name. Returns 0."""
-    run = existing_run(load_config(overrides))
+    _, run = find_run(overrides)
     ids = sorted({state.id.partition("_")[0] for state in live_jobs_of(run.path)}, key=int)
     if ids:
         scheduler.cancel(ids)

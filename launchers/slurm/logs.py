@@ -11,10 +11,9 @@ from typing import BinaryIO
 
 from launchers.slurm.live import live_jobs_of
 from launchers.slurm.record import Submission, SubmittedJob, log_file, read_submission
-from launchers.status import existing_run
 from nemo_cot.errors import UserError
 from nemo_cot.stages.rundir import changed
-from recipes.config import load_config
+from recipes.existing import find_run
 
 FOLLOW = ("--follow", "-f")
 _LINES = 200
@@ -28,7 +27,7 @@ def print_logs(arguments: Sequence[str]) -> int:
     --follow goes on until no job of the run is queued or running.
     """
     names = [a for a in arguments if "=" not in a and a not in FOLLOW]
-    run = existing_run(load_config([a for a in arguments if "=" in a])).path
+    run = find_run([a for a in arguments if "=" in a])[1].path
     submission = read_submission(run)
     if submission is None or len(names) > 1:
         raise UserError(

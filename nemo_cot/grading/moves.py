@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from nemo_cot.errors import one_line
+from nemo_cot.errors import UserError, one_line
 from nemo_cot.io.jsonl import iter_jsonl
 from nemo_cot.records import Trace
 
@@ -22,10 +22,19 @@ def verdict_moves(before: Path, after: Path) -> list[tuple[Trace, Trace]]:
 
 
 def say_moves(before: Path, after: Path) -> None:
-    """Print how many verdicts moved, by kind, with examples; nothing without an earlier grading."""
+    """Print how many verdicts moved, by kind, with examples; nothing without an earlier grading.
+
+    An earlier grading that cannot be read is only named: damage to it is why the stage runs again.
+    """
     if not before.exists():
         return
-    moves = verdict_moves(before, after)
+    try:
+        moves = verdict_moves(before, after)
+    except UserError as error:
+        print(
+            one_line(f"  the last grading cannot be read, so no moves are told: {error.where}: {error.what}")
+        )
+        return
     kinds = Counter(f"{a.verdict} to {b.verdict}" for a, b in moves)
     print(
         "  verdicts moved since the last grading: "

@@ -22,7 +22,8 @@ class ProblemSet:
 
 
 def make_problems(config: ProblemsConfig) -> ProblemSet:
-    """The problems of ``config``, checked: not empty, ids unique, train and held-out disjoint."""
+    """The problems of ``config``, checked: not empty, ids unique, no training problem twice, train and
+    held-out disjoint."""
     problems = _chain_sum(config) if isinstance(config, ChainSumProblems) else _from_files(config)
     _check(problems)
     return problems
@@ -118,11 +119,24 @@ def _check(problems: ProblemSet) -> None:
                 fix="give every problem an id of its own",
             )
         ids.add(problem.problem_id)
-    train = {" ".join(p.problem.split()) for p in problems.train}
+    train: dict[str, str] = {}
+    for problem in problems.train:
+        first = train.setdefault(_folded(problem), problem.problem_id)
+        if first != problem.problem_id:
+            raise UserError(
+                f"the training problem is the same as {first}, and would be counted as another one",
+                where=f"problem {problem.problem_id}",
+                fix="take one of the two out of problems.train_path",
+            )
     for problem in problems.heldout:
-        if " ".join(problem.problem.split()) in train:
+        if _folded(problem) in train:
             raise UserError(
                 "the held-out problem is a training problem too",
                 where=f"problem {problem.problem_id}",
                 fix="take it out of one of the two sets",
             )
+
+
+def _folded(problem: Problem) -> str:
+    """Its text, whatever blanks and line breaks stand between the words."""
+    return " ".join(problem.problem.split())

@@ -27,10 +27,12 @@ _CONVERSIONS = ("hf_to_nemo", "nemo_to_hf")
 
 @dataclass
 class Findings:
-    """Everything the templates read; None or empty where a stage has not run."""
+    """Everything the templates read; None or empty where a stage has not run. ``damaged`` says by stage
+    what is wrong with its manifest."""
 
     name: str
     manifests: dict[str, Manifest]
+    damaged: dict[str, str] = field(default_factory=dict)
     chain: list[dict[str, Any]] = field(default_factory=list)
     scores: dict[str, Any] | None = None
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -60,7 +62,9 @@ class Findings:
         """Stages without a result; conversions, and subjects that nobody asked for, are not missed."""
         scored = [f"evaluate/{name}" for name in (self.scores or {}).get("subjects", ())]
         optional = {*_CONVERSIONS, *(_OWN if scored else ())} - set(scored)
-        return [s for s in REPORTED if s not in self.manifests and s not in optional]
+        return [
+            s for s in REPORTED if s not in self.manifests and s not in self.damaged and s not in optional
+        ]
 
 
 def stale_stages(manifests: dict[str, Manifest]) -> list[str]:
@@ -78,16 +82,32 @@ def stale_stages(manifests: dict[str, Manifest]) -> list[str]:
 
 
 def read_manifests(run: RunDirectory) -> dict[str, Manifest]:
-    """Every finished stage of ``run`` in the chain's order; chunks stand before the stage that merged them."""
+    """Every finished stage of ``run`` in the chain's order; chunks stand before the stage that merged them.
+
+    Damaged manifests are left out: :func:`damaged_manifests` names them.
+    """
     found: dict[str, Manifest] = {}
     for stage in _stage_names(run):
-        if (manifest := read_manifest(run.stage(stage))) is None:
+        if not isinstance(manifest := _manifest(run, stage), Manifest):
             continue
         for chunk in (f"{stage}/{label}" for label in manifest.inputs if label.startswith("chunk-")):
-            if (part := read_manifest(run.stage(chunk))) is not None:
+            if isinstance(part := _manifest(run, chunk), Manifest):
                 found[chunk] = part
         found[stage] = manifest
     return found
+
+
+def damaged_manifests(run: RunDirectory) -> dict[str, str]:
+    """What is wrong with each manifest that cannot be read, and the fix, by stage."""
+    found = {stage: _manifest(run, stage) for stage in _stage_names(run)}
+    return {stage: str(error) for stage, error in found.items() if isinstance(error, UserError)}
+
+
+def _manifest(run: RunDirectory, stage: str) -> Manifest | UserError | None:
+    try:
+        return read_manifest(run.stage(stage))
+    except UserError as error:
+        return error
 
 
 def _stage_names(run: RunDirectory) -> list[str]:
@@ -99,7 +119,8 @@ def _stage_names(run: RunDirectory) -> list[str]:
 
 def input_files(run: RunDirectory) -> dict[str, Path]:
     """The files a report is made of that exist, by label."""
-    files = {f"{stage}/manifest": run.stage(stage) / MANIFEST for stage in read_manifests(run)}
+    stages = (*read_manifests(run), *damaged_manifests(run))
+    files = {f"{stage}/manifest": run.stage(stage) / MANIFEST for stage in stages}
     files["chain"] = run.path / CHAIN_FILE
     return {label: path for label, path in files.items() if path.exists()}
 
@@ -111,6 +132,7 @@ def collect(run: RunDirectory, name: str) -> Findings:
     return Findings(
         name=name,
         manifests=manifests,
+        damaged=damaged_manifests(run),
         chain=_json(run.path / CHAIN_FILE) or [],
         scores=_scores(scores / "metrics.json"),
         steps=_rows(run.stage("train") / "metrics.jsonl"),

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from nemo_cot.engine_config import ServerConfig
-from nemo_cot.errors import UserError
+from nemo_cot.errors import UserError, one_line
 from nemo_cot.serving.process import Process, running
 
 _POLL_SECONDS = 0.5
@@ -58,7 +58,7 @@ def serving(config: ServerConfig, model: Path | None, folder: Path) -> Iterator[
     key = _api_key(config.api_key_env)
     if config.base_url is not None:
         server = Server(config.base_url.rstrip("/"), name, key, None)
-        _wait(server, config.start_deadline_seconds)
+        _wait(server, config.start_deadline_seconds, config.connect_deadline_seconds)
         yield server
         return
     port = config.port or _free_port()
@@ -124,9 +124,14 @@ def _refuse_taken(port: int) -> None:
             )
 
 
-def _wait(server: Server, deadline_seconds: float) -> None:
-    """Return when the server lists the model. Raises UserError as :func:`serving` says."""
-    started = time.monotonic()
+def _wait(server: Server, deadline_seconds: float, connect_seconds: float | None = None) -> None:
+    """Return when the server lists the model. Raises UserError as :func:`serving` says.
+
+    ``connect_seconds``: the longest time in which nothing listens there; None for a server that is ours
+    and comes up when it does, about whose silence nothing is said.
+    """
+    started = reached = time.monotonic()
+    told = ""
     log = f"; its log: {server.process.log}" if server.process else ""
     print(f"  server: waiting for {server.base_url}{log}", flush=True)
     with httpx.Client(headers=authorization(server.api_key), timeout=_ANSWER_SECONDS) as client:
@@ -137,9 +142,20 @@ def _wait(server: Server, deadline_seconds: float) -> None:
                 _check_name(server, names)
                 print(f"  server: ready after {time.monotonic() - started:.0f} s", flush=True)
                 return
-            if time.monotonic() - started >= deadline_seconds:
+            now = time.monotonic()
+            reached = reached if trouble.startswith(_NOBODY) else now
+            if connect_seconds is not None and now - reached >= connect_seconds:
+                raise _nobody(server, connect_seconds, trouble)
+            if now - started >= deadline_seconds:
                 raise _late(server, deadline_seconds, trouble)
+            if connect_seconds is not None and trouble != told:
+                longest = connect_seconds if trouble.startswith(_NOBODY) else deadline_seconds
+                print(f"  server: {one_line(trouble)}; asked again for {longest:g} s at most", flush=True)
+                told = trouble
             time.sleep(_POLL_SECONDS)
+
+
+_NOBODY = "it does not answer"
 
 
 def _models(client: httpx.Client, base_url: str) -> tuple[list[str] | None, str]:
@@ -149,8 +165,10 @@ def _models(client: httpx.Client, base_url: str) -> tuple[list[str] | None, str]
         if answer.status_code != 200:
             return None, f"it answers with status {answer.status_code}"
         return [str(entry["id"]) for entry in answer.json()["data"]], ""
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        return None, f"{_NOBODY} ({type(error).__name__}): {error}"
     except httpx.HTTPError as error:
-        return None, f"it does not answer ({type(error).__name__})"
+        return None, f"its answer does not come ({type(error).__name__})"
     except (ValueError, KeyError, TypeError):
         return None, "its answer is not a list of models"
 
@@ -170,6 +188,14 @@ def _late(server: Server, seconds: float, trouble: str) -> UserError:
         f"no server after {seconds:g} s: {trouble}{said}",
         where=server.base_url,
         fix="correct what it says, or raise engine.server.start_deadline_seconds",
+    )
+
+
+def _nobody(server: Server, seconds: float, trouble: str) -> UserError:
+    return UserError(
+        f"nothing listens there, for {seconds:g} s: {trouble}",
+        where=server.base_url,
+        fix="start it, correct engine.server.base_url, or raise engine.server.connect_deadline_seconds",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,19 @@ def test_an_unknown_verb_names_the_nearest():
     one_error(nemo_cot("xyzzy"), "use one of run, show")
 
 
+@pytest.mark.parametrize("arguments, parts", [
+    (["logs", "train", "--folow"], ["nemo-cot logs: there is no option '--folow'", "did you mean --follow?"]),
+    (["status", "--wacth"], ["nemo-cot status: there is no option '--wacth'", "did you mean --watch?"]),
+    (["submit", "--dryrun"], ["did you mean --dry-run?"]),
+    (["cancel", "--follow"], ["no option '--follow'", "it is one of nemo-cot logs"]),
+    (["run", "--train.max_steps=4"], ["a key is set without dashes: train.max_steps=4"]),
+    (["show", "-v"], ["use one of -h, --help"]),
+    *([[verb, "--hepl"], ["did you mean --help?"]] for verb in ("run", "show", "plan", "cancel", "report", "grade")),
+])  # fmt: skip
+def test_an_unknown_option_names_the_nearest_in_every_verb(arguments, parts):
+    one_error(nemo_cot(*arguments), *parts)
+
+
 def test_show_prints_the_resolved_tree_that_runs():
     import yaml
 
@@ -99,7 +113,7 @@ def test_status_and_plan_of_a_run(run, tmp_path):
     assert shown.returncode == 0, shown.stderr
     rows = {line.split("│")[1].strip(): line for line in shown.stdout.splitlines() if line.startswith("│")}
     assert "done" in rows["problems"] and "train.jsonl 6 rows" in rows["problems"]
-    assert "partial" in rows["train"] and "not run" in rows["pack"]
+    assert "partial" in rows["train"] and "pack" not in rows, "the last command named two stages"
     assert "nothing is running" in shown.stdout
 
     planned = nemo_cot("plan", *run, "problems.seed=8", COLUMNS="200")
@@ -126,6 +140,57 @@ def test_report_alone(run, tmp_path):
     assert done.returncode == 0, done.stderr
     page = tmp_path / "tiny" / "report" / "report.html"
     assert str(page) in done.stdout and page.stat().st_size > 1000
+
+
+def test_report_is_written_anew_where_nothing_has_changed(run, tmp_path):
+    page, written = tmp_path / "tiny" / "report" / "report.html", set()
+    for overrides in (run, run, [f"runs_dir={tmp_path}", "name=tiny"]):
+        done = nemo_cot("report", *overrides)
+        assert done.returncode == 0 and "[report] runs" in done.stdout, done.stderr
+        written.add((page.stat().st_mtime_ns, page.read_bytes()))
+    assert len(written) == 3 and len({content for _, content in written}) == 1
+    titled = nemo_cot("report", f"runs_dir={tmp_path}", "name=tiny", "report.title=Another one")
+    assert titled.returncode == 0 and "Another one" in page.read_text()
+
+
+def test_report_names_a_damaged_manifest(run, tmp_path):
+    manifest = tmp_path / "tiny" / "convert" / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:100])
+    done = nemo_cot("report", *run)
+    assert done.returncode == 0, done.stderr
+    for name in ("report.md", "report.html"):
+        text = (tmp_path / "tiny" / "report" / name).read_text().replace("\\", "")
+        assert "damaged manifest" in text and str(manifest) in text and "the stage runs again" in text
+        assert "convert" not in text.partition("Not run: ")[2].splitlines()[0]
+
+
+def test_the_verbs_about_a_run_need_only_its_name(tmp_path):
+    """Not the values that the experiment must be given; the stages are those of the run's config.yaml."""
+    from recipes.config import compose_config, to_yaml
+    from tests.recipes.test_config import NEEDED
+
+    where = [f"runs_dir={tmp_path}", "name=paper_main"]
+    tree = compose_config(["experiment=paper_main", *NEEDED["experiment/paper_main"], "generate.chunks=2"])
+    (tmp_path / "paper_main").mkdir()
+    for experiment in ([], ["experiment=paper_main"]):
+        bare = nemo_cot("status", f"runs_dir={tmp_path}", *(experiment or ["name=paper_main"]), COLUMNS="200")
+        assert bare.returncode == 0 and ("hf_to_nemo" in bare.stdout) == bool(experiment), bare.stderr
+    (tmp_path / "paper_main" / "config.yaml").write_text(to_yaml(tree))
+    shown = nemo_cot("status", *where, COLUMNS="200")
+    assert shown.returncode == 0, shown.stderr
+    rows = [line.split("│")[1].strip() for line in shown.stdout.splitlines() if line.startswith("│")]
+    assert {"hf_to_nemo", "nemo_to_hf", "generate/chunk-001"} <= set(rows)
+    for overrides in (where, [where[0], "experiment=paper_main"]):
+        one_error(nemo_cot("logs", *overrides), "nothing was submitted")
+        reported = nemo_cot("report", *overrides)
+        assert reported.returncode == 0, reported.stderr
+    assert "QwQ-32B" in (tmp_path / "paper_main" / "report" / "report.md").read_text().replace("\\", "")
+
+
+def test_a_run_with_nearly_that_name_is_named(tmp_path):
+    (tmp_path / "paper_main").mkdir()
+    for verb in ("status", "logs", "cancel", "report"):
+        one_error(nemo_cot(verb, f"runs_dir={tmp_path}", "name=paper_mian"), "did you mean name=paper_main?")
 
 
 def test_grade_keeps_the_keys_of_other_projects(tmp_path):
@@ -163,3 +228,22 @@ def test_grade_says_how_it_is_called(tmp_path):
         "did you mean grade.fallback?",
     )
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_grade_never_replaces_its_input_or_what_is_no_file(tmp_path):
+    source = write_lines(tmp_path / "in.jsonl", [{"generation": "\\boxed{1}", "expected_answer": "1"}])
+    before = source.read_bytes()
+    (tmp_path / "hard.jsonl").hardlink_to(source)
+    (tmp_path / "soft.jsonl").symlink_to(source)
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("in.jsonl", "hard.jsonl", "soft.jsonl"):
+        one_error(nemo_cot("grade", source, tmp_path / name), "is the input as well", "choose another OUTPUT")
+    one_error(nemo_cot("grade", source, tmp_path / "pipe"), "is a device or a pipe, not a file")
+    assert (tmp_path / "pipe").is_fifo() and source.read_bytes() == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs /proc, where no file can be made")
+def test_grade_says_what_cannot_be_read_or_written(tmp_path):
+    source = write_lines(tmp_path / "in.jsonl", [{"generation": "\\boxed{1}", "expected_answer": "1"}])
+    one_error(nemo_cot("grade", source, "/proc/x.jsonl"), "/proc/x.jsonl: cannot be written (No such file")
+    one_error(nemo_cot("grade", "/proc/self/mem", tmp_path / "out.jsonl"), "/proc/self/mem: cannot be read")

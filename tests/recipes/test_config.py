@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from omegaconf import OmegaConf
 from nemo_cot import config as schema
 from nemo_cot.config_checks import fingerprinted
 from nemo_cot.errors import UserError
-from recipes.config import CONF, EXTRA_CONF, known_keys, load_config
+from recipes.config import CONF, EXTRA_CONF, compose_config, known_keys, load_config
 
 FILES = sorted(CONF.rglob("*.yaml"))
 OPTIONS = [path.relative_to(CONF).with_suffix("") for path in FILES if path.parent != CONF]
@@ -110,6 +112,106 @@ def test_an_unknown_key_without_neighbours_lists_the_choices():
 def test_a_wrong_value_names_its_key(override, where, part):
     error = refusal(override)
     assert where in error.where and part in error.what
+
+
+@pytest.mark.parametrize("override, where, fix", [
+    ("curate.verdicts=right", "curate.verdicts", "write a list: curate.verdicts=[right]"),
+    ("train.optim.betas=0.9", "train.optim.betas", "write a list: train.optim.betas=[0.9]"),
+    ("train.max_steps=1e3", "train.max_steps", "give an integer, such as 1000"),
+    ("train.max_steps=2.5e2", "train.max_steps", "give an integer, such as 250"),
+    ("train.max_steps=many", "train.max_steps", "give an integer, such as 1000"),
+    ("train.optim.lr=fast", "train.optim.lr", "give a number, such as 1e-5"),
+    ("train.tensorboard=perhaps", "train.tensorboard", "train.tensorboard=true or train.tensorboard=false"),
+    ("train.max_steps=null", "train.max_steps", "give a value, or leave the key out"),
+    ("train.optim=5", "train.optim", "set one of them: train.optim.KEY=VALUE"),
+])  # fmt: skip
+def test_a_value_of_the_wrong_type_is_told_the_right_one(override, where, fix):
+    error = refusal(override)
+    assert (error.where, error.fix) == (where, fix)
+
+
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan", "1e999"])
+@pytest.mark.parametrize("override", [
+    "train.optim.lr={}", "train.optim.betas=[0.9,{}]", "train.gradient_clip_val={}", "evaluate.sampling.temperature={}",
+])  # fmt: skip
+def test_numbers_that_are_not_finite_are_refused_everywhere(override, number):
+    error = refusal(override.format(number))
+    assert "is not a finite number" in error.what
+    assert error.where.partition("[")[0] == override.partition("=")[0]
+
+
+def test_numbers_out_of_files_are_finite_too(extra):
+    experiment(extra, "train:\n  optim:\n    eps: .inf\n")
+    assert refusal("experiment=mine").where == "train.optim.eps"
+
+
+@pytest.mark.parametrize("override", [
+    "name='x", "report.title=a,b=c", "cluster.sbatch_arguments=[--mail-type=FAIL]", "report.title=(a)",
+    "cluster.sbatch_arguments=[--mail-type=FAIL, --nice=5]", "teacher.path=a{b}", "curate.verdicts=[ü]",
+])  # fmt: skip
+def test_the_quoting_that_is_shown_works(override):
+    key, _, value = override.partition("=")
+    error = refusal(*SLURM, override)
+    assert error.what in ("is not an override", "sweeps several values") and value in error.where + override
+    if error.fix.startswith("write "):
+        (word,) = shlex.split(error.fix.removeprefix("write "))
+        tree = compose_config([*SLURM, "teacher=file", word])
+        found = OmegaConf.select(tree, key)
+        assert (found if isinstance(found, str) else f"[{', '.join(found)}]") in (
+            value,
+            value.replace(",", ", "),
+        )
+    else:
+        assert 'key="a b"' in error.fix or "once for each value" in error.fix
+
+
+@pytest.mark.parametrize("text", [
+    "1e5", "007", "1_000", "true", "Off", "0x10", "1.50", "+5", "inf", "größe", "ü ß x", "a=b", "/ä/b=c.jsonl",
+])  # fmt: skip
+def test_text_stays_as_it_was_typed(text):
+    assert load_config([f"report.title={text}"]).report.title == text
+    assert load_config([*SLURM, f"cluster.environment.A={text}"]).cluster.environment == {"A": text}
+    assert load_config(["teacher=file", f"teacher.path={text}"]).teacher.path == text
+
+
+def test_a_name_stays_as_it_was_typed_and_null_stays_null():
+    assert [load_config([f"name={n}"]).name for n in ("1e5", "007", "true", "1_0")] == [
+        "1e5",
+        "007",
+        "true",
+        "1_0",
+    ]
+    assert "is not a plain directory name" in refusal("name=größe").what
+    assert load_config(["teacher=model", "teacher.path=null"]).teacher.path is None
+
+
+@pytest.mark.parametrize(
+    "prompt", [r"Q: {problem}\n", r"{problem}\n\nA", r"{problem}\nAnswer: ", r"\n{problem}", r"{problem}\n1"]
+)
+def test_a_line_break_that_is_spelled_out_in_a_prompt_is_refused(prompt, extra):
+    for where, overrides in (("model.prompt", []), ("teacher.prompt", ["teacher=model"])):
+        error = refusal(*overrides, f'{where}="{prompt}"')
+        assert error.where == where and f"$'{where}=" in error.fix
+    experiment(extra, f"model:\n  prompt: '{prompt}'\n")
+    assert refusal("experiment=mine").where == "model.prompt"
+
+
+@pytest.mark.parametrize(
+    "prompt", [r"$a \neq b$ {problem}", r"{problem} \nabla \nRightarrow \nVdash \nLeftarrow", "{problem}\n"]
+)
+def test_latex_and_real_line_breaks_in_a_prompt_are_taken(prompt):
+    assert load_config([f'model.prompt="{prompt}"']).model.prompt == prompt
+
+
+def test_what_the_message_says_about_line_breaks_works():
+    fix = refusal(r'model.prompt="{problem}\n"').fix
+    word = fix.partition("$'")[2].partition("', or")[0]
+    said = subprocess.run(["bash", "-c", f"printf %s $'{word}'"], capture_output=True, text=True, timeout=60)
+    assert load_config([said.stdout]).model.prompt == "Question: {problem}\nAnswer: "
+
+
+def test_a_teachers_prompt_holds_the_problem():
+    assert refusal("teacher=model", "teacher.prompt=Solve this").where == "teacher.prompt"
 
 
 @pytest.mark.parametrize("override, fix", [

@@ -106,6 +106,17 @@ def test_held_out_problems_that_differ_by_blanks_only_are_refused(tmp_path):
         make_problems(FileProblems("file", *paths))
 
 
+def test_a_training_problem_that_stands_there_twice_is_refused(tmp_path):
+    """It would pass curate.per_problem twice. Held-out problems may: a benchmark is taken as it is."""
+    rows = [{"problem": text, "expected_answer": "1"} for text in ("1 + 1", "1 + 2", "1  + 1 ")]
+    twice = str(write_lines(tmp_path / "twice.jsonl", rows))
+    other = str(write_lines(tmp_path / "other.jsonl", [{"problem": "5", "expected_answer": "5"}]))
+    with pytest.raises(UserError, match="the same as twice-1") as caught:
+        make_problems(FileProblems("file", twice, other))
+    assert caught.value.where == "problem twice-3" and "problems.train_path" in caught.value.fix
+    assert len(make_problems(FileProblems("file", other, twice)).heldout) == 3
+
+
 @pytest.mark.parametrize(
     "style, rates", [("wrong", (1, 0, 0)), ("short", (0, 1, 0)), ("long", (0, 0, 1)), ("good", (0, 0, 0))]
 )

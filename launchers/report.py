@@ -1,0 +1,27 @@
+"""nemo-cot report: write the report of a run anew, whatever the run has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nemo_cot.errors import one_line
+from nemo_cot.stages import run_stage
+from nemo_cot.stages.lock import run_lock
+from nemo_cot.stages.manifest import MANIFEST
+from recipes.existing import find_run
+from recipes.report import report
+
+
+def write_report_anew(overrides: Sequence[str]) -> int:
+    """Write it also where nothing has changed, and print where it is. Raises UserError when there is no
+    such run, or when a chain is running in it.
+    """
+    cfg, run = find_run(overrides)
+    with run_lock(run.path):
+        for stage in report(cfg, run):
+            (run.stage(stage.name) / MANIFEST).unlink(missing_ok=True)  # without it a stage is not skipped
+            run_stage(stage, run)
+    page = run.stage("report") / "report.html"
+    print(one_line(f"report: {page}"))
+    print("        " + one_line(str(page.with_suffix(".md"))), flush=True)
+    return 0
