@@ -91,7 +91,7 @@ def to_dataclasses(tree: DictConfig) -> schema.Config:
     """``tree`` as dataclasses; their own checks run here."""
     try:
         if missing := sorted(OmegaConf.missing_keys(tree)):
-            raise _must_be_given(missing[0])
+            raise _must_be_given(*missing)
         OmegaConf.resolve(tree)
         return typing.cast(schema.Config, OmegaConf.to_object(tree))
     except OmegaConfBaseException as error:
@@ -263,9 +263,12 @@ def _explain(error: Exception) -> UserError:
     return UserError(cause, where=full_key.group(1) if full_key else "config", fix="correct this value")
 
 
-def _must_be_given(key: str) -> UserError:
-    kind = ", a file of JSON lines with the keys problem and expected_answer" if "problems" in key else ""
-    return UserError("this value must be given", where=key, fix=f"add {key}=VALUE{kind}")
+def _must_be_given(*keys: str) -> UserError:
+    """All of them at once: one a command would be as many commands."""
+    problems = any("problems" in key for key in keys)
+    kind = "; problems are files of JSON lines with the keys problem and expected_answer" if problems else ""
+    what = "this value must be given" if len(keys) == 1 else "these values must be given"
+    return UserError(what, where=", ".join(keys), fix=f"add {' '.join(f'{key}=VALUE' for key in keys)}{kind}")
 
 
 def _explain_yaml(error: YAMLError) -> UserError:
