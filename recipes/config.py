@@ -16,7 +16,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 from yaml import YAMLError
@@ -27,6 +27,7 @@ from nemo_cot.config_cluster import ClusterConfig, SlurmCluster, looks_secret
 from nemo_cot.errors import UserError
 from nemo_cot.nemo import config as nemo
 from nemo_cot.overrides import hydra_quoted
+from nemo_cot.stages.manifest import flatten
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EXTRA_CONF = "NEMO_COT_CONFIG_DIR"
@@ -90,8 +91,10 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
 def to_dataclasses(tree: DictConfig) -> schema.Config:
     """``tree`` as dataclasses; their own checks run here."""
     try:
-        if missing := sorted(OmegaConf.missing_keys(tree)):
+        plain = flatten(OmegaConf.to_container(tree, resolve=False))  # missing_keys stops at a ${MISSING}
+        if missing := sorted(key for key, value in plain.items() if value == MISSING):
             raise _must_be_given(*missing)
+        OmegaConf.missing_keys(tree)  # its error names the key of an interpolation that leads nowhere
         OmegaConf.resolve(tree)
         return typing.cast(schema.Config, OmegaConf.to_object(tree))
     except OmegaConfBaseException as error:
