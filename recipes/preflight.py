@@ -15,7 +15,7 @@ from nemo_cot.errors import UserError, one_line
 from nemo_cot.io.paths import num_bytes_below, user_path
 from nemo_cot.nemo.config import LayoutConfig
 from nemo_cot.preflight import Finding, preflight
-from nemo_cot.preflight.estimate import Estimate, estimate, num_problems, rows_of
+from nemo_cot.preflight.estimate import Estimate, estimate, num_problems, planned_shape, rows_of
 from nemo_cot.preflight.layouts import NamedLayout
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import INHERITED, LOCK_PART
@@ -26,13 +26,10 @@ def examine(
     cfg: Config, run: RunDirectory, *, stage: str | None = None, elsewhere: bool = False
 ) -> tuple[Estimate, list[Finding]]:
     """What ``cfg`` costs and what preflight finds about it; ``stage`` and ``elsewhere`` as there."""
-    cost = estimate(
-        cfg,
-        _model_directory(cfg, run),
-        _num_heldout(cfg, run),
-        num_train=num_problems(cfg),
-        preset=next((named for named in presets() if named.shape == cfg.model.shape), None),
-    )
+    model = _model_directory(cfg, run)
+    shape = planned_shape(cfg, model)
+    preset = next((named for named in presets() if named.shape == shape), None)
+    cost = estimate(cfg, model, _num_heldout(cfg, run), num_train=num_problems(cfg), preset=preset)
     there = num_bytes_below(run.path)
     return cost, preflight(cfg, cost, num_bytes_there=there, stage=stage, elsewhere=elsewhere)
 

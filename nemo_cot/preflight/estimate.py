@@ -13,6 +13,7 @@ from nemo_cot.io.paths import user_path
 from nemo_cot.models.tensors import tensor_index
 from nemo_cot.nemo.config import NemoTrain
 from nemo_cot.preflight.layouts import NamedLayout
+from nemo_cot.preflight.model_files import read_config, shape_of
 from nemo_cot.preflight.nemo_memory import adapter_parameters, gpu_memory, parameters
 from nemo_cot.preflight.sampling_cost import H100_BF16_FLOPS, SamplingCost, sampling_costs
 from nemo_cot.stages.manifest import count_rows
@@ -78,11 +79,12 @@ def estimate(
     length = cfg.curate.target_tokens + prompt
     sequences = _sequences_per_step(cfg)
     shape = read_shape(model_directory) if model_directory else None
-    count = shape.parameters if shape else parameters(cfg.model.shape) if cfg.model.shape else None
+    planned = planned_shape(cfg, model_directory)
+    count = shape.parameters if shape else parameters(planned) if planned else None
     tokens = sequences * length
     trains = "train" in cfg.launcher.stages
     tokens_in_all = tokens * cfg.train.max_steps
-    flops = train_flops(cfg, count, tokens_in_all) if count and trains else None
+    flops = train_flops(cfg.train, planned, count, tokens_in_all) if count and trains else None
     again = forward_flops(count, tokens_in_all) if count else 0.0
     sampling = sampling_costs(cfg, prompt, num_train, num_heldout)
     evaluated = [cost.tokens_at_most for cost in sampling if cost.stage == "evaluate"]
@@ -93,7 +95,7 @@ def estimate(
         parameters=count,
         train_flops=flops,
         train_bytes=_local_bytes(cfg, shape, tokens) if trains else None,
-        gpu_bytes=_gpu_bytes(cfg) if trains else None,
+        gpu_bytes=_gpu_bytes(cfg, planned) if trains else None,
         gpu_hours=gpu_hours(cfg.train, flops, again) if flops and isinstance(cfg.train, NemoTrain) else None,
         disk_bytes=disk_bytes(count, cfg.train) if count and trains else None,
         sampled_tokens_at_most=None if None in evaluated else sum(n for n in evaluated if n),
@@ -130,8 +132,14 @@ def _local_bytes(cfg: Config, shape: Shape | None, tokens: int) -> int | None:
     return train_bytes(shape, cfg.train, min(tokens, cfg.pack.capacity_tokens))
 
 
-def _gpu_bytes(cfg: Config) -> float | None:
-    train, shape = cfg.train, cfg.model.shape
+def planned_shape(cfg: Config, model_directory: Path | None) -> ModelShape | None:
+    """model.shape, or else what config.json in ``model_directory`` tells; None without either."""
+    config = read_config(model_directory) if model_directory and cfg.model.shape is None else None
+    return shape_of(config) if config else cfg.model.shape
+
+
+def _gpu_bytes(cfg: Config, shape: ModelShape | None) -> float | None:
+    train = cfg.train
     if not isinstance(train, NemoTrain) or shape is None:
         return None
     if train.layout.world_size % train.layout.model_parallel_size:
@@ -139,18 +147,16 @@ def _gpu_bytes(cfg: Config) -> float | None:
     return gpu_memory(shape, train.layout, train.lora, cfg.pack.capacity_tokens).total
 
 
-def train_flops(cfg: Config, parameters: int, tokens: int) -> float:
+def train_flops(train: TrainConfig, shape: ModelShape | None, parameters: int, tokens: int) -> float:
     """Operations of training on ``tokens``, without what activation checkpointing computes again.
 
     2 x parameters a token forward, 2 for the gradients of the activations and 2 for those of the
     weights (Kaplan et al., arXiv 2001.08361). Adapters (LoRA, arXiv 2106.09685) leave the base
     weights as they are, whose gradients are not computed: 4 x parameters + 6 x the adapters' own.
     """
-    lora = cfg.train.lora if isinstance(cfg.train, NemoTrain) else None
-    if lora is None or not lora.enabled:
+    if not isinstance(train, NemoTrain) or not train.lora.enabled:
         return 6.0 * parameters * tokens
-    shape: ModelShape | None = cfg.model.shape
-    adapters = shape.layers * adapter_parameters(shape, lora) if shape else 0
+    adapters = shape.layers * adapter_parameters(shape, train.lora) if shape else 0
     return (4.0 * parameters + 6.0 * adapters) * tokens
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from nemo_cot.preflight import Finding
@@ -44,6 +47,19 @@ def test_a_smaller_layout_that_the_model_has_is_told(model):
 def test_the_model_s_own_layout_is_quiet(model):
     rules = found(model, f"train/layout={model}")
     assert "layout_size" not in rules and not [f for f in rules.values() if "train/layout=" in f.fix]
+
+
+def test_a_model_of_one_s_own_is_known_by_its_config_json(tmp_path: Path):
+    config = {
+        "model_type": "qwen2", "num_hidden_layers": 48, "hidden_size": 5120, "intermediate_size": 13824,
+        "num_attention_heads": 40, "num_key_value_heads": 8, "vocab_size": 152064,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    own = [f"model.path={tmp_path}", "train/layout=qwen2.5_32b"]
+    assert "train/layout=qwen2.5_14b" in found("hf_directory", *own)["layout_size"].fix
+    cfg = load_config(["model=hf_directory", "train=nemo_aligner", *own])
+    cost, _ = examine(cfg, run_directory(cfg))
+    assert cost.gpu_bytes and cost.parameters == 14_770_033_664
 
 
 def test_adapters_are_advised_only_where_they_are_converted():
