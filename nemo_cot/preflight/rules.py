@@ -70,12 +70,22 @@ def preflight(
         if (stage and stage not in STAGES_OF[rule]) or (elsewhere and rule in OF_THE_MACHINE):
             continue
         name = rule.__name__.strip("_")
+        if stage is None and _is_about_others(rule, cfg):
+            told = f"does not apply: launcher.stages has none of {', '.join(STAGES_OF[rule])}"
+            findings.append(Finding(name, "ok", told))
+            continue
         asked = alone if rule is _packages_installed else cfg
         found = [
             Finding(name, level, what, with_preset(fix, wanted)) for level, what, fix in rule(asked, estimate)
         ]
         findings += found or [Finding(name, "ok", (rule.__doc__ or "").strip())]
     return findings
+
+
+def _is_about_others(rule: Rule, cfg: Config) -> bool:
+    """Whether no stage of the chain is one that the rule is about."""
+    itself = rule in INPUT_RULES or rule in MODEL_RULES  # these know who reads what
+    return not itself and bool(STAGES_OF[rule]) and set(cfg.launcher.stages).isdisjoint(STAGES_OF[rule])
 
 
 def _enough_candidates(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
@@ -208,8 +218,8 @@ def _packages_installed(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, st
 
 def _memory(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
     """Training fits the machine's memory."""
-    if not isinstance(cfg.train, LocalTrain) or "train" not in cfg.launcher.stages:
-        yield "ok", f"does not apply: {_not_trained_here(cfg)}", ""
+    if not isinstance(cfg.train, LocalTrain):
+        yield "ok", f"does not apply: train.backend={cfg.train.backend}", ""
         return
     on_gpu = cfg.train.device == "cuda" or (cfg.train.device == "auto" and Path("/dev/nvidia0").exists())
     if on_gpu or estimate.train_bytes is None:
@@ -222,10 +232,6 @@ def _memory(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
             f"training needs about {estimate.train_bytes / GIB:.1f} GiB, the machine has {available / GIB:.1f} GiB",
             "use a smaller model, a smaller pack.capacity_tokens, or train.activation_checkpointing=true",
         )
-
-
-def _not_trained_here(cfg: Config) -> str:
-    return f"train.backend={cfg.train.backend}" if "train" in cfg.launcher.stages else "nothing is trained"
 
 
 def memory_limit() -> int:
