@@ -43,13 +43,11 @@ def _model_eos(cfg: Config, _: Estimate) -> Found:
     if eos is None:
         yield "unknown", f"no eos_token in {folder}/tokenizer_config.json to compare model.eos_token with", ""
     elif eos != wanted:
-        where = " (the end of turn, as of an Instruct model)" if eos == cfg.model.end_of_turn else ""
-        why = (
-            "; NeMo's loaders cut every sequence there" if isinstance(cfg.train, NemoTrain) and where else ""
-        )
+        turn = ": the end of turn, as an Instruct model has it" if eos == cfg.model.end_of_turn else ""
+        cut = ", where NeMo's loaders cut every sequence" if turn and isinstance(cfg.train, NemoTrain) else ""
         yield (
             "error",
-            f"the tokenizer in {folder} names {eos} as its eos{where}, model.eos_token is {wanted}{why}",
+            f"model.eos_token: the tokenizer's eos is {eos!r}, the config says {wanted!r} ({folder}){turn}{cut}",
             f"give the base model in model.path, or a copy of this one with eos_token {wanted} in "
             "tokenizer_config.json",
         )

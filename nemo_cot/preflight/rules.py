@@ -267,7 +267,7 @@ def _run_directory(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
     """The run directory can be written to."""
     place = _nearest(cfg)
     if not place.is_dir():
-        yield "error", f"{place} is not a directory", "correct runs_dir or name"
+        yield "error", f"{place} is not a directory", "choose another place with runs_dir=DIR"
     elif not os.access(place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         yield "error", f"{place} cannot be written to", "choose another place with runs_dir=DIR"
 
