@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,19 +16,24 @@ from rich.table import Table
 from nemo_cot.config import Config
 from nemo_cot.config_cluster import SlurmCluster
 from nemo_cot.errors import EXIT_CODE, UserError, one_line
+from nemo_cot.io.hashing import Hasher
+from nemo_cot.nemo.config import NemoTrain
 from nemo_cot.preflight import Finding
 from nemo_cot.preflight.estimate import UTILISATION, Estimate
-from nemo_cot.preflight.rules import GIB
-from nemo_cot.stages import RunDirectory
-from nemo_cot.stages.engine import plan_stage
-from nemo_cot.stages.manifest import describe
+from nemo_cot.preflight.rules import GIB, KNOWN_LATER
+from nemo_cot.preflight.sampling_cost import SamplingCost
+from nemo_cot.stages import RunDirectory, Stage
+from nemo_cot.stages.engine import Plan, plan_stage
+from nemo_cot.stages.manifest import MANIFEST, describe
 from recipes.chain import chain_stages, needs
 from recipes.config import load_config
 from recipes.main import run_directory
 from recipes.preflight import examine
 
-_LATER = "known after convert"
-_STYLES = {"error": "red", "warning": "yellow", "ok": "green"}
+_STYLES = {"error": "red", "warning": "yellow", "unknown": "cyan", "ok": "green"}
+_LAST = {"evaluate": "evaluate/scores"}
+"""Recipes whose last stage has another name."""
+_MOMENT_SECONDS = 2.0
 
 
 def print_plan(overrides: Sequence[str]) -> int:
@@ -40,34 +49,64 @@ def print_plan(overrides: Sequence[str]) -> int:
 
 
 def stage_actions(cfg: Config, run: RunDirectory) -> list[tuple[str, str, str]]:
-    """(stage, action, why) along the chain; below a recipe that runs, whether one runs is open."""
+    """(stage, action, why) along the chain; below a recipe that runs, whether one runs again is open."""
     rows: list[tuple[str, str, str]] = []
     unsettled: set[str] = set()
-    for name in chain_stages(cfg):
-        waiting = [need for need in needs(name, cfg) if need in unsettled]
+    hasher = run.hasher()
+    stages = chain_stages(cfg)
+    for name in stages:
+        # The report reads whatever there is, so it needs nothing, and changes with everything.
+        before = stages if name == "report" else needs(name, cfg)
+        waiting = ", ".join(need for need in before if need in unsettled)
         if waiting:
-            rows.append((name, "open", f"runs unless {', '.join(waiting)} gives the same again"))
+            again = name != "report" and (run.stage(_LAST.get(name, name)) / MANIFEST).exists()
+            after = "the stages that run" if name == "report" else waiting
+            why = f"runs unless {waiting} gives the same again" if again else f"after {after}"
+            rows.append((name, "open" if again else "run", why))
             unsettled.add(name)
             continue
-        planned = _planned(name, cfg, run)
+        planned = _planned(name, cfg, run, hasher)
         rows += planned
         if any(action != "skip" for _, action, _ in planned):
             unsettled.add(name)
     return rows
 
 
-def _planned(name: str, cfg: Config, run: RunDirectory) -> list[tuple[str, str, str]]:
+def _planned(name: str, cfg: Config, run: RunDirectory, hasher: Hasher) -> list[tuple[str, str, str]]:
     recipe = getattr(importlib.import_module(f"recipes.{name}"), name)
     rows = []
     try:
         for stage in recipe(cfg, run):
-            hasher = run.hasher()
-            inputs = {label: describe(path, run.path, hasher) for label, path in stage.inputs.items()}
-            plan = plan_stage(stage, run, inputs, hasher)
+            plan = _plan_of(stage, run, hasher)
             rows.append((stage.name, plan.action, "; ".join(plan.reasons) or "has not been run"))
-    except (UserError, FileNotFoundError) as error:
+    except FileNotFoundError as error:
+        rows.append((name, "run", f"not ready: {error.filename} is not there"))
+    except UserError as error:
         rows.append((name, "run", f"not ready: {error}"))
     return rows
+
+
+def _plan_of(stage: Stage, run: RunDirectory, hasher: Hasher) -> Plan:
+    """What :func:`run_stage` would do. Inputs are read only where an earlier result may hold."""
+    for path in stage.inputs.values():
+        os.stat(path)
+    if not (run.stage(stage.name) / MANIFEST).exists() and not run.partials(stage.name):
+        return Plan("run", [])  # before any input is hashed: it may be a model of 60 GB
+    with _told_when_long(f"  plan: hashes the inputs of {stage.name}, to compare them with the last run's"):
+        inputs = {label: describe(path, run.path, hasher) for label, path in stage.inputs.items()}
+        return plan_stage(stage, run, inputs, hasher)
+
+
+@contextmanager
+def _told_when_long(line: str) -> Iterator[None]:
+    """Print ``line`` when the body takes longer than a moment."""
+    timer = threading.Timer(_MOMENT_SECONDS, print, (line,), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _stage_table(cfg: Config, run: RunDirectory) -> Table:
@@ -85,31 +124,41 @@ def _cost_table(cfg: Config, cost: Estimate) -> Table:
 
 
 def _costs(cfg: Config, cost: Estimate) -> Iterator[tuple[str, str]]:
-    yield "parameters", f"{cost.parameters / 1e6:,.1f} M" if cost.parameters else _LATER
+    yield "parameters", f"{cost.parameters / 1e6:,.1f} M" if cost.parameters else KNOWN_LATER
+    yield from (_sampling_cost(sampled) for sampled in cost.sampling if sampled.stage == "generate")
     if "train" in cfg.launcher.stages:
-        yield from _training_costs(cost)
-    tokens = cost.sampled_tokens_at_most
-    yield "evaluation, at most", "known after problems" if tokens is None else f"{tokens:,} tokens"
+        yield from _training_costs(cfg, cost)
+    yield from (_sampling_cost(sampled) for sampled in cost.sampling if sampled.stage == "evaluate")
 
 
-def _training_costs(cost: Estimate) -> Iterator[tuple[str, str]]:
+def _sampling_cost(sampled: SamplingCost) -> tuple[str, str]:
+    name = f"{sampled.stage} {sampled.label}, at most"
+    if sampled.tokens_at_most is None:
+        return name, "known after problems"
+    tokens = f"{sampled.tokens_at_most:,} tokens in {sampled.answers:,} answers"
+    if sampled.gpu_hours_at_least is None:
+        return name, f"{tokens}; {sampled.reason}"
+    bound = f"{sampled.gpu_hours_at_least:,.1f} GPU-hours or more (memory bandwidth of H100)"
+    return name, f"{tokens}; so many take {bound}"
+
+
+def _training_costs(cfg: Config, cost: Estimate) -> Iterator[tuple[str, str]]:
     yield "training, a step", f"about {cost.tokens_per_step:,} tokens in {cost.packs_per_step} packs"
-    flops = f"{cost.train_flops:.2e}" if cost.train_flops else _LATER
-    yield "training, operations (6 x parameters x tokens)", flops
+    lora = isinstance(cfg.train, NemoTrain) and cfg.train.lora.enabled
+    formula = "(4 x parameters + 6 x adapters) x tokens" if lora else "6 x parameters x tokens"
+    yield f"training, operations ({formula})", f"{cost.train_flops:.2e}" if cost.train_flops else KNOWN_LATER
     if cost.gpu_bytes is not None:
         yield "training, memory of the fullest GPU", f"{cost.gpu_bytes / GIB:.1f} GiB"
     else:
-        yield "training, memory", f"{cost.train_bytes / GIB:.1f} GiB" if cost.train_bytes else _LATER
+        yield "training, memory", f"{cost.train_bytes / GIB:.1f} GiB" if cost.train_bytes else KNOWN_LATER
     if cost.gpu_hours is not None:
         yield f"training, at {UTILISATION:.0%} of an H100's peak", f"{cost.gpu_hours:.1f} GPU-hours"
-    yield "disk", f"{cost.disk_bytes / GIB:,.1f} GiB" if cost.disk_bytes else _LATER
+    yield "disk", f"{cost.disk_bytes / GIB:,.1f} GiB" if cost.disk_bytes else KNOWN_LATER
 
 
 def _finding_table(findings: Sequence[Finding]) -> Table:
     table = Table("rule", "", "finding", title="preflight")
     for finding in findings:
-        fix = f" Fix: {finding.fix}" if finding.fix else ""
-        table.add_row(
-            finding.rule, f"[{_STYLES[finding.level]}]{finding.level}[/]", escape(finding.what + fix)
-        )
+        told = f"{finding.what.rstrip('.')}. Fix: {finding.fix}" if finding.fix else finding.what
+        table.add_row(finding.rule, f"[{_STYLES[finding.level]}]{finding.level}[/]", escape(one_line(told)))
     return table

@@ -181,8 +181,9 @@ class ModelConfig:
     """The base model. ``source``: gguf_package (a GGUF file inside a Python package) or directory.
 
     ``prompt`` holds the text around one problem, with {problem} where it goes.
-    ``eos_token`` never occurs inside a sequence; ``end_of_turn`` ends every answer. ``shape`` null:
-    read from the model's own files (the NeMo backends plan by it before a model is there).
+    ``eos_token`` never occurs inside a sequence; ``end_of_turn`` ends every answer. ``shape`` and
+    ``max_position_embeddings`` (of its config.json) are what is planned by before a model is there; null:
+    read from the model's own files.
     """
 
     name: str
@@ -192,11 +193,32 @@ class ModelConfig:
     eos_token: str
     end_of_turn: str
     prompt: str
+    max_position_embeddings: Optional[int]  # noqa: UP045
     shape: Optional[ModelShape]  # noqa: UP045
 
     def __post_init__(self) -> None:
         one_of("model.source", self.source, ("gguf_package", "directory"))
         holds_problem("model.prompt", self.prompt)
+        self._check_source()
+
+    def _check_source(self) -> None:
+        """A path that nothing reads, or none where one is read, would train another model without a word."""
+        packaged = self.source == "gguf_package"
+        wanted, unread = ("package", "path") if packaged else ("path", "package")
+        other = "model=hf_directory, or one of conf/model," if packaged else "model=smollm2_135m"
+        if getattr(self, unread):
+            raise UserError(
+                f"{getattr(self, unread)!r} would not be read: the model comes from model.{wanted}="
+                f"{getattr(self, wanted)} (model.source={self.source})",
+                where=f"model.{unread}",
+                fix=f"add {other} for model.{unread}, or leave model.{unread} out",
+            )
+        if not getattr(self, wanted):
+            raise UserError(
+                f"model.source={self.source} reads it, and it is empty",
+                where=f"model.{wanted}",
+                fix=f"give model.{wanted}, or choose another model",
+            )
 
 
 @dataclass

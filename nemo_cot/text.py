@@ -88,7 +88,7 @@ class TextTokenizer:
 
     def _eos_id(self) -> int | None:
         """The eos that the model's own files name; the configured one must be the same."""
-        named = _named_eos(self.folder)
+        named = named_eos(self.folder)
         if self.form.eos_token is not None and named is not None and named != self.form.eos_token:
             raise UserError(
                 f"the tokenizer's eos is {named!r}, the config says {self.form.eos_token!r}",
@@ -100,7 +100,8 @@ class TextTokenizer:
         return None if token is None else self.token_id(token, "model.eos_token")
 
 
-def _named_eos(folder: Path) -> str | None:
+def named_eos(folder: Path) -> str | None:
+    """The eos that tokenizer_config.json names; None where it names none or is not there."""
     try:
         token = json.loads((folder / "tokenizer_config.json").read_text()).get("eos_token")
     except (OSError, ValueError):

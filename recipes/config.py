@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 from yaml import YAMLError
@@ -28,6 +28,7 @@ from nemo_cot.config_cluster import ClusterConfig, SlurmCluster, looks_secret
 from nemo_cot.errors import UserError
 from nemo_cot.nemo import config as nemo
 from nemo_cot.overrides import hydra_quoted
+from nemo_cot.stages.manifest import flatten
 from recipes.typed import quoting, refuse_non_finite, text_override, wanted_type
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -93,8 +94,10 @@ def compose_config(overrides: Sequence[str]) -> DictConfig:
 def to_dataclasses(tree: DictConfig) -> schema.Config:
     """``tree`` as dataclasses; their own checks run here."""
     try:
-        if missing := sorted(OmegaConf.missing_keys(tree)):
-            raise _must_be_given(missing[0])
+        plain = flatten(OmegaConf.to_container(tree, resolve=False))  # missing_keys stops at a ${MISSING}
+        if missing := sorted(key for key, value in plain.items() if value == MISSING):
+            raise _must_be_given(*missing)
+        OmegaConf.missing_keys(tree)  # its error names the key of an interpolation that leads nowhere
         OmegaConf.resolve(tree)
         refuse_non_finite(OmegaConf.to_container(tree))
         return typing.cast(schema.Config, OmegaConf.to_object(tree))
@@ -292,9 +295,12 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError:
     return wanted_type(cause, where, given) or UserError(cause, where=where, fix="correct this value")
 
 
-def _must_be_given(key: str) -> UserError:
-    kind = ", a file of JSON lines with the keys problem and expected_answer" if "problems" in key else ""
-    return UserError("this value must be given", where=key, fix=f"add {key}=VALUE{kind}")
+def _must_be_given(*keys: str) -> UserError:
+    """All of them at once: one a command would be as many commands."""
+    problems = any("problems" in key for key in keys)
+    kind = "; problems are files of JSON lines with the keys problem and expected_answer" if problems else ""
+    what = "this value must be given" if len(keys) == 1 else "these values must be given"
+    return UserError(what, where=", ".join(keys), fix=f"add {' '.join(f'{key}=VALUE' for key in keys)}{kind}")
 
 
 def _explain_yaml(error: YAMLError) -> UserError:

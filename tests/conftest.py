@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -36,3 +37,11 @@ def packed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = nemo_cot("run", *tiny_experiment(tiny_model, runs), stages)
     assert done.returncode == 0, done.stderr
     return runs / "tiny"
+
+
+@pytest.fixture
+def large_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for the checkpoints of a 32B model, as preflight asks for it."""
+    from nemo_cot.preflight import rules
+
+    monkeypatch.setattr(rules.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**50))

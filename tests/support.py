@@ -101,7 +101,8 @@ def one_error(done: subprocess.CompletedProcess[str], *parts: str) -> str:
     assert "Traceback" not in done.stderr + done.stdout
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1, done.stderr
-    others = [line for line in done.stderr.splitlines() if line != errors[0] and not line.startswith("  ")]
+    told = ("  ", "warning: preflight, ")  # progress, and what preflight warned of before
+    others = [line for line in done.stderr.splitlines() if line != errors[0] and not line.startswith(told)]
     assert not others, done.stderr
     assert ". Fix: " in errors[0]
     for part in parts:

@@ -15,7 +15,7 @@ from nemo_cot.config_cluster import KINDS, ResourcesConfig, SlurmCluster
 from nemo_cot.engine_config import EndpointEngine, EngineConfig, NemoSkillsEngine
 from nemo_cot.io.paths import user_path
 from nemo_cot.nemo.config import AlignerTrain, NemoTrain
-from nemo_cot.preflight.engine_rules import engine_uses
+from nemo_cot.preflight.engine_uses import engine_uses
 from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.preflight.named_inputs import named_paths
 

@@ -2,101 +2,90 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import wraps
+from functools import lru_cache, wraps
 
-from nemo_cot.config import OWN_SUBJECTS, Config, FileTeacher, ModelTeacher, SamplingConfig
-from nemo_cot.engine_config import EndpointEngine, EngineConfig, NemoSkillsEngine
-from nemo_cot.evaluation.subjects import engine_of, sampling_of
-from nemo_cot.io.paths import user_path
+from nemo_cot.config import Config, FileTeacher
+from nemo_cot.engine_config import EndpointEngine, NemoSkillsEngine
+from nemo_cot.preflight.engine_uses import EngineUse, engine_uses
 from nemo_cot.preflight.estimate import Estimate
 
 Found = Iterator[tuple[str, str, str]]
-
-
-@dataclass(frozen=True)
-class EngineUse:
-    """One model that is sampled: by what, how, and where it lies (None: not known before the run)."""
-
-    key: str
-    label: str
-    engine: EngineConfig
-    sampling: SamplingConfig
-    path: str | None
-
-    @property
-    def heads(self) -> tuple[int, int] | None:
-        """Attention heads and key-value heads, out of the model's own config.json, where it is here."""
-        try:
-            config = json.loads((user_path(self.path or "") / "config.json").read_text())
-            heads = int(config["num_attention_heads"])
-            return heads, int(config.get("num_key_value_heads") or heads)
-        except (OSError, ValueError, KeyError):
-            return None
-
-
-def engine_uses(cfg: Config) -> list[EngineUse]:
-    """Every model that the chain's stages sample."""
-    uses = []
-    stages, teacher = cfg.launcher.stages, cfg.teacher
-    if isinstance(teacher, ModelTeacher) and "generate" in stages:
-        path = teacher.path or cfg.model.path
-        uses.append(EngineUse("teacher", "teacher", teacher.engine, teacher.sampling, path))
-    for name in cfg.evaluate.subjects if "evaluate" in stages else []:
-        path = cfg.model.path if name in OWN_SUBJECTS else cfg.evaluate.models[name].path
-        uses.append(EngineUse("evaluate", name, engine_of(cfg, name), sampling_of(cfg, name), path))
-    return uses
-
-
 Rule = Callable[[Config, Estimate], Found]
+
+_PROBE_SECONDS = 20.0
+"""Bound of the question whether an interpreter has a module."""
 
 
 def _each(check: Callable[[EngineUse, EndpointEngine, Config, Estimate], Found]) -> Rule:
-    """Give the rule each use of a server, or report that it does not apply."""
+    """Give the rule each use of a server, or report that it does not apply. What is found alike of
+    several models is told once, with their names before it.
+    """
 
     @wraps(check)
     def rule(cfg: Config, estimate: Estimate) -> Found:
         uses = [use for use in engine_uses(cfg) if isinstance(use.engine, EndpointEngine)]
         if not uses:
             yield "ok", "does not apply: no engine over a server", ""
+        labels: dict[tuple[str, str, str], list[str]] = {}
         for use in uses:
             if isinstance(use.engine, EndpointEngine):
-                yield from check(use, use.engine, cfg, estimate)
+                for found in check(use, use.engine, cfg, estimate):
+                    labels.setdefault(found, []).append(use.label)
+        for (level, what, fix), names in labels.items():
+            yield level, f"{', '.join(names)}: {what}", fix
 
     return rule
 
 
 @_each
 def _engine_length(use: EngineUse, engine: EndpointEngine, cfg: Config, estimate: Estimate) -> Found:
-    """Prompt and answer fit the context of the server's model."""
-    limit, new = engine.server.max_model_len, use.sampling.max_new_tokens
-    if limit is not None and estimate.prompt_tokens + new > limit:
+    """Prompt and answer fit the context of the server, and that the model's own."""
+    limit, prompt, new = engine.server.max_model_len, estimate.prompt_tokens, use.sampling.max_new_tokens
+    own = None if engine.server.base_url else use.context
+    if own is not None and (limit or prompt + new) > own:
+        asked = (
+            f"max_model_len {limit}" if limit else f"a prompt of about {prompt} tokens with {new} new ones"
+        )
         yield (
             "error",
-            f"{use.label}: a prompt of about {estimate.prompt_tokens} tokens and {new} new ones exceed "
-            f"max_model_len {limit}",
-            f"raise {use.key}.engine.server.max_model_len or lower the limit of new tokens",
+            f"{asked} exceeds the {own} positions that the model has (max_position_embeddings): vLLM "
+            + ("does not start" if limit else "refuses the requests"),
+            f"set {use.length_key}={own} and {use.new_tokens_key} to {max(1, own - prompt)} or less",
         )
+    elif limit is not None and prompt + new > limit:
+        yield (
+            "error",
+            f"a prompt of about {prompt} tokens and {new} new ones exceed max_model_len {limit}",
+            f"raise {use.length_key} or lower {use.new_tokens_key}",
+        )
+    elif own is None:
+        yield "unknown", f"{_unread(use, engine)}: its context length is not known", ""
 
 
 @_each
 def _engine_heads(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
     """The server's tensor parallelism divides the model's heads."""
-    server, shape = engine.server, cfg.model.shape
-    heads = use.heads or ((shape.heads, shape.kv_heads) if shape and use.path == cfg.model.path else None)
+    server, heads = engine.server, use.heads
     size = server.num_gpus * server.num_nodes
-    if heads is None or server.base_url is not None:
+    if server.base_url is not None:
         return
-    if heads[0] % size or (heads[1] % size and size % heads[1]):
+    if heads is None:
+        yield "unknown", f"{_unread(use, engine)}: its attention heads are not known", ""
+    elif heads[0] % size or (heads[1] % size and size % heads[1]):
         yield (
             "error",
-            f"{use.label}: tensor parallel size {size} does not fit {heads[0]} heads and {heads[1]} "
-            "key-value heads",
+            f"tensor parallel size {size} does not fit {heads[0]} heads and {heads[1]} key-value heads",
             f"set {use.key}.engine.server.num_gpus to a number that divides {heads[0]}",
         )
+
+
+def _unread(use: EngineUse, engine: EndpointEngine) -> str:
+    if engine.server.base_url:
+        return f"the server at {engine.server.base_url} is another's"
+    return f"there is no config.json of {use.path}" if use.path else "the model is made by convert"
 
 
 @_each
@@ -105,7 +94,7 @@ def _engine_nodes(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estima
     if engine.server.num_nodes > 1 and engine.server.base_url is None:
         yield (
             "error",
-            f"{use.label}: a server over {engine.server.num_nodes} nodes needs a Ray cluster, which no stage starts",
+            f"a server over {engine.server.num_nodes} nodes needs a Ray cluster, which no stage starts",
             f"set {use.key}.engine.server.num_nodes=1, or start the server elsewhere and give base_url",
         )
 
@@ -116,7 +105,7 @@ def _engine_model_name(use: EngineUse, engine: EndpointEngine, cfg: Config, _: E
     if engine.server.base_url is not None and engine.server.model_name is None:
         yield (
             "warning",
-            f"{use.label}: the endpoint is asked for a model named by its path, {use.path}",
+            f"the endpoint is asked for a model named by its path, {use.path}",
             f"set {use.key}.engine.server.model_name to a name that it lists at /v1/models",
         )
     subjects = [other for other in engine_uses(cfg) if other.key == use.key]
@@ -130,15 +119,44 @@ def _engine_model_name(use: EngineUse, engine: EndpointEngine, cfg: Config, _: E
 
 @_each
 def _engine_programs(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
-    """The programs that the engine starts are here."""
-    server = engine.server
-    programs = {f"{use.key}.engine.python": engine.python} if isinstance(engine, NemoSkillsEngine) else {}
-    if server.base_url is None:
-        own = server.python if server.launcher == "nemo_skills" else server.command[0]
-        programs[f"{use.key}.engine.server"] = own
-    for key, program in programs.items():
+    """The programs that the engine starts are here, and have NeMo-Skills where it is asked of them."""
+    for (program, needs_skills), keys in _programs(use, engine).items():
+        key = " and ".join(keys)
         if shutil.which(program) is None:
             yield "warning", f"there is no {program} here", f"correct {key}, unless the container has it"
+        elif needs_skills and (has := has_module(program, "nemo_skills")) is not True:
+            level, told = (
+                ("warning", "has no nemo_skills") if has is False else ("unknown", "does not answer")
+            )
+            yield level, f"{program} here {told}", f"correct {key}, unless the container's own has it"
+
+
+def _programs(use: EngineUse, engine: EndpointEngine) -> dict[tuple[str, bool], list[str]]:
+    """Programs, and whether NeMo-Skills is asked of them, with the keys that name them."""
+    server, own = engine.server, f"{use.key}.engine"
+    named = [(f"{own}.python", engine.python, True)] if isinstance(engine, NemoSkillsEngine) else []
+    if server.base_url is None and server.launcher == "nemo_skills":
+        named.append((f"{own}.server.python", server.python, True))
+    elif server.base_url is None:
+        named.append((f"{own}.server.command", server.command[0], False))
+    programs: dict[tuple[str, bool], list[str]] = {}
+    for key, program, needs_skills in named:
+        programs.setdefault((program, needs_skills), []).append(key)
+    return programs
+
+
+@lru_cache(maxsize=16)
+def has_module(python: str, module: str) -> bool | None:
+    """Whether the interpreter ``python`` finds ``module``, without importing it; None without an answer."""
+    code = f"import importlib.util as u; print(u.find_spec({module!r}) is not None)"
+    try:
+        done = subprocess.run(
+            [python, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_SECONDS
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    told = done.stdout.split()[-1:]  # behind whatever the interpreter's start printed
+    return {b"True": True, b"False": False}.get(told[0]) if told else None
 
 
 @_each
@@ -147,7 +165,7 @@ def _engine_dialect(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Esti
     if engine.dialect == "openai" and use.sampling.top_k:
         yield (
             "error",
-            f"{use.label}: OpenAI's API knows no top_k",
+            "OpenAI's API knows no top_k",
             f"set {use.key}.sampling.top_k=0, or {use.key}.engine.dialect=vllm",
         )
 
@@ -158,7 +176,7 @@ def _engine_grading(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Esti
     if isinstance(engine, NemoSkillsEngine) and engine.eval_type is not None:
         yield (
             "warning",
-            f"{use.label}: NeMo-Skills grades on the loop that sends the requests, without a time limit that "
+            "NeMo-Skills grades on the loop that sends the requests, without a time limit that "
             "holds: one hostile answer stops them all",
             f"set {use.key}.engine.eval_type=null; the grade stage applies the same rule",
         )

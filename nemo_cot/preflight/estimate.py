@@ -7,19 +7,22 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_cot.config import Config, LocalTrain, TrainConfig
+from nemo_cot.config import ChainSumProblems, Config, FileProblems, LocalTrain, ModelShape, TrainConfig
 from nemo_cot.errors import UserError
+from nemo_cot.io.paths import user_path
 from nemo_cot.models.tensors import tensor_index
 from nemo_cot.nemo.config import NemoTrain
-from nemo_cot.preflight.nemo_memory import gpu_memory, parameters
+from nemo_cot.preflight.layouts import NamedLayout
+from nemo_cot.preflight.model_files import read_config, shape_of
+from nemo_cot.preflight.nemo_memory import adapter_parameters, gpu_memory, parameters
+from nemo_cot.preflight.sampling_cost import H100_BF16_FLOPS, SamplingCost, sampling_costs
+from nemo_cot.stages.manifest import count_rows
 
 _CHARACTERS_PER_TOKEN = 3.0
 _PROBLEM_CHARACTERS = 90
 """A short problem statement: the real one is known only when the problems are made."""
 
 
-H100_BF16_FLOPS = 989e12
-"""Operations a second, dense, of an H100 SXM5 (NVIDIA's data sheet)."""
 UTILISATION = 0.4
 """Share of the peak that Megatron-LM's own tables show for models of this size on H100; assumed, not measured."""
 
@@ -41,7 +44,8 @@ class Shape:
 class Estimate:
     """Counts are of the whole run; None where they are not known before the problems or the model are there.
 
-    ``gpu_bytes`` (on the fullest GPU) and ``gpu_hours`` are of training with a NeMo backend.
+    ``gpu_bytes`` (on the fullest GPU) and ``gpu_hours`` are of training with a NeMo backend, ``preset``
+    is the layout that conf/ has for the model. ``sampling`` has an entry for each model that is sampled.
     """
 
     prompt_tokens: int
@@ -55,18 +59,35 @@ class Estimate:
     disk_bytes: int | None
     sampled_tokens_at_most: int | None
     shape: Shape | None
+    sampling: tuple[SamplingCost, ...] = ()
+    preset: NamedLayout | None = None
 
 
-def estimate(cfg: Config, model_directory: Path | None, num_heldout: int | None) -> Estimate:
-    """Estimate ``cfg`` with the model in ``model_directory`` (None: not there yet)."""
+def estimate(
+    cfg: Config,
+    model_directory: Path | None,
+    num_heldout: int | None,
+    *,
+    num_train: int | None = None,
+    preset: NamedLayout | None = None,
+) -> Estimate:
+    """Estimate ``cfg`` with the model in ``model_directory`` (None: not there yet).
+
+    ``num_train`` and ``num_heldout`` count problems (None: not known yet).
+    """
     prompt = math.ceil((len(cfg.model.prompt) + _PROBLEM_CHARACTERS) / _CHARACTERS_PER_TOKEN)
     length = cfg.curate.target_tokens + prompt
     sequences = _sequences_per_step(cfg)
     shape = read_shape(model_directory) if model_directory else None
-    count = shape.parameters if shape else parameters(cfg.model.shape) if cfg.model.shape else None
+    planned = planned_shape(cfg, model_directory)
+    count = shape.parameters if shape else parameters(planned) if planned else None
     tokens = sequences * length
     trains = "train" in cfg.launcher.stages
-    flops = 6.0 * count * tokens * cfg.train.max_steps if count and trains else None
+    tokens_in_all = tokens * cfg.train.max_steps
+    flops = train_flops(cfg.train, planned, count, tokens_in_all) if count and trains else None
+    again = forward_flops(count, tokens_in_all) if count else 0.0
+    sampling = sampling_costs(cfg, prompt, num_train, num_heldout)
+    evaluated = [cost.tokens_at_most for cost in sampling if cost.stage == "evaluate"]
     return Estimate(
         prompt_tokens=prompt,
         tokens_per_step=tokens,
@@ -74,24 +95,35 @@ def estimate(cfg: Config, model_directory: Path | None, num_heldout: int | None)
         parameters=count,
         train_flops=flops,
         train_bytes=_local_bytes(cfg, shape, tokens) if trains else None,
-        gpu_bytes=_gpu_bytes(cfg) if trains else None,
-        gpu_hours=gpu_hours(cfg.train, flops) if flops and isinstance(cfg.train, NemoTrain) else None,
+        gpu_bytes=_gpu_bytes(cfg, planned) if trains else None,
+        gpu_hours=gpu_hours(cfg.train, flops, again) if flops and isinstance(cfg.train, NemoTrain) else None,
         disk_bytes=disk_bytes(count, cfg.train) if count and trains else None,
-        sampled_tokens_at_most=_evaluated_tokens(cfg, num_heldout),
+        sampled_tokens_at_most=None if None in evaluated else sum(n for n in evaluated if n),
         shape=shape,
+        sampling=sampling,
+        preset=preset,
     )
+
+
+def num_problems(cfg: Config) -> int | None:
+    """Training problems; None where a file is not there."""
+    if isinstance(cfg.problems, ChainSumProblems):
+        return cfg.problems.num_train
+    path = user_path(cfg.problems.train_path) if isinstance(cfg.problems, FileProblems) else None
+    return rows_of(path) if path else None
+
+
+def rows_of(path: Path) -> int | None:
+    """Rows of a JSON-lines file; None where there is none, also where another job takes it away meanwhile."""
+    try:
+        return count_rows(path)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return None
 
 
 def _sequences_per_step(cfg: Config) -> int:
     whole = cfg.train.global_batch_size
     return whole if cfg.train.batching == "literal" else min(cfg.curate.num_traces, whole)
-
-
-def _evaluated_tokens(cfg: Config, num_heldout: int | None) -> int | None:
-    if num_heldout is None:
-        return None
-    samples = num_heldout * cfg.evaluate.samples_per_problem * len(cfg.evaluate.subjects)
-    return samples * cfg.evaluate.sampling.max_new_tokens
 
 
 def _local_bytes(cfg: Config, shape: Shape | None, tokens: int) -> int | None:
@@ -100,8 +132,14 @@ def _local_bytes(cfg: Config, shape: Shape | None, tokens: int) -> int | None:
     return train_bytes(shape, cfg.train, min(tokens, cfg.pack.capacity_tokens))
 
 
-def _gpu_bytes(cfg: Config) -> float | None:
-    train, shape = cfg.train, cfg.model.shape
+def planned_shape(cfg: Config, model_directory: Path | None) -> ModelShape | None:
+    """model.shape, or else what config.json in ``model_directory`` tells; None without either."""
+    config = read_config(model_directory) if model_directory and cfg.model.shape is None else None
+    return shape_of(config) if config else cfg.model.shape
+
+
+def _gpu_bytes(cfg: Config, shape: ModelShape | None) -> float | None:
+    train = cfg.train
     if not isinstance(train, NemoTrain) or shape is None:
         return None
     if train.layout.world_size % train.layout.model_parallel_size:
@@ -109,14 +147,32 @@ def _gpu_bytes(cfg: Config) -> float | None:
     return gpu_memory(shape, train.layout, train.lora, cfg.pack.capacity_tokens).total
 
 
-def gpu_hours(train: NemoTrain, flops: float) -> float:
+def train_flops(train: TrainConfig, shape: ModelShape | None, parameters: int, tokens: int) -> float:
+    """Operations of training on ``tokens``, without what activation checkpointing computes again.
+
+    2 x parameters a token forward, 2 for the gradients of the activations and 2 for those of the
+    weights (Kaplan et al., arXiv 2001.08361). Adapters (LoRA, arXiv 2106.09685) leave the base
+    weights as they are, whose gradients are not computed: 4 x parameters + 6 x the adapters' own.
+    """
+    if not isinstance(train, NemoTrain) or not train.lora.enabled:
+        return 6.0 * parameters * tokens
+    adapters = shape.layers * adapter_parameters(shape, train.lora) if shape else 0
+    return (4.0 * parameters + 6.0 * adapters) * tokens
+
+
+def forward_flops(parameters: int, tokens: int) -> float:
+    """Operations of one forward pass over ``tokens``."""
+    return 2.0 * parameters * tokens
+
+
+def gpu_hours(train: NemoTrain, flops: float, forward: float) -> float:
     """Hours x GPUs of training, start-up and saving not counted.
 
-    At UTILISATION of an H100 SXM's dense bf16 peak; full activation checkpointing runs the forward
-    pass twice, a third more work.
+    At UTILISATION of an H100 SXM's dense bf16 peak; full activation checkpointing computes the
+    ``forward`` pass (operations) twice.
     """
-    again = 4 / 3 if train.layout.checkpoint_activations == "full" else 1.0
-    return again * flops / (UTILISATION * H100_BF16_FLOPS) / 3600
+    again = forward if train.layout.checkpoint_activations == "full" else 0.0
+    return (flops + again) / (UTILISATION * H100_BF16_FLOPS) / 3600
 
 
 def train_bytes(shape: Shape, train: LocalTrain, pack_tokens: int) -> int:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import cast
 
 from nemo_cot.config import OWN_SUBJECTS, ChainSumProblems, Config, FileProblems, FileTeacher, ModelTeacher
 from nemo_cot.errors import UserError
@@ -11,7 +14,8 @@ from nemo_cot.io.paths import user_path
 from nemo_cot.models.convert import check_hf_directory
 from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.problems import make_problems
-from nemo_cot.stages.manifest import count_rows
+from nemo_cot.teachers.traces import file_traces
+from nemo_cot.text import TextTokenizer
 
 _WITHOUT_MODEL = {"problems", "grade", "report"}
 
@@ -39,14 +43,6 @@ def _named(cfg: Config) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:
         yield f"evaluate.models.{name}.path", cfg.evaluate.models[name].path, ("evaluate",)
 
 
-def num_problems(cfg: Config) -> int | None:
-    """Training problems; None where a file is not there."""
-    if isinstance(cfg.problems, ChainSumProblems):
-        return cfg.problems.num_train
-    path = user_path(cfg.problems.train_path) if isinstance(cfg.problems, FileProblems) else None
-    return count_rows(path) if path and path.is_file() else None
-
-
 def _inputs_exist(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
     """Every file and folder that the config names is there."""
     for key, path in named_paths(cfg).items():
@@ -56,8 +52,11 @@ def _inputs_exist(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
 
 
 def _inputs_hold(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
-    """Problem files and model directories hold what the stages read."""
-    there = {key: path for key, path in named_paths(cfg, used=True).items() if user_path(path).exists()}
+    """Problem files, traces and model directories hold what the stages read."""
+    named = named_paths(cfg, used=True)
+    there = {key: path for key, path in named.items() if user_path(path).exists()}
+    if missing := sorted(named.keys() - there.keys()):
+        yield "unknown", f"what is not there was not read: {', '.join(missing)}", ""
     for check in _checks(cfg, there):
         try:
             check()
@@ -69,12 +68,42 @@ def _inputs_hold(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
 
 def _checks(cfg: Config, there: dict[str, str]) -> Iterator[Callable[[], object]]:
     """By the same readers as the stages'."""
-    if {"problems.train_path", "problems.heldout_path"} <= there.keys():
+    files = {"problems.train_path", "problems.heldout_path"} <= there.keys()
+    if files:
         yield lambda: make_problems(cfg.problems)
     for key, path in there.items():
         is_teacher = key == "teacher.path" and isinstance(cfg.teacher, ModelTeacher)
         if is_teacher or key == "model.path" or key.startswith("evaluate.models."):
             yield partial(check_hf_directory, user_path(path), key=key)
+    if isinstance(cfg.teacher, FileTeacher) and "teacher.path" in there and (files or _made(cfg)):
+        yield partial(_read_traces, cfg, user_path(cfg.teacher.path))
+
+
+def _made(cfg: Config) -> bool:
+    """Whether the problems can be made here: their package is installed (rule packages_installed)."""
+    return isinstance(cfg.problems, ChainSumProblems) and find_spec("reasoning_gym") is not None
+
+
+class _Uncounted:
+    """Stands in for the student's tokenizer, which may not be there yet: traces are read, not counted."""
+
+    def answer_ids(self, answer: str) -> list[int]:
+        return []
+
+
+def _read_traces(cfg: Config, path: Path) -> None:
+    """As generate reads them. Raises UserError naming the line."""
+    try:
+        problems = make_problems(cfg.problems).train
+    except UserError:
+        return  # said of the problems themselves
+    traces = file_traces(path, problems, cast(TextTokenizer, _Uncounted()))
+    if next(traces, None) is None:
+        raise UserError(
+            "the file holds no rows", where=str(path), fix="give a file with one JSON object a line"
+        )
+    for _ in traces:
+        pass
 
 
 INPUT_RULES = (_inputs_exist, _inputs_hold)

@@ -274,7 +274,8 @@ def _nemo_gpu_memory(cfg: Config, train: NemoTrain, estimate: Estimate) -> Found
     """Training fits the GPUs' memory."""
     shape = _shape(cfg, estimate)
     if shape is None or train.layout.world_size % train.layout.model_parallel_size:
-        return  # nemo_heads and nemo_copies say so
+        yield "unknown", "see nemo_heads and nemo_copies", ""
+        return
     memory = gpu_memory(shape, train.layout, train.lora, cfg.pack.capacity_tokens)
     if memory.total > train.layout.gpu_memory_gib * GIB:
         parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in vars(memory).items())
@@ -283,7 +284,7 @@ def _nemo_gpu_memory(cfg: Config, train: NemoTrain, estimate: Estimate) -> Found
             f"the fullest GPU needs about {memory.total / GIB:.1f} of {train.layout.gpu_memory_gib} GiB "
             f"({parts})",
             "raise train.layout.num_nodes or a train.layout.*_parallel_size, lower pack.capacity_tokens, "
-            "or set train.lora.enabled=true",
+            "or train adapters (train=nemo_rl train.lora.enabled=true: NeMo-Aligner's are not merged)",
         )
     if isinstance(train, AlignerTrain) and not train.megatron_amp_O2:
         yield (

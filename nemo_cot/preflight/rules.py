@@ -15,18 +15,27 @@ from nemo_cot.config import (
     LocalTrain,
 )
 from nemo_cot.engine_config import EndpointEngine
+from nemo_cot.nemo.config import NemoTrain
 from nemo_cot.preflight.cluster_rules import CLUSTER_RULES
-from nemo_cot.preflight.engine_rules import ENGINE_RULES, ENGINE_RULES_OF_THE_MACHINE, engine_uses
-from nemo_cot.preflight.estimate import Estimate
-from nemo_cot.preflight.named_inputs import INPUT_RULES, num_problems
+from nemo_cot.preflight.engine_rules import ENGINE_RULES, ENGINE_RULES_OF_THE_MACHINE
+from nemo_cot.preflight.engine_uses import engine_uses
+from nemo_cot.preflight.estimate import Estimate, num_problems
+from nemo_cot.preflight.layouts import other_preset, smaller_layout, with_preset
+from nemo_cot.preflight.model_rules import MODEL_RULES, TEACHER_RULES
+from nemo_cot.preflight.named_inputs import INPUT_RULES
 from nemo_cot.preflight.nemo_rules import NEMO_RULES
+from nemo_cot.preflight.sampling_cost import sampling_fits_time
 
 GIB = 2**30
+KNOWN_LATER = "known after convert"
+"""What is said of figures that need the model's files, where convert makes them."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """``level`` is error, warning or ok; an error stops a run. ``fix`` names the key to change."""
+    """``level`` is error, warning, unknown or ok. An error stops a run, a warning is printed; unknown: the
+    rule could not look, and ``what`` says why. ``fix`` names the key to change.
+    """
 
     rule: str
     level: str
@@ -54,22 +63,36 @@ def preflight(
     if estimate.disk_bytes is not None:
         estimate = replace(estimate, disk_bytes=max(0, estimate.disk_bytes - num_bytes_there))
     findings: list[Finding] = []
+    wanted = other_preset(cfg, estimate.preset)
     # A Python need not have what other stages import.
     alone = replace(cfg, launcher=replace(cfg.launcher, stages=[stage])) if stage else cfg
     for rule in RULES:
         if (stage and stage not in STAGES_OF[rule]) or (elsewhere and rule in OF_THE_MACHINE):
             continue
         name = rule.__name__.strip("_")
+        if stage is None and _is_about_others(rule, cfg):
+            told = f"does not apply: launcher.stages has none of {', '.join(STAGES_OF[rule])}"
+            findings.append(Finding(name, "ok", told))
+            continue
         asked = alone if rule is _packages_installed else cfg
-        found = [Finding(name, level, what, fix) for level, what, fix in rule(asked, estimate)]
+        found = [
+            Finding(name, level, what, with_preset(fix, wanted)) for level, what, fix in rule(asked, estimate)
+        ]
         findings += found or [Finding(name, "ok", (rule.__doc__ or "").strip())]
     return findings
+
+
+def _is_about_others(rule: Rule, cfg: Config) -> bool:
+    """Whether no stage of the chain is one that the rule is about."""
+    itself = rule in INPUT_RULES or rule in MODEL_RULES  # these know who reads what
+    return not itself and bool(STAGES_OF[rule]) and set(cfg.launcher.stages).isdisjoint(STAGES_OF[rule])
 
 
 def _enough_candidates(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
     """There can be enough traces to curate."""
     problems = num_problems(cfg)
     if problems is None:
+        yield "unknown", "the problems are not there: problems.train_path", ""
         return
     most = problems * min(cfg.curate.per_problem, cfg.generate.samples_per_problem)
     more = (
@@ -195,11 +218,12 @@ def _packages_installed(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, st
 
 def _memory(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
     """Training fits the machine's memory."""
-    local = isinstance(cfg.train, LocalTrain)
-    on_gpu = local and (
-        cfg.train.device == "cuda" or (cfg.train.device == "auto" and Path("/dev/nvidia0").exists())
-    )
-    if estimate.train_bytes is None or on_gpu:
+    if not isinstance(cfg.train, LocalTrain):
+        yield "ok", f"does not apply: train.backend={cfg.train.backend}", ""
+        return
+    on_gpu = cfg.train.device == "cuda" or (cfg.train.device == "auto" and Path("/dev/nvidia0").exists())
+    if on_gpu or estimate.train_bytes is None:
+        yield "unknown", "the GPU's memory is not looked at" if on_gpu else KNOWN_LATER, ""
         return
     available = memory_limit()
     if estimate.train_bytes > available:
@@ -221,24 +245,56 @@ def memory_limit() -> int:
 
 def _disk(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
     """The run fits the disk."""
-    if estimate.disk_bytes is None:
+    if "train" not in cfg.launcher.stages:
+        yield "ok", "does not apply: nothing is trained", ""
         return
-    place = Path(os.path.realpath(Path(cfg.runs_dir).expanduser()))
-    while not place.exists():
-        place = place.parent
+    if estimate.disk_bytes is None:
+        yield "unknown", KNOWN_LATER, ""
+        return
+    place = _nearest(cfg)
     free = shutil.disk_usage(place).free
     if estimate.disk_bytes > free:
+        many = isinstance(cfg.train, NemoTrain) and not cfg.train.lora.enabled
+        fewer = "lower train.save_top_k, " if many else ""
         yield (
-            "error" if isinstance(cfg.train, LocalTrain) else "warning",  # checkpoints may lie elsewhere
-            f"the run needs about {estimate.disk_bytes / GIB:.1f} GiB, {place} has {free / GIB:.1f} GiB free",
-            "free space, or choose another disk with runs_dir=DIR",
+            "error",
+            f"the run needs about {estimate.disk_bytes / GIB:,.1f} GiB, {place} has {free / GIB:,.1f} GiB free",
+            f"free space, {fewer}or choose another disk with runs_dir=DIR",
         )
+
+
+def _run_directory(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
+    """The run directory can be written to."""
+    place = _nearest(cfg)
+    if not place.is_dir():
+        yield "error", f"{place} is not a directory", "choose another place with runs_dir=DIR"
+    elif not os.access(place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        yield "error", f"{place} cannot be written to", "choose another place with runs_dir=DIR"
+
+
+def _nearest(cfg: Config) -> Path:
+    """The run directory, or what there is above it."""
+    place = Path(os.path.realpath(Path(cfg.runs_dir).expanduser() / cfg.name))
+    return next(folder for folder in (place, *place.parents) if os.path.lexists(folder))
+
+
+def _sampling_time(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
+    """Jobs that sample have time for it."""
+    yield from sampling_fits_time(cfg, estimate.sampling)
+
+
+def _layout_size(cfg: Config, estimate: Estimate) -> Iterator[tuple[str, str, str]]:
+    """No smaller layout of conf/train/layout is meant for the model."""
+    if not isinstance(cfg.train, NemoTrain):
+        yield "ok", f"does not apply: train.backend={cfg.train.backend}", ""
+        return
+    yield from smaller_layout(cfg, estimate.preset)
 
 
 RULES: tuple[Rule, ...] = (
     _enough_candidates, _trace_fits_pack, _answer_fits_sampling, _target_in_window, _eos_not_in_prompt, _batch_covers_traces,
-    _literal_cost, _warmup_share, *INPUT_RULES, _packages_installed, _memory, _disk,
-    *ENGINE_RULES, *NEMO_RULES, *CLUSTER_RULES,
+    _literal_cost, _warmup_share, *INPUT_RULES, *MODEL_RULES, *TEACHER_RULES, _packages_installed, _memory, _disk,
+    _run_directory, *ENGINE_RULES, _sampling_time, *NEMO_RULES, _layout_size, *CLUSTER_RULES,
 )  # fmt: skip
 
 _BEFORE_TRAINING = ("curate", "pack", "train")
@@ -254,9 +310,11 @@ STAGES_OF: dict[Rule, tuple[str, ...]] = {
     _warmup_share: ("train",),
     INPUT_RULES[0]: ("problems", "convert", "generate", "evaluate"),
     INPUT_RULES[1]: (),  # the stages read it themselves
+    **{rule: ("convert", "hf_to_nemo") for rule in MODEL_RULES},
+    **{rule: ("generate",) for rule in TEACHER_RULES},
     _packages_installed: ("problems", "convert", "generate", "train", "evaluate"),
     _memory: ("train",),
-    _disk: (),  # the whole run's
+    **dict.fromkeys((_disk, _run_directory, _sampling_time, _layout_size), ()),  # the whole run's
     **dict.fromkeys(CLUSTER_RULES, ()),  # before anything is queued
     **{rule: ("generate", "evaluate") for rule in ENGINE_RULES},
     **{rule: ("pack", "hf_to_nemo", "train", "nemo_to_hf") for rule in NEMO_RULES},

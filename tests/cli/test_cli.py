@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from launchers.plan import stage_actions
 from nemo_cot import __version__
+from recipes.config import load_config
+from recipes.main import run_directory
 from tests.support import nemo_cot, one_error, python, recipe, tiny_experiment, write_lines
 
 IMPORTED = """
@@ -121,7 +125,53 @@ def test_status_and_plan_of_a_run(run, tmp_path):
     rows = [line for line in planned.stdout.splitlines() if line.startswith("│")]
     assert any("problems" in line and "problems.seed: 7 -> 8" in line for line in rows)
     assert any("convert" in line and "skip" in line for line in rows)
+    assert any(line.startswith("│ report") and " run " in line for line in rows), "after all that runs"
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before, "neither writes anything"
+
+
+def test_plan_of_a_finished_run_leaves_the_report_alone_until_a_stage_runs(run, tmp_path):
+    few = "launcher.stages=[problems,convert,report]"
+    assert nemo_cot("run", *run, few).returncode == 0
+    for more, action in ([], "skip"), (["problems.seed=8"], "run"):
+        planned = nemo_cot("plan", *run, few, *more, COLUMNS="200")
+        (row,) = [line for line in planned.stdout.splitlines() if line.startswith("│ report")]
+        assert f"│ {action} " in row
+
+
+def test_plan_says_what_is_not_there_in_a_sentence(run, tmp_path):
+    none = ["problems=file", f"problems.train_path={tmp_path}/a", f"problems.heldout_path={tmp_path}/b"]
+    given = [key for key in run if not key.startswith("problems.")]
+    planned = nemo_cot("plan", *given, *none, COLUMNS="250")
+    assert f"not ready: {tmp_path}/a is not there" in planned.stdout and "Errno" not in planned.stdout
+
+
+@pytest.fixture
+def digests(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that are hashed, each in a tenth of a second."""
+    hashed: list[Path] = []
+
+    def digest(path: Path) -> str:
+        time.sleep(0.1)
+        hashed.append(path)
+        return "0"
+
+    monkeypatch.setattr("nemo_cot.io.hashing._digest", digest)
+    return hashed
+
+
+def test_plan_hashes_no_model_that_no_stage_has_used(run, digests):
+    cfg = load_config([*run, "name=new"])
+    actions = {name: action for name, action, _ in stage_actions(cfg, run_directory(cfg))}
+    assert actions["convert"] == "run" and not digests
+
+
+def test_plan_says_what_it_does_when_that_takes_long(run, digests, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("launchers.plan._MOMENT_SECONDS", 0.01)
+    (tmp_path / "tiny" / ".hashes.json").unlink()
+    cfg = load_config(run)
+    stage_actions(cfg, run_directory(cfg))
+    assert len(digests) == len(set(digests)), "each once"
+    assert "plan: hashes the inputs of convert" in capsys.readouterr().err
 
 
 def test_plan_ends_with_2_when_a_rule_finds_an_error():

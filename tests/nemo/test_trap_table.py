@@ -106,5 +106,5 @@ def test_a_function_that_nothing_calls_is_told():
 
 
 def test_preflight_asks_every_rule():
-    cfg = load_config(["model.path=/models/base"])
+    cfg = load_config([])
     assert {finding.rule for finding in preflight(cfg, estimate(cfg, None, 30))} == RULE_NAMES

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from nemo_cot.preflight import preflight
-from nemo_cot.preflight.engine_rules import ENGINE_RULES, engine_uses
+from nemo_cot.preflight.engine_rules import ENGINE_RULES
+from nemo_cot.preflight.engine_uses import engine_uses
 from nemo_cot.preflight.estimate import estimate
 from recipes.config import load_config
 
@@ -16,14 +17,16 @@ MAIN = ["experiment=paper_main", *PAPER, "teacher.path=/none"]
 BASELINES = ["experiment=paper_baselines", *PAPER, "evaluate.models.qwen_math_72b.path=/none"]
 SERVED = "evaluate.engine.server"
 
+pytestmark = pytest.mark.usefixtures("large_disk")
+
 
 def found(*overrides: str) -> dict[str, list]:
-    """Findings that are not ok, by rule."""
+    """Errors and warnings, by rule."""
     cfg = load_config(overrides)
     rules: dict[str, list] = {}
     for finding in preflight(cfg, estimate(cfg, None, 30)):
         rules.setdefault(finding.rule, [])
-        if finding.level != "ok":
+        if finding.level in ("error", "warning"):
             assert finding.fix
             rules[finding.rule].append(finding)
     return rules
@@ -94,3 +97,62 @@ def test_a_login_node_needs_no_torch_for_the_papers_run(monkeypatch):
     )
     assert not found(*MAIN)["packages_installed"]
     assert found("experiment=quickstart")["packages_installed"]
+
+
+LLAMA = [*MAIN, "model=llama3_70b", "train/layout=llama3_70b"]
+
+
+def every(rule: str, *overrides: str) -> list:
+    cfg = load_config(overrides)
+    return [f for f in preflight(cfg, estimate(cfg, None, 30)) if f.rule == rule]
+
+
+def test_a_server_with_more_context_than_the_model_has_is_refused():
+    (error,) = found(*LLAMA)["engine_length"]
+    assert "base, trained: max_model_len 20480" in error.what and "8192 positions" in error.what
+    assert "evaluate.engine.server.max_model_len=8192" in error.fix
+    assert "evaluate.sampling.max_new_tokens to 81" in error.fix
+    mended = [f"{SERVED}.max_model_len=8192", "evaluate.sampling.max_new_tokens=8000"]
+    assert not found(*LLAMA, *mended)["engine_length"]
+    (error,) = found(*LLAMA, f"{SERVED}.max_model_len=null")["engine_length"]
+    assert "16384 new ones exceeds the 8192 positions" in error.what
+
+
+def test_a_models_own_config_json_decides_its_context(tmp_path):
+    config = {"max_position_embeddings": 4096, "rope_scaling": {"type": "linear", "factor": 8.0}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert not found(*LLAMA, f"model.path={tmp_path}")["engine_length"]
+    (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 4096}))
+    other = [*BASELINES, f"evaluate.models.qwen_math_72b.path={tmp_path}"]
+    assert not found(*other)["engine_length"]
+    (error,) = found(*other, "evaluate.models.qwen_math_72b.max_model_len=8192")["engine_length"]
+    assert "evaluate.models.qwen_math_72b.max_model_len=4096" in error.fix
+
+
+def test_a_model_that_is_not_here_is_unknown():
+    for rule in ("engine_length", "engine_heads"):
+        (unknown,) = every(rule, *MAIN)
+        assert unknown.level == "unknown" and "teacher: " in unknown.what and "/none" in unknown.what
+
+
+def write_python(path, answer):
+    path.write_text(f"#!/bin/sh\n{answer}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_interpreters_are_asked_for_nemo_skills(tmp_path):
+    has, lacks = (
+        write_python(tmp_path / "has", "echo noise; echo True"),
+        write_python(tmp_path / "no", "echo False"),
+    )
+    silent = write_python(tmp_path / "silent", "exit 1")
+    for python, level in ((has, "ok"), (lacks, "warning"), (silent, "unknown"), ("/no/such", "warning")):
+        named = [f"evaluate.engine.python={python}", f"{SERVED}.python={python}"]
+        (said,) = every("engine_programs", "evaluate.engine=nemo_skills", *named)
+        assert said.level == level
+        if level == "warning":
+            assert "base, trained: " in said.what
+            assert "evaluate.engine.python and evaluate.engine.server.python" in said.fix
+    (said,) = every("engine_programs", "evaluate.engine=openai", f"{SERVED}.command=[/no/such]")
+    assert "evaluate.engine.server.command" in said.fix

@@ -58,6 +58,19 @@ def test_a_rule_fires(rule, level, overrides):
     assert found(*overrides)[rule] == level
 
 
+def test_what_no_stage_of_the_chain_is_about_is_not_asked():
+    few = "launcher.stages=[problems,convert,evaluate,report]"
+    for rule, override in (
+        ("enough_candidates", "curate.num_traces=61"),
+        ("literal_cost", "train.batching=literal"),
+        ("target_in_window", "curate.target_tokens=500"),
+    ):
+        assert found(override)[rule] != "ok"
+        assert found(override, few)[rule] == "ok"
+    gone = ["model=hf_directory", "model.path=/nowhere", "launcher.stages=[train]"]
+    assert found(*gone)["inputs_exist"] == "error", "training reads the model too"
+
+
 def test_memory_and_disk_are_compared_with_the_machine():
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert found(train_bytes=machine + 1)["memory"] == "error"
@@ -67,7 +80,7 @@ def test_memory_and_disk_are_compared_with_the_machine():
 
 def test_every_finding_that_is_not_ok_names_a_fix():
     cfg = load_config(["experiment=quickstart", "curate.num_traces=61", "train.batching=literal"])
-    assert all(f.fix for f in preflight(cfg, estimate(cfg, None, 30)) if f.level != "ok")
+    assert all(f.fix for f in preflight(cfg, estimate(cfg, None, 30)) if f.level in ("error", "warning"))
 
 
 def test_literal_batching_is_estimated_at_the_whole_batch():

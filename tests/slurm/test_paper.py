@@ -86,7 +86,7 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large_disk: None) -> Place:
     cwd, models = tmp_path / "work", tmp_path / "models"
     cwd.mkdir()
     write_problems(cwd / "50.jsonl", 50)

@@ -86,3 +86,13 @@ def test_the_size_of_a_folder_is_that_of_its_files(tmp_path: Path):
     size = num_bytes_below(tmp_path)
     assert 8 < size < 1_000, "the link's own few bytes, not what it points to"
     assert num_bytes_below(tmp_path / "none") == 0
+
+
+def test_a_stage_that_is_published_again_between_two_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The file is there when it is looked for, and gone when it is opened."""
+    files = [f"problems.{key}_path={tmp_path}/none" for key in ("train", "heldout")]
+    cfg = load_config(["experiment=quickstart", f"runs_dir={tmp_path}", "problems=file", *files])
+    run = run_directory(cfg).create()
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    cost, _ = examine(cfg, run, stage="evaluate")
+    assert cost.sampled_tokens_at_most is None

@@ -1,0 +1,87 @@
+"""Which models the chain samples, by what engine, and what is known of each before it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from nemo_cot.config import OWN_SUBJECTS, Config, ModelConfig, ModelShape, ModelTeacher, SamplingConfig
+from nemo_cot.engine_config import EngineConfig
+from nemo_cot.evaluation.subjects import engine_of, sampling_of
+from nemo_cot.io.paths import user_path
+from nemo_cot.preflight.model_files import context_tokens, read_config, shape_of
+
+
+@dataclass(frozen=True)
+class EngineUse:
+    """One model that is sampled: by what, how, and where it lies (None: not known before the run).
+
+    ``model`` is the config of the run's own base model, None for another. ``length_key`` and
+    ``new_tokens_key`` are the config keys of the server's context and of the limit of new tokens.
+    """
+
+    key: str
+    label: str
+    engine: EngineConfig
+    sampling: SamplingConfig
+    path: str | None
+    model: ModelConfig | None
+    length_key: str
+    new_tokens_key: str
+
+    @property
+    def stage(self) -> str:
+        return "generate" if self.key == "teacher" else "evaluate"
+
+    @cached_property
+    def config(self) -> dict[str, Any] | None:
+        """The model's own config.json, where it is here."""
+        return read_config(user_path(self.path)) if self.path else None
+
+    @property
+    def heads(self) -> tuple[int, int] | None:
+        """Attention heads and key-value heads, of its config.json, or else of model.shape."""
+        if self.config and (heads := self.config.get("num_attention_heads")):
+            return heads, self.config.get("num_key_value_heads") or heads
+        shape = self.model.shape if self.model else None
+        return (shape.heads, shape.kv_heads) if shape else None
+
+    @property
+    def shape(self) -> ModelShape | None:
+        """The shape that its config.json tells, or else model.shape."""
+        return (shape_of(self.config) if self.config else None) or (self.model.shape if self.model else None)
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that the model has positions for, of its config.json, or else of the config."""
+        if self.config and (length := context_tokens(self.config)):
+            return length
+        return self.model.max_position_embeddings if self.model else None
+
+
+def engine_uses(cfg: Config) -> list[EngineUse]:
+    """Every model that the chain's stages sample."""
+    uses = [_teacher(cfg, cfg.teacher)] if isinstance(cfg.teacher, ModelTeacher) else []
+    uses = uses if "generate" in cfg.launcher.stages else []
+    subjects = cfg.evaluate.subjects if "evaluate" in cfg.launcher.stages else []
+    return [*uses, *(_subject(cfg, name) for name in subjects)]
+
+
+def _teacher(cfg: Config, teacher: ModelTeacher) -> EngineUse:
+    own = None if teacher.path else cfg.model
+    return EngineUse(
+        "teacher", "teacher", teacher.engine, teacher.sampling, teacher.path or cfg.model.path, own,
+        "teacher.engine.server.max_model_len", "teacher.sampling.max_new_tokens",
+    )  # fmt: skip
+
+
+def _subject(cfg: Config, name: str) -> EngineUse:
+    other = None if name in OWN_SUBJECTS else cfg.evaluate.models[name]
+    alone = f"evaluate.models.{name}"
+    length = (
+        f"{alone}.max_model_len" if other and other.max_model_len else "evaluate.engine.server.max_model_len"
+    )
+    new = f"{alone}.max_new_tokens" if other and other.max_new_tokens else "evaluate.sampling.max_new_tokens"
+    path, own = (other.path, None) if other else (cfg.model.path, cfg.model)
+    return EngineUse("evaluate", name, engine_of(cfg, name), sampling_of(cfg, name), path, own, length, new)

@@ -1,0 +1,73 @@
+"""What a model's own files say of it: its shape, its context length, its end of sequence. No weights are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nemo_cot.config import ModelShape
+
+_KEYS = {
+    "layers": "num_hidden_layers",
+    "hidden": "hidden_size",
+    "intermediate": "intermediate_size",
+    "heads": "num_attention_heads",
+    "kv_heads": "num_key_value_heads",
+    "vocabulary": "vocab_size",
+    "qkv_bias": "attention_bias",
+    "tied_embeddings": "tie_word_embeddings",
+}
+"""Fields of ModelShape, and what config.json calls them. Qwen2 has the bias without naming it."""
+_UNSCALED = ("su", "longrope", "llama3")
+"""Kinds of rope scaling whose max_position_embeddings is the scaled length already."""
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """config.json of a Hugging Face directory; None where there is none that can be read."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) else None
+
+
+def shape_of(config: dict[str, Any]) -> ModelShape | None:
+    """The shape that config.json tells; None for an incomplete one and for a mixture of experts."""
+    own = _fields(config)
+    own = {"tied_embeddings": False, "qkv_bias": False, **own}
+    own.setdefault("kv_heads", own.get("heads"))
+    if any("expert" in key for key in config) or own.keys() != _KEYS.keys() or None in own.values():
+        return None
+    return ModelShape(**own)
+
+
+def shape_differences(shape: ModelShape, config: dict[str, Any]) -> list[str]:
+    """A line for each key of ``shape`` that config.json contradicts; what it does not name is not compared."""
+    own = _fields(config)
+    return [
+        f"model.shape.{name} {getattr(shape, name)}, {_KEYS[name]} {own[name]}"
+        for name in _KEYS
+        if name in own and own[name] != getattr(shape, name)
+    ]
+
+
+def context_tokens(config: dict[str, Any]) -> int | None:
+    """Tokens of prompt and answer that the model has positions for; None where config.json does not say.
+
+    As vLLM derives it (vllm/config, _get_and_verify_max_len): max_position_embeddings, times the
+    factor of rope_scaling but for the kinds that have it in already; yarn counts from the original length.
+    """
+    length = config.get("max_position_embeddings")
+    scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
+    kind = scaling.get("rope_type") or scaling.get("type")
+    if not isinstance(length, int) or kind is None or kind in _UNSCALED:
+        return length if isinstance(length, int) else None
+    if kind == "yarn":
+        length = scaling.get("original_max_position_embeddings") or length
+    return int(length * (scaling.get("factor") or 1))
+
+
+def _fields(config: dict[str, Any]) -> dict[str, Any]:
+    found = {name: config[key] for name, key in _KEYS.items() if config.get(key) is not None}
+    return {**found, "qkv_bias": True} if config.get("model_type") == "qwen2" else found
