@@ -19,6 +19,8 @@ verbs
   logs     what a job of a submitted chain wrote: nemo-cot logs [JOB] [--follow] [key=value ...]
   cancel   take a submitted chain out of the queue
   report   write the report of a run anew, and print where it is
+  compare  what differs between runs, with intervals: nemo-cot compare RUN[:SUBJECT] RUN[:SUBJECT] ...
+           [--subject NAME] [--json FILE] [--markdown FILE] [runs_dir=DIR]
   grade    grade any JSON-lines file: nemo-cot grade INPUT.jsonl OUTPUT.jsonl [grade.key=value ...]
 
 examples
@@ -51,7 +53,7 @@ def main() -> None:
 def _dispatch(verb: str, arguments: Sequence[str]) -> int:
     verbs = {
         "run": _run, "show": _show, "plan": _plan, "submit": _submit, "status": _status, "logs": _logs,
-        "cancel": _cancel, "report": _report, "grade": _grade,
+        "cancel": _cancel, "report": _report, "compare": _compare, "grade": _grade,
     }  # fmt: skip
     if verb not in verbs:
         raise _unknown_verb(verb, list(verbs))
@@ -108,6 +110,12 @@ def _report(overrides: Sequence[str]) -> int:
     from launchers.local import write_report_only
 
     return write_report_only(overrides)
+
+
+def _compare(arguments: Sequence[str]) -> int:
+    from launchers.compare import compare_command
+
+    return compare_command(arguments)
 
 
 def _grade(arguments: Sequence[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from nemo_cot.grading.canonical import canonical_key
 
 _CELLS = 2_000_000
 """Counters at a time in a count over subsets: 4 MB of int16 and some temporary arrays of that size."""
+
+_INTEGER = re.compile(r"[1-9][0-9]{0,14}")
+"""Most answers: each is its own canonical key, which need not be looked for."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def _ballot(code: int, text: str | None, equivalence: bool, undecided: str) -> t
     score = float(code == RIGHT or (code == UNDECIDED and undecided == "right"))
     if not equivalence:
         return text, score
-    return ("right" if code == RIGHT else canonical_key(text)), score
+    return ("right" if code == RIGHT else text if _INTEGER.fullmatch(text) else canonical_key(text)), score
 
 
 def _count(counts: np.ndarray, votes: np.ndarray) -> None:

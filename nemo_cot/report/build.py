@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from nemo_cot.report.tables import (
     results,
     subsets,
 )
+from nemo_cot.report.untrusted import fenced, markdown_cell, plain
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -85,28 +85,10 @@ def _tables(scores: Mapping[str, Any] | None) -> dict[str, Any]:
     }
 
 
-def markdown_cell(value: object) -> str:
-    """Untrusted text as inert Markdown on one line, also in a table."""
-    flat = " ".join(str(value).split())
-    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&$-])", r"\\\1", flat)
-
-
 def figure(cell: Cell) -> str:
     """A cell on one line: 12.3 % [9.8, 14.9], 21 of 240."""
     interval = f" [{cell.interval}]" if cell.interval else ""
     return cell.value + interval + (f", {cell.counts}" if cell.counts else "")
-
-
-def plain(text: str) -> str:
-    """Without control characters, terminal escapes among them; line breaks and tabs stay."""
-    return "".join(c for c in text if c.isprintable() or c in "\n\t")
-
-
-def fenced(text: str) -> str:
-    """Untrusted text as a code block, whose fence is longer than any run of backticks in it."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{text}\n{fence}"
 
 
 def _shown(findings: Findings, count: int) -> list[tuple[str, list[Trace]]]:
