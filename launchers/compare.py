@@ -20,7 +20,8 @@ from recipes.config import load_config
 SUBJECT = "trained"
 """The subject of a run that names none."""
 _OPTIONS = ("--subject", "--json", "--markdown")
-_OVERRIDE = re.compile(r"(runs_dir|evaluate\.(bootstrap_resamples|confidence|seed))=")
+_KEYS = ("runs_dir", "experiment", "evaluate.bootstrap_resamples", "evaluate.confidence", "evaluate.seed")
+_OVERRIDE = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)=")
 _USAGE = "nemo-cot compare RUN[:SUBJECT] RUN[:SUBJECT] ..."
 
 
@@ -76,18 +77,20 @@ def _parse(arguments: Sequence[str]) -> _Arguments:
                 raise UserError(f"{option} needs a value", where="nemo-cot compare", fix=f"{option} VALUE")
             found.options[option] = value
         elif argument.startswith("-"):
-            raise _unknown_option(argument)
-        elif _OVERRIDE.match(argument):
+            raise _unknown(argument, "option", _OPTIONS)
+        elif (key := _OVERRIDE.match(argument)) and not user_path(argument).exists():
+            if key[1] not in _KEYS:
+                raise _unknown(f"{key[1]}=", "key", [f"{known}=" for known in _KEYS])
             found.overrides.append(argument)
         else:
             found.runs.append(argument)
     return found
 
 
-def _unknown_option(argument: str) -> UserError:
-    near = difflib.get_close_matches(argument, _OPTIONS, n=1)
-    fix = f"did you mean {near[0]}?" if near else f"the options are {', '.join(_OPTIONS)}"
-    return UserError(f"there is no option {argument!r}", where="nemo-cot compare", fix=fix)
+def _unknown(argument: str, what: str, known: Sequence[str]) -> UserError:
+    near = difflib.get_close_matches(argument, known, n=1)
+    fix = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
+    return UserError(f"takes no {what} {argument}", where="nemo-cot compare", fix=fix)
 
 
 def _target(text: str) -> Path:

@@ -12,7 +12,7 @@ from nemo_cot.evaluation.outcomes import ABSENT, RIGHT, UNDECIDED
 from nemo_cot.grading.canonical import canonical_key
 
 _CELLS = 2_000_000
-"""Counters at a time in a count over subsets: 4 MB of int16 and some temporary arrays of that size."""
+"""Counters, and votes, at a time in a count over subsets: 4 MB of int16 each, 16 MB of scores."""
 
 _INTEGER = re.compile(r"[1-9][0-9]{0,14}")
 """Most answers: each is its own canonical key, which need not be looked for."""
@@ -84,7 +84,7 @@ def mean_majority_scores(cast: Ballots, subsets: np.ndarray, sizes: Sequence[int
     ``subsets``: int [D, S], each row an order of the samples; the first k of it are the subset of size k.
     """
     draws, width = len(subsets), cast.scores.shape[1]
-    step = max(1, _CELLS // (draws * width))
+    step = max(1, _CELLS // (draws * max(width, subsets.shape[1])))
     parts: dict[int, list[np.ndarray]] = {size: [] for size in sizes}
     for start in range(0, len(cast.votes), step):
         votes = cast.votes[start : start + step]

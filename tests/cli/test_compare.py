@@ -65,7 +65,17 @@ def test_what_cannot_be_compared_is_one_line(runs, tmp_path):
         "choose among trained",
     )
     one_error(nemo_cot("compare", "one", "one:trained", below), "one:trained", "is given twice")
-    one_error(nemo_cot("compare", "one", "two", "--jsn", "x", below), "did you mean --json?")
+    one_error(
+        nemo_cot("compare", "one", "two", "--jsn", "x", below),
+        "takes no option --jsn",
+        "did you mean --json?",
+    )
+    one_error(
+        nemo_cot("compare", "one", "two", "run_dir=x", below),
+        "takes no key run_dir=",
+        "did you mean runs_dir=?",
+    )
+    one_error(nemo_cot("compare", "one", "two", "train.optim.lr=1", below), "takes no key train.optim.lr=")
     one_error(
         nemo_cot("compare", "one", "two", "--json", tmp_path / "no" / "c.json", below),
         "directory is not there",
@@ -75,6 +85,10 @@ def test_what_cannot_be_compared_is_one_line(runs, tmp_path):
     path = runs / "two" / "evaluate" / "scores" / "trained.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[4:]))
     one_error(nemo_cot("compare", "one", "two", below), "the problems differ", "1 only in one:trained (p0)")
+
+
+def test_help_names_it():
+    assert "\n  compare " in nemo_cot("--help").stdout
 
 
 def test_it_imports_nothing_heavy(runs):
