@@ -26,7 +26,7 @@ from machine import describe_machine
 ROOT = Path(__file__).resolve().parents[1]
 PROBLEMS, SAMPLES = 256, 64
 TEXT = "x " * 4500
-CODE = "import sys; sys.path.insert(0, sys.argv[1]); from metrics_speed import work; print(work(int(sys.argv[2])))"
+CODE = "import sys; sys.path.insert(0, sys.argv[1]); from metrics_speed import work; print(*work(int(sys.argv[2])))"
 
 
 def rows(seed: int) -> list[dict]:
@@ -55,8 +55,8 @@ def rows(seed: int) -> list[dict]:
     return found
 
 
-def work(models: int) -> float:
-    """Seconds for the scores of one or two models."""
+def work(models: int) -> tuple[float, float]:
+    """Seconds, and seconds of CPU, for the scores of one or two models."""
     import msgspec
 
     from nemo_cot.evaluation.graded_runs import GradedSample
@@ -67,25 +67,27 @@ def work(models: int) -> float:
     assert config.bootstrap_resamples == 10_000
     names = ("base", "trained")[:models]
     graded = {name: msgspec.convert(rows(seed), list[GradedSample]) for seed, name in enumerate(names)}
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     score(graded, config)
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - cpu
 
 
-def in_fresh_process(models: int) -> float:
+def in_fresh_process(models: int) -> tuple[float, float]:
     """:func:`work`, in a process of its own."""
     command = [sys.executable, "-c", CODE, str(Path(__file__).parent), str(models)]
-    return float(
-        subprocess.run(command, env=environment(), capture_output=True, text=True, check=True).stdout
-    )
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    wall, cpu = map(float, done.stdout.split())
+    return wall, cpu
 
 
-def compare_seconds(runs: Path) -> float:
-    """Seconds of the whole command over the two runs below ``runs``."""
+def compare_seconds(runs: Path) -> tuple[float, float]:
+    """Seconds, and seconds of CPU, of the whole command over the two runs below ``runs``."""
     command = [sys.executable, "-m", "launchers.cli", "compare", "one", "two", f"runs_dir={runs}"]
-    start = time.perf_counter()
+    start, before = time.perf_counter(), os.times()
     subprocess.run(command, env=environment(), stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - start
+    wall, after = time.perf_counter() - start, os.times()
+    cpu = after.children_user - before.children_user + after.children_system - before.children_system
+    return wall, cpu
 
 
 def write_runs(runs: Path) -> None:
@@ -117,10 +119,11 @@ def main() -> None:
             ("scores of two models, with paired differences", lambda: in_fresh_process(2)),
             ("nemo-cot compare, two runs", lambda: compare_seconds(Path(folder))),
         ):
-            seconds = [measure() for _ in range(repeats)]
+            seconds, cpu = zip(*(measure() for _ in range(repeats)))
             print(
                 f"{name}, {PROBLEMS} x {SAMPLES}, 10,000 resamples: {statistics.median(seconds):.2f} s "
-                f"({min(seconds):.2f} to {max(seconds):.2f}; median of {repeats})"
+                f"({min(seconds):.2f} to {max(seconds):.2f}; median of {repeats}); CPU {statistics.median(cpu):.2f} s",
+                flush=True,
             )
 
 
