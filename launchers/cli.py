@@ -20,6 +20,8 @@ verbs
   cancel   take a submitted chain out of the queue
   report   write the report of a run anew, and print where it is
            (status, logs, cancel and report go by name= and runs_dir=, or an experiment's name)
+  compare  what differs between runs, with intervals: nemo-cot compare RUN[:SUBJECT] RUN[:SUBJECT] ...
+           [--subject NAME] [--json FILE] [--markdown FILE] [runs_dir=DIR]
   grade    grade any JSON-lines file: nemo-cot grade INPUT.jsonl OUTPUT.jsonl [grade.key=value ...]
 
 examples
@@ -52,7 +54,7 @@ def main() -> None:
 def _dispatch(verb: str, arguments: Sequence[str]) -> int:
     verbs = {
         "run": _run, "show": _show, "plan": _plan, "submit": _submit, "status": _status, "logs": _logs,
-        "cancel": _cancel, "report": _report, "grade": _grade,
+        "cancel": _cancel, "report": _report, "compare": _compare, "grade": _grade,
     }  # fmt: skip
     if verb not in verbs:
         raise _unknown_verb(verb, list(verbs))
@@ -112,13 +114,24 @@ def _report(overrides: Sequence[str]) -> int:
     return write_report_anew(overrides)
 
 
+def _compare(arguments: Sequence[str]) -> int:
+    from launchers.compare import compare_command
+
+    return compare_command(arguments)
+
+
 def _grade(arguments: Sequence[str]) -> int:
     from launchers.grade_file import grade_command
 
     return grade_command(arguments)
 
 
-_OPTIONS = {"submit": ("--dry-run",), "status": ("--watch",), "logs": ("--follow", "-f")}
+_OPTIONS = {
+    "submit": ("--dry-run",),
+    "status": ("--watch",),
+    "logs": ("--follow", "-f"),
+    "compare": ("--subject", "--json", "--markdown"),
+}
 """Options by verb; the others have none."""
 
 

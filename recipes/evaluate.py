@@ -92,7 +92,7 @@ def _scoring(cfg: Config, run: RunDirectory) -> Stage:
         "grader_version": GRADER_VERSION,
         "evaluate": {key: getattr(cfg.evaluate, key) for key in figures},
     }
-    return Stage("evaluate/scores", inputs=inputs, config=config, work=work, version=2, resumable=True)
+    return Stage("evaluate/scores", inputs=inputs, config=config, work=work, version=3, resumable=True)
 
 
 if __name__ == "__main__":

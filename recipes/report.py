@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nemo_cot.config import Config
 from nemo_cot.config_checks import fingerprinted
-from nemo_cot.report import write_report
+from nemo_cot.report.build import write_report
 from nemo_cot.report.collect import collect, input_files
 from nemo_cot.stages import RunDirectory, Stage
 from recipes.main import recipe_main

@@ -14,18 +14,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nemo_cot.errors import UserError
-from nemo_cot.evaluation.intervals import Difference, bootstrap_interval, paired_difference
+from nemo_cot.evaluation.intervals import (
+    Difference,
+    bootstrap_interval,
+    bootstrap_intervals,
+    paired_difference,
+    paired_differences,
+)
 from nemo_cot.evaluation.outcomes import ABSENT, RIGHT, UNDECIDED, Outcomes, from_rows
 from nemo_cot.evaluation.votes import majority_scores
 
 __all__ = [
-    "Difference", "Metric", "Outcomes", "Rates", "bootstrap_interval", "from_rows", "majority_at_k",
-    "paired_difference", "pass_at_1", "pass_at_k", "rates",
+    "Difference", "Metric", "Outcomes", "Rates", "bootstrap_interval", "bootstrap_intervals", "from_rows",
+    "majority_at_k", "paired_difference", "paired_differences", "pass_at_1", "pass_at_k", "rates",
 ]  # fmt: skip
 
 UNDECIDED_POLICIES = ("wrong", "right", "exclude")
@@ -33,7 +39,7 @@ UNDECIDED_POLICIES = ("wrong", "right", "exclude")
 
 @dataclass(frozen=True)
 class Metric:
-    """One figure. ``per_problem``: float array [P] between 0 and 1, NaN for a problem left out.
+    """One figure. ``per_problem``: float array [P], NaN for a problem left out; shares lie between 0 and 1.
 
     ``problem_ids`` go with it. ``undecided`` is the share of undecided samples among those used.
     """
@@ -45,9 +51,17 @@ class Metric:
 
     @property
     def value(self) -> float:
-        """Mean over the problems that are not left out, between 0 and 1; NaN if all are."""
+        """Mean over the problems that are not left out; NaN if all are."""
         kept = self.per_problem[~np.isnan(self.per_problem)]
         return float(kept.mean()) if len(kept) else float("nan")
+
+    def restricted(self, places: np.ndarray) -> Metric:
+        """The same figure over a subset of the problems; ``places`` are their indices, in any order.
+
+        ``undecided`` stays that of all problems.
+        """
+        names = tuple(self.problem_ids[place] for place in places)
+        return replace(self, per_problem=self.per_problem[places], problem_ids=names)
 
 
 def pass_at_1(outcomes: Outcomes, *, k: int | None = None, undecided: str = "wrong") -> Metric:
@@ -62,7 +76,7 @@ def pass_at_1(outcomes: Outcomes, *, k: int | None = None, undecided: str = "wro
     with np.errstate(invalid="ignore", divide="ignore"):
         per_problem = np.where(total > 0, right / total, np.nan)
     name = "pass@1" if k is None else f"pass@1[avg-of-{k}]"
-    return Metric(name, per_problem, outcomes.problem_ids, _undecided_share(verdicts))
+    return Metric(name, per_problem, outcomes.problem_ids, undecided_share(verdicts))
 
 
 def pass_at_k(outcomes: Outcomes, k: int, *, undecided: str = "wrong") -> Metric:
@@ -78,7 +92,7 @@ def pass_at_k(outcomes: Outcomes, k: int, *, undecided: str = "wrong") -> Metric
     remaining = np.maximum(total[:, None] - steps, 1)
     missed = np.clip((total - right)[:, None] - steps, 0, None) / remaining
     per_problem = np.where(total >= k, 1.0 - missed.prod(axis=1), np.nan)
-    return Metric(f"pass@{k}", per_problem, outcomes.problem_ids, _undecided_share(verdicts))
+    return Metric(f"pass@{k}", per_problem, outcomes.problem_ids, undecided_share(verdicts))
 
 
 def majority_at_k(
@@ -102,7 +116,7 @@ def majority_at_k(
         verdicts, outcomes.answers, equivalence=vote == "equivalence", undecided=undecided
     )
     name = f"maj@{'all' if k is None else k}" + ("" if vote == "string" else "[equivalence]")
-    return Metric(name, scores, outcomes.problem_ids, _undecided_share(verdicts))
+    return Metric(name, scores, outcomes.problem_ids, undecided_share(verdicts))
 
 
 @dataclass(frozen=True)
@@ -168,5 +182,6 @@ def _counts(verdicts: np.ndarray, undecided: str) -> tuple[np.ndarray, np.ndarra
     return right, total
 
 
-def _undecided_share(verdicts: np.ndarray) -> float:
+def undecided_share(verdicts: np.ndarray) -> float:
+    """Undecided samples among those there are, between 0 and 1; ``verdicts`` as in Outcomes."""
     return float((verdicts == UNDECIDED).sum() / max(1, (verdicts != ABSENT).sum()))

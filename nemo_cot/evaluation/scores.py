@@ -1,4 +1,4 @@
-"""The figures of one evaluation: each subject's, and what training changed, with intervals."""
+"""The figures of one evaluation: each subject's, and what training changed, each with its interval."""
 
 from __future__ import annotations
 
@@ -9,51 +9,81 @@ import msgspec
 import numpy as np
 
 from nemo_cot.config import EvaluateConfig
-from nemo_cot.evaluation.metrics import (
-    Metric,
-    bootstrap_interval,
-    from_rows,
-    majority_at_k,
-    paired_difference,
-    pass_at_1,
-    pass_at_k,
-    rates,
+from nemo_cot.evaluation.curves import SUBSETS, majority_curve, pass_curve
+from nemo_cot.evaluation.intervals import bootstrap_intervals, paired_differences
+from nemo_cot.evaluation.measures import (
+    COMPARED,
+    GradedRow,
+    Readings,
+    compared_metrics,
+    finish_metrics,
+    further_metrics,
+    readings,
 )
-from nemo_cot.evaluation.outcomes import WRONG, Outcomes
-from nemo_cot.records import Trace
+from nemo_cot.evaluation.metrics import Metric
 
-STRICT_SOURCE = "boxed"
-"""Strict correctness asks for the answer in a box; lenient takes it where the grader finds it."""
+POLICY = "wrong"
+"""What undecided samples count as in every figure but lenient_undecided_right; metrics.json says so."""
 
 
 class Figure(msgspec.Struct):
-    """A share between 0 and 1 with its interval over problems, and the counts behind it."""
+    """A mean over problems with its interval. A share lies between 0 and 1; mean_tokens is in tokens."""
 
     value: float
     low: float
     high: float
+
+
+class CountedFigure(Figure):
+    """A share of samples, and the counts behind it."""
+
     count: int
     total: int
 
 
-class SubjectScores(msgspec.Struct):
-    """What was measured of one model. ``lenient_undecided_right`` bounds lenient from above."""
+class Point(Figure):
+    """A figure at ``k`` samples a problem."""
+
+    k: int
+
+
+class Figures(msgspec.Struct):
+    """What was measured over some problems. ``lenient_undecided_right`` bounds lenient from above."""
 
     problems: int
     samples: int
-    lenient: Figure
-    strict: Figure
-    format_rate: Figure
-    lenient_undecided_right: float
-    nemo_skills_pass_at_1: float
-    nemo_skills_majority: float
-    pass_at_k: float
-    majority_string: float
-    majority_equivalence: float
-    undecided: float
-    no_answer: float
-    finish_reasons: dict[str, float]
-    mean_tokens: float
+    lenient: CountedFigure
+    strict: CountedFigure
+    format_rate: CountedFigure
+    lenient_undecided_right: CountedFigure
+    nemo_skills_pass_at_1: CountedFigure
+    nemo_skills_majority: Figure
+    pass_at_k: Figure
+    majority_string: Figure
+    majority_equivalence: Figure
+    undecided: CountedFigure
+    no_answer: CountedFigure
+    finish_reasons: dict[str, CountedFigure]
+    mean_tokens: Figure
+
+
+class Curves(msgspec.Struct):
+    """Figures at k = 1, 2, 4, ... samples a problem; maj@k between the ends is estimated, see curves.py.
+
+    ``majority_subsets``: subsets of a problem's samples at each k.
+    """
+
+    pass_at_k: list[Point]
+    majority_string: list[Point]
+    majority_equivalence: list[Point]
+    majority_subsets: int
+
+
+class SubjectScores(Figures):
+    """What was measured of one model: over all problems, over each subset_for_metrics, and over k."""
+
+    subsets: dict[str, Figures]
+    curves: Curves
 
 
 class Change(msgspec.Struct):
@@ -66,96 +96,108 @@ class Change(msgspec.Struct):
 
 
 class Scores(msgspec.Struct):
-    """metrics.json. Undecided answers count as wrong and are reported beside."""
+    """metrics.json. Undecided answers count as ``undecided_counted_as`` and are reported beside."""
 
     samples_per_problem: int
     confidence: float
+    bootstrap_resamples: int
+    undecided_counted_as: str
     subjects: dict[str, SubjectScores]
     learning_effect: dict[str, Change]
 
 
-def score(graded: Mapping[str, Sequence[Trace]], config: EvaluateConfig) -> Scores:
+def score(graded: Mapping[str, Sequence[GradedRow]], config: EvaluateConfig) -> Scores:
     """Scores of every subject in ``graded`` (name: graded traces); the effect where both are there."""
-    lenient = {name: _outcomes(rows) for name, rows in graded.items()}
-    strict = {name: _keep_boxed(lenient[name], rows) for name, rows in graded.items()}
+    read = {name: readings(rows) for name, rows in graded.items()}
+    compared = {name: compared_metrics(found, config.samples_per_problem) for name, found in read.items()}
     effect = {}
     if {"base", "trained"} <= graded.keys():
-        effect = {"lenient": _change(lenient, config), "strict": _change(strict, config)}
+        effect = _changes(compared["base"], compared["trained"], config)
     return Scores(
         samples_per_problem=config.samples_per_problem,
         confidence=config.confidence,
-        subjects={name: _subject(rows, lenient[name], strict[name], config) for name, rows in graded.items()},
+        bootstrap_resamples=config.bootstrap_resamples,
+        undecided_counted_as=POLICY,
+        subjects={name: _subject(found, compared[name], config) for name, found in read.items()},
         learning_effect=effect,
     )
 
 
-def _subject(
-    rows: Sequence[Trace], lenient: Outcomes, strict: Outcomes, config: EvaluateConfig
-) -> SubjectScores:
-    shares, k = rates(lenient), config.samples_per_problem
-    boxed = _per_problem(rows, lenient.problem_ids)
-    theirs = from_rows(map(msgspec.structs.asdict, rows), grader="nemo_skills")
+def _subject(read: Readings, compared: Mapping[str, Metric], config: EvaluateConfig) -> SubjectScores:
+    everything = np.arange(len(read.lenient.problem_ids))
+    metrics, ended = {**compared, **further_metrics(read)}, finish_metrics(read.lenient)
+    whole, *parts = (
+        _figures(read, metrics, ended, places, config) for places in (everything, *read.subsets.values())
+    )
     return SubjectScores(
-        problems=len(lenient.problem_ids),
-        samples=shares.samples,
-        lenient=_figure(pass_at_1(lenient), len(rows), config),
-        strict=_figure(pass_at_1(strict), len(rows), config),
-        format_rate=_figure(boxed, len(rows), config),
-        lenient_undecided_right=pass_at_1(lenient, undecided="right").value,
-        nemo_skills_pass_at_1=pass_at_1(theirs).value,
-        nemo_skills_majority=majority_at_k(theirs, k, vote="string").value,
-        pass_at_k=pass_at_k(lenient, k).value,
-        majority_string=majority_at_k(lenient, k, vote="string").value,
-        majority_equivalence=majority_at_k(lenient, k, vote="equivalence").value,
-        undecided=shares.undecided,
-        no_answer=shares.no_answer,
-        finish_reasons=shares.finish_reasons,
-        mean_tokens=float(np.mean([row.num_generated_tokens for row in rows])),
+        **whole,
+        subsets={name: Figures(**part) for name, part in zip(read.subsets, parts)},
+        curves=_curves(read, config),
     )
 
 
-def _figure(metric: Metric, total: int, config: EvaluateConfig) -> Figure:
-    low, high = bootstrap_interval(
-        metric, resamples=config.bootstrap_resamples, confidence=config.confidence, seed=config.seed
-    )
-    return Figure(metric.value, low, high, round(metric.value * total), total)
+def _figures(
+    read: Readings,
+    metrics: Mapping[str, Metric],
+    ended: Mapping[str, Metric],
+    places: np.ndarray,
+    config: EvaluateConfig,
+) -> dict[str, Any]:
+    """The fields of Figures over the problems at ``places``."""
+    counts = read.lenient.sample_counts[places]
+    chosen = [metric.restricted(places) for metric in (*metrics.values(), *ended.values())]
+    intervals = dict(zip([*metrics, *(("ended", reason) for reason in ended)], _intervals(chosen, config)))
+
+    def counted(metric: Metric, figure: Figure) -> CountedFigure:
+        count = round(float((metric.per_problem[places] * counts).sum()))
+        return CountedFigure(figure.value, figure.low, figure.high, count, int(counts.sum()))
+
+    wanted = {f.name: f.type for f in msgspec.structs.fields(Figures)}
+    figures = {
+        name: counted(metric, intervals[name]) if wanted[name] is CountedFigure else intervals[name]
+        for name, metric in metrics.items()
+    }
+    reasons = {name: counted(metric, intervals["ended", name]) for name, metric in ended.items()}
+    return {
+        "problems": len(places),
+        "samples": int(counts.sum()),
+        "finish_reasons": reasons,
+        **figures,
+    }
 
 
-def _change(outcomes: Mapping[str, Outcomes], config: EvaluateConfig) -> Change:
-    difference = paired_difference(
-        pass_at_1(outcomes["base"]),
-        pass_at_1(outcomes["trained"]),
-        resamples=config.bootstrap_resamples,
-        confidence=config.confidence,
-        seed=config.seed,
-    )
-    return Change(difference.value, difference.low, difference.high, difference.p_value)
+def _curves(read: Readings, config: EvaluateConfig) -> Curves:
+    curves = {
+        "pass_at_k": pass_curve(read.lenient),
+        "majority_string": majority_curve(read.lenient, vote="string", seed=config.seed),
+        "majority_equivalence": majority_curve(read.lenient, vote="equivalence", seed=config.seed),
+    }
+    figures = iter(_intervals([metric for curve in curves.values() for metric in curve.values()], config))
+    points = {
+        name: [Point(f.value, f.low, f.high, k) for k, f in zip(curve, figures)]
+        for name, curve in curves.items()
+    }
+    return Curves(**points, majority_subsets=SUBSETS)
 
 
-def _outcomes(rows: Sequence[Trace]) -> Outcomes:
-    return from_rows(map(msgspec.structs.asdict, rows))
+def _intervals(metrics: Sequence[Metric], config: EvaluateConfig) -> list[Figure]:
+    ends = bootstrap_intervals(metrics, **_settings(config))
+    return [Figure(metric.value, low, high) for metric, (low, high) in zip(metrics, ends)]
 
 
-def _keep_boxed(outcomes: Outcomes, rows: Sequence[Trace]) -> Outcomes:
-    """The same outcomes with every answer that is not boxed counted as wrong."""
-    verdicts = outcomes.verdicts.copy()
-    boxed = _boxed(rows, outcomes.problem_ids)
-    for index, flags in enumerate(boxed):
-        verdicts[index, : len(flags)][~flags] = WRONG
-    return Outcomes(outcomes.problem_ids, verdicts, outcomes.answers, outcomes.finish_reasons)
+def _changes(
+    first: Mapping[str, Metric], second: Mapping[str, Metric], config: EvaluateConfig
+) -> dict[str, Change]:
+    found = paired_differences([(first[key], second[key]) for key in COMPARED], **_settings(config))
+    return {key: Change(d.value, d.low, d.high, d.p_value) for key, d in zip(COMPARED, found)}
 
 
-def _boxed(rows: Sequence[Trace], problem_ids: Sequence[str]) -> list[np.ndarray]:
-    """For each problem, whether each of its samples (in numeric order) has a boxed answer."""
-    flags: dict[str, list[bool]] = {name: [] for name in problem_ids}
-    for row in sorted(rows, key=lambda row: row.sample):
-        flags[row.problem_id].append(row.answer_source == STRICT_SOURCE)
-    return [np.array(flags[name]) for name in problem_ids]
-
-
-def _per_problem(rows: Sequence[Trace], problem_ids: tuple[str, ...]) -> Metric:
-    means = np.array([flags.mean() for flags in _boxed(rows, problem_ids)])
-    return Metric("format_rate", means, problem_ids, 0.0)
+def _settings(config: EvaluateConfig) -> dict[str, Any]:
+    return {
+        "resamples": config.bootstrap_resamples,
+        "confidence": config.confidence,
+        "seed": config.seed,
+    }
 
 
 def as_builtins(scores: Scores) -> dict[str, Any]:

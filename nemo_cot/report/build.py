@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from nemo_cot.io.atomic import write_text
 from nemo_cot.records import Trace
 from nemo_cot.report.collect import Findings
-from nemo_cot.report.svg import histogram, line_chart
+from nemo_cot.report.svg import curve_chart, histogram, line_chart
+from nemo_cot.report.tables import (
+    CURVES,
+    PAPER,
+    Cell,
+    curve_points,
+    over_k,
+    percent,
+    points,
+    results,
+    subsets,
+)
+from nemo_cot.report.untrusted import fenced, markdown_cell, plain
 
 TEMPLATES = Path(__file__).parent / "templates"
-METHODS = {
-    "lenient": "pass@1, lenient (answer anywhere)",
-    "strict": "pass@1, strict (answer in a box)",
-    "format_rate": "format rate (answers in a box)",
-}
-PAPER = (
-    ("Qwen2.5-32B + SFT on 20 QwQ traces", "17.10 %", "27.73 %"),
-    ("Qwen2.5-Math-72B-Instruct (baseline)", "11.72 %", "16.14 %"),
-)
-"""pass@1 and maj@64 on Comp-Math-24-25 out of arXiv 2507.09850."""
 
 
 def write_report(findings: Findings, folder: Path, *, title: str, num_traces_shown: int) -> None:
@@ -33,8 +34,8 @@ def write_report(findings: Findings, folder: Path, *, title: str, num_traces_sho
         "f": findings,
         "title": title,
         "config_yaml": findings.config_yaml,
-        "methods": METHODS,
         "paper": PAPER,
+        **_tables(findings.scores),
         "shown": _shown(findings, num_traces_shown),
         "differing": _differing(findings),
         "loss_chart": line_chart(
@@ -56,36 +57,38 @@ def _environment(*, html: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "points": points, "cell": markdown_cell, "fenced": fenced}
+    environment.filters |= {
+        "percent": percent,
+        "points": points,
+        "cell": markdown_cell,
+        "fenced": fenced,
+        "figure": figure,
+    }
     return environment
 
 
-def percent(share: float, digits: int = 1) -> str:
-    """0.1234 as 12.3 %."""
-    return f"{100 * share:.{digits}f} %"
+def _tables(scores: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The tables and charts of the figures, by their names in the templates; empty without scores."""
+    if not scores:
+        return {}
+    charts = [
+        curve_chart(curve_points(scores, keys), x_label="k: samples a problem", y_label=name)
+        for name, keys in (("pass@k", CURVES[:1]), ("maj@k", CURVES[1:]))
+    ]
+    [subject, *_] = scores["subjects"].values()
+    return {
+        "results": results(scores),
+        "subsets": subsets(scores),
+        "over_k": over_k(scores),
+        "majority_subsets": subject["curves"]["majority_subsets"],
+        "curve_charts": charts,
+    }
 
 
-def points(share: float) -> str:
-    """A difference of shares in percentage points, with its sign."""
-    return f"{100 * share:+.1f}"
-
-
-def markdown_cell(value: object) -> str:
-    """Untrusted text as inert Markdown on one line, also in a table."""
-    flat = " ".join(str(value).split())
-    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&$-])", r"\\\1", flat)
-
-
-def plain(text: str) -> str:
-    """Without control characters, terminal escapes among them; line breaks and tabs stay."""
-    return "".join(c for c in text if c.isprintable() or c in "\n\t")
-
-
-def fenced(text: str) -> str:
-    """Untrusted text as a code block, whose fence is longer than any run of backticks in it."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}text\n{text}\n{fence}"
+def figure(cell: Cell) -> str:
+    """A cell on one line: 12.3 % [9.8, 14.9], 21 of 240."""
+    interval = f" [{cell.interval}]" if cell.interval else ""
+    return cell.value + interval + (f", {cell.counts}" if cell.counts else "")
 
 
 def _shown(findings: Findings, count: int) -> list[tuple[str, list[Trace]]]:

@@ -28,6 +28,53 @@ def line_chart(points: Sequence[tuple[float, float]], *, x_label: str, y_label: 
     return _frame(body + _x_ticks(first, last) + _y_ticks(top), x_label, y_label)
 
 
+def curve_chart(
+    curves: Mapping[str, Sequence[tuple[float, float, float, float]]], *, x_label: str, y_label: str
+) -> Markup:
+    """Shares over x > 0 on a logarithmic axis, each curve of (x, value, low, high) with its interval shaded.
+
+    All curves have the same x. Nothing where there is no curve.
+    """
+    if not curves:
+        return Markup("")
+    sizes = [x for x, *_ in next(iter(curves.values()))]
+    span = math.log(sizes[-1] / sizes[0]) or 1.0
+    places = [math.log(x / sizes[0]) / span for x in sizes]
+    top = _nice(max(high for points in curves.values() for *_, high in points))
+    body = "".join(
+        _curve(name, points, places, top, COLOURS[i % len(COLOURS)], dashed=i >= len(COLOURS))
+        for i, (name, points) in enumerate(curves.items())
+    )
+    ticks = "".join(_x_tick(place, x) for place, x in zip(places, sizes))
+    return _frame(body + _legend(list(curves), LEFT + 12) + ticks + _y_ticks(top), x_label, y_label)
+
+
+def _curve(
+    name: str,
+    points: Sequence[tuple[float, float, float, float]],
+    places: Sequence[float],
+    top: float,
+    colour: str,
+    *,
+    dashed: bool,
+) -> str:
+    """The band of the interval, the line, and a mark a point that names its figures."""
+
+    def path(column: int) -> list[str]:
+        return [f"{_x(place):.1f},{_y(point[column] / top):.1f}" for place, point in zip(places, points)]
+
+    dash = ' stroke-dasharray="5 4"' if dashed else ""
+    marks = "".join(
+        f'<circle cx="{_x(place):.1f}" cy="{_y(value / top):.1f}" r="2.5" fill="{colour}">'
+        f"<title>{escape(name)}, k = {x:g}: {value:.1%} [{low:.1%}, {high:.1%}]</title></circle>"
+        for place, (x, value, low, high) in zip(places, points)
+    )
+    return (
+        f'<polygon fill="{colour}" opacity="0.12" points="{" ".join(path(2) + path(3)[::-1])}"/>'
+        f'<polyline fill="none" stroke="{colour}" stroke-width="2"{dash} points="{" ".join(path(1))}"/>{marks}'
+    )
+
+
 def histogram(groups: Mapping[str, Sequence[float]], *, x_label: str, bins: int = 20) -> Markup:
     """Shares of each group over common bins, side by side."""
     values = [v for group in groups.values() for v in group]
@@ -50,12 +97,18 @@ def histogram(groups: Mapping[str, Sequence[float]], *, x_label: str, bins: int 
         for b, share in enumerate(row)
         if share
     )
-    legend = "".join(
-        f'<rect x="{WIDTH - 150}" y="{TOP + 16 * i}" width="10" height="10" fill="{COLOURS[i % len(COLOURS)]}"/>'
-        f'<text x="{WIDTH - 134}" y="{TOP + 9 + 16 * i}">{escape(name)}</text>'
-        for i, name in enumerate(shares)
+    return _frame(
+        bars + _legend(list(shares), WIDTH - 150) + _x_ticks(low, high) + _y_ticks(top), x_label, "share"
     )
-    return _frame(bars + legend + _x_ticks(low, high) + _y_ticks(top), x_label, "share")
+
+
+def _legend(names: Sequence[str], x: float) -> str:
+    """A square of each colour with its name, below each other."""
+    return "".join(
+        f'<rect x="{x}" y="{TOP + 16 * i}" width="10" height="10" fill="{COLOURS[i % len(COLOURS)]}"/>'
+        f'<text x="{x + 16}" y="{TOP + 9 + 16 * i}">{escape(name)}</text>'
+        for i, name in enumerate(names)
+    )
 
 
 def _shares(group: Sequence[float], low: float, width: float, bins: int) -> list[float]:
@@ -89,10 +142,11 @@ def _x_ticks(first: float, last: float) -> str:
     if last - first >= 8:
         values = [float(round(value)) for value in values]
     span = (last - first) or 1.0
-    return "".join(
-        f'<text x="{_x((value - first) / span):.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{value:.4g}</text>'
-        for value in values
-    )
+    return "".join(_x_tick((value - first) / span, value) for value in values)
+
+
+def _x_tick(place: float, value: float) -> str:
+    return f'<text x="{_x(place):.1f}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{value:.4g}</text>'
 
 
 def _y_ticks(top: float) -> str:

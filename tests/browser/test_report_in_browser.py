@@ -1,12 +1,13 @@
 """The report in a real browser: hostile text does not run, nothing is fetched, the charts are drawn."""
 
+import re
 import shutil
 import subprocess
 
 import pytest
 
 from nemo_cot.report.build import write_report
-from tests.report.test_report import HOSTILE, findings, trace
+from tests.report.test_report import HOSTILE, findings, trace, with_subsets
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -51,4 +52,16 @@ def test_hostile_report_does_not_run(tmp_path):
     shown = dom(tmp_path / "report.html", tmp_path / "profile")
     assert "<title>clean</title>" in shown
     assert "<img" not in shown and "<script" not in shown
-    assert shown.count("<svg") == 2 and "<circle" in shown and "<polyline" in shown
+    assert shown.count("<svg") == 4 and "<circle" in shown and "<polyline" in shown
+
+
+def test_subsets_and_curves_are_shown_and_do_not_run(tmp_path):
+    found = with_subsets({"a": "aime24", "b": HOSTILE})
+    write_report(found, tmp_path, title="clean", num_traces_shown=0)
+    shown = dom(tmp_path / "report.html", tmp_path / "profile")
+    assert "<title>clean</title>" in shown and "<img" not in shown and "<script" not in shown
+    assert "<h3>trained, by subset</h3>" in shown and "&lt;script&gt;" in shown
+    tables = re.findall(r"<table>.*?</table>", shown, re.S)
+    [over_k] = [t for t in tables if "<th>k</th>" in t]
+    assert over_k.count("<tr>") == 3 and "trained: maj@k, votes by equality" in over_k
+    assert shown.count("<polygon") == 6 and shown.count("<polyline") == 7, "six curves and the loss"

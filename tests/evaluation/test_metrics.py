@@ -16,6 +16,7 @@ from nemo_cot.evaluation.metrics import (
     pass_at_k,
     rates,
 )
+from nemo_cot.grading.canonical import canonical_key
 
 R, W, U = "right", "wrong", "undecided"
 
@@ -61,6 +62,13 @@ def test_majority_by_string_is_that_of_nemo_skills(samples, value):
 )
 def test_majority_by_equality_joins_spellings(samples, value):
     assert majority_at_k(outcomes(samples), vote="equivalence").value == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["1", "7", "90", "1234", "123456", "999999999999999"])
+def test_plain_integers_are_their_own_keys_so_they_join_other_spellings(text):
+    assert canonical_key(text) == text
+    joined = outcomes([("5", R), ("5", R), (text, W), (f"0{text}", W), (f"{text}.0", W)])
+    assert majority_at_k(joined, vote="equivalence").value == 0.0
 
 
 def test_majority_takes_the_first_k_in_numeric_order():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from launchers.compare import compare_command
 from nemo_cot.errors import UserError
 from nemo_cot.stages import RunDirectory, run_stage
 from recipes.config import EXTRA_CONF, load_config
@@ -43,7 +44,7 @@ def overrides(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return ["experiment=compare", *tiny, f"evaluate.models.other.path={tiny_model}"]
 
 
-def test_another_model_is_sampled_scored_and_reported(overrides):
+def test_another_model_is_sampled_scored_reported_and_compared(overrides, capsys):
     cfg = load_config(overrides)
     run = run_directory(cfg).create()
     names = [s.name for make in (problems, convert, evaluate, report) for s in _run(make, cfg, run)]
@@ -60,6 +61,12 @@ def test_another_model_is_sampled_scored_and_reported(overrides):
     assert "evaluate/trained" not in page.partition("Not run:")[2]
     asked = json.loads((run.stage("evaluate/other") / "manifest.json").read_text())["config"]
     assert "Be right." in asked["model"]["prompt"] and asked["sampling"]["max_new_tokens"] == 5
+    capsys.readouterr()
+    assert compare_command([f"{run.path}:base", f"{run.path}:other"]) == 0
+    told = capsys.readouterr().out
+    assert "sampling differs in sampling.max_new_tokens: 12 (compare:base), 5 (compare:other)" in told
+    assert "sampling differs in model.prompt" in told and told.count("warning:") == 3, "and the eos token"
+    assert "3 problems" in told and "pass@2" in told
 
 
 def _run(make, cfg, run: RunDirectory):

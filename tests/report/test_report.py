@@ -10,7 +10,7 @@ from nemo_cot.evaluation.scores import as_builtins, score
 from nemo_cot.records import Trace
 from nemo_cot.report.build import fenced, markdown_cell, write_report
 from nemo_cot.report.collect import Findings, read_manifests, stale_stages
-from nemo_cot.report.svg import histogram, line_chart
+from nemo_cot.report.svg import curve_chart, histogram, line_chart
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import Artifact, Manifest, write_manifest
 
@@ -80,7 +80,7 @@ def test_scores_keep_lenient_strict_and_format_apart():
     base, trained = scores.subjects["base"], scores.subjects["trained"]
     assert (base.lenient.count, base.strict.count, base.format_rate.count, base.lenient.total) == (1, 0, 3, 4)
     assert (trained.lenient.count, trained.strict.count, trained.format_rate.count) == (3, 3, 4)
-    assert base.undecided == 0.25
+    assert (base.undecided.value, base.undecided.count, base.undecided.total) == (0.25, 1, 4)
     assert scores.learning_effect["lenient"].value == pytest.approx(0.5)
     assert scores.learning_effect["strict"].value == pytest.approx(0.75)
     assert base.lenient.low <= base.lenient.value <= base.lenient.high
@@ -102,6 +102,59 @@ def test_report_states_the_effect_and_the_counts(tmp_path):
         assert "2.0000 to 1.0000" in text
 
 
+def test_every_figure_of_the_table_has_its_interval(tmp_path):
+    found = findings()
+    markdown, html = written(tmp_path, found)
+    rows = [line for line in markdown.split("## Results")[1].split("###")[0].splitlines() if "| " in line]
+    assert len(rows) == 14, "13 figures below their head"
+    for row in rows[1:]:
+        assert all(re.search(r"\[[\d.]+, [\d.]+\]", cell) for cell in row.split("|")[2:4]), row
+    majority = found.scores["subjects"]["base"]["majority_equivalence"]
+    assert f"[{100 * majority['low']:.1f}, {100 * majority['high']:.1f}]" in html
+    assert "+50.0 [+0.0, +100.0]" in markdown, "the paired change stands beside"
+
+
+def with_subsets(names: dict[str, str]) -> Findings:
+    """The findings above, their problems in the named subsets."""
+    rows = graded()
+    for row in [row for group in rows.values() for row in group]:
+        row.subset_for_metrics = names.get(row.problem_id)
+    return findings(samples=rows, scores=as_builtins(score(rows, evaluation())))
+
+
+def test_subsets_stand_beside_the_total_where_there_are_several(tmp_path):
+    markdown, html = written(tmp_path, with_subsets({"a": "aime", "b": "hmmt<b>|x"}))
+    assert "| measure | all \\(2\\) | aime \\(1\\) | hmmt\\<b\\>\\|x \\(1\\) |" in markdown
+    part = markdown.split("trained, by subset")[1]
+    assert "| 75.0 % [50.0, 100.0], 3 of 4 | 100.0 % [100.0, 100.0], 2 of 2 | 50.0 %" in part
+    assert "<h3>base, by subset</h3>" in html and "hmmt&lt;b&gt;|x (1)" in html
+    for text in written(tmp_path, with_subsets({"a": "aime", "b": "aime"})):
+        assert "by subset" not in text
+    for text in written(tmp_path, with_subsets({})):
+        assert "by subset" not in text
+
+
+def test_curves_over_k_are_drawn_and_listed(tmp_path):
+    found = findings()
+    markdown, html = written(tmp_path, found)
+    assert "| k | base: pass@k |" in markdown and "200 subsets of k samples" in markdown
+    assert "trained: maj@k, votes by equality, k = 2" in html and html.count("<polygon") == 6
+    alone = score({"trained": [trace("a", 0, "right"), trace("b", 0, "wrong")]}, evaluation(1))
+    for text in written(tmp_path, findings(scores=as_builtins(alone))):
+        assert "Over the number of samples" not in text and "polygon" not in text
+
+
+def test_a_curve_chart_rises_with_its_values_and_escapes_names():
+    curves = {"<b>": [(1, 0.2, 0.1, 0.3), (2, 0.4, 0.3, 0.5), (6, 0.6, 0.5, 0.7)]}
+    chart = curve_chart(curves, x_label="k", y_label="pass@k")
+    heights = [float(y) for y in re.findall(r'cy="([\d.]+)"', chart)]
+    assert heights == sorted(heights, reverse=True) and "<b>" not in chart
+    places = [float(x) for x in re.findall(r'cx="([\d.]+)"', chart)]
+    assert places[1] - places[0] < places[2] - places[1] < 2 * (places[1] - places[0]), "logarithmic: 2 and 3"
+    assert "k = 2: 40.0% [30.0%, 50.0%]" in chart
+    assert curve_chart({}, x_label="k", y_label="pass@k") == ""
+
+
 def test_what_was_measured_stands_beside_the_papers_figures(tmp_path):
     found = findings()
     for text in written(tmp_path, found):
@@ -111,7 +164,7 @@ def test_what_was_measured_stands_beside_the_papers_figures(tmp_path):
             and "only where problems and samples are the same" in text
         )
         trained = found.scores["subjects"]["trained"]
-        assert f"{100 * trained['nemo_skills_majority']:.2f} %" in text and "2 x 2" in text
+        assert f"{100 * trained['nemo_skills_majority']['value']:.2f} %" in text and "2 x 2" in text
     empty = findings(scores=None, samples={})
     for text in written(tmp_path, empty):
         assert "17.10 %" in text and "here:" not in text

@@ -1,0 +1,133 @@
+"""nemo-cot compare: what differs between evaluated runs, problem by problem."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from nemo_cot.config import Config
+from nemo_cot.errors import UserError
+from nemo_cot.io.atomic import write_bytes, write_text
+from nemo_cot.io.paths import user_path
+from nemo_cot.stages import RunDirectory
+from recipes.config import load_config
+
+SUBJECT = "trained"
+"""The subject of a run that names none."""
+_OPTIONS = ("--subject", "--json", "--markdown")
+_KEYS = ("runs_dir", "experiment", "evaluate.bootstrap_resamples", "evaluate.confidence", "evaluate.seed")
+_OVERRIDE = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)=")
+_USAGE = "nemo-cot compare RUN[:SUBJECT] RUN[:SUBJECT] ..."
+
+
+@dataclass
+class _Arguments:
+    runs: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    options: dict[str, str] = field(default_factory=dict)
+
+
+def compare_command(arguments: Sequence[str]) -> int:
+    """``RUN[:SUBJECT] ... [--subject NAME] [--json FILE] [--markdown FILE] [overrides]``. Prints the
+    comparison with the first run, and writes it where asked to. Raises UserError as :func:`compare` does.
+    """
+    given = _parse(arguments)
+    cfg = load_config(given.overrides)
+    if len(given.runs) < 2:
+        name = given.runs[0].partition(":")[0] if given.runs else "RUN"
+        raise UserError(
+            f"{len(given.runs)} runs given, not 2 or more", where="nemo-cot compare",
+            fix=f"{_USAGE}; two subjects of one run: {name}:base {name}:trained",
+        )  # fmt: skip
+    targets = {option: _target(given.options[option]) for option in _OPTIONS[1:] if option in given.options}
+    from nemo_cot.evaluation.comparison import compare
+    from nemo_cot.evaluation.graded_runs import read_graded_run
+    from nemo_cot.report.comparison import comparison_builtins, comparison_markdown, comparison_text
+
+    subject = given.options.get("--subject", SUBJECT)
+    named = [_named(text, subject, cfg) for text in given.runs]
+    runs = [read_graded_run(run, of, label) for run, of, label in _distinct(named)]
+    settings = cfg.evaluate
+    found = compare(
+        runs, resamples=settings.bootstrap_resamples, confidence=settings.confidence, seed=settings.seed
+    )
+    print(comparison_text(found), end="")
+    if "--json" in targets:
+        json = msgspec.json.encode(comparison_builtins(found))
+        write_bytes(targets["--json"], msgspec.json.format(json, indent=2) + b"\n")
+    if "--markdown" in targets:
+        write_text(targets["--markdown"], comparison_markdown(found))
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> _Arguments:
+    found, rest = _Arguments(), list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        option, equals, value = argument.partition("=")
+        if option in _OPTIONS:
+            if not equals and rest:
+                value = rest.pop(0)
+            if not value:
+                raise UserError(f"{option} needs a value", where="nemo-cot compare", fix=f"{option} VALUE")
+            found.options[option] = value
+        elif argument.startswith("-"):
+            raise _unknown(argument, "option", _OPTIONS)
+        elif (key := _OVERRIDE.match(argument)) and not user_path(argument).exists():
+            if key[1] not in _KEYS:
+                raise _unknown(f"{key[1]}=", "key", [f"{known}=" for known in _KEYS])
+            found.overrides.append(argument)
+        else:
+            found.runs.append(argument)
+    return found
+
+
+def _unknown(argument: str, what: str, known: Sequence[str]) -> UserError:
+    near = difflib.get_close_matches(argument, known, n=1)
+    fix = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
+    return UserError(f"takes no {what} {argument}", where="nemo-cot compare", fix=fix)
+
+
+def _target(text: str) -> Path:
+    path = user_path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a directory, not a file" if path.is_dir() else "its directory is not there"
+        raise UserError(what, where=str(path), fix="name a file in a directory that exists")
+    return path
+
+
+def _named(text: str, subject: str, cfg: Config) -> tuple[RunDirectory, str, str]:
+    """The run, subject and name of ``text``: RUN or RUN:SUBJECT, where RUN is a name or a path."""
+    runs_dir = user_path(cfg.runs_dir)
+    before, colon, after = text.rpartition(":")
+    for name, of in ((text, subject), (before, after if colon else "")):
+        found = next((p for p in (runs_dir / name, user_path(name)) if name and p.is_dir()), None)
+        if found is not None and of:
+            run = RunDirectory(found)
+            return run, of, run.path.name
+    known = sorted(p.name for p in runs_dir.glob("*") if p.is_dir())
+    near = difflib.get_close_matches(before or text, known, n=1)
+    fix = (
+        f"did you mean {near[0]}?"
+        if near
+        else "give the name of a run there, or a path; runs_dir=DIR names another place"
+    )
+    raise UserError("no such run", where=f"{text} (below {runs_dir})", fix=fix)
+
+
+def _distinct(named: Sequence[tuple[RunDirectory, str, str]]) -> list[tuple[RunDirectory, str, str]]:
+    """The same with labels RUN:SUBJECT, by their whole paths where two runs have one name."""
+    found, places = [], {(run.path, name) for run, _, name in named}
+    for run, subject, name in named:
+        alone = sum(other == name for _, other in places) == 1
+        found.append((run, subject, f"{name if alone else run.path}:{subject}"))
+    labels = [label for *_, label in found]
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise UserError("is given twice", where=twice, fix=_USAGE)
+    return found

@@ -1,0 +1,75 @@
+"""pass@k and maj@k over k: what more samples a problem would buy, from the samples that there are.
+
+pass@k is the unbiased estimator at every k. maj@k at k below the number of samples is the mean over
+SUBSETS subsets of k samples of a problem, drawn without replacement; ties count as in majority_at_k.
+A subset of size k is the first k of a shuffled order of all samples; the orders come from a seed and
+are the same for every problem with as many samples, every vote and every run, so that curves can be
+compared. At k = 1 and at all samples no draw is needed, and none is made: there the mean over all
+subsets is exact. (majority_at_k takes the first k samples in the order of their seeds, as NeMo-Skills.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nemo_cot.evaluation.metrics import Metric, pass_at_k, undecided_share
+from nemo_cot.evaluation.outcomes import Outcomes
+from nemo_cot.evaluation.votes import (
+    Ballots,
+    ballots,
+    mean_majority_scores,
+    single_scores,
+    whole_scores,
+)
+
+SUBSETS = 200
+"""Subsets a problem at each k: 0.035 is the most that a problem's maj@k can be off (one standard deviation)."""
+
+
+def curve_sizes(samples: int) -> list[int]:
+    """1, 2, 4, ... up to ``samples``, which is the last. Raises ValueError below 1."""
+    if samples < 1:
+        raise ValueError(f"samples is {samples}; it must be at least 1")
+    powers = [2**power for power in range(samples.bit_length())]
+    return powers if powers[-1] == samples else [*powers, samples]
+
+
+def pass_curve(outcomes: Outcomes) -> dict[int, Metric]:
+    """pass@k by k, up to the smallest number of samples of a problem; undecided counts as wrong."""
+    sizes = curve_sizes(int(outcomes.sample_counts.min()))
+    return {size: pass_at_k(outcomes, size) for size in sizes}
+
+
+def majority_curve(outcomes: Outcomes, *, vote: str = "string", seed: int = 0) -> dict[int, Metric]:
+    """Expected maj@k by k, up to the smallest number of samples of a problem; see the module's docstring.
+
+    ``vote`` as in majority_at_k; undecided counts as wrong. The same seed gives the same curve.
+    """
+    if vote not in ("string", "equivalence"):
+        raise ValueError(f"vote is {vote!r}; it must be string or equivalence")
+    counts = outcomes.sample_counts
+    sizes = curve_sizes(int(counts.min()))
+    equivalence = vote == "equivalence"
+    cast = ballots(outcomes.verdicts, outcomes.answers, equivalence=equivalence, undecided="wrong")
+    values = np.empty((len(sizes), len(counts)))
+    for samples in np.unique(counts):
+        chosen = np.flatnonzero(counts == samples)
+        values[:, chosen] = _expected(cast.of(chosen, samples), sizes, seed)
+    unsure = undecided_share(outcomes.verdicts)
+    return {
+        size: Metric(f"maj@{size}[{vote}]", row, outcomes.problem_ids, unsure)
+        for size, row in zip(sizes, values)
+    }
+
+
+def _expected(cast: Ballots, sizes: Sequence[int], seed: int) -> np.ndarray:
+    """Majority score over subsets of each size, float array [sizes, P]."""
+    samples = cast.votes.shape[1]
+    known = {1: single_scores(cast), samples: whole_scores(cast)}
+    between = [size for size in sizes if size not in known]
+    order = np.tile(np.arange(samples), (SUBSETS, 1))
+    shuffled = np.random.default_rng(seed).permuted(order, axis=1)
+    known |= mean_majority_scores(cast, shuffled, between)
+    return np.stack([known[size] for size in sizes])

@@ -1,0 +1,144 @@
+"""What is measured of one model: each figure as one value a problem, out of its graded samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+import numpy as np
+
+from nemo_cot.errors import UserError
+from nemo_cot.evaluation.metrics import Metric, from_rows, majority_at_k, pass_at_1, pass_at_k
+from nemo_cot.evaluation.outcomes import UNDECIDED, WRONG, Outcomes
+
+STRICT_SOURCE = "boxed"
+"""Strict correctness asks for the answer in a box; lenient takes it where the grader finds it."""
+NO_REASON = "unknown"
+COMPARED = (
+    "lenient", "strict", "format_rate", "pass_at_k", "majority_string", "majority_equivalence",
+    "nemo_skills_pass_at_1", "nemo_skills_majority",
+)  # fmt: skip
+"""The figures whose paired differences are reported."""
+
+
+class GradedRow(Protocol):
+    """A graded sample: a records.Trace, or a Struct with these of its fields."""
+
+    problem_id: str
+    sample: int
+    subset_for_metrics: str | None
+    num_generated_tokens: int
+    finish_reason: str
+    predicted_answer: str | None
+    answer_source: str | None
+    verdict: str | None
+    symbolic_correct: bool | None
+    nemo_skills_answer: str | None
+
+
+@dataclass(frozen=True)
+class Readings:
+    """The samples of one model, read in three ways; all hold the same problems in the same order.
+
+    ``lenient`` and ``strict`` have our verdicts, ``nemo_skills`` has its verdicts and answers.
+    ``boxed``: bool arrays, and ``tokens``: int arrays, for each problem over its samples.
+    ``subsets``: the places of the problems of each subset_for_metrics, in the order they are met.
+    """
+
+    lenient: Outcomes
+    strict: Outcomes
+    nemo_skills: Outcomes
+    boxed: Sequence[np.ndarray]
+    tokens: Sequence[np.ndarray]
+    subsets: Mapping[str, np.ndarray]
+
+
+def readings(rows: Sequence[GradedRow]) -> Readings:
+    """Read graded rows, in any order. Raises UserError for rows that are not graded, or of two subsets."""
+    plain = [msgspec.structs.asdict(row) for row in rows]
+    lenient = from_rows(plain)
+    ordered = sorted(rows, key=lambda row: row.sample)
+    boxed = _grouped(ordered, lenient.problem_ids, lambda row: row.answer_source == STRICT_SOURCE)
+    return Readings(
+        lenient=lenient,
+        strict=_keep_boxed(lenient, boxed),
+        nemo_skills=from_rows(plain, grader="nemo_skills"),
+        boxed=boxed,
+        tokens=_grouped(ordered, lenient.problem_ids, lambda row: row.num_generated_tokens),
+        subsets=_subsets(rows, lenient.problem_ids),
+    )
+
+
+def compared_metrics(read: Readings, k: int) -> dict[str, Metric]:
+    """The figures of COMPARED. Raises UserError if a problem has fewer than k samples."""
+    boxed = np.array([flags.mean() for flags in read.boxed])
+    return {
+        "lenient": pass_at_1(read.lenient),
+        "strict": pass_at_1(read.strict),
+        "format_rate": Metric("format_rate", boxed, read.lenient.problem_ids, 0.0),
+        "pass_at_k": pass_at_k(read.lenient, k),
+        "majority_string": majority_at_k(read.lenient, k, vote="string"),
+        "majority_equivalence": majority_at_k(read.lenient, k, vote="equivalence"),
+        "nemo_skills_pass_at_1": pass_at_1(read.nemo_skills),
+        "nemo_skills_majority": majority_at_k(read.nemo_skills, k, vote="string"),
+    }
+
+
+def further_metrics(read: Readings) -> dict[str, Metric]:
+    """How the samples ended, the bound of lenient from above, and the mean number of tokens."""
+    outcomes = read.lenient
+    unsure = (outcomes.verdicts == UNDECIDED).sum(axis=1) / outcomes.sample_counts
+    missing = [np.mean([a is None or not a.strip() for a in answers]) for answers in outcomes.answers]
+    columns = {
+        "undecided": unsure,
+        "no_answer": np.array(missing),
+        "mean_tokens": np.array([counts.mean() for counts in read.tokens]),
+    }
+    found = {name: Metric(name, column, outcomes.problem_ids, 0.0) for name, column in columns.items()}
+    return {"lenient_undecided_right": pass_at_1(outcomes, undecided="right"), **found}
+
+
+def finish_metrics(outcomes: Outcomes) -> dict[str, Metric]:
+    """Share of the samples of each problem that ended with each finish reason, by reason."""
+    ended = [[reason or NO_REASON for reason in reasons] for reasons in outcomes.finish_reasons]
+    shares = {
+        reason: np.array([row.count(reason) / len(row) for row in ended])
+        for reason in dict.fromkeys(reason for row in ended for reason in row)
+    }
+    return {name: Metric(name, column, outcomes.problem_ids, 0.0) for name, column in shares.items()}
+
+
+def _grouped(
+    ordered: Sequence[GradedRow], problem_ids: Sequence[str], read: Callable[[GradedRow], int]
+) -> list[np.ndarray]:
+    """For each problem what ``read`` gives for its samples, in their order."""
+    found: dict[str, list[int]] = {name: [] for name in problem_ids}
+    for row in ordered:
+        found[row.problem_id].append(read(row))
+    return [np.array(found[name]) for name in problem_ids]
+
+
+def _keep_boxed(outcomes: Outcomes, boxed: Sequence[np.ndarray]) -> Outcomes:
+    """The same outcomes with every answer that is not boxed counted as wrong."""
+    verdicts = outcomes.verdicts.copy()
+    for row, flags in zip(verdicts, boxed):
+        row[: len(flags)][~flags] = WRONG
+    return Outcomes(outcomes.problem_ids, verdicts, outcomes.answers, outcomes.finish_reasons)
+
+
+def _subsets(rows: Sequence[GradedRow], problem_ids: Sequence[str]) -> dict[str, np.ndarray]:
+    """Places of the problems of each subset; problems without one are in none."""
+    named: dict[str, str | None] = {}
+    for row in rows:
+        if named.setdefault(row.problem_id, row.subset_for_metrics) != row.subset_for_metrics:
+            raise UserError(
+                f"subset_for_metrics is {named[row.problem_id]!r} and {row.subset_for_metrics!r}",
+                where=f"problem {row.problem_id}", fix="give all samples of a problem the same subset",
+            )  # fmt: skip
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(problem_ids):
+        if (subset := named[name]) is not None:
+            places.setdefault(subset, []).append(place)
+    return {subset: np.array(found) for subset, found in places.items()}

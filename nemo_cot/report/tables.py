@@ -1,0 +1,145 @@
+"""Tables of figures for both reports: which rows there are, what they are called, how a cell reads.
+
+What is made here is plain text: each template escapes it for its own format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+LABELS = {
+    "lenient": "pass@1, lenient (answer anywhere)",
+    "strict": "pass@1, strict (answer in a box)",
+    "format_rate": "format rate (answers in a box)",
+    "lenient_undecided_right": "pass@1, lenient, were every undecided answer right",
+    "nemo_skills_pass_at_1": "pass@1 by NeMo-Skills' rule",
+    "nemo_skills_majority": "maj@{k} by NeMo-Skills' rule",
+    "pass_at_k": "pass@{k}",
+    "majority_string": "maj@{k}, string votes",
+    "majority_equivalence": "maj@{k}, votes by equality",
+    "undecided": "undecided",
+    "no_answer": "no answer",
+    "cut": "cut at the length limit",
+    "mean_tokens": "mean tokens",
+}
+"""A row each, in this order; the keys are those of metrics.json, and ``cut`` is finish_reasons["length"]."""
+CURVES = ("pass_at_k", "majority_string", "majority_equivalence")
+PAPER = (
+    ("Qwen2.5-32B + SFT on 20 QwQ traces", "17.10 %", "27.73 %"),
+    ("Qwen2.5-Math-72B-Instruct (baseline)", "11.72 %", "16.14 %"),
+)
+"""pass@1 and maj@64 on Comp-Math-24-25 out of arXiv 2507.09850."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """``value`` with its ``interval`` (two ends) and the ``counts`` behind it, empty where there is none."""
+
+    value: str
+    interval: str = ""
+    counts: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """``heads`` of the columns after the first, and a label with its cells a row."""
+
+    heads: list[str]
+    rows: list[tuple[str, list[Cell]]]
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """0.1234 as 12.3 %."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def points(share: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return f"{round(100 * share, 1) + 0.0:+.1f}"  # + 0.0: no -0.0
+
+
+def label(key: str, k: int | str) -> str:
+    """What the figure ``key`` at ``k`` samples a problem is called."""
+    return LABELS[key].format(k=k)
+
+
+def results(scores: Mapping[str, Any]) -> Table:
+    """Every figure of every subject, and what training changed beside it; ``scores`` as metrics.json."""
+    subjects, effect = scores["subjects"], scores["learning_effect"]
+    table = _figures(subjects, scores["samples_per_problem"])
+    if not effect:
+        return table
+    changes = [[change(effect[key]) if key in effect else Cell("")] for key in LABELS]
+    rows = [(name, cells + more) for (name, cells), more in zip(table.rows, changes)]
+    return Table([*table.heads, "trained minus base, points"], rows)
+
+
+def subsets(scores: Mapping[str, Any]) -> dict[str, Table]:
+    """For each subject with several subsets its figures over all problems and over each subset."""
+    return {
+        name: _figures(
+            {
+                f"{part} ({figures['problems']})": figures
+                for part, figures in {"all": found, **found["subsets"]}.items()
+            },
+            scores["samples_per_problem"],
+        )
+        for name, found in scores["subjects"].items()
+        if len(found["subsets"]) > 1
+    }
+
+
+def over_k(scores: Mapping[str, Any]) -> Table:
+    """The curves of every subject, a row a k; no rows where there is one sample a problem."""
+    columns = [
+        (f"{name}: {label(key, 'k')}", found["curves"][key])
+        for name, found in scores["subjects"].items()
+        for key in CURVES
+    ]
+    sizes = [point["k"] for point in columns[0][1]] if columns else []
+    rows = [(str(k), [share(curve[i]) for _, curve in columns]) for i, k in enumerate(sizes)]
+    return Table([head for head, _ in columns], rows if len(rows) > 1 else [])
+
+
+def share(figure: Mapping[str, Any]) -> Cell:
+    """A share in percent."""
+    counts = f"{figure['count']} of {figure['total']}" if "count" in figure else ""
+    return Cell(percent(figure["value"]), _ends(figure, lambda end: f"{100 * end:.1f}"), counts)
+
+
+def change(figure: Mapping[str, Any]) -> Cell:
+    """A paired difference in points."""
+    return Cell(points(figure["value"]), _ends(figure, points))
+
+
+def _figures(columns: Mapping[str, Mapping[str, Any]], k: int) -> Table:
+    rows = [(label(key, k), [_cell(key, figures) for figures in columns.values()]) for key in LABELS]
+    return Table(list(columns), rows)
+
+
+def _cell(key: str, figures: Mapping[str, Any]) -> Cell:
+    if key == "mean_tokens":
+        tokens = figures[key]
+        return Cell(f"{tokens['value']:.1f}", _ends(tokens, "{:.1f}".format))
+    if key != "cut":
+        return share(figures[key])
+    cut = figures["finish_reasons"].get("length")
+    return share(cut or {"value": 0.0, "low": 0.0, "high": 0.0, "count": 0, "total": figures["samples"]})
+
+
+def _ends(figure: Mapping[str, Any], write: Callable[[float], str]) -> str:
+    return f"{write(figure['low'])}, {write(figure['high'])}"
+
+
+def curve_points(
+    scores: Mapping[str, Any], keys: Sequence[str]
+) -> dict[str, list[tuple[float, float, float, float]]]:
+    """What the curves of ``keys`` hold as (k, value, low, high), by subject and the figure's name."""
+    return {
+        f"{name}: {label(key, 'k')}": [(p["k"], p["value"], p["low"], p["high"]) for p in curve]
+        for key in keys
+        for name, found in scores["subjects"].items()
+        if len(curve := found["curves"][key]) > 1
+    }

@@ -1,0 +1,23 @@
+"""Text out of models, files and configs, made harmless for what it is shown in."""
+
+from __future__ import annotations
+
+import re
+
+
+def markdown_cell(value: object) -> str:
+    """Untrusted text as inert Markdown on one line, also in a table."""
+    flat = " ".join(str(value).split())
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&$-])", r"\\\1", flat)
+
+
+def plain(text: str) -> str:
+    """Without control characters, terminal escapes among them; line breaks and tabs stay."""
+    return "".join(c for c in text if c.isprintable() or c in "\n\t")
+
+
+def fenced(text: str) -> str:
+    """Untrusted text as a code block, whose fence is longer than any run of backticks in it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"
