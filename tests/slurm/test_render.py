@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
+import pytest
+
 from launchers.slurm.jobs import chain_jobs
 from launchers.slurm.render import Chain, nodes_and_gpus, render_script, sbatch_options
 from launchers.slurm.snapshot import snapshot
@@ -31,6 +33,22 @@ def test_one_piece_samples_where_it_merges_with_gpus(tmp_path):
     cfg = load_config(["cluster=slurm_8xh100", "experiment=quickstart"])
     jobs = {job.key: job for job in chain_jobs(cfg, RunDirectory(tmp_path / "run"), chain_stages(cfg))}
     assert nodes_and_gpus(jobs["generate"], cfg) == nodes_and_gpus(jobs["evaluate"], cfg) == (1, 8)
+
+
+@pytest.mark.parametrize("overrides, gpus", [
+    (["cluster=slurm_8xh100"], 1),
+    (["cluster=slurm_8xh100", "cluster.resources.train.gpus_per_node=2"], 2),
+    (["cluster=slurm_8xh100", "cluster.resources.train.gpus_per_node=0"], 0),
+    (["cluster=slurm_8xh100", "train.device=cpu"], None),
+    (["cluster=slurm_minimal"], None),
+])  # fmt: skip
+def test_local_training_asks_for_the_one_gpu_that_it_can_use(tmp_path, overrides, gpus):
+    cfg = load_config(["experiment=quickstart", "cluster.gpu_type=h100", *overrides])
+    (job,) = chain_jobs(cfg, RunDirectory(tmp_path / "run"), ["train"])
+    assert nodes_and_gpus(job, cfg) == (1, gpus)
+    chain = Chain(cfg, tmp_path / "run", tmp_path / "code", tmp_path, (), False)
+    asked = [option for option in sbatch_options(job, chain) if option.startswith("--gpus")]
+    assert asked == ([f"--gpus-per-node=h100:{gpus}"] if gpus else [])
 
 
 def test_only_a_script_with_setup_is_a_login_shells(tmp_path):
