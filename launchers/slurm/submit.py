@@ -24,6 +24,7 @@ from nemo_cot.config_cluster import seconds_of_limit
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.nemo.config import NemoTrain, seconds_of
+from nemo_cot.preflight import Finding
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import run_lock
 from recipes.chain import chain_stages
@@ -46,7 +47,9 @@ def submit_chain(arguments: Sequence[str]) -> int:
     cluster_of(cfg)
     run = run_directory(cfg)
     _check_path(run.path)
-    refuse_errors(examine(cfg, run, elsewhere=True)[1])
+    findings = examine(cfg, run, elsewhere=True)[1]
+    refuse_errors(findings)
+    _tell_warnings(findings)
     _check_time(cfg)
     looked = _refuse_live_jobs(run.path, dry_run)  # before the lock, which the jobs of a chain hold as well
     with run_lock(run.create().path):
@@ -104,6 +107,13 @@ def _check_time(cfg: Config) -> None:
             where="train.max_time_per_run",
             fix=f"lower it, or raise {key}.time_limit",
         )
+
+
+def _tell_warnings(findings: Sequence[Finding]) -> None:
+    """Of the cluster's rules: what only the nodes can tell, and `plan` may have been asked without a cluster."""
+    for finding in findings:
+        if finding.level == "warning" and finding.rule.startswith("cluster_"):
+            print(one_line(f"warning: {finding.what}. Fix: {finding.fix}"), flush=True)
 
 
 def _write_files(jobs: Sequence[ChainJob], chain: Chain) -> dict[str, str]:
