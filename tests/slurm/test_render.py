@@ -9,6 +9,7 @@ import pytest
 from launchers.slurm.jobs import chain_jobs
 from launchers.slurm.render import Chain, nodes_and_gpus, render_script, sbatch_options
 from launchers.slurm.snapshot import snapshot
+from nemo_cot.errors import UserError
 from nemo_cot.stages import RunDirectory
 from recipes.chain import chain_stages
 from recipes.config import load_config
@@ -57,6 +58,16 @@ def test_only_a_script_with_setup_is_a_login_shells(tmp_path):
         job = chain_jobs(cfg, RunDirectory(tmp_path / "run"), ["problems"])[0]
         chain = Chain(cfg, tmp_path / "run", tmp_path / "code", tmp_path, (), False)
         assert render_script(job, chain, "01-problems").decode().splitlines()[0] == first
+
+
+def test_an_option_with_a_value_is_quoted_inside_the_list_and_an_error_says_so(tmp_path):
+    cfg = load_config(["cluster=slurm_minimal", 'cluster.sbatch_arguments=["--mail-type=FAIL"]'])
+    job = chain_jobs(cfg, RunDirectory(tmp_path / "run"), ["problems"])[0]
+    chain = Chain(cfg, tmp_path / "run", tmp_path / "code", tmp_path, (), False)
+    assert "--mail-type=FAIL" in sbatch_options(job, chain)
+    with pytest.raises(UserError) as caught:
+        load_config(["cluster=slurm_minimal", "cluster.sbatch_arguments=[--mail-type=FAIL]"])
+    assert """inside a list: 'key=["--a=b"]'""" in caught.value.fix
 
 
 def test_dotenv_files_are_left_out_of_the_copy_of_the_code(tmp_path, capsys):
