@@ -158,7 +158,7 @@ def _parse(overrides: Sequence[str]) -> list[Override]:
                 "is not an override",
                 where=repr(text),
                 fix="write key=value, as in train.optim.lr=5e-6; "
-                "quote values with special characters: \"key='a b'\", and inside a list: 'key=[\"--a=b\"]'",
+                "quote values with special characters: \"key='a b'\"",
             ) from None
     return parsed
 
