@@ -126,17 +126,14 @@ def _grade(arguments: Sequence[str]) -> int:
     return grade_command(arguments)
 
 
-_OPTIONS = {
-    "submit": ("--dry-run",),
-    "status": ("--watch",),
-    "logs": ("--follow", "-f"),
-    "compare": ("--subject", "--json", "--markdown"),
-}
-"""Options by verb; the others have none."""
+_OPTIONS = {"submit": ("--dry-run",), "status": ("--watch",), "logs": ("--follow", "-f")}
+"""Options by verb; the others have none, but for compare, which looks at its own (they take values)."""
 
 
 def _check_options(verb: str, arguments: Sequence[str]) -> None:
     """Refuse an option that ``verb`` does not have: it would be taken for a job, a file or a key."""
+    if verb == "compare":
+        return
     known = (*_OPTIONS.get(verb, ()), "-h", "--help")
     wrong = next((a for a in arguments if a.startswith("-") and a not in known), None)
     if wrong is None:

@@ -19,6 +19,22 @@ _OWNED = (
     "partition", "qos", "requeue", "reservation", "signal", "test-only", "time", "wait", "wrap",
 )  # fmt: skip
 """Options of sbatch that the submission sets itself, or that would undo what a chain of jobs rests on."""
+_NOT_FOR_SRUN = {
+    "--container-image": "set cluster.container.image or cluster.resources.KIND.image",
+    "--container-mounts": "set cluster.container.mounts",
+    "--container-workdir": "leave it out: a stage starts in the directory of the submission",
+    "--export": "leave it out: a stage has all variables of its job",
+}
+"""Options of srun that the launcher sets, with the key or reason."""
+_NEEDS_ENVIRONMENT = (
+    "leave it out: variables tell a stage its code, its part of the run and its place in the job"
+)
+_NOT_FOR_APPTAINER = {
+    "--container-": "leave it out: it is an option of pyxis, for cluster.container.pyxis_arguments",
+    "--no-container-": "leave it out: it is an option of pyxis, for cluster.container.pyxis_arguments",
+    **dict.fromkeys(("--cleanenv", "--containall", "-e", "-C"), _NEEDS_ENVIRONMENT),
+}
+"""Beginnings of arguments that `apptainer exec` does not know, or that a stage would not survive."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,@+:/-]*")
 _CONSTRAINT = re.compile(r"[A-Za-z0-9_(\[][A-Za-z0-9_.,:@&|!*()\[\]-]*")
 _MEMORY = re.compile(r"\d+[KMGT]?")
@@ -101,24 +117,41 @@ KINDS = {
 class ContainerConfig:
     """``runtime``: none; pyxis (options of srun); apptainer (a command before the recipe's own).
 
-    ``mounts``: SOURCE:TARGET[:FLAGS]. The run directory, the code and the directory of the submission
-    are mounted besides. ``arguments`` go to srun (pyxis) or to `apptainer exec`, as they are.
+    ``image``: docs/container.md tells what each runtime takes. ``mounts``: SOURCE:TARGET[:FLAGS]. The
+    run directory, the code and the directory of the submission are mounted besides.
+    ``pyxis_arguments`` go to srun, ``apptainer_arguments`` to `apptainer exec`, as they are; those of
+    the other runtime go nowhere.
     """
 
     runtime: str
     image: Optional[str]  # noqa: UP045
     mounts: list[str]
-    arguments: list[str]
+    pyxis_arguments: list[str]
+    apptainer_arguments: list[str]
 
     def __post_init__(self) -> None:
         one_of("cluster.container.runtime", self.runtime, ("none", "pyxis", "apptainer"))
         for mount in self.mounts:
-            if not re.fullmatch(r"/[^:,\x00-\x1f]*:/[^:,\x00-\x1f]*(:[a-z+]+)?", mount):
-                raise UserError(
-                    f"{mount!r} is not SOURCE:TARGET with absolute paths (no commas, no further colons)",
-                    where="cluster.container.mounts",
-                    fix="for example /data:/data:ro",
-                )
+            self._check_mount(mount)
+        for argument in self.pyxis_arguments:
+            _refuse_argument("cluster.container.pyxis_arguments", argument, _NOT_FOR_SRUN)
+        for argument in self.apptainer_arguments:
+            _refuse_argument("cluster.container.apptainer_arguments", argument, _NOT_FOR_APPTAINER)
+
+    def _check_mount(self, mount: str) -> None:
+        found = re.fullmatch(r"/[^:,\x00-\x1f]*:/[^:,\x00-\x1f]*(:[a-z+]+)?", mount)
+        if not found:
+            raise UserError(
+                f"{mount!r} is not SOURCE:TARGET with absolute paths (no commas, no further colons)",
+                where="cluster.container.mounts",
+                fix="for example /data:/data:ro",
+            )
+        if self.runtime == "apptainer" and found[1] not in (None, ":ro", ":rw"):
+            raise UserError(
+                f"{mount!r} ends in flags of pyxis; apptainer knows ro and rw",
+                where="cluster.container.mounts",
+                fix="for example /data:/data:ro",
+            )
 
 
 @dataclass
@@ -220,6 +253,14 @@ def _refuse_owned(argument: str) -> None:
             where="cluster.sbatch_arguments",
             fix="leave it out; cluster.account, cluster.requeue, cluster.resources, ... set what can be set",
         )
+
+
+def _refuse_argument(key: str, argument: str, refused: dict[str, str]) -> None:
+    """Raise UserError for an argument that begins as one of ``refused``; a value may follow it."""
+    name = argument.partition("=")[0]
+    for start, fix in refused.items():
+        if name == start or (start.endswith("-") and name.startswith(start)):
+            raise UserError(f"{name} cannot be used here", where=key, fix=fix)
 
 
 def seconds_of_limit(key: str, text: str) -> int:

@@ -8,28 +8,44 @@ from pathlib import Path
 from nemo_cot.config_cluster import ContainerConfig
 from nemo_cot.errors import UserError
 
+_ENVIRONMENT = {"PYTHONNOUSERSITE": "1"}
+"""Of every container: packages in ~/.local are built for another Python, and would hide the image's."""
+_WITHOUT_GPUS = {"NVIDIA_VISIBLE_DEVICES": "void"}
+"""Enroot's hook for NVIDIA's images fails on a node without a driver unless the job says this
+(NVIDIA/enroot, conf/hooks/98-nvidia.sh)."""
 
-def container_prefix(container: ContainerConfig, image: str | None, folders: Sequence[Path]) -> list[str]:
+
+def container_prefix(
+    container: ContainerConfig, image: str | None, folders: Sequence[Path], *, gpus: bool = True
+) -> list[str]:
     """Nothing without a container. ``folders`` are mounted where they are; the first is where it starts.
 
-    Raises UserError without an image, and for a path that a mount cannot name.
+    ``gpus``: whether the driver's libraries are put into it. Raises UserError without an image, and for
+    a path that a mount cannot name.
     """
     if container.runtime == "none":
         return []
     if container.runtime == "pyxis":
-        return ["srun", "--nodes=1", "--ntasks=1", *pyxis_options(container, image, folders)]
+        return ["srun", "--nodes=1", "--ntasks=1", *pyxis_options(container, image, folders, gpus=gpus)]
+    # HOME stays mounted, as apptainer does it: an image is read-only, and vLLM and Triton keep their caches there.
     binds = [option for mount in _mounts(container, folders) for option in ("--bind", mount)]
-    start = ["--pwd", str(folders[0])]
-    return ["apptainer", "exec", "--nv", *binds, *start, *container.arguments, _image(image)]
+    environment = [option for item in _ENVIRONMENT.items() for option in ("--env", "=".join(item))]
+    start, driver = ["--pwd", str(folders[0])], ["--nv"] if gpus else []
+    arguments = [*driver, *environment, *binds, *start, *container.apptainer_arguments]
+    return ["apptainer", "exec", *arguments, _image(image)]
 
 
-def pyxis_options(container: ContainerConfig, image: str | None, folders: Sequence[Path]) -> list[str]:
+def pyxis_options(
+    container: ContainerConfig, image: str | None, folders: Sequence[Path], *, gpus: bool = True
+) -> list[str]:
     """Options of srun (the plugin: github.com/NVIDIA/pyxis)."""
+    environment = _ENVIRONMENT | ({} if gpus else _WITHOUT_GPUS)
     return [
         f"--container-image={_image(image)}",
         f"--container-mounts={','.join(_mounts(container, folders))}",
         f"--container-workdir={folders[0]}",
-        *container.arguments,
+        f"--export={','.join(['ALL', *map('='.join, environment.items())])}",
+        *container.pyxis_arguments,
     ]
 
 

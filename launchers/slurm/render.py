@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import jinja2
@@ -17,8 +17,8 @@ import jinja2
 from launchers.slurm.container import container_prefix, pyxis_options
 from launchers.slurm.jobs import ChainJob, cluster_of
 from launchers.slurm.record import DRY_RUN_FOLDER, comment_of, folder_of
-from nemo_cot.config import Config
-from nemo_cot.config_cluster import _PATH, ResourcesConfig, plain
+from nemo_cot.config import Config, LocalTrain
+from nemo_cot.config_cluster import _PATH, ResourceClasses, ResourcesConfig, plain
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.nemo.config import AlignerTrain, NemoTrain
 from nemo_cot.overrides import hydra_quoted
@@ -129,6 +129,8 @@ def job_arguments(job: ChainJob, chain: Chain) -> dict:
 def nodes_and_gpus(job: ChainJob, cfg: Config) -> tuple[int, int | None]:
     """Nodes, and GPUs a node. Raises UserError where the profile and train.layout differ."""
     key, resources = cluster_of(cfg).resources.of(job.work)
+    if job.stage == "train" and isinstance(cfg.train, LocalTrain):
+        return resources.nodes or 1, _gpus_of_local_training(cfg.train, cluster_of(cfg).resources)
     if job.stage != "train" or not isinstance(cfg.train, NemoTrain):
         return resources.nodes or 1, resources.gpus_per_node
     layout = cfg.train.layout
@@ -143,6 +145,14 @@ def nodes_and_gpus(job: ChainJob, cfg: Config) -> tuple[int, int | None]:
                 fix=f"set {key}.{name}=null",
             )
     return layout.num_nodes, layout.gpus_per_node
+
+
+def _gpus_of_local_training(train: LocalTrain, resources: ResourceClasses) -> int | None:
+    """The profile's number; else the one GPU that it can use, where the profile asks for GPUs elsewhere."""
+    if resources.train.gpus_per_node is not None or train.device == "cpu":
+        return resources.train.gpus_per_node
+    kinds = (getattr(resources, f.name) for f in fields(resources))
+    return 1 if any(kind.gpus_per_node for kind in kinds) else None
 
 
 def tasks_per_node(job: ChainJob, cfg: Config) -> int:
@@ -190,7 +200,15 @@ def _prefix(job: ChainJob, chain: Chain) -> list[str]:
     """A training that srun starts is in the container by srun's own options: the recipe stays outside."""
     if _srun_trains(job, chain.cfg):
         return []
-    return container_prefix(cluster_of(chain.cfg).container, _image(job, chain), (chain.cwd, chain.run))
+    folders = (chain.cwd, chain.run)
+    container = cluster_of(chain.cfg).container
+    return container_prefix(container, _image(job, chain), folders, gpus=_may_use_gpus(job, chain))
+
+
+def _may_use_gpus(job: ChainJob, chain: Chain) -> bool:
+    """The kind cpu needs none. Another kind may find GPUs that it did not ask for: not every Slurm counts them."""
+    key, resources = cluster_of(chain.cfg).resources.of(job.work)
+    return bool(resources.gpus_per_node) or not key.endswith(".cpu")
 
 
 def _image(job: ChainJob, chain: Chain) -> str | None:

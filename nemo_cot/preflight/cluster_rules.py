@@ -1,4 +1,4 @@
-"""Rules for a chain that is submitted: images, mounts, GPUs, nodes. Asked before anything is queued.
+"""Rules for a chain that is submitted: images, interpreters, mounts, GPUs, nodes. Asked before anything is queued.
 
 Each says that it does not apply without a cluster.
 """
@@ -10,19 +10,22 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from pathlib import Path
 
-from nemo_cot.config import Config
+from nemo_cot.config import ChainSumProblems, Config, LocalTrain, ModelTeacher
 from nemo_cot.config_cluster import KINDS, ResourcesConfig, SlurmCluster
 from nemo_cot.engine_config import EndpointEngine, EngineConfig, NemoSkillsEngine
 from nemo_cot.io.paths import user_path
 from nemo_cot.nemo.config import AlignerTrain, NemoTrain
 from nemo_cot.preflight.engine_uses import engine_uses
 from nemo_cot.preflight.estimate import Estimate
+from nemo_cot.preflight.image_names import examine_image
 from nemo_cot.preflight.named_inputs import named_paths
 
 Found = Iterator[tuple[str, str, str]]
 Rule = Callable[[Config, Estimate], Found]
 _STAGE_OF = {"teacher": "generate", "evaluate": "evaluate"}
 _MOST_LINKS = 40  # as Linux
+_LIGHT_CORE = "/opt/nemo-cot/venv/bin/python"
+"""The Python of the recipes in our images (Dockerfile), which has no torch (tests/recipes/test_light_core.py)."""
 
 
 def _on_slurm(check: Callable[[Config, SlurmCluster], Found]) -> Rule:
@@ -40,10 +43,11 @@ def _on_slurm(check: Callable[[Config, SlurmCluster], Found]) -> Rule:
 
 @_on_slurm
 def _cluster_images(cfg: Config, cluster: SlurmCluster) -> Found:
-    """The stages with NeMo-Skills have an image for it."""
+    """Every stage has an image that the runtime takes, and those with NeMo-Skills one for it."""
     if cluster.container.runtime == "none":
         return
-    for stage, _ in _sampled(cfg, _needs_nemo_skills):
+    sampled = [stage for stage, _ in _sampled(cfg, _needs_nemo_skills)]
+    for stage in sampled:
         key, resources = cluster.resources.of(stage)
         if resources.image is None:
             yield (
@@ -51,6 +55,84 @@ def _cluster_images(cfg: Config, cluster: SlurmCluster) -> Found:
                 f"{stage} needs NeMo-Skills and vLLM, which the training's image does not hold",
                 f"set {key}.image (docs/container.md: the target nemo-skills)",
             )
+    for key, image in _images(cfg, cluster).items():
+        if image is not None:
+            yield from examine_image(cluster.container.runtime, key, image, Path.cwd())
+        elif set(cfg.launcher.stages) - set(sampled):
+            yield (
+                "error",
+                "there is a container runtime, and no image",
+                f"set {key}, or cluster.container.runtime=none",
+            )
+
+
+def _images(cfg: Config, cluster: SlurmCluster) -> dict[str, str | None]:
+    """The images of the chain's stages, by key."""
+    images: dict[str, str | None] = {}
+    for key, resources in _kinds(cfg, cluster).items():
+        own = resources.image is not None
+        name = f"{key}.image" if own else "cluster.container.image"
+        images[name] = resources.image if own else cluster.container.image
+    return images
+
+
+@_on_slurm
+def _cluster_torch(cfg: Config, cluster: SlurmCluster) -> Found:
+    """A stage that loads a model itself has a Python with torch."""
+    stages = [] if cluster.container.runtime == "none" else _with_local_packages(cfg)
+    found = [(stage, *cluster.resources.of(stage)) for stage in stages]
+    lacking = [(stage, key) for stage, key, own in found if (own.python or cluster.python) == _LIGHT_CORE]
+    if lacking:
+        keys = dict.fromkeys(f"{key}.python" for _, key in lacking)
+        yield (
+            "error",
+            f"{', '.join(stage for stage, _ in lacking)}: {_LIGHT_CORE} of the images has no torch, "
+            "transformers or reasoning_gym",
+            f"set {', '.join(keys)} to a Python in the image that has them (pip install -e '.[local]'), or run "
+            "outside of it, with the Python that submits: cluster.container.runtime=none cluster.python=null",
+        )
+
+
+def _with_local_packages(cfg: Config) -> list[str]:
+    """The stages of the chain that import what only `pip install -e '.[local]'` installs."""
+    stages = cfg.launcher.stages
+    wanting = {
+        "problems": isinstance(cfg.problems, ChainSumProblems),
+        "convert": cfg.model.source == "gguf_package",
+        "train": isinstance(cfg.train, LocalTrain),
+        **{_STAGE_OF[use.key]: True for use in engine_uses(cfg) if use.engine.kind == "embedded"},
+    }
+    return [stage for stage in stages if wanting.get(stage)]
+
+
+@_on_slurm
+def _cluster_programs(cfg: Config, cluster: SlurmCluster) -> Found:
+    """Without a container, the interpreters that stages are started with are here."""
+    if cluster.container.runtime != "none":
+        return
+    for key, program in _programs(cfg, cluster).items():
+        if program.startswith("/") and not Path(program).exists():
+            null = " or null, which is the one that submits" if key.startswith("cluster") else ""
+            yield (
+                "error",
+                f"{key}: there is no {program} here, and no container that has it",
+                f"set {key} to one that the nodes have{null}",
+            )
+
+
+def _programs(cfg: Config, cluster: SlurmCluster) -> dict[str, str]:
+    """The interpreters of the chain's stages, by key."""
+    named = {f"{key}.python": own.python for key, own in _kinds(cfg, cluster).items()}
+    if None in named.values():
+        named["cluster.python"] = cluster.python
+    for use in engine_uses(cfg):
+        if isinstance(use.engine, NemoSkillsEngine):
+            named[f"{use.key}.engine.python"] = use.engine.python
+        if isinstance(use.engine, EndpointEngine) and _starts(use.engine, "nemo_skills"):
+            named[f"{use.key}.engine.server.python"] = use.engine.server.python
+    if isinstance(cfg.train, AlignerTrain) and "train" in cfg.launcher.stages:
+        named["train.python"] = cfg.train.python
+    return {key: program for key, program in named.items() if program is not None}
 
 
 @_on_slurm
@@ -58,6 +140,7 @@ def _cluster_mounts(cfg: Config, cluster: SlurmCluster) -> Found:
     """Every file and folder that the config names is mounted at its own place."""
     if cluster.container.runtime == "none":
         return
+    yield from _mounts_there(cluster.container.mounts)
     named = {key: Path(os.path.abspath(user_path(path))) for key, path in _contained(cfg).items()}
     held = _held(cfg, cluster)
     hidden = {key: place for key, path in named.items() if (place := _not_held(path, held))}
@@ -72,9 +155,19 @@ def _cluster_mounts(cfg: Config, cluster: SlurmCluster) -> Found:
         )
 
 
+def _mounts_there(mounts: Sequence[str]) -> Found:
+    for source in (mount.partition(":")[0] for mount in mounts):
+        if not Path(source).exists():
+            yield (
+                "warning",
+                f"cluster.container.mounts: there is no {source} here; the nodes must have it",
+                "correct cluster.container.mounts if they do not",
+            )
+
+
 @_on_slurm
 def _cluster_gpus(cfg: Config, cluster: SlurmCluster) -> Found:
-    """A job has the GPUs of the server that it starts."""
+    """A job has the GPUs of the server that it starts, and none that stay idle."""
     for stage, engine in _sampled(cfg, _takes_gpus):
         key, resources = cluster.resources.of(stage)
         if (resources.gpus_per_node or 0) < engine.server.num_gpus:
@@ -84,20 +177,46 @@ def _cluster_gpus(cfg: Config, cluster: SlurmCluster) -> Found:
                 f"{stage}: a server over {engine.server.num_gpus} GPUs in a job of {resources.gpus_per_node or 0}",
                 f"raise {key}.gpus_per_node, or lower {section}.engine.server.num_gpus",
             )
+    for stage, used in _gpus_used(cfg).items():
+        key, resources = cluster.resources.of(stage)
+        if (resources.gpus_per_node or 0) > used:
+            yield (
+                "warning",
+                f"{stage} uses {used or 'no'} GPU{'s' * (used != 1)}, its job asks for {resources.gpus_per_node}",
+                f"set {key}.gpus_per_node={used or 'null'}, unless the partition wants more",
+            )
+
+
+def _gpus_used(cfg: Config) -> dict[str, int]:
+    """The most GPUs that a stage of the chain can use, where that is known."""
+    used = {"train": 1} if isinstance(cfg.train, LocalTrain) else {}
+    used |= {"generate": 0} if not isinstance(cfg.teacher, ModelTeacher) else {}
+    for stage, engine in ((_STAGE_OF[use.key], use.engine) for use in engine_uses(cfg)):
+        if isinstance(engine, EndpointEngine) and engine.server.base_url is None:
+            if not _takes_gpus(engine):
+                return {}  # a command of the user's own takes what it takes
+            used[stage] = max(used.get(stage, 0), engine.server.num_gpus)
+        else:
+            used[stage] = max(used.get(stage, 0), int(not isinstance(engine, EndpointEngine)))
+    return {stage: most for stage, most in used.items() if stage in cfg.launcher.stages}
 
 
 @_on_slurm
 def _cluster_nodes(cfg: Config, cluster: SlurmCluster) -> Found:
     """Only NeMo's training runs on several nodes."""
-    kinds: dict[str, ResourcesConfig] = dict(cluster.resources.of(s) for s in cfg.launcher.stages)
     several = KINDS["train"] if isinstance(cfg.train, NemoTrain) else None
-    for key, resources in kinds.items():
+    for key, resources in _kinds(cfg, cluster).items():
         if (resources.nodes or 1) > 1 and not key.endswith(f".{several}"):
             yield (
                 "error",
                 f"{key}.nodes {resources.nodes}: its stages run on one node; the others would be idle",
                 f"set {key}.nodes=1",
             )
+
+
+def _kinds(cfg: Config, cluster: SlurmCluster) -> dict[str, ResourcesConfig]:
+    """The resources that the chain's stages use, by key."""
+    return dict(cluster.resources.of(stage) for stage in cfg.launcher.stages)
 
 
 def _sampled(cfg: Config, wanted: Callable[[EngineConfig], bool]) -> list[tuple[str, EndpointEngine]]:
@@ -167,4 +286,11 @@ def _followed(path: Path, held: Sequence[Path]) -> Path | None:
     return path
 
 
-CLUSTER_RULES = (_cluster_images, _cluster_mounts, _cluster_gpus, _cluster_nodes)
+CLUSTER_RULES = (
+    _cluster_images,
+    _cluster_torch,
+    _cluster_programs,
+    _cluster_mounts,
+    _cluster_gpus,
+    _cluster_nodes,
+)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launchers.slurm.container import container_prefix
+from launchers.slurm.container import container_prefix, pyxis_options
 from nemo_cot.config_cluster import ContainerConfig
 from nemo_cot.errors import UserError
 from tests.slurm.cluster import Cluster
@@ -20,7 +20,7 @@ from tests.support import one_error, tiny_experiment
 STUB = Path(__file__).with_name("pyxis_stub.c")
 PROFILE = """\
 defaults: [slurm_minimal, _self_]
-container: {{runtime: pyxis, image: '{image}', mounts: [{mounts}], arguments: [--no-container-mount-home]}}
+container: {{runtime: pyxis, image: '{image}', mounts: [{mounts}], pyxis_arguments: [--no-container-mount-home]}}
 python: {python}
 """
 ONE_STAGE = "launcher.stages=[problems]"
@@ -68,7 +68,9 @@ def write_profile(folder: Path, **values: str) -> str:
 
 def test_pyxis_stub_gets_the_options_of_the_profile(contained: Chain, tmp_path, monkeypatch):
     interpreter = tmp_path / "show.sh"
-    interpreter.write_text("#!/bin/sh\nenv | grep ^PYXIS_STUB_ | sort\n")
+    interpreter.write_text(
+        "#!/bin/sh\nenv | grep -E '^PYXIS_STUB_|^PYTHONNOUSERSITE|^NVIDIA_|^NEMO_COT_LOCK' | sort\n"
+    )
     interpreter.chmod(0o755)
     folder = write_profile(
         tmp_path / "conf",
@@ -79,8 +81,12 @@ def test_pyxis_stub_gets_the_options_of_the_profile(contained: Chain, tmp_path, 
     monkeypatch.setenv("NEMO_COT_CONFIG_DIR", folder)
     contained.call("submit", "cluster=mine")
     assert contained.wait_end() == {"problems": "COMPLETED"}, contained.told()
-    said = [line.split(" ", 1)[1] for line in contained.log("problems").splitlines() if "PYXIS_STUB" in line]
+    lines = [line.split(" ", 1)[1] for line in contained.log("problems").splitlines()]
+    said = [line for line in lines if "=" in line]
     assert said == [
+        "NEMO_COT_LOCK_PART=problems",
+        "NVIDIA_VISIBLE_DEVICES=void",
+        "PYTHONNOUSERSITE=1",
         "PYXIS_STUB_IMAGE=registry.example#team/image:1.0",
         f"PYXIS_STUB_MOUNTS={contained.cwd}:{contained.cwd},/data:/data:ro",
         "PYXIS_STUB_NO_HOME=1",
@@ -137,23 +143,69 @@ def test_a_container_needs_an_image(cluster, tiny_model, tmp_path):
     one_error(refused, "cluster.container.image", "no image")
 
 
+def container_of(runtime: str, **values) -> ContainerConfig:
+    given = {"mounts": [], "pyxis_arguments": [], "apptainer_arguments": []} | values
+    return ContainerConfig(runtime, "image", **given)
+
+
 def test_apptainer_is_a_command_before_the_recipes_own():
-    container = ContainerConfig("apptainer", "/images/a b.sif", ["/data:/data:ro"], ["--cleanenv"])
-    run, cwd = Path("/work dir/runs/x"), Path("/work dir")
-    assert container_prefix(container, container.image, (cwd, run)) == [
-        "apptainer", "exec", "--nv", "--bind", "/work dir:/work dir", "--bind", "/data:/data:ro",
-        "--pwd", "/work dir", "--cleanenv", "/images/a b.sif",
+    lists = {"mounts": ["/data:/data:ro"], "pyxis_arguments": ["--x"], "apptainer_arguments": ["--no-home"]}
+    container = container_of("apptainer", **lists)
+    folders = Path("/work dir"), Path("/work dir/runs/x")
+    prefix = container_prefix(container, "/images/a b.sif", folders)
+    assert prefix == [
+        "apptainer", "exec", "--nv", "--env", "PYTHONNOUSERSITE=1", "--bind", "/work dir:/work dir",
+        "--bind", "/data:/data:ro", "--pwd", "/work dir", "--no-home", "/images/a b.sif",
     ]  # fmt: skip
+    without = container_prefix(container, "/images/a b.sif", folders, gpus=False)
+    assert without == [part for part in prefix if part != "--nv"]
+
+
+@pytest.mark.parametrize("runtime", ["pyxis", "apptainer"])
+@pytest.mark.parametrize("key, argument, fix", [
+    ("apptainer_arguments", "--no-container-mount-home", "cluster.container.pyxis_arguments"),
+    ("apptainer_arguments", "--container-writable", "cluster.container.pyxis_arguments"),
+    ("apptainer_arguments", "--cleanenv", "variables tell a stage"),
+    ("apptainer_arguments", "-e", "variables tell a stage"),
+    ("apptainer_arguments", "--containall", "variables tell a stage"),
+    ("pyxis_arguments", "--container-image=x", "cluster.container.image"),
+    ("pyxis_arguments", "--container-mounts=/a:/a", "cluster.container.mounts"),
+    ("pyxis_arguments", "--export=NONE", "all variables"),
+])  # fmt: skip
+def test_arguments_that_cannot_be_right_are_refused(runtime, key, argument, fix):
+    with pytest.raises(UserError) as caught:
+        container_of(runtime, **{key: [argument]})
+    assert caught.value.where == f"cluster.container.{key}" and fix in caught.value.fix
+    assert argument.partition("=")[0] in caught.value.what
+
+
+@pytest.mark.parametrize("argument", ["--contain", "--container", "--env", "--no-home"])
+def test_other_arguments_of_apptainer_are_taken(argument):
+    assert container_of("apptainer", apptainer_arguments=[argument]).apptainer_arguments == [argument]
 
 
 @pytest.mark.parametrize("path", ["/a,b", "/a:b", "/a\nb"])
 def test_paths_that_a_mount_cannot_name_are_refused(path):
-    container = ContainerConfig("pyxis", "image", [], [])
     with pytest.raises(UserError, match="cannot name a path"):
-        container_prefix(container, "image", (Path(path),))
+        container_prefix(container_of("pyxis"), "image", (Path(path),))
 
 
 @pytest.mark.parametrize("mount", ["/a", "a:/b", "/a,/b:/c", "/a:/b:ro:x", "/a:b", "/a:/b\n:ro"])
 def test_mounts_are_checked(mount):
     with pytest.raises(UserError, match="SOURCE:TARGET"):
-        ContainerConfig("pyxis", "image", [mount], [])
+        container_of("pyxis", mounts=[mount])
+
+
+def test_apptainer_knows_fewer_flags_of_a_mount():
+    for runtime in ("pyxis", "apptainer"):
+        assert container_of(runtime, mounts=["/a:/b:ro", "/c:/d:rw", "/e:/f"])
+    assert container_of("pyxis", mounts=["/a:/b:ro+rprivate"])
+    with pytest.raises(UserError, match="flags of pyxis"):
+        container_of("apptainer", mounts=["/a:/b:ro+rprivate"])
+
+
+def test_the_variables_of_every_container_are_srun_s_own_option():
+    options = pyxis_options(
+        container_of("pyxis", pyxis_arguments=["--container-writable"]), "i", (Path("/w"),)
+    )
+    assert options[-2:] == ["--export=ALL,PYTHONNOUSERSITE=1", "--container-writable"]

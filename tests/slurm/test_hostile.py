@@ -145,7 +145,7 @@ def test_each_as_image_argument_mount_and_python_is_one_argument_or_refused(conf
     arrived = 0
     for text in STRINGS:
         try:
-            container = ContainerConfig(runtime, text, [f"/{text}:/data"], [text])
+            container = ContainerConfig(runtime, text, [f"/{text}:/data"], [text], [text])
             cluster = replace(config.cluster, container=container, python=text)
             arguments = job_arguments(JOB, chain_in(tmp_path, replace(config, cluster=cluster)))
         except UserError as error:
@@ -157,7 +157,7 @@ def test_each_as_image_argument_mount_and_python_is_one_argument_or_refused(conf
         before = command[:-2]
         if runtime == "pyxis":
             own = f"{tmp_path}:{tmp_path}"
-            assert before[:3] == ["srun", "--nodes=1", "--ntasks=1"] and before[6:] == [text]
+            assert before[:3] == ["srun", "--nodes=1", "--ntasks=1"] and before[7:] == [text]
             assert before[3:5] == [f"--container-image={text}", f"--container-mounts={own},/{text}:/data"]
         else:
             assert before[:2] == ["apptainer", "exec"] and before[-2:] == [text, text]
@@ -167,7 +167,7 @@ def test_each_as_image_argument_mount_and_python_is_one_argument_or_refused(conf
 
 
 def test_each_as_the_image_of_one_kind_of_stage(config, tmp_path):
-    container = ContainerConfig("pyxis", "image", [], [])
+    container = ContainerConfig("pyxis", "image", [], [], [])
     for text in (text for text in STRINGS if not text.startswith("-")):
         resources = replace(config.cluster.resources, cpu=replace(config.cluster.resources.cpu, image=text))
         cluster = replace(config.cluster, container=container, resources=resources)

@@ -111,10 +111,44 @@ def check_container(job: dict, place: Place, image: str) -> None:
     mounted = {f"{path}:{path}" for path in (place.cwd, place.models)}
     (mounts,) = [part for part in command if part.startswith("--container-mounts=")]
     assert {m.removesuffix(":ro") for m in mounts.partition("=")[2].split(",")} == mounted
-    assert f"--container-workdir={place.cwd}" in command and "--no-container-mount-home" in command
+    assert f"--container-workdir={place.cwd}" in command
+    assert {"--no-container-mount-home", "--container-writable"} <= set(command), (
+        "vLLM and Triton need a HOME"
+    )
     recipe = next(n for n, part in enumerate(command) if part.startswith(job["code"]))
     assert command[recipe - 1] == CORE and command[recipe] == f"{job['code']}/recipes/{job['stage']}.py"
     assert "srun" not in command[1:], "no srun within a container"
+
+
+def test_apptainer_gets_no_option_of_pyxis(place: Place):
+    """Nor pyxis those of apptainer; HOME stays mounted, and hides no package of the image."""
+    jobs = place.jobs(*place.main, "cluster.container.runtime=apptainer")
+    for job in jobs.values():
+        nested = load_config(overrides_of(job)).train.srun_arguments if job["key"] == "train" else []
+        command = nested or job["command"]
+        image = SKILLS if job["stage"] in ("generate", "evaluate") else TRAINING
+        uses = job["key"] == "train" or "--gpus-per-node=8" in sizes(job)
+        binds = f"--bind {place.cwd}:{place.cwd} --bind {place.models}:{place.models}:ro"
+        expected = (
+            f"apptainer exec {'--nv ' * uses}--env PYTHONNOUSERSITE=1 {binds} --pwd {place.cwd} {image}"
+        )
+        assert " ".join(command).startswith(expected), job["key"]
+        assert not [part for part in job["command"] if "no-container" in part], job["key"]
+
+
+def test_every_container_leaves_packages_in_home_alone(place: Place):
+    jobs = place.jobs(*place.main)
+    for job in jobs.values():
+        nested = load_config(overrides_of(job)).train.srun_arguments if job["key"] == "train" else []
+        told = [part for part in nested or job["command"] if part.startswith("--export=")]
+        uses = job["key"] == "train" or "--gpus-per-node=8" in sizes(job)
+        driver = "" if uses else ",NVIDIA_VISIBLE_DEVICES=void"
+        assert told == [f"--export=ALL,PYTHONNOUSERSITE=1{driver}"], job["key"]
+
+
+def test_cpu_stages_may_be_put_onto_gpu_nodes(place: Place):
+    jobs = place.jobs(*place.main, "cluster.resources.cpu.gpus_per_node=1")
+    assert "--export=ALL,PYTHONNOUSERSITE=1" in jobs["grade"]["command"]
 
 
 def overrides_of(job: dict) -> list[str]:
@@ -254,8 +288,21 @@ def test_a_job_is_as_large_as_what_it_starts(place: Place, override: str, key: s
 
 
 def test_local_training_stays_on_one_node(place: Place):
-    local = ["experiment=quickstart", *CLUSTER, "cluster.resources.train.nodes=2"]
+    outside = ["cluster.container.runtime=none", "cluster.python=null"]
+    local = ["experiment=quickstart", *CLUSTER, *outside, "cluster.resources.train.nodes=2"]
     assert "cluster.resources.train.nodes" in refusal(place, *local).fix
+
+
+def test_what_only_the_nodes_can_tell_is_a_warning_of_submit(place: Place, capsys):
+    (place.cwd / "here.sqsh").touch()
+    place.jobs(*place.main, "cluster.container.image=./here.sqsh")
+    said = [
+        line.partition("cluster_images: ")[2]
+        for line in capsys.readouterr().err.splitlines()
+        if line.startswith("warning: preflight, cluster_images: ")
+    ]
+    assert [line.split()[0] for line in said] == [f"{o.split('=')[0]}:" for o in IMAGES]
+    assert all(f"there is no {SKILLS} here" in line and "Fix: correct" in line for line in said)
 
 
 def test_files_are_read_before_anything_is_queued(place: Place):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+
+import pytest
 
 from launchers.slurm.jobs import chain_jobs
 from launchers.slurm.render import Chain, nodes_and_gpus, render_script, sbatch_options
 from launchers.slurm.snapshot import snapshot
 from nemo_cot.stages import RunDirectory
 from recipes.chain import chain_stages
-from recipes.config import load_config
+from recipes.config import CONF, load_config
 
 
 def test_merges_and_the_check_of_a_model_ask_for_no_gpus(tmp_path):
@@ -33,12 +36,38 @@ def test_one_piece_samples_where_it_merges_with_gpus(tmp_path):
     assert nodes_and_gpus(jobs["generate"], cfg) == nodes_and_gpus(jobs["evaluate"], cfg) == (1, 8)
 
 
+@pytest.mark.parametrize("overrides, gpus", [
+    (["cluster=slurm_8xh100"], 1),
+    (["cluster=slurm_8xh100", "cluster.resources.train.gpus_per_node=2"], 2),
+    (["cluster=slurm_8xh100", "cluster.resources.train.gpus_per_node=0"], 0),
+    (["cluster=slurm_8xh100", "train.device=cpu"], None),
+    (["cluster=slurm_minimal"], None),
+])  # fmt: skip
+def test_local_training_asks_for_the_one_gpu_that_it_can_use(tmp_path, overrides, gpus):
+    cfg = load_config(["experiment=quickstart", "cluster.gpu_type=h100", *overrides])
+    (job,) = chain_jobs(cfg, RunDirectory(tmp_path / "run"), ["train"])
+    assert nodes_and_gpus(job, cfg) == (1, gpus)
+    chain = Chain(cfg, tmp_path / "run", tmp_path / "code", tmp_path, (), False)
+    asked = [option for option in sbatch_options(job, chain) if option.startswith("--gpus")]
+    assert asked == ([f"--gpus-per-node=h100:{gpus}"] if gpus else [])
+
+
 def test_only_a_script_with_setup_is_a_login_shells(tmp_path):
     for overrides, first in (([], "#!/bin/bash"), (["cluster.setup=['module load x']"], "#!/bin/bash -l")):
         cfg = load_config(["cluster=slurm_minimal", *overrides])
         job = chain_jobs(cfg, RunDirectory(tmp_path / "run"), ["problems"])[0]
         chain = Chain(cfg, tmp_path / "run", tmp_path / "code", tmp_path, (), False)
         assert render_script(job, chain, "01-problems").decode().splitlines()[0] == first
+
+
+@pytest.mark.parametrize("profile", ["slurm_minimal", "slurm_8xh100"])
+def test_an_option_with_a_value_is_quoted_as_the_profile_says(tmp_path, profile):
+    comment = re.search(r"'(cluster\.sbatch_arguments=.*)'", (CONF / f"cluster/{profile}.yaml").read_text())
+    assert comment, "the way to write it"
+    cfg = load_config([f"cluster={profile}", comment[1]])
+    job = chain_jobs(cfg, RunDirectory(tmp_path / "run"), ["problems"])[0]
+    chain = Chain(cfg, tmp_path / "run", tmp_path / "code", tmp_path, (), False)
+    assert "--mail-type=FAIL" in sbatch_options(job, chain)
 
 
 def test_dotenv_files_are_left_out_of_the_copy_of_the_code(tmp_path, capsys):
