@@ -42,9 +42,11 @@ def test_a_failed_stage_stops_the_rest_and_submit_goes_on_after_the_fix(chain: C
 
 
 def test_after_a_failed_training_the_report_has_the_scores_of_all_others(
-    chain: Chain, tiny_model, monkeypatch
+    monkeypatch, chain: Chain, tiny_model
 ):
-    """Two subjects are sampled at once, and scored when both are there."""
+    """Two subjects are sampled at once, and scored when both are there. monkeypatch comes first, to be
+    undone after the chain, which needs the config to be cancelled.
+    """
     (chain.cwd / "conf" / "experiment").mkdir(parents=True)
     (chain.cwd / "conf" / "experiment" / "compare.yaml").write_text(EXPERIMENT)
     monkeypatch.setenv(EXTRA_CONF, str(chain.cwd / "conf"))

@@ -118,6 +118,7 @@ def test_a_job_shares_the_run_and_a_recipe_by_hand_has_it_alone(overrides: list[
         with pytest.raises(UserError, match="this run directory is in use by"):
             main._run(problems, overrides)
         monkeypatch.setenv(CHAIN_JOB, "problems")
+        monkeypatch.setattr(lock, "_PATIENCE_OF_JOBS_SECONDS", 0.05)
         main._run(problems, overrides)
     assert run.stage("problems").is_dir()
 
