@@ -44,7 +44,7 @@ class RunDirectory:
         """All partial folders of a stage, the latest last."""
         stage = self.stage(name)
         found = matches(stage.parent, glob.escape(stage.name) + PARTIAL + "*")
-        return sorted(found, key=_changed)
+        return sorted(found, key=changed)
 
     def old(self, name: str) -> Path:
         """Where a replaced stage waits to be removed."""
@@ -70,7 +70,7 @@ class RunDirectory:
         return Hasher(self.path / ".hashes.json")
 
 
-def _changed(path: Path) -> float:
+def changed(path: Path) -> float:
     """Time of the last change, seconds since the epoch; 0 for a folder that was renamed meanwhile."""
     try:
         return path.stat().st_mtime
