@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
@@ -16,13 +15,11 @@ from launchers.slurm.status import any_live, chain_states, chain_table
 from nemo_cot.chain import STAGES
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError, one_line
-from nemo_cot.io.paths import matches
-from nemo_cot.progress import read_progress
+from nemo_cot.progress import shown_progress
 from nemo_cot.sampling.chunks import chunk_stage
 from nemo_cot.stages import RunDirectory
-from nemo_cot.stages.lock import holder
+from nemo_cot.stages.lock import in_use_by, stage_holders
 from nemo_cot.stages.manifest import read_manifest
-from nemo_cot.stages.rundir import PARTIAL, changed
 from recipes.chain import chain_stages
 from recipes.existing import find_run
 
@@ -58,13 +55,13 @@ def _with_stages_there(cfg: Config, run: RunDirectory) -> Config:
 
 def _tables(cfg: Config, run: RunDirectory) -> tuple[Group, bool]:
     """What to print, and whether something is running or queued."""
-    held = holder(run.path)
+    who, held = in_use_by(run.path), stage_holders(run.path)
     table = Table("stage", "state", "progress", "seconds", "finished", title=escape(one_line(str(run.path))))
     for stage in _stage_names(cfg):
-        table.add_row(stage, *map(escape, _row(run, stage, running=held is not None)))
-    said = f"in use by process {held.pid} on {held.host} since {held.since}" if held else "nothing is running"
+        table.add_row(stage, *map(escape, _row(run, stage, running=stage in held)))
+    said = f"in use by {who}" if who else "nothing is running"
     chain, live = _chain(run)
-    return Group(table, escape(said), *chain), live or held is not None
+    return Group(table, escape(said), *chain), live or bool(who)
 
 
 def _chain(run: RunDirectory) -> tuple[list[RenderableType], bool]:
@@ -98,23 +95,11 @@ def _with_chunks(stages: Sequence[str], chunks: int) -> list[str]:
 
 
 def _row(run: RunDirectory, stage: str, *, running: bool) -> tuple[str, str, str, str]:
-    """State, progress, seconds, time of end. Only the stage touched last can be the running one."""
+    """State, progress, seconds, time of end."""
     partials, manifest = run.partials(stage), read_manifest(run.stage(stage))
-    if partials and (running or manifest is None):
-        progress = read_progress(partials[-1])
-        shown = (
-            f"{progress.done}/{progress.total} {progress.unit}  {progress.figures}".strip()
-            if progress
-            else ""
-        )
-        return "running" if running and partials[-1] == _newest(run) else "partial", shown, "", ""
+    if running or (partials and manifest is None):
+        return "running" if running else "partial", shown_progress(partials[-1:]), "", ""
     if manifest is None:
         return "not run", "", "", ""
     rows = [f"{name} {o.rows} rows" for name, o in manifest.outputs.items() if o.rows is not None]
     return "done", ", ".join(rows), f"{manifest.wall_seconds:.1f}", manifest.finished_at
-
-
-def _newest(run: RunDirectory) -> Path | None:
-    """The partial folder that was changed last, of any stage."""
-    found = [p for depth in ("", "*/", "*/*/") for p in matches(run.path, f"{depth}*{PARTIAL}*")]
-    return max(found, key=changed, default=None)

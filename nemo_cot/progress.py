@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -99,6 +99,13 @@ def read_progress(folder: Path) -> ProgressFile | None:
         return msgspec.json.decode((folder / PROGRESS).read_bytes(), type=ProgressFile)
     except (OSError, msgspec.DecodeError):
         return None
+
+
+def shown_progress(folders: Iterable[Path]) -> str:
+    """The latest progress told in any of ``folders``, for a table; empty without one."""
+    told = [progress for folder in folders if (progress := read_progress(folder)) is not None]
+    last = max(told, key=lambda progress: progress.updated, default=None)
+    return "" if last is None else f"{last.done}/{last.total} {last.unit}  {last.figures}".strip()
 
 
 def _bar() -> Progress:

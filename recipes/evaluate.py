@@ -23,10 +23,12 @@ from recipes.main import recipe_main
 
 
 def evaluate(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
-    """The stages of sampling each subject, then evaluate/scores over all of them (not for one chunk)."""
+    """The stages of sampling each subject, then evaluate/scores over all of them (not for one chunk, also
+    not for chunk 0 of 1: so a job samples beside others, and one alone scores).
+    """
     for subject in cfg.evaluate.subjects:
         yield from _sampling(cfg, run, subject).stages(run)
-    if cfg.evaluate.chunks == 1 or cfg.evaluate.chunk is None:
+    if cfg.evaluate.chunk is None:
         yield _scoring(cfg, run)
 
 

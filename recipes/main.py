@@ -10,7 +10,7 @@ from pathlib import Path
 from nemo_cot.config import Config
 from nemo_cot.guard import guarded
 from nemo_cot.stages import RunDirectory, Stage, run_stage
-from nemo_cot.stages.lock import LOCK_PART, run_lock
+from nemo_cot.stages.lock import CHAIN_JOB, run_lock
 from nemo_cot.stopping import raise_on_signals
 from recipes.config import load_config
 from recipes.preflight import examine, refuse_errors
@@ -43,26 +43,14 @@ def _run(recipe: Recipe, arguments: list[str]) -> None:
     run = run_directory(cfg)
     refuse_errors(examine(cfg, run, stage=recipe.__name__)[1])
     run.create()
-    with run_lock(run.path, part=_part(recipe.__name__, cfg), patience_seconds=_patience()):
+    with run_lock(run.path, shared=_beside_others(recipe.__name__, cfg)):
         for stage in recipe(cfg, run):
             run_stage(stage, run, say=_say)
 
 
-def _part(recipe: str, cfg: Config) -> str | None:
-    """The part of the run that a recipe works on alone: a chunk, or what the job of a submitted chain
-    is for; beside it others may run.
-    """
-    if part := os.environ.get(LOCK_PART):
-        return part
-    chunk = getattr(getattr(cfg, recipe, None), "chunk", None)
-    return None if chunk is None else f"{recipe}-{chunk:03d}"
-
-
-def _patience() -> float:
-    """Seconds. A job that follows one on a node that went down waits until that one's lock has gone, too:
-    a file server keeps it for its lease, 90 s in NFS.
-    """
-    return 120.0 if LOCK_PART in os.environ else 3.0
+def _beside_others(recipe: str, cfg: Config) -> bool:
+    """The jobs of a submitted chain, and one chunk alone, share the run directory with their like."""
+    return CHAIN_JOB in os.environ or getattr(getattr(cfg, recipe, None), "chunk", None) is not None
 
 
 def _say(line: str) -> None:

@@ -18,7 +18,7 @@ from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.estimate import Estimate, estimate, num_problems, planned_shape, rows_of
 from nemo_cot.preflight.layouts import NamedLayout
 from nemo_cot.stages import RunDirectory
-from nemo_cot.stages.lock import INHERITED, LOCK_PART
+from nemo_cot.stages.lock import CHAIN_JOB, INHERITED
 from recipes.config import CONF
 
 
@@ -42,7 +42,7 @@ def refuse_errors(findings: Sequence[Finding]) -> None:
     for finding in findings:
         if finding.level == "error":
             raise UserError(finding.what, where=f"preflight, {finding.rule}", fix=finding.fix)
-    if {INHERITED, LOCK_PART}.isdisjoint(os.environ):
+    if {CHAIN_JOB, INHERITED}.isdisjoint(os.environ):
         for finding in findings:
             if finding.level == "warning":
                 line = f"warning: preflight, {finding.rule}: {finding.what}. Fix: {finding.fix}"

@@ -156,14 +156,13 @@ class Runner:
         return [*self._job["command"], f"{self._job['array_key']}={int(self._task)}"]
 
     def _recipe_environment(self) -> dict[str, str]:
-        part = self._job["part"] if self._task is None else task_key(self._job["part"], self._task)
         code = self._job["code"]
         paths = [code, self._environment.get("PYTHONPATH", "")]
         cores = int(self._environment.get("SLURM_CPUS_ON_NODE", "0")) // self._job["tasks_per_node"]
         added = {
             "PYTHONPATH": os.pathsep.join(path for path in paths if path),
             "PYTHONUNBUFFERED": "1",
-            "NEMO_COT_LOCK_PART": part,
+            "NEMO_COT_CHAIN_JOB": self._key,  # nemo_cot/stages/lock.py; not imported, it needs libraries
             "SLURM_EXPORT_ENV": "ALL",  # else srun hands on the names of --export only, not what is added here
             # srun does not take over the job's --cpus-per-task: without it a step has one core a task.
             **({"SRUN_CPUS_PER_TASK": str(cores)} if cores else {}),

@@ -14,15 +14,19 @@ from nemo_cot.stages.engine import plan_stage
 from nemo_cot.stages.manifest import MANIFEST, describe
 from recipes.chain import needs
 
+_SCORES = "evaluate-scores"
+"""No subject's job: nobody may be called scores."""
+
 
 @dataclass(frozen=True)
 class ChainJob:
     """One job. ``key`` names it and its files; ``after`` are the keys that must end well before.
 
     ``overrides`` come behind the user's own. ``array`` are the chunks of a job array, and ``array_key``
-    the key that takes a task's number. ``part`` is what it locks of the run directory. ``continued``: a
-    later job goes on with this training. ``after_any``: it runs however the others ended. ``merges``:
-    its chunks are other jobs' work, and it only puts them together (and scores them).
+    the key that takes a task's number. ``continued``: a later job goes on with this training.
+    ``after_any``: it runs however the others ended. ``merges``: what it reads is other jobs' work, and it
+    only puts that together (and scores it). ``works_on``: the stages of the run that it brings up to
+    date, where that is not ``stage`` itself; a task of an array, its chunk of them.
     """
 
     key: str
@@ -33,6 +37,7 @@ class ChainJob:
     continued: bool = False
     after_any: bool = False
     merges: bool = False
+    works_on: tuple[str, ...] = ()
 
     @property
     def work(self) -> str:
@@ -42,11 +47,6 @@ class ChainJob:
     @property
     def array_key(self) -> str | None:
         return f"{self.stage}.chunk" if self.array else None
-
-    @property
-    def part(self) -> str:
-        """The training jobs of a chain are one part: they never run side by side."""
-        return self.stage if self.stage == "train" else self.key
 
 
 def cluster_of(cfg: Config) -> SlurmCluster:
@@ -90,11 +90,9 @@ class _Planner:
         elif stage == "train":
             after = self._earlier_training(after)
         merges = stage in ("generate", "evaluate") and getattr(self._cfg, stage).chunks > 1
-        self._append(ChainJob(stage, stage, after, merges=merges))
-
-    def _append(self, job: ChainJob) -> None:
-        self.jobs.append(job)
-        self._last[job.stage] = job.key
+        works_on = _evaluated(self._cfg.evaluate.subjects) if stage == "evaluate" else ()
+        self.jobs.append(ChainJob(stage, stage, after, merges=merges, works_on=works_on))
+        self._last[stage] = stage
 
     def _after(self, stage: str, cfg: Config) -> tuple[str, ...]:
         return tuple(self._last[need] for need in needs(stage, cfg) if need in self._last)
@@ -108,22 +106,58 @@ class _Planner:
         return after
 
     def _sampled(self, after: tuple[str, ...]) -> tuple[str, ...]:
-        """Jobs that sample subjects by themselves: the base model while another one is trained, and chunks."""
+        """Jobs that sample subjects by themselves: chunks, and those that need not wait for the training."""
+        if self._cfg.evaluate.chunks == 1:
+            subjects = self._cfg.evaluate.subjects
+            return self._beside_training(
+                [s for s in subjects if self._after("evaluate", self._only(s)) != after]
+            )
         keys: tuple[str, ...] = ()
         for subject in self._cfg.evaluate.subjects:
-            cfg = replace(self._cfg, evaluate=replace(self._cfg.evaluate, subjects=[subject]))
-            own = self._after("evaluate", cfg)
-            only = (f"evaluate.subjects=[{subject}]",)
-            key = f"evaluate-{subject}"
-            if cfg.evaluate.chunks > 1:
-                keys += self._chunks("evaluate", cfg, own, key=f"{key}-chunks", overrides=only)
-            elif own != after and not (not own and self._done("evaluate", cfg, f"evaluate/{subject}")):
-                self.jobs.append(ChainJob(key, "evaluate", own, only))
-                keys += (key,)
+            cfg = self._only(subject)
+            own, names = self._after("evaluate", cfg), (f"evaluate/{subject}",)
+            key = f"evaluate-{subject}-chunks"
+            keys += self._chunks("evaluate", cfg, own, key=key, overrides=_of([subject]), works_on=names)
         return keys
 
+    def _beside_training(self, subjects: Sequence[str]) -> tuple[str, ...]:
+        """A job a subject that only samples it (chunk 0 of 1), and one that scores them all: should the
+        training fail, the report has these scores. A subject that is alone needs one job for both.
+        """
+        if len(subjects) == 1:
+            return self._subject(subjects[0], _evaluated(subjects))
+        keys = tuple(
+            key for s in subjects for key in self._subject(s, (f"evaluate/{s}",), "evaluate.chunk=0")
+        )
+        if not keys:
+            return ()
+        scores = ChainJob(
+            _SCORES, "evaluate", keys, _of(subjects), merges=True, works_on=_evaluated(subjects)
+        )
+        self.jobs.append(scores)
+        return (*keys, scores.key)
+
+    def _subject(self, subject: str, works_on: tuple[str, ...], *overrides: str) -> tuple[str, ...]:
+        cfg = self._only(subject)
+        own = self._after("evaluate", cfg)
+        if not own and self._done("evaluate", cfg, f"evaluate/{subject}"):
+            return ()
+        key = f"evaluate-{subject}"
+        self.jobs.append(ChainJob(key, "evaluate", own, (*_of([subject]), *overrides), works_on=works_on))
+        return (key,)
+
+    def _only(self, subject: str) -> Config:
+        return replace(self._cfg, evaluate=replace(self._cfg.evaluate, subjects=[subject]))
+
     def _chunks(
-        self, stage: str, cfg: Config, after: tuple[str, ...], *, key: str, overrides: tuple[str, ...] = ()
+        self,
+        stage: str,
+        cfg: Config,
+        after: tuple[str, ...],
+        *,
+        key: str,
+        overrides: tuple[str, ...] = (),
+        works_on: tuple[str, ...] = (),
     ) -> tuple[str, ...]:
         """An array over the chunks that are not finished; none for a stage in one piece."""
         settings = getattr(cfg, stage)
@@ -133,7 +167,7 @@ class _Planner:
         array = tuple(i for i, chunk in enumerate(one) if after or not self._done(stage, chunk))
         if not array:
             return ()
-        self.jobs.append(ChainJob(key, stage, after, overrides, array))
+        self.jobs.append(ChainJob(key, stage, after, overrides, array, works_on=works_on))
         return (key,)
 
     def _done(self, recipe: str, cfg: Config, only: str = "") -> bool:
@@ -149,6 +183,15 @@ class _Planner:
             return False  # before any input is hashed: it may be a model of 60 GB
         inputs = {label: describe(path, self._run.path, self._hasher) for label, path in stage.inputs.items()}
         return plan_stage(stage, self._run, inputs, self._hasher).action == "skip"
+
+
+def _of(subjects: Sequence[str]) -> tuple[str, ...]:
+    return (f"evaluate.subjects=[{','.join(subjects)}]",)
+
+
+def _evaluated(subjects: Sequence[str]) -> tuple[str, ...]:
+    """What `evaluate` brings up to date for ``subjects``."""
+    return (*(f"evaluate/{subject}" for subject in subjects), "evaluate/scores")
 
 
 def _named(stages: Iterable[Stage], only: str) -> Iterable[Stage]:

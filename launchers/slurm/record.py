@@ -21,7 +21,9 @@ _STATE = "state"
 
 @dataclass(frozen=True)
 class SubmittedJob:
-    """``id`` is empty until sbatch gave one; ``log`` is the file name pattern, relative to the folder."""
+    """``id`` is empty until sbatch gave one; ``log`` is the file name pattern, relative to the folder;
+    ``works_on`` as ChainJob's (none in records of version 0.1.0 and before).
+    """
 
     key: str
     stage: str
@@ -29,6 +31,7 @@ class SubmittedJob:
     after: list[str]
     log: str
     array: list[int]
+    works_on: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

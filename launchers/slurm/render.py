@@ -111,7 +111,6 @@ def job_arguments(job: ChainJob, chain: Chain) -> dict:
     return {
         "key": job.key,
         "stage": job.stage,
-        "part": job.part,
         "run": str(chain.run),
         "code": str(chain.code),
         "cwd": str(chain.cwd),

@@ -18,10 +18,9 @@ from launchers.slurm.record import (
 )
 from launchers.slurm.scheduler import JobState, job_states
 from nemo_cot.errors import one_line
-from nemo_cot.io.paths import matches
-from nemo_cot.progress import ProgressFile, read_progress
+from nemo_cot.progress import shown_progress
+from nemo_cot.sampling.chunks import chunk_stage
 from nemo_cot.stages import RunDirectory
-from nemo_cot.stages.rundir import PARTIAL, changed
 
 COLUMNS = ("job", "id", "state", "reason", "elapsed", "node", "exit", "progress", "log")
 
@@ -87,14 +86,7 @@ def _told_state(told: Attempt | None) -> str:
 
 
 def _progress(run: RunDirectory, job: SubmittedJob, task: int | None) -> str:
-    """The latest progress of the stage's own folders."""
-    chunk = f"*chunk-{task:03d}*" if task is not None else "*"
-    depths = (job.stage, f"{job.stage}*/{chunk}", f"{job.stage}*/*/{chunk}")
-    places = [place for depth in depths for place in matches(run.path, f"{depth}{PARTIAL}*")]
-    found = [read_progress(place) for place in sorted(places, key=changed)]
-    told = [progress for progress in found if progress is not None]
-    return _shown(told[-1]) if told else ""
-
-
-def _shown(progress: ProgressFile) -> str:
-    return f"{progress.done}/{progress.total} {progress.unit}  {progress.figures}".strip()
+    """The latest progress of the stages that the job works on."""
+    stages = job.works_on or [job.stage]
+    own = stages if task is None else [chunk_stage(stage, task) for stage in stages]
+    return shown_progress([place for stage in own for place in run.partials(stage)[-1:]])

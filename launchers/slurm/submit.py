@@ -142,7 +142,15 @@ def _write_files(jobs: Sequence[ChainJob], chain: Chain) -> dict[str, str]:
 def jobs_record(jobs: Sequence[ChainJob], chain: Chain) -> list[SubmittedJob]:
     """The jobs without ids."""
     return [
-        SubmittedJob(job.key, job.stage, "", list(job.after), log_pattern(job, chain), list(job.array))
+        SubmittedJob(
+            job.key,
+            job.stage,
+            "",
+            list(job.after),
+            log_pattern(job, chain),
+            list(job.array),
+            list(job.works_on),
+        )
         for job in jobs
     ]
 

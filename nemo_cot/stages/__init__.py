@@ -1,4 +1,4 @@
-"""The stage engine: manifests, fingerprints, skipping, resuming, one lock a run directory."""
+"""The stage engine: manifests, fingerprints, skipping, resuming, locks."""
 
 from nemo_cot.stages.engine import Stage, StageResult, run_stage
 from nemo_cot.stages.rundir import RunDirectory

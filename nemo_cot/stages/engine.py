@@ -22,6 +22,7 @@ from nemo_cot.image import image_record
 from nemo_cot.io.atomic import sync_directory, sync_tree, write_bytes
 from nemo_cot.io.hashing import Hasher
 from nemo_cot.provenance import code_revision, hardware, package_versions
+from nemo_cot.stages.lock import stage_lock
 from nemo_cot.stages.manifest import (
     MANIFEST,
     Artifact,
@@ -33,13 +34,11 @@ from nemo_cot.stages.manifest import (
     read_manifest,
     write_manifest,
 )
-from nemo_cot.stages.rundir import RunDirectory, changed
+from nemo_cot.stages.rundir import RunDirectory
 
 SCRATCH = "scratch"
 """Folder in a stage's partial folder for what only helps to resume; it is not published."""
 _ATTEMPT = ".attempt.json"
-_CUT_SECONDS = 3600.0
-"""A temporary file of that age is a killed process's; a younger one may be another job's, at work."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,15 @@ class Plan:
 def run_stage(stage: Stage, run: RunDirectory, *, say: Callable[[str], None] = print) -> StageResult:
     """Bring ``stage`` up to date in ``run``; ``say`` gets one line on what is done and why.
 
-    Raises UserError for a missing input, and whatever the stage's own work raises.
+    One process at a time: another one waits, and skips what was finished meanwhile. Raises UserError
+    for a missing input or a stage that stays in use, and whatever the stage's own work raises.
     """
     image_record()  # a digest mistyped is refused now, not after hours of work
+    with stage_lock(run.path, stage.name):
+        return _run_alone(stage, run, say)
+
+
+def _run_alone(stage: Stage, run: RunDirectory, say: Callable[[str], None]) -> StageResult:
     hasher = run.hasher()
     inputs = {label: describe(path, run.path, hasher) for label, path in _existing(stage.inputs).items()}
     fingerprint = _fingerprint(stage, inputs)
@@ -218,9 +223,6 @@ def _remove_leftovers(run: RunDirectory, name: str) -> None:
 
 def _recover(run: RunDirectory, name: str, fingerprint: str) -> None:
     """Complete, or take back, a publication that a kill cut short; remove what it left half-written."""
-    for cut in run.path.glob(".*.tmp"):
-        if 0 < changed(cut) < time.time() - _CUT_SECONDS:
-            cut.unlink(missing_ok=True)
     partial, final, old = run.partial(name, fingerprint), run.stage(name), run.old(name)
     whole = read_manifest(partial)
     if whole is not None and whole.fingerprint == fingerprint:

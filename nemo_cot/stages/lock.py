@@ -1,12 +1,12 @@
-"""One lock a run directory: two runs never write the same artifacts.
+"""One lock a run directory and one a stage: two processes never write the same artifacts.
 
-The lock is an flock(2) on ``.lock``, which the kernel frees when its holder dies, however it dies.
-The file names the holder. A launcher keeps the lock and hands the descriptor down to its recipes,
-so that a recipe that outlives a killed launcher still holds it.
+Locks are flock(2) on files that stay, which the kernel frees when their holder dies, however it dies.
+A file names its holder. Who holds ``.lock`` alone has the run to itself: a launcher does, and hands
+the descriptor down to its recipes, so that a recipe that outlives a killed launcher still holds it.
 
-The jobs of a submitted chain, and recipes that run one chunk of a stage, share ``.lock`` and hold
-``.lock-PART`` alone: they run side by side, and nothing else does. On a network file system flock
-must hold between nodes (docs/slurm.md).
+The jobs of a submitted chain, and recipes that run one chunk of a stage, share ``.lock``: they run
+side by side, and no launcher beside them. Whoever runs a stage holds ``.locks/STAGE/.lock`` alone
+meanwhile. On a network file system flock must hold between nodes (docs/slurm.md).
 """
 
 from __future__ import annotations
@@ -22,13 +22,20 @@ from pathlib import Path
 
 import msgspec
 
-from nemo_cot.errors import UserError
+from nemo_cot.errors import Unfinished, UserError
 
 LOCK = ".lock"
+STAGE_LOCKS = ".locks"
 INHERITED = "NEMO_COT_LOCK_FD"
 """Environment variable: the descriptor that a launcher hands down."""
-LOCK_PART = "NEMO_COT_LOCK_PART"
-"""Environment variable: the part that a job of a submitted chain locks; a plain name."""
+CHAIN_JOB = "NEMO_COT_CHAIN_JOB"
+"""Environment variable: set in the jobs of a submitted chain, which share the run directory."""
+
+_PATIENCE_SECONDS = 3.0
+"""Covers the moment in which a killed holder's children end."""
+_PATIENCE_OF_JOBS_SECONDS = 120.0
+"""A file server keeps the lock of a node that went down for its lease, 90 s in NFSv4."""
+_MOST_NAMED = 5
 
 
 class Holder(msgspec.Struct):
@@ -38,70 +45,73 @@ class Holder(msgspec.Struct):
     host: str
     since: str
 
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}"
+
 
 @contextlib.contextmanager
-def run_lock(run_dir: Path, *, part: str | None = None, patience_seconds: float = 3.0) -> Iterator[int]:
-    """Hold the lock of ``run_dir``, or of its ``part`` alone (a plain name), and yield its descriptor.
+def run_lock(run_dir: Path, *, shared: bool = False, patience_seconds: float | None = None) -> Iterator[int]:
+    """Hold the lock of ``run_dir``, alone or ``shared`` with others, and yield its descriptor.
 
-    ``patience_seconds`` covers the moment in which a killed holder's children end. Prints a line
-    when it takes over from a holder that died. Raises UserError naming the holder otherwise.
+    Prints a line when it takes over from a holder that died; alone, removes its cut files. After ``patience_seconds`` (None: by
+    where it runs) raises UserError naming the holder; Unfinished in a job of a chain.
     """
     inherited = _inherited(run_dir / LOCK)
     if inherited is not None:
         yield inherited
-    elif part is None:
-        with _exclusive(run_dir / LOCK, patience_seconds) as descriptor:
+        return
+    with _open(run_dir / LOCK) as descriptor:
+        if not _acquire(descriptor, patience_seconds, fcntl.LOCK_SH if shared else fcntl.LOCK_EX):
+            who = in_use_by(run_dir) or "another process"
+            raise _refusal(f"this run directory is in use by {who}", run_dir)
+        _take_over(descriptor)
+        if not shared:
+            _remove_cut_files(run_dir)
+        with contextlib.nullcontext() if shared else _named(descriptor):
             yield descriptor
-    else:
-        with _shared(run_dir / LOCK, patience_seconds):
-            with _exclusive(run_dir / f"{LOCK}-{part}", patience_seconds) as descriptor:
-                yield descriptor
 
 
 @contextlib.contextmanager
-def _shared(path: Path, patience_seconds: float) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        _acquire(descriptor, path, patience_seconds, fcntl.LOCK_SH)
-        _say_if_stale(descriptor)
-        os.ftruncate(descriptor, 0)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _exclusive(path: Path, patience_seconds: float) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        _acquire(descriptor, path, patience_seconds, fcntl.LOCK_EX)
-        _say_if_stale(descriptor)
-        _write(descriptor, Holder(os.getpid(), socket.gethostname(), _now()))
-        try:
-            yield descriptor
-        finally:
-            with contextlib.suppress(OSError):
-                os.ftruncate(descriptor, 0)
-    finally:
-        os.close(descriptor)
-
-
-def _say_if_stale(descriptor: int) -> None:
-    if stale := _read(descriptor):
-        print(
-            f"stale lock: process {stale.pid} on {stale.host} (since {stale.since}) ended without "
-            "releasing it; taken over",
-            flush=True,
-        )
+def stage_lock(run_dir: Path, stage: str, *, patience_seconds: float | None = None) -> Iterator[None]:
+    """Hold the lock of one stage of a run, alone; as :func:`run_lock` otherwise."""
+    path = run_dir / STAGE_LOCKS / stage / LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _open(path) as descriptor:
+        if not _acquire(descriptor, patience_seconds, fcntl.LOCK_EX):
+            who = _read(descriptor) or "another process"
+            raise _refusal(f"the stage {stage} is in use by {who}", run_dir)
+        _take_over(descriptor, f" of {stage}")
+        with _named(descriptor):
+            yield
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a worker that was forked meanwhile has the descriptor, too
 
 
 def holder(run_dir: Path) -> Holder | None:
-    """Who holds the lock of ``run_dir``, or of a part of it, now; None when nobody does."""
-    paths = [run_dir / LOCK, *sorted(run_dir.glob(f"{LOCK}-*"))]
-    return next((held for path in paths if (held := _holder_of(path))), None)
+    """Who has the run in ``run_dir`` to itself now; None when nobody does."""
+    return _holder_of(run_dir / LOCK)
+
+
+def stage_holders(run_dir: Path) -> dict[str, Holder]:
+    """The stages of ``run_dir`` that somebody works on now, by name."""
+    top = run_dir / STAGE_LOCKS
+    found = {path.parent.relative_to(top).as_posix(): _holder_of(path) for path in sorted(top.rglob(LOCK))}
+    return {stage: held for stage, held in found.items() if held is not None}
+
+
+def in_use_by(run_dir: Path) -> str:
+    """Who works in ``run_dir``, in words: one with the run to itself, or those at its stages. Empty for nobody."""
+    if (held := holder(run_dir)) is not None:
+        return str(held)
+    at = stage_holders(run_dir)
+    if len(at) > 1:
+        named = ", ".join(f"{h.pid} on {h.host} ({stage})" for stage, h in list(at.items())[:_MOST_NAMED])
+        more = f" and {len(at) - _MOST_NAMED} more" if len(at) > _MOST_NAMED else ""
+        return f"{len(at)} processes: {named}{more}"
+    return next((f"{h} ({stage})" for stage, h in at.items()), "")
 
 
 def _holder_of(path: Path) -> Holder | None:
+    """Read only: whoever looks may not be allowed to write."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
@@ -115,26 +125,63 @@ def _holder_of(path: Path) -> Holder | None:
     return None
 
 
-def _acquire(descriptor: int, path: Path, patience_seconds: float, mode: int) -> None:
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, patience_seconds: float | None, mode: int) -> bool:
+    """Whether it came within the time."""
+    if patience_seconds is None:
+        patience_seconds = _PATIENCE_OF_JOBS_SECONDS if CHAIN_JOB in os.environ else _PATIENCE_SECONDS
     deadline = time.monotonic() + patience_seconds
     while True:
         try:
             fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
-            return
+            return True
         except BlockingIOError:
             if time.monotonic() >= deadline:
-                raise _refusal(descriptor, path) from None
+                return False
         time.sleep(0.05)
 
 
-def _refusal(descriptor: int, path: Path) -> UserError:
-    held = _read(descriptor) or holder(path.parent)
-    who = f"process {held.pid} on {held.host} since {held.since}" if held else "another process"
-    return UserError(
-        f"this run directory is in use by {who}",
-        where=str(path.parent),
-        fix="wait for it or stop it, or choose another run with name=OTHER",
-    )
+def _take_over(descriptor: int, of: str = "") -> None:
+    if stale := _read(descriptor):
+        print(f"stale lock{of}: {stale} ended without releasing it; taken over", flush=True)
+    os.ftruncate(descriptor, 0)
+
+
+def _remove_cut_files(run_dir: Path) -> None:
+    """What killed processes left half-written at the top of the run. Nobody else is at work: beside
+    others these may be theirs.
+    """
+    for cut in run_dir.glob(".*.tmp"):
+        cut.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _named(descriptor: int) -> Iterator[None]:
+    """Write into the locked file who we are, and take it out in the end."""
+    os.pwrite(descriptor, msgspec.json.encode(Holder(os.getpid(), socket.gethostname(), _now())), 0)
+    os.fsync(descriptor)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+
+
+def _refusal(what: str, run_dir: Path) -> UserError:
+    """A job comes back later: the holder may be a node that went down, whose lock a server keeps."""
+    if CHAIN_JOB in os.environ:
+        fix = "the job goes back into the queue; if this stays, see Network file systems in docs/slurm.md"
+        return Unfinished(what, where=str(run_dir), fix=fix)
+    fix = "wait for it or stop it, or choose another run with name=OTHER"
+    return UserError(what, where=str(run_dir), fix=fix)
 
 
 def _inherited(path: Path) -> int | None:
@@ -152,12 +199,6 @@ def _read(descriptor: int) -> Holder | None:
         return msgspec.json.decode(os.pread(descriptor, 4096, 0), type=Holder)
     except msgspec.DecodeError:
         return None
-
-
-def _write(descriptor: int, held: Holder) -> None:
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, msgspec.json.encode(held), 0)
-    os.fsync(descriptor)
 
 
 def _now() -> str:

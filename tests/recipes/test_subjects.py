@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import pytest
 
 from launchers.compare import compare_command
+from launchers.slurm.jobs import ChainJob, chain_jobs
+from nemo_cot.config import EvaluateConfig
 from nemo_cot.errors import UserError
+from nemo_cot.sampling.chunks import GENERATIONS, chunk_stage
 from nemo_cot.stages import RunDirectory, run_stage
+from recipes.chain import chain_stages
 from recipes.config import EXTRA_CONF, load_config
 from recipes.convert import convert
 from recipes.evaluate import evaluate
@@ -67,6 +72,82 @@ def test_another_model_is_sampled_scored_reported_and_compared(overrides, capsys
     assert "sampling differs in sampling.max_new_tokens: 12 (compare:base), 5 (compare:other)" in told
     assert "sampling differs in model.prompt" in told and told.count("warning:") == 3, "and the eos token"
     assert "3 problems" in told and "pass@2" in told
+
+
+CHAIN = [
+    "cluster=slurm_minimal",
+    "launcher.stages=[problems,convert,generate,grade,curate,pack,train,evaluate,report]",
+]
+THREE = "evaluate.subjects=[base,other,trained]"
+
+
+@pytest.mark.parametrize("changed, keys", [
+    (["evaluate.subjects=[base,trained]"], ["evaluate-base", "evaluate"]),
+    ([THREE], ["evaluate-base", "evaluate-other", "evaluate-scores", "evaluate"]),
+    ([THREE, "evaluate.chunks=2"],
+     ["evaluate-base-chunks", "evaluate-other-chunks", "evaluate-trained-chunks", "evaluate"]),
+    (["evaluate.subjects=[base,other]"], ["evaluate"]),
+])  # fmt: skip
+def test_no_two_jobs_at_once_work_on_the_same_stage(changed, keys, overrides):
+    """And each works on what its own overrides make of the recipe."""
+    cfg = load_config([*overrides, *CHAIN, *changed])
+    run = run_directory(cfg).create()
+    jobs = {job.key: job for job in chain_jobs(cfg, run, chain_stages(cfg))}
+    assert [key for key in jobs if key.startswith("evaluate")] == keys
+    for one, other in itertools.combinations(jobs, 2):
+        if not {one, other} & (_before(one, jobs) | _before(other, jobs)):
+            assert not set(_works_on(jobs[one])) & set(_works_on(jobs[other])), (one, other)
+    list(_run(problems, cfg, run))
+    list(_run(convert, cfg, run))
+    _pretend_done(run, cfg.evaluate)
+    for key in keys:
+        task = [f"evaluate.chunk={jobs[key].array[0]}"] if jobs[key].array else []
+        made = evaluate(load_config([*overrides, *CHAIN, *changed, *jobs[key].overrides, *task]), run)
+        names = [stage.name for stage in made]
+        chunks = {chunk_stage(name, n) for name in _works_on(jobs[key]) for n in range(2)}
+        if task:
+            assert names == [f"{name}/chunk-000" for name in _works_on(jobs[key])]
+        else:
+            assert [name for name in names if name not in chunks] == _works_on(jobs[key])
+
+
+def _works_on(job: ChainJob) -> list[str]:
+    return list(job.works_on) or [job.stage]
+
+
+def _before(key: str, jobs: dict[str, ChainJob]) -> set[str]:
+    """All jobs that have ended when ``key`` starts."""
+    return {name for after in jobs[key].after for name in (after, *_before(after, jobs))}
+
+
+def _pretend_done(run: RunDirectory, settings: EvaluateConfig) -> None:
+    """The files that evaluate's stages read, with nothing in them."""
+    (run.stage("train") / "model").mkdir(parents=True)
+    for subject in settings.subjects:
+        sampled = f"evaluate/{subject}"
+        for name in (sampled, *(chunk_stage(sampled, n) for n in range(settings.chunks))):
+            run.stage(name).mkdir(parents=True, exist_ok=True)
+            (run.stage(name) / GENERATIONS).touch()
+
+
+def test_what_training_has_not_to_be_waited_for_is_scored_once_all_of_it_is_sampled(overrides):
+    """In two jobs that only sample, at once; then the scores, which the report has should the training fail."""
+    cfg = load_config([*overrides, *CHAIN, THREE])
+    run = run_directory(cfg).create()
+    jobs = {job.key: job for job in chain_jobs(cfg, run, chain_stages(cfg))}
+    assert jobs["evaluate-base"].after == jobs["evaluate-other"].after == ("problems", "convert")
+    assert jobs["evaluate-scores"].after == ("evaluate-base", "evaluate-other")
+    assert jobs["evaluate"].after[-3:] == ("evaluate-base", "evaluate-other", "evaluate-scores")
+    assert jobs["evaluate-scores"].work == "merge" and jobs["evaluate"].work == "evaluate"
+    for make in (problems, convert):
+        list(_run(make, cfg, run))
+    for key in ("evaluate-base", "evaluate-other", "evaluate-scores"):
+        list(_run(evaluate, load_config([*overrides, *CHAIN, THREE, *jobs[key].overrides]), run))
+        assert (run.stage("evaluate/scores") / "metrics.json").exists() == (key == "evaluate-scores")
+    scores = json.loads((run.stage("evaluate/scores") / "metrics.json").read_text())
+    assert scores["subjects"].keys() == {"base", "other"}
+    left = [job.key for job in chain_jobs(cfg, run, chain_stages(cfg)) if job.stage == "evaluate"]
+    assert left == ["evaluate"], "after the training's failure: nothing is sampled again"
 
 
 def _run(make, cfg, run: RunDirectory):

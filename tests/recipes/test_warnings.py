@@ -8,7 +8,7 @@ import pytest
 
 from nemo_cot.errors import UserError
 from nemo_cot.preflight import Finding
-from nemo_cot.stages.lock import INHERITED, LOCK_PART
+from nemo_cot.stages.lock import CHAIN_JOB, INHERITED
 from recipes.preflight import refuse_errors
 from tests.support import nemo_cot, recipe, tiny_experiment
 
@@ -27,7 +27,7 @@ def test_an_error_is_all_that_is_told(capsys: pytest.CaptureFixture[str]):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("variable", [INHERITED, LOCK_PART])
+@pytest.mark.parametrize("variable", [CHAIN_JOB, INHERITED])
 def test_a_stage_of_a_chain_repeats_nothing(variable, monkeypatch, capsys: pytest.CaptureFixture[str]):
     monkeypatch.setenv(variable, "1")
     refuse_errors([WARNED])

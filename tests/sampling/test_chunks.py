@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from nemo_cot.io.jsonl import write_jsonl
 from nemo_cot.records import Problem, Trace
 from nemo_cot.sampling.chunks import chunk_samples, merged
 from nemo_cot.stages import RunDirectory, run_stage
-from nemo_cot.stages.lock import holder, run_lock
 from recipes.config import load_config
 from recipes.generate import generate
 from recipes.main import run_directory
@@ -159,16 +157,3 @@ def test_embedded_evaluation_in_chunks_run_side_by_side(base):
     assert [(r["problem_id"], r["sample"]) for r in rows] == [(p, s) for p in heldout for s in range(2)]
     scores = json.loads((run.stage("evaluate/scores") / "metrics.json").read_text())
     assert scores["subjects"]["base"]["samples"] == 6
-
-
-def test_parts_share_a_run_directory_and_nothing_else_gets_in(tmp_path):
-    with run_lock(tmp_path, part="generate-000"), run_lock(tmp_path, part="generate-001", patience_seconds=0):
-        assert holder(tmp_path).pid == os.getpid()
-        for part in ("generate-001", None):
-            with pytest.raises(UserError, match="in use by"):
-                with run_lock(tmp_path, part=part, patience_seconds=0.05):
-                    pytest.fail("two of the same at once")
-    assert holder(tmp_path) is None
-    with run_lock(tmp_path), pytest.raises(UserError, match="in use by"):
-        with run_lock(tmp_path, part="generate-000", patience_seconds=0.05):
-            pytest.fail("a part beside the whole")

@@ -84,7 +84,7 @@ def test_pyxis_stub_gets_the_options_of_the_profile(contained: Chain, tmp_path, 
     lines = [line.split(" ", 1)[1] for line in contained.log("problems").splitlines()]
     said = [line for line in lines if "=" in line]
     assert said == [
-        "NEMO_COT_LOCK_PART=problems",
+        "NEMO_COT_CHAIN_JOB=problems",
         "NVIDIA_VISIBLE_DEVICES=void",
         "PYTHONNOUSERSITE=1",
         "PYXIS_STUB_IMAGE=registry.example#team/image:1.0",

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from recipes.config import EXTRA_CONF
+from tests.recipes.test_subjects import EXPERIMENT
 from tests.slurm.conftest import PROFILE, Chain
 from tests.support import one_error, wait_for
 
@@ -37,6 +39,30 @@ def test_a_failed_stage_stops_the_rest_and_submit_goes_on_after_the_fix(chain: C
     )
     assert set(chain.wait_end().values()) == {"COMPLETED"}, chain.told()
     assert set(outcomes(chain).values()) == {"ok"}
+
+
+def test_after_a_failed_training_the_report_has_the_scores_of_all_others(
+    monkeypatch, chain: Chain, tiny_model
+):
+    """Two subjects are sampled at once, and scored when both are there. monkeypatch comes first, to be
+    undone after the chain, which needs the config to be cancelled.
+    """
+    (chain.cwd / "conf" / "experiment").mkdir(parents=True)
+    (chain.cwd / "conf" / "experiment" / "compare.yaml").write_text(EXPERIMENT)
+    monkeypatch.setenv(EXTRA_CONF, str(chain.cwd / "conf"))
+    three = ["evaluate.subjects=[base,other,trained]", f"evaluate.models.other.path={tiny_model}"]
+    chain.overrides = ["experiment=compare", *chain.overrides, *three]
+    ids = chain.submit("launcher.stages=[train,evaluate,report]", "train.max_steps=20000")
+    assert list(ids) == ["train", "evaluate-base", "evaluate-other", "evaluate-scores", "evaluate", "report"]
+    chain.wait_log("train", "steps  loss")
+    chain.cluster.call("scancel", ids["train"])
+    done = {"evaluate-base", "evaluate-other", "evaluate-scores", "report"}
+    assert {key for key, state in chain.wait_end().items() if state == "COMPLETED"} == done, chain.told()
+    assert outcomes(chain) == {"train": "failed", "evaluate": "not run: it needs train"}
+    assert "[evaluate/scores]" not in chain.log("evaluate-base") + chain.log("evaluate-other")
+    scores = json.loads((chain.run / "evaluate" / "scores" / "metrics.json").read_text())
+    assert scores["subjects"].keys() == {"base", "other"}
+    assert "Samples of the other model" in (chain.run / "report" / "report.md").read_text()
 
 
 def test_a_warning_before_the_time_limit_saves_requeues_and_resumes(chain: Chain):

@@ -12,6 +12,7 @@ import pytest
 
 from launchers.slurm import job
 from launchers.slurm.record import read_attempt, write_json
+from nemo_cot.stages.lock import CHAIN_JOB
 from tests.support import SECONDS, environment, wait_for
 
 WAITS = """
@@ -25,7 +26,7 @@ DEAF = "import signal, time; signal.signal(signal.SIGUSR1, signal.SIG_IGN); prin
 
 def arguments(folder: Path, code: str, **changes: object) -> Path:
     values = {
-        "key": "train", "stage": "train", "part": "train", "run": str(folder), "code": str(folder), "cwd": str(folder),
+        "key": "train", "stage": "train", "run": str(folder), "code": str(folder), "cwd": str(folder),
         "command": [sys.executable, "-c", code], "array_key": None, "continued": False, "requeue": False,
         "max_requeues": 0, "warning_seconds": 100, "tasks_per_node": 1, "extra_conf": False,
     }  # fmt: skip
@@ -57,6 +58,13 @@ def test_an_unfinished_training_with_a_successor_ends_well_and_an_error_does_not
     code, said = ended(arguments(tmp_path, "raise SystemExit(75)", continued=True))
     assert code == 0 and "the next training job goes on" in said
     assert ended(arguments(tmp_path, "raise SystemExit(2)", continued=True))[0] == 2
+
+
+def test_a_recipe_knows_that_it_is_in_a_job_of_a_chain(tmp_path):
+    """Else it would have the run to itself, and not come back when a lock is kept."""
+    code = f"import os; print('told', os.environ['{CHAIN_JOB}'])"
+    more = {"SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "3"}
+    assert "told train-003\n" in ended(arguments(tmp_path, code, array_key="generate.chunk"), **more)[1]
 
 
 def test_too_many_requeues_end_it(tmp_path):

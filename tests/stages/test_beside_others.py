@@ -1,28 +1,126 @@
-"""Jobs of a chain run side by side: what looks into the run directory bears that folders come and go."""
+"""Jobs of a chain run side by side: a stage is one's alone, and what looks into the run directory bears
+that folders come and go.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from launchers.slurm.record import Submission, SubmittedJob
 from launchers.slurm.scheduler import JobState
 from launchers.slurm.status import chain_table
 from launchers.status import print_status
+from nemo_cot.errors import UserError
 from nemo_cot.io.paths import num_bytes_below
-from nemo_cot.stages import RunDirectory
-from nemo_cot.stages.lock import run_lock
+from nemo_cot.progress import PROGRESS, ProgressFile
+from nemo_cot.stages import RunDirectory, Stage, lock
+from nemo_cot.stages.lock import CHAIN_JOB, run_lock, stage_lock
+from recipes import main
 from recipes.config import load_config
 from recipes.main import run_directory
 from recipes.preflight import examine
+from tests.support import SECONDS as BOUND
+from tests.support import environment
 
 STAGES = ("convert", "generate", "evaluate/base", "evaluate/base.chunks/chunk-000")
 SECONDS = 1.0
+
+SIDE_BY_SIDE = """
+import os, sys, time
+from pathlib import Path
+from nemo_cot.stages import RunDirectory, Stage, run_stage
+run, journal, *names = sys.argv[1:]
+
+def work(name):
+    def rows(folder):
+        with open(journal, "a") as told:
+            told.write(name + "\\n")
+        for row in range(20):
+            with open(folder / "rows.jsonl", "a") as out:
+                out.write("{}\\n")
+            time.sleep(0.005)
+    return rows
+
+for name in names:
+    run_stage(Stage(name, {}, {"a": 1}, work(name), resumable=True), RunDirectory(run))
+"""
+"""Stages that append rows, so that a second writer doubles them; their names, where a run was begun, go into a journal."""
+
+
+def _side_by_side(run: RunDirectory, journal: Path, orders: list[list[str]]) -> list[str]:
+    """What the processes say, one for each of ``orders``. Asserts that all end well."""
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", SIDE_BY_SIDE, str(run.path), str(journal), *names],
+            env=environment(**{CHAIN_JOB: "job"}), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for names in orders
+    ]  # fmt: skip
+    said = [process.communicate(timeout=BOUND)[0] for process in running]
+    assert [process.returncode for process in running] == [0] * len(orders), said
+    return said
+
+
+def test_many_processes_at_a_few_stages_make_each_once(tmp_path: Path):
+    """The others wait, and skip what was finished meanwhile."""
+    run, journal = RunDirectory(tmp_path / "run").create(), tmp_path / "journal"
+    names = ["generate", "evaluate/base", "evaluate/base/chunk-000", "evaluate/scores"]
+    orders = [names[n % 4 :] + names[: n % 4] for n in range(6)]
+    said = _side_by_side(run, journal, orders)
+    assert sorted(journal.read_text().split()) == sorted(names), "each was worked on once"
+    assert "".join(said).count("done, skipped") == 6 * 4 - 4 and "Traceback" not in "".join(said)
+    for name in names:
+        assert len((run.stage(name) / "rows.jsonl").read_text().splitlines()) == 20
+        assert run.partials(name) == []
+
+
+def generate(cfg, run: RunDirectory) -> Iterator[Stage]:
+    """A recipe whose one stage is a chunk."""
+    name = f"generate/chunk-{cfg.generate.chunk:03d}"
+    yield Stage(name, {}, {}, work=lambda folder: (folder / "rows.jsonl").write_text("{}\n"))
+
+
+def test_a_chunk_by_hand_keeps_off_the_one_that_a_job_works_on(overrides: list[str], monkeypatch):
+    """Whoever started it; and a launcher keeps off both."""
+    monkeypatch.setattr(lock, "_PATIENCE_SECONDS", 0.05)
+    run = run_directory(load_config(overrides)).create()
+    chunks = [*overrides, "generate.chunks=2"]
+    with run_lock(run.path, shared=True), stage_lock(run.path, "generate/chunk-000"):
+        with pytest.raises(
+            UserError, match=f"the stage generate/chunk-000 is in use by process {os.getpid()}"
+        ):
+            main._run(generate, [*chunks, "generate.chunk=0"])
+        main._run(generate, [*chunks, "generate.chunk=1"])
+        with pytest.raises(UserError, match="this run directory is in use by"):
+            with run_lock(run.path):
+                pytest.fail("a launcher beside a job")
+    assert run.stage("generate/chunk-001").is_dir() and not run.stage("generate/chunk-000").exists()
+
+
+def test_a_job_shares_the_run_and_a_recipe_by_hand_has_it_alone(overrides: list[str], monkeypatch):
+    monkeypatch.setattr(lock, "_PATIENCE_SECONDS", 0.05)
+    run = run_directory(load_config(overrides)).create()
+
+    def problems(cfg, run: RunDirectory) -> Iterator[Stage]:
+        yield Stage("problems", {}, {}, work=lambda folder: (folder / "x").touch())
+
+    with run_lock(run.path, shared=True):
+        with pytest.raises(UserError, match="this run directory is in use by"):
+            main._run(problems, overrides)
+        monkeypatch.setenv(CHAIN_JOB, "problems")
+        monkeypatch.setattr(lock, "_PATIENCE_OF_JOBS_SECONDS", 0.05)
+        main._run(problems, overrides)
+    assert run.stage("problems").is_dir()
 
 
 @pytest.fixture
@@ -46,10 +144,11 @@ def busy(overrides: list[str]) -> Iterator[RunDirectory]:
 def _work(run: RunDirectory, stage: str, stop: threading.Event) -> None:
     partial = run.partial(stage, "f" * 64)
     while not stop.is_set():
-        (partial / ".scratch" / "deep").mkdir(parents=True, exist_ok=True)
-        (partial / "rows.jsonl").write_text("{}\n")
-        partial.rename(run.stage(stage))
-        shutil.rmtree(run.stage(stage))
+        with stage_lock(run.path, stage):
+            (partial / ".scratch" / "deep").mkdir(parents=True, exist_ok=True)
+            (partial / "rows.jsonl").write_text("{}\n")
+            partial.rename(run.stage(stage))
+            shutil.rmtree(run.stage(stage))
 
 
 def _again_and_again(look: Callable[[], object]) -> None:
@@ -64,9 +163,8 @@ def test_preflight_of_a_job_beside_others(busy: RunDirectory, overrides: list[st
 
 
 def test_status_beside_others(busy: RunDirectory, overrides: list[str], capsys: pytest.CaptureFixture[str]):
-    with run_lock(busy.path):
-        _again_and_again(lambda: print_status(overrides))
-    assert "running" in capsys.readouterr().out
+    _again_and_again(lambda: print_status(overrides))
+    assert " running " in capsys.readouterr().out
 
 
 def test_status_of_submitted_jobs_beside_others(busy: RunDirectory):
@@ -96,3 +194,61 @@ def test_a_stage_that_is_published_again_between_two_looks(tmp_path: Path, monke
     monkeypatch.setattr(Path, "is_file", lambda _: True)
     cost, _ = examine(cfg, run, stage="evaluate")
     assert cost.sampled_tokens_at_most is None
+
+
+def test_status_tells_each_stage_by_its_own_lock(
+    overrides: list[str], capsys: pytest.CaptureFixture[str], monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "250")
+    run = run_directory(load_config(overrides)).create()
+    for number, stage in enumerate(("evaluate/base", "train", "grade")):
+        _progress(run, stage, number)
+    with (
+        run_lock(run.path, shared=True),
+        stage_lock(run.path, "train"),
+        stage_lock(run.path, "evaluate/base"),
+    ):
+        print_status(overrides)
+    said = capsys.readouterr().out
+    rows = {line.split("│")[1].strip(): line for line in said.splitlines() if "│" in line}
+    assert "running" in rows["train"] and "1/100 rows" in rows["train"]
+    assert "running" in rows["evaluate/base"] and "0/100 rows" in rows["evaluate/base"]
+    assert "partial" in rows["grade"], "it was touched last, and nobody works on it"
+    assert "not run" in rows["evaluate/trained"]
+    assert "in use by 2 processes: " in said and f"{os.getpid()} on " in said and "(train)" in said
+    print_status(overrides)
+    said = capsys.readouterr().out
+    assert "nothing is running" in said and said.count("partial") == 3
+
+
+def test_a_jobs_progress_is_that_of_its_own_stages(tmp_path: Path):
+    run = RunDirectory(tmp_path).create()
+    stages = (
+        "evaluate/base",
+        "evaluate/other",
+        "evaluate/base/chunk-001",
+        "evaluate/trained/chunk-001",
+        "generate/chunk-001",
+    )
+    for number, stage in enumerate(stages):
+        _progress(run, stage, number)
+    made = [("evaluate-base", [], ["evaluate/base", "evaluate/scores"]), ("evaluate-other", [], ["evaluate/other"]),
+            ("evaluate-base-chunks", [1], ["evaluate/base"]), ("evaluate-trained-chunks", [1], ["evaluate/trained"]),
+            ("generate-chunks", [1], []), ("train", [], [])]  # fmt: skip
+    jobs = [
+        SubmittedJob(k, k.partition("-")[0], str(i), [], "x.log", a, w) for i, (k, a, w) in enumerate(made)
+    ]
+    states = {job.id: [JobState(f"{job.id}_1" if job.array else job.id, "RUNNING")] for job in jobs}
+    table = chain_table(run, Submission("2026-01-01T00:00:00+00:00", "code", [], [], jobs), states)
+    shown = [cell.partition("/")[0] for cell in table.columns[7].cells]
+    assert shown == ["0", "1", "2", "3", "4", ""]
+
+
+def _progress(run: RunDirectory, stage: str, done: int) -> None:
+    """A partial folder with ``done`` of 100 rows, told later the higher ``done`` is."""
+    partial = run.partial(stage, "f" * 64)
+    partial.mkdir(parents=True)
+    (partial / PROGRESS).write_bytes(
+        msgspec.json.encode(ProgressFile(stage, done, 100, "rows", "", float(done)))
+    )
+    os.utime(partial, (done, done))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -240,15 +239,6 @@ def test_publication_is_all_or_nothing(moment, back, run, counter, monkeypatch):
     )
     assert not run.old("count").exists()
     assert [p.name for p in run.stage("count").glob(".*")] == []
-
-
-def test_half_written_files_of_a_killed_process_go(run, counter):
-    old, young = run.path / ".hashes.json.abc.tmp", run.path / ".hashes.json.def.tmp"
-    for path in (old, young):
-        path.write_text('{"half')
-    os.utime(old, (0, time.time() - 2 * 3600))
-    run_stage(counter.stage(), run, say=quiet)
-    assert list(run.path.glob(".*.tmp")) == [young], "which another job may be writing"
 
 
 def test_names_with_special_characters(tmp_path, counter):
