@@ -38,7 +38,7 @@ def aligner_command(train: AlignerTrain, config: Path, environment: Mapping[str,
         argv = [*_launchers(train, environment), *torchrun]
     else:
         argv = [*_srun(train, environment, train.layout.gpus_per_node), train.python, *entry]
-    return Command(argv, _environment(train))
+    return Command(argv, _environment(train, environment))
 
 
 def _torchrun(train: AlignerTrain, environment: Mapping[str, str]) -> list[str]:
@@ -52,7 +52,7 @@ def _torchrun(train: AlignerTrain, environment: Mapping[str, str]) -> list[str]:
             where="MASTER_ADDR",
             fix="export MASTER_ADDR=the first node's name on every node, or set train.process_launcher=srun",
         )
-    endpoint = f"{environment['MASTER_ADDR']}:{train.master_port}"
+    endpoint = f"{environment['MASTER_ADDR']}:{master_port(train, environment)}"
     return [
         f"--nnodes={layout.num_nodes}",
         processes,
@@ -87,11 +87,20 @@ def _srun(train: AlignerTrain, environment: Mapping[str, str], tasks_per_node: i
     ]
 
 
-def _environment(train: AlignerTrain) -> dict[str, str]:
+def master_port(train: AlignerTrain, environment: Mapping[str, str]) -> int:
+    """Where all ranks meet on the first node: the port that is named, or one of the Slurm job's own, which
+    every node derives alike. Below those that the kernel gives to connections (32768 and on).
+    """
+    if train.master_port is not None:
+        return train.master_port
+    return 20000 + int(environment["SLURM_JOB_ID"]) % 10000 if environment.get("SLURM_JOB_ID") else 29500
+
+
+def _environment(train: AlignerTrain, environment: Mapping[str, str]) -> dict[str, str]:
     return {
         # Megatron overlaps tensor-parallel communication with computation only if kernels keep their order.
         "CUDA_DEVICE_MAX_CONNECTIONS": "1",
-        "MASTER_PORT": str(train.master_port),
+        "MASTER_PORT": str(master_port(train, environment)),
         "TOKENIZERS_PARALLELISM": "false",  # its threads and forked workers deadlock
     }
 
