@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import NamedTuple
 
 from nemo_cot.errors import UserError
 from nemo_cot.nemo.config import AlignerTrain
+from nemo_cot.serving.process import held_locks, running
 
 ENTRY = "nemo_cot.nemo.aligner_sft"
 
@@ -35,7 +38,7 @@ def aligner_command(train: AlignerTrain, config: Path, environment: Mapping[str,
         argv = [*_launchers(train, environment), *torchrun]
     else:
         argv = [*_srun(train, environment, train.layout.gpus_per_node), train.python, *entry]
-    return Command(argv, _environment(train))
+    return Command(argv, _environment(train, environment))
 
 
 def _torchrun(train: AlignerTrain, environment: Mapping[str, str]) -> list[str]:
@@ -49,7 +52,7 @@ def _torchrun(train: AlignerTrain, environment: Mapping[str, str]) -> list[str]:
             where="MASTER_ADDR",
             fix="export MASTER_ADDR=the first node's name on every node, or set train.process_launcher=srun",
         )
-    endpoint = f"{environment['MASTER_ADDR']}:{train.master_port}"
+    endpoint = f"{environment['MASTER_ADDR']}:{master_port(train, environment)}"
     return [
         f"--nnodes={layout.num_nodes}",
         processes,
@@ -84,33 +87,64 @@ def _srun(train: AlignerTrain, environment: Mapping[str, str], tasks_per_node: i
     ]
 
 
-def _environment(train: AlignerTrain) -> dict[str, str]:
+def master_port(train: AlignerTrain, environment: Mapping[str, str]) -> int:
+    """Where all ranks meet on the first node: the port that is named, or one of the Slurm job's own, which
+    every node derives alike. Below those that the kernel gives to connections (32768 and on).
+    """
+    if train.master_port is not None:
+        return train.master_port
+    return 20000 + int(environment["SLURM_JOB_ID"]) % 10000 if environment.get("SLURM_JOB_ID") else 29500
+
+
+def _environment(train: AlignerTrain, environment: Mapping[str, str]) -> dict[str, str]:
     return {
         # Megatron overlaps tensor-parallel communication with computation only if kernels keep their order.
         "CUDA_DEVICE_MAX_CONNECTIONS": "1",
-        "MASTER_PORT": str(train.master_port),
+        "MASTER_PORT": str(master_port(train, environment)),
         "TOKENIZERS_PARALLELISM": "false",  # its threads and forked workers deadlock
     }
 
 
 def run_command(command: Command, environment: Mapping[str, str], *, stage: str = "train") -> None:
-    """Run to the end. Raises UserError when the program is missing or fails."""
-    try:
-        code = subprocess.run(
-            command.argv, env={**environment, **command.environment}, cwd=command.directory, check=False
-        ).returncode
-    except (FileNotFoundError, PermissionError, NotADirectoryError) as error:
-        raise UserError(
-            f"there is no {error.filename} here",
-            where=stage,
-            fix="run this stage in the training container, or correct train.python, "
-            "train.process_launcher or train.nemo_rl_directory",
-        ) from None
+    """Run to the end. Raises UserError when the program is missing or fails.
+
+    It ends with this process, however that ends, with all that it started; until then the locks on
+    the run directory stay held. At a signal to stop it gets SIGTERM first, and passes it on.
+    """
+    _check_program(command, environment, stage)
+    with running(
+        command.argv,
+        None,
+        cwd=command.directory or Path.cwd(),
+        environment={**environment, **command.environment},
+        patience_seconds=_PATIENCE_SECONDS,
+        keeps=held_locks(),
+    ) as process:
+        code = process.wait()
     if code:
         raise UserError(
             f"{command.argv[0]} ended with exit code {code}; its own messages are above",
             where=stage,
             fix="correct what they say, then run the same command again: it resumes from what was saved",
+        )
+
+
+_PATIENCE_SECONDS = 35.0
+"""torchrun kills ranks that do not end within 30 s of the SIGTERM that it passes on."""
+
+
+def _check_program(command: Command, environment: Mapping[str, str], stage: str) -> None:
+    """Raise UserError when the program, or the directory that it runs in, is not here."""
+    directory, program = command.directory or Path.cwd(), command.argv[0]
+    place = str(directory / program) if os.sep in program else program
+    path = {**environment, **command.environment}.get("PATH", os.defpath)
+    found = directory.is_dir() and shutil.which(place, path=path)
+    if not found:
+        raise UserError(
+            f"there is no {program if directory.is_dir() else directory} here",
+            where=stage,
+            fix="run this stage in the training container, or correct train.python, "
+            "train.process_launcher or train.nemo_rl_directory",
         )
 
 

@@ -156,20 +156,21 @@ class AlignerTrain(NemoTrain):
 
     ``process_launcher``: torchrun (one launcher a node) or srun (one task a GPU). Inside a Slurm job
     srun starts both on several nodes, and ``srun_arguments`` may name the container. ``python``: the
-    container's interpreter.
+    container's interpreter. ``master_port`` null: one of the Slurm job's own, 29500 outside of a job.
     """
 
     nemo_model: Optional[str]  # noqa: UP045
     megatron_amp_O2: bool
     process_launcher: str = runtime()
     srun_arguments: list[str] = runtime()  # noqa: RUF009
-    master_port: int = runtime()
+    master_port: Optional[int] = runtime()  # noqa: UP045
     python: str = runtime()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("train.process_launcher", self.process_launcher, ("torchrun", "srun"))
-        between("train.master_port", self.master_port, 1024, 65535)
+        if self.master_port is not None:
+            between("train.master_port", self.master_port, 1024, 65535)
 
     @property
     def own_objective(self) -> str:

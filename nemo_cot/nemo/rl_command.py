@@ -14,28 +14,40 @@ from nemo_cot.nemo.config import NemoRlTrain
 
 ENTRY = Path("examples/run_sft.py")
 MEGATRON_BASE = "megatron_base"
-_RAY_ADDRESS_FILE = Path("/tmp/ray/ray_current_cluster")
-"""Where `ray start` leaves its address; ray.init(address="auto") reads it, or RAY_ADDRESS."""
+_NO_ADDRESS = ("", "auto", "local")
+"""What RAY_ADDRESS may hold without naming a cluster."""
 
 
 def rl_command(train: NemoRlTrain, config: Path, folder: Path, environment: Mapping[str, str]) -> Command:
     """Train on ``config``, the rendered YAML; ``folder`` is the stage's.
 
     Run it once: on one node anywhere, on several on the head of a Ray cluster that spans them, as
-    NeMo-RL's ray.sub starts one. Raises UserError when there is none: it would start one of a
-    single node, and wait for the other GPUs.
+    NeMo-RL's ray.sub starts one. Raises UserError when ``environment`` names none.
     """
     directory = Path(train.nemo_rl_directory).expanduser()
     check_source_tree(directory, "train")
-    cluster = environment.get("RAY_ADDRESS") or _RAY_ADDRESS_FILE.exists()
-    if train.layout.num_nodes > 1 and not cluster:
-        raise UserError(
-            f"{train.layout.num_nodes} nodes, and no Ray cluster here",
-            where="RAY_ADDRESS",
-            fix="start this stage as the COMMAND of NeMo-RL's ray.sub, or set train.layout.num_nodes=1",
-        )
     argv = ["uv", "run", str(ENTRY), "--config", str(config)]
-    return Command(argv, rl_environment(folder), directory)
+    ray = {"RAY_ADDRESS": _ray_address(train, environment)}
+    return Command(argv, {**rl_environment(folder), **ray}, directory)
+
+
+def _ray_address(train: NemoRlTrain, environment: Mapping[str, str]) -> str:
+    """The cluster that RAY_ADDRESS names; without one, on one node, local: a new cluster.
+
+    NeMo-RL asks for "auto": any Ray cluster that has a process on the node or left its address in
+    /tmp/ray, of whatever job or user. A temporary folder of one's own does not keep Ray from it.
+    """
+    named = environment.get("RAY_ADDRESS", "")
+    if named not in _NO_ADDRESS:
+        return named
+    if train.layout.num_nodes == 1:
+        return "local"
+    raise UserError(
+        f"{train.layout.num_nodes} nodes, and nothing names the Ray cluster that spans them",
+        where="RAY_ADDRESS",
+        fix="in the COMMAND of NeMo-RL's ray.sub: RAY_ADDRESS=$(cat /tmp/ray/ray_current_cluster) python "
+        "recipes/train.py ..., or set train.layout.num_nodes=1",
+    )
 
 
 def check_command(train: NemoRlTrain, config: Path, expected: Path, folder: Path) -> Command:

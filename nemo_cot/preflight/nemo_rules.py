@@ -269,6 +269,18 @@ def _nemo_ray(cfg: Config, train: NemoRlTrain, _: Estimate) -> Found:
         )
 
 
+@_for(NemoRlTrain)
+def _nemo_ray_neighbours(cfg: Config, train: NemoRlTrain, _: Estimate) -> Found:
+    """No other job's Ray finds ours on its node."""
+    if isinstance(cfg.cluster, SlurmCluster) and not cfg.cluster.exclusive:
+        yield (
+            "error",
+            "another job on the node that looks for Ray, as NeMo-RL does, would join this training's cluster "
+            "and take its GPUs",
+            "set cluster.exclusive=true",
+        )
+
+
 @_for(NemoTrain)
 def _nemo_gpu_memory(cfg: Config, train: NemoTrain, estimate: Estimate) -> Found:
     """Training fits the GPUs' memory."""
@@ -319,5 +331,6 @@ NEMO_RULES = (
     _nemo_conversion,
     _nemo_adapter_dropout,
     _nemo_ray,
+    _nemo_ray_neighbours,
     _nemo_gpu_memory,
 )

@@ -1,8 +1,12 @@
 """Run one command, and end it with everything it started when this process's parent is gone.
 
-``python keeper.py LIFELINE LOG -- COMMAND...`` in a session of its own. LIFELINE is the read end
-of a pipe whose write end only the parent holds: it closes when the parent ends, even by SIGKILL.
-LOG gets the command's output, a time before every line. Exits with the command's own code.
+``python keeper.py LIFELINE LOG SCRATCH PATIENCE -- COMMAND...`` in a session of its own. LIFELINE is
+the read end of a pipe whose write end only the parent holds: it closes when the parent ends, even by
+SIGKILL. LOG gets the command's output, a time before every line; empty: the output goes where this
+process's own does. SCRATCH, a folder, is removed at the end; empty: none. PATIENCE: the seconds that the
+command alone has after SIGTERM, to end what it started in its own order. Other descriptors that this
+process was given stay open until the command and all its descendants are gone: locks, for one.
+Exits with the command's own code.
 
 Started by path with the standard library alone, so that it is there in a few hundredths of a second.
 """
@@ -14,7 +18,9 @@ import ctypes
 import datetime
 import os
 import re
+import select
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,28 +28,47 @@ import time
 from typing import IO
 
 GRACE_SECONDS = 10.0
-"""Between SIGTERM and SIGKILL."""
+"""Between SIGTERM to all and SIGKILL."""
 _SET_CHILD_SUBREAPER = 36
 
 
 def main(arguments: list[str]) -> int:
     """See the module. ``arguments`` is argv without the program."""
-    lifeline, log, command = int(arguments[0]), arguments[1], arguments[3:]
+    lifeline, log, scratch, patience, command = int(arguments[0]), *arguments[1:4], arguments[5:]
     _adopt_orphans()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with open(log, "ab", buffering=0) as handle:
+    signal.signal(signal.SIGUSR1, lambda *_: None)  # the parent's to act on; SIG_IGN would be inherited
+    try:
+        return _run(command, lifeline, log, float(patience))
+    finally:
+        if scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _run(command: list[str], lifeline: int, log: str, patience: float) -> int:
+    with open(log, "ab", buffering=0) if log else contextlib.nullcontext() as handle:
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if log else {}
         try:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-            )
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **streams)
         except OSError as error:
-            handle.write(_stamped(f"{command[0]}: {error.strerror}\n".encode()))
+            (handle or sys.stderr.buffer).write(_stamped(f"{command[0]}: {error.strerror}\n".encode()))
             return 127
         try:
-            _copy(process, lifeline, handle)
+            if handle:
+                _copy(process, lifeline, handle)
+            else:
+                _watch(process, lifeline)
         finally:
-            _end_all(process)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the end short
+            _end_all(process, patience)
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def _watch(process: subprocess.Popen, lifeline: int) -> None:
+    """Return when the command has ended or the parent has."""
+    while process.poll() is None:
+        if select.select([lifeline], [], [], 0.2)[0] and not os.read(lifeline, 1):
+            return
 
 
 def _copy(process: subprocess.Popen, lifeline: int, log: IO[bytes]) -> None:
@@ -93,8 +118,12 @@ def _adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _end_all(process: subprocess.Popen) -> None:
-    """SIGTERM to the command's whole group and whatever left it, then SIGKILL."""
+def _end_all(process: subprocess.Popen, patience: float) -> None:
+    """SIGTERM to the command, which may pass it on, then to all that is left of its descendants, then SIGKILL."""
+    if patience and process.poll() is None:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + GRACE_SECONDS
         _signal_all(number)

@@ -10,23 +10,33 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nemo_cot.serving import keeper
-
-_STOP_SECONDS = 2 * keeper.GRACE_SECONDS + 5
+from nemo_cot.stages.lock import LOCK
 
 
 class Process:
-    """Made by :func:`running`. ``log`` is where its output goes, every line with its time (UTC)."""
+    """Made by :func:`running`, which explains the arguments."""
 
     def __init__(
-        self, command: Sequence[str], log: Path, *, cwd: Path, environment: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        log: Path | None,
+        *,
+        cwd: Path,
+        environment: Mapping[str, str] | None = None,
+        scratch: Path | None = None,
+        patience_seconds: float = 0.0,
+        keeps: Sequence[int] = (),
     ) -> None:
         self.log = log
-        log.parent.mkdir(parents=True, exist_ok=True)
+        self._stop_seconds = patience_seconds + 2 * keeper.GRACE_SECONDS + 5
+        if log is not None:
+            log.parent.mkdir(parents=True, exist_ok=True)
         read_end, self._lifeline = os.pipe()
+        options = [str(read_end), str(log or ""), str(scratch or ""), str(patience_seconds)]
         try:
             self._keeper = subprocess.Popen(
-                [sys.executable, "-I", keeper.__file__, str(read_end), str(log), "--", *command],
-                pass_fds=(read_end,),
+                [sys.executable, "-I", keeper.__file__, *options, "--", *command],
+                pass_fds=(read_end, *keeps),
                 start_new_session=True,
                 cwd=cwd,
                 env={**os.environ, **(environment or {})},
@@ -39,13 +49,17 @@ class Process:
         """None while it runs. 127: there is no such program; 128 + n: ended by signal n."""
         return self._keeper.poll()
 
+    def wait(self) -> int:
+        """Its exit code, once it has ended with all that it started."""
+        return self._keeper.wait()
+
     def stop(self) -> None:
         """End it with all that it started, and return when they are gone."""
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
         try:
-            self._keeper.wait(_STOP_SECONDS)
+            self._keeper.wait(self._stop_seconds)
         except subprocess.TimeoutExpired:
             self._keeper.kill()
             self._keeper.wait()
@@ -53,7 +67,7 @@ class Process:
     def last_lines(self, count: int = 5) -> str:
         """The end of the log in one line, for an error message."""
         try:
-            with open(self.log, "rb") as handle:
+            with open(self.log or os.devnull, "rb") as handle:
                 handle.seek(max(0, handle.seek(0, os.SEEK_END) - 8192))
                 lines = handle.read().decode(errors="replace").splitlines()
         except OSError:
@@ -64,11 +78,41 @@ class Process:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], log: Path, *, cwd: Path, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    log: Path | None,
+    *,
+    cwd: Path,
+    environment: Mapping[str, str] | None = None,
+    scratch: Path | None = None,
+    patience_seconds: float = 0.0,
+    keeps: Sequence[int] = (),
 ) -> Iterator[Process]:
-    """Run ``command`` as long as the block lasts. It ends with this process too, however that ends."""
-    process = Process(command, log, cwd=cwd, environment=environment)
+    """Run ``command`` as long as the block lasts. It ends with this process too, however that ends.
+
+    ``log`` is where its output goes, every line with its time (UTC); None: where this process's goes.
+    ``environment`` is added to this process's own. ``scratch`` is a folder that is removed when all is
+    gone. ``patience_seconds``: what the command alone has after SIGTERM, before its descendants get one
+    too. ``keeps``: descriptors that stay open until it is gone with all that it started.
+    """
+    process = Process(
+        command, log, cwd=cwd, environment=environment, scratch=scratch,
+        patience_seconds=patience_seconds, keeps=keeps,
+    )  # fmt: skip
     try:
         yield process
     finally:
         process.stop()
+
+
+def held_locks() -> list[int]:
+    """Descriptors of this process that are locks on a run directory, its own or a launcher's.
+
+    A command that keeps them keeps others out until it is gone, also when this process is killed.
+    """
+    held = []
+    with contextlib.suppress(OSError):  # no /proc: not Linux
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):  # the descriptor of the listing itself
+                target = os.readlink(f"/proc/self/fd/{name}")
+                held += [int(name)] if os.path.basename(target).startswith(LOCK) else []
+    return held

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import shlex
-import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ import httpx
 
 from nemo_cot.engine_config import ServerConfig
 from nemo_cot.errors import UserError, one_line
+from nemo_cot.serving.ports import claimed_port
 from nemo_cot.serving.process import Process, running
 
 _POLL_SECONDS = 0.5
@@ -61,13 +62,32 @@ def serving(config: ServerConfig, model: Path | None, folder: Path) -> Iterator[
         _wait(server, config.start_deadline_seconds, config.connect_deadline_seconds)
         yield server
         return
-    port = config.port or _free_port()
-    _refuse_taken(port)
-    log = folder / "logs" / "server.log"
-    with running(server_command(config, str(model or name), port), log, cwd=folder) as process:
-        server = Server(f"http://127.0.0.1:{port}/v1", name, key, process)
-        _wait(server, config.start_deadline_seconds)
-        yield server
+    with claimed_port(config.port) as (port, claim):
+        command = server_command(config, str(model or name), port)
+        scratch = Path(tempfile.mkdtemp(prefix="nemo-cot-server-"))
+        with running(
+            command,
+            folder / "logs" / "server.log",
+            cwd=folder,
+            environment=_own_caches(scratch),
+            scratch=scratch,
+            keeps=[claim],
+        ) as process:
+            server = Server(f"http://127.0.0.1:{port}/v1", name, key, process)
+            _wait(server, config.start_deadline_seconds)
+            yield server
+
+
+_CACHES = {"VLLM_CACHE_ROOT": "vllm", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
+
+
+def _own_caches(scratch: Path) -> dict[str, str]:
+    """Where this server keeps what it compiles, but for what the environment names already.
+
+    Servers of one model that start together write the same files of one cache, and read each other's
+    half-written ones (github.com/vllm-project/vllm/issues/24601).
+    """
+    return {name: str(scratch / place) for name, place in _CACHES.items() if not os.environ.get(name)}
 
 
 def server_command(config: ServerConfig, model: str, port: int) -> list[str]:
@@ -106,24 +126,6 @@ def _api_key(variable: str | None) -> str | None:
     return os.environ[variable]
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _refuse_taken(port: int) -> None:
-    """Another's server on this port would answer in place of ours, perhaps with the same model's name."""
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        if probe.connect_ex(("127.0.0.1", port)) == 0:
-            raise UserError(
-                f"something listens on port {port} already",
-                where="engine.server.port",
-                fix="stop it, or set engine.server.port=0 for any free one",
-            )
-
-
 def _wait(server: Server, deadline_seconds: float, connect_seconds: float | None = None) -> None:
     """Return when the server lists the model. Raises UserError as :func:`serving` says.
 
@@ -139,6 +141,7 @@ def _wait(server: Server, deadline_seconds: float, connect_seconds: float | None
             server.check()
             names, trouble = _models(client, server.base_url)
             if names is not None:
+                server.check()  # ours may have ended meanwhile, and another's have answered
                 _check_name(server, names)
                 print(f"  server: ready after {time.monotonic() - started:.0f} s", flush=True)
                 return

@@ -37,7 +37,7 @@ def test_one_node_starts_a_process_a_gpu():
 
 def test_several_nodes_meet_at_the_first():
     command = aligner_command(train(), CONFIG, {"MASTER_ADDR": "node1", "SLURM_JOB_ID": "7"})
-    assert {"--nnodes=2", "--rdzv-endpoint=node1:29500", "--rdzv-id=7", "--rdzv-backend=c10d"} <= set(
+    assert {"--nnodes=2", "--rdzv-endpoint=node1:20007", "--rdzv-id=7", "--rdzv-backend=c10d"} <= set(
         command.argv
     )
     assert command.argv[:6] == [
@@ -47,6 +47,24 @@ def test_several_nodes_meet_at_the_first():
     assert by_hand.argv[:3] == ["python", "-m", "torch.distributed.run"]
     with pytest.raises(UserError, match="MASTER_ADDR"):
         aligner_command(train(), CONFIG, {})
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "srun"])
+def test_two_jobs_that_share_a_node_meet_at_different_ports(launcher):
+    def port(number, *overrides):
+        environment = {"MASTER_ADDR": "node1"} | ({"SLURM_JOB_ID": number} if number else {})
+        chosen = train(f"train.process_launcher={launcher}", *overrides)
+        command = aligner_command(chosen, CONFIG, environment)
+        told = command.environment["MASTER_PORT"]
+        assert launcher == "srun" or f"--rdzv-endpoint=node1:{told}" in command.argv
+        return int(told)
+
+    assert port("1234567") == 24567 and port("1234568") == 24568
+    assert port("1234567", "train.master_port=29500") == 29500
+    if launcher == "torchrun":
+        assert port(None) == 29500  # by hand on every node: no job's id to go by
+    with pytest.raises(UserError, match=r"train\.master_port"):
+        train("train.master_port=80")
 
 
 def test_srun_starts_a_task_a_gpu_and_takes_further_arguments():

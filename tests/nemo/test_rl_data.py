@@ -184,10 +184,25 @@ def test_commands_are_argument_lists(cfg, tmp_path):
     assert command.argv == ["uv", "run", "examples/run_sft.py", "--config", str(config)]
     check = check_command(cfg.train, config, tmp_path / EXPECTED_FILE, tmp_path)
     assert check.argv[:4] == ["uv", "run", "python", "-P"] and check.argv[-2] == str(config)
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"RAY_ADDRESS": ""}, {"RAY_ADDRESS": "auto"}, {"RAY_ADDRESS": "local"}]
+)
+def test_trap_a_ray_cluster_that_nobody_named(cfg, tmp_path, given):
+    """One node: a cluster of its own, whatever runs there or left its address. Several: an error."""
+    cfg.train.layout.num_nodes = 1
+    assert rl_command(cfg.train, tmp_path, tmp_path, given).environment["RAY_ADDRESS"] == "local"
     cfg.train.layout.num_nodes = 2
-    with pytest.raises(UserError, match="no Ray cluster"):
-        rl_command(cfg.train, config, tmp_path, {})
-    rl_command(cfg.train, config, tmp_path, {"RAY_ADDRESS": "node1:6379"})
+    with pytest.raises(UserError, match="nothing names the Ray cluster"):
+        rl_command(cfg.train, tmp_path, tmp_path, given)
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_a_ray_cluster_that_is_named_is_used(cfg, tmp_path, nodes):
+    cfg.train.layout.num_nodes = nodes
+    command = rl_command(cfg.train, tmp_path, tmp_path, {"RAY_ADDRESS": "node1:6379"})
+    assert command.environment["RAY_ADDRESS"] == "node1:6379"
 
 
 def test_outside_of_the_container_one_line_says_so(cfg, base, tmp_path):

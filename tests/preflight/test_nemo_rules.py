@@ -133,6 +133,14 @@ def test_no_job_starts_ray_on_several_nodes():
     assert found.level == "error" and "train.layout.num_nodes" in found.fix
 
 
+def test_ray_has_its_node_to_itself():
+    one = ["cluster=slurm_minimal", "train.layout.num_nodes=1", "train.lora.enabled=true"]
+    found = findings(*one, backend="nemo_rl")["nemo_ray_neighbours"]
+    assert found.level == "error" and found.fix == "set cluster.exclusive=true"
+    assert "nemo_ray_neighbours" not in findings(*one, "cluster.exclusive=true", backend="nemo_rl")
+    assert "nemo_ray_neighbours" not in findings(*one)
+
+
 def test_saved_steps_may_be_averaged_and_the_base_model_converted():
     kept = ["train.conversion.average_steps=[30,40,50]", "train.save_top_k=3", "train.nemo_model=null"]
     assert findings(*kept) == {}

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,9 @@ import pytest
 
 from nemo_cot.engine_config import ServerConfig
 from nemo_cot.errors import UserError
+from nemo_cot.serving import ports
 from nemo_cot.serving.process import running
-from nemo_cot.serving.server import server_command, serving
+from nemo_cot.serving.server import Server, _wait, server_command, serving
 from recipes.config import load_config
 from tests.scripted_server import scripted
 from tests.support import ROOT, environment, wait_for
@@ -89,6 +91,126 @@ def test_a_port_that_is_taken_is_refused_before_the_start(tmp_path):
         with pytest.raises(UserError, match=f"listens on port {port} already"):
             with serving(config(command=SCRIPTED, port=port), Path("m"), tmp_path):
                 pytest.fail("another's server taken for ours")
+
+
+SHARING = """
+import socket, sys, time
+from tests import scripted_server as made
+class Server(made._Server):  # as vLLM binds
+    def server_bind(self):
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        super().server_bind()
+time.sleep(2)
+server = Server(("127.0.0.1", int(sys.argv[1])), made._Handler)
+server.script = made.Script(sys.argv[2])
+server.serve_forever()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ports are claimed on Linux only")
+def test_two_servers_never_share_a_port_however_they_bind(tmp_path, monkeypatch, capsys):
+    """The first is still loading: it does not listen yet. Once it is gone, the port is free again."""
+    port, command = ports._free_port(), [sys.executable, "-c", SHARING, "{port}", "{model}"]
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    code = (
+        "import sys, time, pathlib\n"
+        "from nemo_cot.serving.server import serving\n"
+        "from tests.serving.test_server import config\n"
+        "with serving(config(command=sys.argv[3:], port=int(sys.argv[1])), pathlib.Path('first'), pathlib.Path(sys.argv[2])):\n"
+        "    print('up', flush=True); time.sleep(600)"
+    )
+    first = subprocess.Popen(
+        [sys.executable, "-c", code, str(port), str(tmp_path), *command],
+        env=environment(),
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert b"waiting for" in first.stdout.readline()
+        monkeypatch.setattr(ports, "_PATIENCE_SECONDS", 0.5)
+        with pytest.raises(UserError, match=f"has port {port}") as caught:
+            with serving(config(command=command, port=port), Path("second"), tmp_path):
+                pytest.fail("two servers on one port")
+        assert caught.value.where == "engine.server.port" and "waiting up to" in capsys.readouterr().out
+        assert first.stdout.readline().startswith(b"  server: ready") and first.stdout.readline() == b"up\n"
+    finally:
+        first.kill()
+        first.wait()
+    monkeypatch.setattr(ports, "_PATIENCE_SECONDS", 25.0)  # until the keeper has ended the first one's server
+    with serving(config(command=command, port=port), Path("second"), tmp_path) as server:
+        assert server.model_name == "second"
+
+
+def test_an_answer_counts_only_while_the_own_server_lives(tmp_path, monkeypatch):
+    """It ends, and another's on the same port answers."""
+
+    class Ending:
+        log, codes = tmp_path / "log", iter([None, 1])
+
+        def exit_code(self):
+            return next(self.codes)
+
+        def last_lines(self):
+            return "address in use"
+
+    with scripted("m") as script, pytest.raises(UserError, match="ended with exit code 1: address in use"):
+        _wait(Server(script.base_url, "m", None, Ending()), 5.0)
+
+
+CACHING = """
+import os, pathlib, subprocess, sys
+print(*(os.environ[name] for name in ("VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")), flush=True)
+for name in ("VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR"):
+    place = pathlib.Path(os.environ[name], "deep")
+    place.mkdir(parents=True)
+    (place / "compiled").touch()
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def caches(log: Path) -> list[Path]:
+    return [Path(word) for word in log.read_text().splitlines()[0].split()[1:]]
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch) -> Path:
+    """The node's folder for temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    for name in ("VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    return tmp_path / "tmp"
+
+
+def test_each_server_compiles_into_a_folder_of_its_own_that_goes_with_it(tmp_path, temporary, monkeypatch):
+    command = [sys.executable, "-c", CACHING, *SCRIPTED[1:]]
+    for name in "ab":
+        (tmp_path / name).mkdir()
+    with serving(config(command=command), Path("m"), tmp_path / "a") as one:
+        monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "users"))
+        with serving(config(command=command), Path("m"), tmp_path / "b") as other:
+            found = [*caches(one.process.log), *caches(other.process.log)]
+            assert len(set(found)) == 6 and found.pop() == tmp_path / "users"
+            assert all(path.is_relative_to(temporary) for path in found)
+            assert len(list(temporary.rglob("compiled"))) == 4
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_server_whose_recipe_is_killed_leaves_no_folder(tmp_path, temporary):
+    code = (
+        "import pathlib, sys, time\n"
+        "from nemo_cot.serving.server import serving\n"
+        "from tests.serving.test_server import config\n"
+        "with serving(config(command=sys.argv[1:]), pathlib.Path('m'), pathlib.Path('.')):\n"
+        "    print('up', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code, sys.executable, "-c", CACHING, *SCRIPTED[1:]]
+    recipe = subprocess.Popen(command, env=environment(), cwd=tmp_path, stdout=subprocess.PIPE)
+    wait_for(lambda: recipe.stdout.readline() == b"up\n")
+    assert len(list(temporary.rglob("compiled"))) == 2
+    recipe.kill()
+    recipe.wait()
+    wait_for(lambda: not list(temporary.iterdir()), seconds=20)
 
 
 def test_a_key_is_sent_and_a_missing_one_is_named(tmp_path, monkeypatch):

@@ -205,7 +205,7 @@ def check_training(job: dict, place: Place, launcher: str) -> None:
     rest = ["-m", "nemo_cot.nemo.aligner_sft", f"{place.cwd}/c.yaml"]
     assert started[-3:] == rest
     if launcher == "torchrun":
-        assert {"--nnodes=2", "--nproc-per-node=8", "--rdzv-endpoint=node1:29500"} <= set(started)
+        assert {"--nnodes=2", "--nproc-per-node=8", "--rdzv-endpoint=node1:20007"} <= set(started)
     else:
         assert started == ["python", *rest]
 
