@@ -16,8 +16,7 @@ from nemo_cot.preflight import Finding
 from nemo_cot.preflight.estimate import UTILISATION, Estimate
 from nemo_cot.preflight.rules import GIB
 from nemo_cot.stages import RunDirectory
-from nemo_cot.stages.engine import plan_stage
-from nemo_cot.stages.manifest import describe
+from nemo_cot.stages.engine import SETTLED, foresee
 from recipes.chain import chain_stages, needs
 from recipes.config import load_config
 from recipes.main import run_directory
@@ -51,7 +50,7 @@ def stage_actions(cfg: Config, run: RunDirectory) -> list[tuple[str, str, str]]:
             continue
         planned = _planned(name, cfg, run)
         rows += planned
-        if any(action != "skip" for _, action, _ in planned):
+        if any(action.partition(" ")[0] not in SETTLED for _, action, _ in planned):
             unsettled.add(name)
     return rows
 
@@ -61,10 +60,9 @@ def _planned(name: str, cfg: Config, run: RunDirectory) -> list[tuple[str, str, 
     rows = []
     try:
         for stage in recipe(cfg, run):
-            hasher = run.hasher()
-            inputs = {label: describe(path, run.path, hasher) for label, path in stage.inputs.items()}
-            plan = plan_stage(stage, run, inputs, hasher)
-            rows.append((stage.name, plan.action, "; ".join(plan.reasons) or "has not been run"))
+            plan = foresee(stage, run)
+            action = f"adopt {plan.other.path.name}" if plan.other else plan.action
+            rows.append((stage.name, action, "; ".join(plan.reasons) or "has not been run"))
     except (UserError, FileNotFoundError) as error:
         rows.append((name, "run", f"not ready: {error}"))
     return rows

@@ -56,10 +56,13 @@ class ChainSumProblems(ProblemsConfig):
 
 @dataclass
 class FileProblems(ProblemsConfig):
-    """Problems out of two JSON-lines files with the keys problem and expected_answer."""
+    """Problems out of two JSON-lines files with the keys problem and expected_answer.
 
-    train_path: str
-    heldout_path: str
+    Paths here and below are ``runtime()`` where what lies there is an input of the stage, hashed.
+    """
+
+    train_path: str = runtime()
+    heldout_path: str = runtime()
 
 
 @dataclass
@@ -90,18 +93,18 @@ class ProceduralTeacher(TeacherConfig):
 class ModelTeacher(TeacherConfig):
     """Traces sampled from a Hugging Face directory; ``path`` null: the student's base model."""
 
-    path: Optional[str]  # noqa: UP045 (OmegaConf reads Optional on Python 3.10)
     prompt: str
     end_of_turn: str
     sampling: SamplingConfig
     engine: EngineConfig
+    path: Optional[str] = runtime()  # noqa: UP045 (OmegaConf reads Optional on Python 3.10)
 
 
 @dataclass
 class FileTeacher(TeacherConfig):
     """Traces out of a JSON-lines file (keys problem_id or id, generation), for example from NeMo-Skills."""
 
-    path: str
+    path: str = runtime()
 
 
 @dataclass
@@ -110,7 +113,7 @@ class GenerateConfig:
 
     samples_per_problem: int
     seed: int
-    chunks: int
+    chunks: int = runtime()  # where it counts, the stage adds it (nemo_cot.sampling.chunks)
     chunk: Optional[int] = runtime()  # noqa: UP045
 
     def __post_init__(self) -> None:
@@ -361,10 +364,14 @@ class LauncherConfig:
 
 @dataclass
 class Config:
-    """One experiment: what runs/NAME/config.yaml holds."""
+    """One experiment: what runs/NAME/config.yaml holds.
+
+    ``reuse``: names (in ``runs_dir``) or directories of other runs, whose finished stages are adopted.
+    """
 
     name: str
     runs_dir: str
+    reuse: list[str]
     problems: ProblemsConfig
     teacher: TeacherConfig
     generate: GenerateConfig

@@ -12,6 +12,7 @@ from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.estimate import Estimate, estimate
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import count_rows
+from recipes.reuse import reuse_findings
 
 
 def examine(
@@ -20,7 +21,8 @@ def examine(
     """What ``cfg`` costs and what preflight finds about it; ``stage`` and ``elsewhere`` as there."""
     cost = estimate(cfg, _model_directory(cfg, run), _num_heldout(cfg, run))
     there = num_bytes_below(run.path)
-    return cost, preflight(cfg, cost, num_bytes_there=there, stage=stage, elsewhere=elsewhere)
+    findings = preflight(cfg, cost, num_bytes_there=there, stage=stage, elsewhere=elsewhere)
+    return cost, [*findings, *reuse_findings(cfg)]
 
 
 def refuse_errors(findings: Sequence[Finding]) -> None:

@@ -30,6 +30,7 @@ from recipes.chain import chain_stages
 from recipes.config import EXTRA_CONF, compose_config, to_dataclasses, to_yaml
 from recipes.main import run_directory
 from recipes.preflight import examine, refuse_errors
+from recipes.reuse import adopt_chain, say_replaced
 
 DRY_RUN = "--dry-run"
 
@@ -52,6 +53,8 @@ def submit_chain(arguments: Sequence[str]) -> int:
     with run_lock(run.create().path):
         if looked:  # again: another submission may have held the lock until now
             _refuse_live_jobs(run.path, dry_run)
+        say_replaced(cfg, run_directory(cfg))
+        adopt_chain(cfg, run, dry_run=dry_run)
         jobs = chain_jobs(cfg, run, chain_stages(cfg))
         if all(job.after_any for job in jobs) and not dry_run:
             print("every stage is finished; only the report is made anew", flush=True)

@@ -18,8 +18,18 @@ class Hasher:
         self._cache_path = cache_path
         self._known: dict[str, list] = {}
         if cache_path is not None:
-            with contextlib.suppress(OSError, msgspec.DecodeError):
-                self._known = msgspec.json.decode(cache_path.read_bytes(), type=dict[str, list])
+            self.learn(cache_path)
+
+    def learn(self, cache_path: Path) -> None:
+        """Take over what another memory holds beyond this one."""
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            known = msgspec.json.decode(cache_path.read_bytes(), type=dict[str, list])
+            self._known = {**known, **self._known}
+
+    def same_file(self, known: Path, link: Path) -> None:
+        """``link`` is a hard link to ``known``: what is remembered of the one holds for the other."""
+        if (memory := self._known.get(str(known.resolve()))) is not None:
+            self._known[str(link.resolve())] = memory
 
     def sha256(self, path: Path) -> str:
         """Hex digest of a file; of a folder, the digest of its sorted relative paths and digests."""
@@ -43,6 +53,7 @@ class Hasher:
     def save(self) -> None:
         """Keep the memory for the next process; entries of files that are gone are dropped."""
         if self._cache_path is not None:
+            self.learn(self._cache_path)  # what stages beside this one have kept meanwhile
             self._known = {key: value for key, value in self._known.items() if Path(key).exists()}
             with contextlib.suppress(
                 FileNotFoundError
