@@ -25,6 +25,7 @@ from nemo_cot.errors import UserError
 
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 BACKENDS = ("local", "nemo_aligner", "nemo_rl")
+VERDICTS = ("right", "wrong", "undecided")
 OWN_SUBJECTS = ("base", "trained")
 """Models of the run itself; evaluate.models may name more."""
 
@@ -159,7 +160,7 @@ class CurateConfig:
         at_least("curate.max_tokens", self.max_tokens, self.min_tokens, than="curate.min_tokens")
         one_of("curate.order", self.order, ("target", "shuffle"))
         for verdict in self.verdicts:
-            one_of("curate.verdicts", verdict, ("right", "wrong", "undecided"))
+            one_of("curate.verdicts", verdict, VERDICTS)
 
 
 @dataclass
@@ -342,9 +343,9 @@ class EvaluateConfig:
 
 @dataclass
 class ReportConfig:
-    """What the report shows beside the figures."""
+    """What the report shows beside the figures. ``title`` null: what the config says was done."""
 
-    title: str
+    title: Optional[str]  # noqa: UP045
     num_traces_shown: int
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from pathlib import Path
 
 import msgspec
@@ -43,6 +44,14 @@ class Hasher:
         if known is None or known[:2] != mark:
             self._known[key] = known = [*mark, _digest(path)]
         return known[2]
+
+    def moved(self, old: Path, new: Path) -> None:
+        """The folder ``old`` was renamed to ``new``: what is remembered of its files goes with them."""
+        before, after = f"{os.path.realpath(old)}/", f"{os.path.realpath(new)}/"
+        self._known = {
+            after + key[len(before) :] if key.startswith(before) else key: memory
+            for key, memory in self._known.items()
+        }
 
     def listing(self, folder: Path) -> str:
         """Digest of the names and sizes below ``folder``: for what is too big to be read for this."""

@@ -85,6 +85,7 @@ def adopt(
     sync_tree(folder)
     write_manifest(folder, manifest)
     publish(run, name, folder)
+    hasher.moved(folder, run.stage(name))
     return True
 
 

@@ -94,7 +94,7 @@ def run_stage(stage: Stage, run: RunDirectory, *, say: Callable[[str], None] = p
     hasher = run.hasher()
     inputs = {label: describe(path, run.path, hasher) for label, path in _existing(stage.inputs).items()}
     plan = _settle(stage, run, inputs, hasher)
-    say(one_line(f"[{stage.name}] " + "; ".join([_VERBS[plan.action], *plan.reasons])))
+    say(one_line(f"[{stage.name}] " + _said(plan)))
     if plan.action in SETTLED:
         hasher.save()
         outcome = "skipped" if plan.action == "skip" else "adopted"
@@ -175,7 +175,13 @@ def _plan_alone(stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], ha
     return Plan("run", reasons, replaces=old is not None)
 
 
-_VERBS = {"skip": "done, skipped", "adopt": "adopted", "resume": "resumes", "run": "runs"}
+_VERBS = {"skip": "done, skipped", "resume": "resumes", "run": "runs"}
+
+
+def _said(plan: Plan) -> str:
+    if plan.action == "adopt":
+        return f"adopted {'; '.join(plan.reasons)}"
+    return "; ".join([_VERBS[plan.action], *plan.reasons])
 
 
 def _noted(line: str, notes: dict[str, str]) -> str:
@@ -214,6 +220,7 @@ def _work(
     sync_tree(partial)
     write_manifest(partial, manifest)
     publish(run, stage.name, partial)
+    hasher.moved(partial, run.stage(stage.name))
     return manifest
 
 
