@@ -59,7 +59,9 @@ def run_chain(overrides: Sequence[str]) -> int:
     _refuse_live_jobs(run)  # before the lock, which the jobs of a chain hold as well
     with run_lock(run.create().path) as lock:
         _refuse_live_jobs(run)  # a submission may have held it until now
-        say_replaced(cfg, run_directory(cfg))
+        looked_at = run_directory(cfg)
+        say_replaced(cfg, looked_at)
+        looked_at.hasher().save()
         write_bytes(run.path / "config.yaml", to_yaml(tree).encode())
         return _run_and_summarise(stages, cfg, overrides, lock)
 

@@ -33,6 +33,9 @@ def _directory(entry: str, cfg: Config) -> Path:
 
 def reuse_findings(cfg: Config) -> Iterator[Finding]:
     """What preflight says of `reuse`."""
+    if all(directory.is_dir() for directory in reused_runs(cfg).values()):
+        what = "Every run to adopt stages from is there." if cfg.reuse else "does not apply: reuse is empty"
+        yield Finding("reused_runs_exist", "ok", what)
     for entry, directory in reused_runs(cfg).items():
         if not directory.is_dir():
             what = f"reuse={entry}: there is no run directory {directory}"

@@ -104,6 +104,9 @@ def _link_outputs(source: Path, names: Iterable[str], target: Path, hasher: Hash
         return os.path.samestat(before, source.stat())
     except FileNotFoundError:
         return False
+    except OSError:  # a full disk: half a copy must not stay on it
+        shutil.rmtree(target, ignore_errors=True)
+        raise
 
 
 def _link_tree(source: Path, target: Path, hasher: Hasher) -> None:

@@ -155,6 +155,17 @@ def test_a_bad_copy_is_not_published(run, source, monkeypatch):
     only_the_stage(run)
 
 
+def test_half_a_copy_does_not_stay_on_a_full_disk(run, source, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EXDEV, "other device")))
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(OSError, match="No space"):
+        run_stage(a_stage(source), run, say=quiet)
+    assert not list(run.path.rglob("*.partial-*")) and not run.stage("model/base").exists()
+
+
 def test_neither_run_sees_what_becomes_of_the_other(run, donor, source):
     run_stage(a_stage(source), run, say=quiet)
     before = contents(run.stage("model/base"))
