@@ -75,6 +75,8 @@ def adopt(
     manifest = read_manifest(source)
     if manifest is None or manifest.fingerprint != fingerprint:
         return False
+    if any(Path(output).name != output for output in manifest.outputs):
+        return False  # no stage writes such a manifest: links must stay below the new folder
     if not _link_outputs(source, manifest.outputs, folder, hasher) or damaged(manifest, folder, hasher):
         return False
     parts = {label: part for label, part in manifest.inputs.items() if part.part}

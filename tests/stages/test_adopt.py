@@ -130,6 +130,15 @@ def test_a_listed_folder_of_another_size_is_not_adopted(tmp_path, source):
     assert foresee(a_stage(source, listed=("model",)), run).action == "run"
 
 
+def test_a_manifest_that_names_files_elsewhere_is_not_adopted(run, donor, source):
+    path = donor.stage("model/base") / "manifest.json"
+    path.write_text(path.read_text().replace('"rows.jsonl"', '"../../rows.jsonl"'))
+    (donor.path.parent / "rows.jsonl").write_text('{"row": 0}\n')
+    shutil.copy(donor.path.parent / "rows.jsonl", donor.path / "rows.jsonl")
+    assert run_stage(a_stage(source), run, say=quiet).outcome == "ran"
+    assert not (run.path.parent / "rows.jsonl").samefile(donor.path / "rows.jsonl")
+
+
 def test_half_a_stage_is_not_adopted(run, donor, source):
     os.rename(donor.stage("model/base"), donor.partial("model/base", "f" * 64))
     assert run_stage(a_stage(source), run, say=quiet).outcome == "ran"
