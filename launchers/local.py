@@ -29,6 +29,7 @@ from recipes.chain import ancestors, chain_stages
 from recipes.config import compose_config, to_dataclasses, to_yaml
 from recipes.main import HERE, run_directory
 from recipes.preflight import examine, refuse_errors
+from recipes.reuse import say_replaced
 
 _GRACE_SECONDS = 10.0
 
@@ -58,6 +59,9 @@ def run_chain(overrides: Sequence[str]) -> int:
     _refuse_live_jobs(run)  # before the lock, which the jobs of a chain hold as well
     with run_lock(run.create().path) as lock:
         _refuse_live_jobs(run)  # a submission may have held it until now
+        looked_at = run_directory(cfg)
+        say_replaced(cfg, looked_at)
+        looked_at.hasher().save()
         write_bytes(run.path / "config.yaml", to_yaml(tree).encode())
         return _run_and_summarise(stages, cfg, overrides, lock)
 

@@ -23,7 +23,7 @@ from nemo_cot.preflight.estimate import UTILISATION, Estimate
 from nemo_cot.preflight.rules import GIB, KNOWN_LATER
 from nemo_cot.preflight.sampling_cost import SamplingCost
 from nemo_cot.stages import RunDirectory, Stage
-from nemo_cot.stages.engine import Plan, plan_stage
+from nemo_cot.stages.engine import SETTLED, Plan, may_be_finished, plan_stage
 from nemo_cot.stages.manifest import MANIFEST, describe
 from recipes.chain import chain_stages, needs
 from recipes.config import load_config
@@ -67,7 +67,7 @@ def stage_actions(cfg: Config, run: RunDirectory) -> list[tuple[str, str, str]]:
             continue
         planned = _planned(name, cfg, run, hasher)
         rows += planned
-        if any(action != "skip" for _, action, _ in planned):
+        if any(action.partition(" ")[0] not in SETTLED for _, action, _ in planned):
             unsettled.add(name)
     return rows
 
@@ -78,7 +78,8 @@ def _planned(name: str, cfg: Config, run: RunDirectory, hasher: Hasher) -> list[
     try:
         for stage in recipe(cfg, run):
             plan = _plan_of(stage, run, hasher)
-            rows.append((stage.name, plan.action, "; ".join(plan.reasons) or "has not been run"))
+            action = f"adopt {plan.other.path.name}" if plan.other else plan.action
+            rows.append((stage.name, action, "; ".join(plan.reasons) or "has not been run"))
     except FileNotFoundError as error:
         rows.append((name, "run", f"not ready: {error.filename} is not there"))
     except UserError as error:
@@ -90,11 +91,14 @@ def _plan_of(stage: Stage, run: RunDirectory, hasher: Hasher) -> Plan:
     """What :func:`run_stage` would do. Inputs are read only where an earlier result may hold."""
     for path in stage.inputs.values():
         os.stat(path)
-    if not (run.stage(stage.name) / MANIFEST).exists() and not run.partials(stage.name):
+    if not may_be_finished(stage, run) and not run.partials(stage.name):
         return Plan("run", [])  # before any input is hashed: it may be a model of 60 GB
     with _told_when_long(f"  plan: hashes the inputs of {stage.name}, to compare them with the last run's"):
         inputs = {label: describe(path, run.path, hasher) for label, path in stage.inputs.items()}
-        return plan_stage(stage, run, inputs, hasher)
+        plan = plan_stage(stage, run, inputs, hasher)
+    if plan.other is not None:
+        run.borrow(stage.name, plan.other)  # so that the stages behind it can be planned, too
+    return plan
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from nemo_cot.errors import UserError
 
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 BACKENDS = ("local", "nemo_aligner", "nemo_rl")
+VERDICTS = ("right", "wrong", "undecided")
 OWN_SUBJECTS = ("base", "trained")
 """Models of the run itself; evaluate.models may name more."""
 
@@ -56,10 +57,13 @@ class ChainSumProblems(ProblemsConfig):
 
 @dataclass
 class FileProblems(ProblemsConfig):
-    """Problems out of two JSON-lines files with the keys problem and expected_answer."""
+    """Problems out of two JSON-lines files with the keys problem and expected_answer.
 
-    train_path: str
-    heldout_path: str
+    Paths here and below are ``runtime()`` where what lies there is an input of the stage, hashed.
+    """
+
+    train_path: str = runtime()
+    heldout_path: str = runtime()
 
 
 @dataclass
@@ -90,11 +94,11 @@ class ProceduralTeacher(TeacherConfig):
 class ModelTeacher(TeacherConfig):
     """Traces sampled from a Hugging Face directory; ``path`` null: the student's base model."""
 
-    path: Optional[str]  # noqa: UP045 (OmegaConf reads Optional on Python 3.10)
     prompt: str
     end_of_turn: str
     sampling: SamplingConfig
     engine: EngineConfig
+    path: Optional[str] = runtime()  # noqa: UP045 (OmegaConf reads Optional on Python 3.10)
 
     def __post_init__(self) -> None:
         holds_problem("teacher.prompt", self.prompt)
@@ -104,7 +108,7 @@ class ModelTeacher(TeacherConfig):
 class FileTeacher(TeacherConfig):
     """Traces out of a JSON-lines file (keys problem_id or id, generation), for example from NeMo-Skills."""
 
-    path: str
+    path: str = runtime()
 
 
 @dataclass
@@ -113,7 +117,7 @@ class GenerateConfig:
 
     samples_per_problem: int
     seed: int
-    chunks: int
+    chunks: int = runtime()  # where it counts, the stage adds it (nemo_cot.sampling.chunks)
     chunk: Optional[int] = runtime()  # noqa: UP045
 
     def __post_init__(self) -> None:
@@ -159,7 +163,7 @@ class CurateConfig:
         at_least("curate.max_tokens", self.max_tokens, self.min_tokens, than="curate.min_tokens")
         one_of("curate.order", self.order, ("target", "shuffle"))
         for verdict in self.verdicts:
-            one_of("curate.verdicts", verdict, ("right", "wrong", "undecided"))
+            one_of("curate.verdicts", verdict, VERDICTS)
 
 
 @dataclass
@@ -364,9 +368,9 @@ class EvaluateConfig:
 
 @dataclass
 class ReportConfig:
-    """What the report shows beside the figures."""
+    """What the report shows beside the figures. ``title`` null: what the config says was done."""
 
-    title: str
+    title: Optional[str]  # noqa: UP045
     num_traces_shown: int
 
     def __post_init__(self) -> None:
@@ -386,10 +390,14 @@ class LauncherConfig:
 
 @dataclass
 class Config:
-    """One experiment: what runs/NAME/config.yaml holds."""
+    """One experiment: what runs/NAME/config.yaml holds.
+
+    ``reuse``: names (in ``runs_dir``) or directories of other runs, whose finished stages are adopted.
+    """
 
     name: str
     runs_dir: str
+    reuse: list[str]
     problems: ProblemsConfig
     teacher: TeacherConfig
     generate: GenerateConfig

@@ -267,24 +267,20 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError:
     ):
         return _unknown_option(missing.group(1))
     if absent := re.search(r"Could not override '(?:\w+@)?([^']+)'", text):
-        parent = absent.group(1).partition(".")[0]
         if absent.group(1).startswith("evaluate.models"):
             return UserError(
                 "there is no such model",
                 where=absent.group(1),
                 fix="write it into an experiment file, as conf/experiment/paper_baselines.yaml does",
             )
-        return UserError(
-            f"the chosen {parent} has no such key",
-            where=absent.group(1),
-            fix=f"choose another {parent} (teacher=model for teacher.engine), or leave it out",
-        )
+        return _not_of_the_chosen(absent.group(1).replace("/", "."))
     unknown = re.search(r"[Kk]ey '([^']+)' (?:is )?not in", text)
     full_key = re.search(r"full_key: (\S+)", text)
     if needed := re.search(r"Missing mandatory value: ([\w.]+)", text):
         return _must_be_given(needed.group(1))
     if unknown:
-        return _unknown(full_key.group(1) if full_key else unknown.group(1), known_keys())
+        key, known = full_key.group(1) if full_key else unknown.group(1), known_keys()
+        return _not_of_the_chosen(key) if key in known else _unknown(key, known)
     cause = text.strip().splitlines()[0] if text.strip() else type(error).__name__
     if error.__cause__ is not None and str(error.__cause__).strip():
         cause = str(error.__cause__).strip().splitlines()[0]
@@ -293,6 +289,29 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError:
     where = full_key.group(1) if full_key else "config"
     given = dict(override.partition("=")[::2] for override in overrides).get(where)
     return wanted_type(cause, where, given) or UserError(cause, where=where, fix="correct this value")
+
+
+def _not_of_the_chosen(key: str) -> UserError:
+    """A key that another option of its group has: name the group, and those options."""
+    places = [*_PLACES, *_VARIANTS]
+    place = next((place for place in places if key.startswith(f"{place}.")), key.partition(".")[0])
+    chosen = _options_with(place, key)
+    parent, _, own = place.partition(".")
+    if own and chosen:  # an engine of the teacher: it, too, is a key that not every teacher has
+        outer = _options_with(parent, place)
+        chosen += f" (with {outer})" if outer else ""
+    fix = f"choose {chosen}, or leave {key} out" if chosen else f"leave {key} out"
+    return UserError(f"the chosen {place} has no such key", where=key, fix=fix)
+
+
+def _options_with(place: str, key: str) -> str:
+    """place=A or place=B: the files of a group whose own schema has ``key``; empty where it has one schema."""
+    group = _PLACES.get(place, place)
+    variants = _VARIANTS.get(group, {})
+    having = {name for name, node in variants.items() if key in _schema_keys(node, f"{place}.")}
+    files = sorted({p for folder in _conf_folders() for p in (folder / group).glob("*.yaml")})
+    names = [p.stem for p in files if any(f"- {name}_schema" in p.read_text() for name in having)]
+    return " or ".join(f"{place}={name}" for name in dict.fromkeys(names))
 
 
 def _must_be_given(*keys: str) -> UserError:

@@ -15,7 +15,7 @@ from nemo_cot.grading.stage import grade_generations
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.records import Problem, Trace
-from nemo_cot.sampling.chunks import GENERATIONS, Sampling
+from nemo_cot.sampling.chunks import GENERATIONS, Sampling, draws_batches
 from nemo_cot.sampling.engines import sample
 from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.stages import RunDirectory, Stage
@@ -57,7 +57,6 @@ def _sampling(cfg: Config, run: RunDirectory, name: str) -> Sampling:
         "engine": fingerprinted(subject.engine),
         "samples_per_problem": settings.samples_per_problem,
         "seed": settings.seed,
-        "chunks": settings.chunks,
         "model": fingerprinted(subject.form),
     }
     return Sampling(
@@ -69,6 +68,7 @@ def _sampling(cfg: Config, run: RunDirectory, name: str) -> Sampling:
         chunks=settings.chunks,
         chunk=settings.chunk,
         resumable=True,
+        batches=draws_batches(subject.engine),
     )
 
 

@@ -12,7 +12,7 @@ from nemo_cot.io.paths import user_path
 from nemo_cot.models.convert import check_hf_directory
 from nemo_cot.models.format import base_model, format_config, student_tokenizer
 from nemo_cot.records import Problem
-from nemo_cot.sampling.chunks import GENERATIONS, Sampling
+from nemo_cot.sampling.chunks import GENERATIONS, Sampling, draws_batches
 from nemo_cot.sampling.engines import sample
 from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.stages import RunDirectory, Stage
@@ -48,6 +48,7 @@ def generate(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
         chunks=cfg.generate.chunks,
         chunk=cfg.generate.chunk,
         resumable=isinstance(teacher, ModelTeacher),
+        batches=isinstance(teacher, ModelTeacher) and draws_batches(teacher.engine),
     ).stages(run)
 
 

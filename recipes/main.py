@@ -9,11 +9,13 @@ from pathlib import Path
 
 from nemo_cot.config import Config
 from nemo_cot.guard import guarded
+from nemo_cot.io.paths import user_path
 from nemo_cot.stages import RunDirectory, Stage, run_stage
 from nemo_cot.stages.lock import CHAIN_JOB, run_lock
 from nemo_cot.stopping import raise_on_signals
 from recipes.config import load_config
 from recipes.preflight import examine, refuse_errors
+from recipes.reuse import reused_runs
 
 Recipe = Callable[[Config, RunDirectory], Iterable[Stage]]
 
@@ -29,7 +31,7 @@ def recipe_main(recipe: Recipe) -> None:
 
 def run_directory(cfg: Config) -> RunDirectory:
     """The directory of this experiment's run; it need not exist."""
-    return RunDirectory(Path(cfg.runs_dir).expanduser() / cfg.name)
+    return RunDirectory(user_path(cfg.runs_dir) / cfg.name, reuse=reused_runs(cfg).values())
 
 
 def _run(recipe: Recipe, arguments: list[str]) -> None:

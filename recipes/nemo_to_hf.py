@@ -24,7 +24,7 @@ from nemo_cot.nemo.converted import finish_hf_directory
 from nemo_cot.nemo.rl_command import check_source_tree, rl_environment
 from nemo_cot.progress import track
 from nemo_cot.stages import RunDirectory, Stage
-from nemo_cot.stages.engine import SCRATCH
+from nemo_cot.stages.publish import SCRATCH
 from recipes.main import recipe_main
 from recipes.train import nemo_base
 

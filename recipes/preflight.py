@@ -20,6 +20,7 @@ from nemo_cot.preflight.layouts import NamedLayout
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import CHAIN_JOB, INHERITED
 from recipes.config import CONF
+from recipes.reuse import reuse_findings
 
 
 def examine(
@@ -31,7 +32,8 @@ def examine(
     preset = next((named for named in presets() if named.shape == shape), None)
     cost = estimate(cfg, model, _num_heldout(cfg, run), num_train=num_problems(cfg), preset=preset)
     there = num_bytes_below(run.path)
-    return cost, preflight(cfg, cost, num_bytes_there=there, stage=stage, elsewhere=elsewhere)
+    findings = preflight(cfg, cost, num_bytes_there=there, stage=stage, elsewhere=elsewhere)
+    return cost, [*findings, *reuse_findings(cfg)]
 
 
 def refuse_errors(findings: Sequence[Finding]) -> None:

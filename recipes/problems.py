@@ -20,7 +20,11 @@ def problems(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
         write_jsonl(folder / "train.jsonl", made.train)
         write_jsonl(folder / "heldout.jsonl", made.heldout)
 
-    yield Stage("problems", inputs=_files(cfg), config={"problems": fingerprinted(cfg.problems)}, work=work)
+    files = _files(cfg)
+    # A problem without an id is named after its file.
+    names = {f"{label}_name": path.stem for label, path in files.items()}
+    config = {"problems": {**fingerprinted(cfg.problems), **names}}
+    yield Stage("problems", inputs=files, config=config, work=work)
 
 
 def _files(cfg: Config) -> dict[str, Path]:

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from nemo_cot.config import Config
+from nemo_cot.config import VERDICTS, Config, FileTeacher, ModelTeacher
 from nemo_cot.config_checks import fingerprinted
+from nemo_cot.engine_config import EndpointEngine
 from nemo_cot.report.build import write_report
 from nemo_cot.report.collect import collect, input_files
 from nemo_cot.stages import RunDirectory, Stage
@@ -18,15 +19,48 @@ def report(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
     figures were made with.
     """
 
+    title = cfg.report.title or title_of(cfg)
+
     def work(folder: Path) -> None:
         write_report(
             collect(run, cfg.name),
             folder,
-            title=cfg.report.title,
+            title=title,
             num_traces_shown=cfg.report.num_traces_shown,
         )
 
-    yield Stage("report", inputs=input_files(run), config={"report": fingerprinted(cfg.report)}, work=work)
+    config = {"report": {**fingerprinted(cfg.report), "title": title}}
+    yield Stage("report", inputs=input_files(run), config=config, work=work)
+
+
+def title_of(cfg: Config) -> str:
+    """The run's name, and what it does: the model, and the traces that it learns from if it is trained."""
+    if "train" not in cfg.launcher.stages and "trained" not in cfg.evaluate.subjects:
+        return f"{cfg.name}: evaluation of {', '.join(_model_name(cfg, s) for s in cfg.evaluate.subjects)}"
+    chosen = set(cfg.curate.verdicts)
+    verdicts = "" if len(chosen) == len(VERDICTS) else f"{' or '.join(cfg.curate.verdicts)} "
+    traces = f"{cfg.curate.num_traces} {verdicts}trace{'s' * (cfg.curate.num_traces > 1)}"
+    return f"{cfg.name}: {_base_name(cfg)}, {traces} {_teacher(cfg)}"
+
+
+def _base_name(cfg: Config) -> str:
+    """model=hf_directory has no name but its path."""
+    return Path(cfg.model.name).name
+
+
+def _model_name(cfg: Config, subject: str) -> str:
+    return _base_name(cfg) if subject == "base" else subject
+
+
+def _teacher(cfg: Config) -> str:
+    teacher = cfg.teacher
+    if isinstance(teacher, FileTeacher):
+        return f"of the file {Path(teacher.path).name}"
+    if not isinstance(teacher, ModelTeacher):
+        return "written by a procedure"
+    server = teacher.engine.server if isinstance(teacher.engine, EndpointEngine) else None
+    name = teacher.path or (server and server.base_url and server.model_name)
+    return f"by {Path(name).name}" if name else "by the model itself"
 
 
 if __name__ == "__main__":

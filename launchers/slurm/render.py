@@ -22,6 +22,7 @@ from nemo_cot.config_cluster import _PATH, ResourceClasses, ResourcesConfig, pla
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.nemo.config import AlignerTrain, NemoTrain
 from nemo_cot.overrides import hydra_quoted
+from recipes.reuse import reused_runs
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ def _srun_overrides(job: ChainJob, chain: Chain) -> list[str]:
         return ["train.srun_arguments=[]"]  # those are in the container already
     if not _srun_trains(job, chain.cfg) or cluster.container.runtime == "none" or train.srun_arguments:
         return []
-    folders = (chain.cwd, chain.run)
+    folders = (chain.cwd, chain.run, *reused_runs(chain.cfg).values())
     if cluster.container.runtime == "pyxis":
         options = pyxis_options(cluster.container, _image(job, chain), folders)
     else:

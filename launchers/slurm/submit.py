@@ -31,6 +31,7 @@ from recipes.chain import chain_stages
 from recipes.config import EXTRA_CONF, compose_config, to_dataclasses, to_yaml
 from recipes.main import run_directory
 from recipes.preflight import examine, refuse_errors
+from recipes.reuse import adopt_chain, say_replaced
 
 DRY_RUN = "--dry-run"
 
@@ -60,6 +61,8 @@ def submit_chain(arguments: Sequence[str]) -> int:
 
 def _rehearse(cfg: Config, run: RunDirectory, overrides: Sequence[str]) -> None:
     _warn_of_live_jobs(run.path)
+    say_replaced(cfg, run_directory(cfg))
+    adopt_chain(cfg, run, dry_run=True)
     jobs, chain = chain_jobs(cfg, run, chain_stages(cfg)), _chain(cfg, run, overrides, dry_run=True)
     _print(jobs, jobs_record(jobs, chain), _write_files(jobs, chain), chain)
 
@@ -68,6 +71,8 @@ def _submit_all(cfg: Config, run: RunDirectory, overrides: Sequence[str], tree: 
     refuse_live_jobs(run.path)  # before the lock, which the jobs of a chain hold as well
     with run_lock(run.path):
         refuse_live_jobs(run.path)  # another submission may have held the lock until now
+        say_replaced(cfg, run_directory(cfg))
+        adopt_chain(cfg, run, dry_run=False)
         jobs, chain = chain_jobs(cfg, run, chain_stages(cfg)), _chain(cfg, run, overrides)
         if all(job.after_any for job in jobs):
             print("every stage is finished; only the report is made anew", flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,20 @@ class Hasher:
 
     def __init__(self, cache_path: Path | None = None) -> None:
         self._cache_path = cache_path
-        self._known = _remembered(cache_path) if cache_path is not None else {}
+        self._known: dict[str, list] = {}
+        if cache_path is not None:
+            self.learn(cache_path)
+
+    def learn(self, cache_path: Path) -> None:
+        """Take over what another memory holds beyond this one."""
+        with contextlib.suppress(OSError, msgspec.DecodeError):
+            known = msgspec.json.decode(cache_path.read_bytes(), type=dict[str, list])
+            self._known = {**known, **self._known}
+
+    def same_file(self, known: Path, link: Path) -> None:
+        """``link`` is a hard link to ``known``: what is remembered of the one holds for the other."""
+        if (memory := self._known.get(str(known.resolve()))) is not None:
+            self._known[str(link.resolve())] = memory
 
     def sha256(self, path: Path) -> str:
         """Hex digest of a file; of a folder, the digest of its sorted relative paths and digests."""
@@ -31,6 +45,14 @@ class Hasher:
             self._known[key] = known = [*mark, _digest(path)]
         return known[2]
 
+    def moved(self, old: Path, new: Path) -> None:
+        """The folder ``old`` was renamed to ``new``: what is remembered of its files goes with them."""
+        before, after = f"{os.path.realpath(old)}/", f"{os.path.realpath(new)}/"
+        self._known = {
+            after + key[len(before) :] if key.startswith(before) else key: memory
+            for key, memory in self._known.items()
+        }
+
     def listing(self, folder: Path) -> str:
         """Digest of the names and sizes below ``folder``: for what is too big to be read for this."""
         files = sorted(p for p in folder.rglob("*") if p.is_file())
@@ -43,16 +65,10 @@ class Hasher:
         """
         if self._cache_path is None:
             return
-        known = {**_remembered(self._cache_path), **self._known}
+        self.learn(self._cache_path)
         with contextlib.suppress(OSError):
-            self._known = {key: mark for key, mark in known.items() if Path(key).exists()}
+            self._known = {key: mark for key, mark in self._known.items() if Path(key).exists()}
             write_bytes(self._cache_path, msgspec.json.encode(self._known))
-
-
-def _remembered(cache_path: Path) -> dict[str, list]:
-    with contextlib.suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode(cache_path.read_bytes(), type=dict[str, list])
-    return {}
 
 
 def _digest(path: Path) -> str:

@@ -159,8 +159,8 @@ class AlignerTrain(NemoTrain):
     container's interpreter. ``master_port`` null: one of the Slurm job's own, 29500 outside of a job.
     """
 
-    nemo_model: Optional[str]  # noqa: UP045
     megatron_amp_O2: bool
+    nemo_model: Optional[str] = runtime()  # noqa: UP045 (the stage hashes it)
     process_launcher: str = runtime()
     srun_arguments: list[str] = runtime()  # noqa: RUF009
     master_port: Optional[int] = runtime()  # noqa: UP045

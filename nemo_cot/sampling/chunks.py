@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nemo_cot.engine_config import EndpointEngine, EngineConfig
 from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import iter_numbered_jsonl, read_jsonl, write_jsonl
 from nemo_cot.records import Problem, Trace
 from nemo_cot.stages import RunDirectory, Stage
+from nemo_cot.stages.engine import is_finished
 
 GENERATIONS = "generations.jsonl"
+_BATCHED = "the embedded engine draws in batches, and each chunk has its own"
 
 
 @dataclass(frozen=True)
 class Sampling:
     """What is sampled, and in how many chunks. ``work(folder, samples)`` writes generations.jsonl with
     the samples of those numbers of every problem, in the problems' order. ``inputs`` holds problems.
+
+    A sample depends on its own number and seed alone, so how it was chunked takes no part in the
+    fingerprint of the whole; except with an engine that draws ``batches`` (:func:`draws_batches`).
     """
 
     name: str
@@ -29,33 +35,40 @@ class Sampling:
     chunks: int
     chunk: int | None
     resumable: bool
+    batches: bool
 
     def stages(self, run: RunDirectory) -> Iterator[Stage]:
-        """One stage; or one a chunk and the merge; or only the chunk that is asked for."""
-        if self.chunks == 1:
-            yield Stage(
-                self.name,
-                self.inputs,
-                self.config,
-                self._samples(range(self.samples)),
-                resumable=self.resumable,
-            )
+        """One stage; or one a chunk and the merge; or only the chunk that is asked for.
+
+        The whole alone where it is finished already, here or in a run to adopt it from, in whatever chunks.
+        """
+        whole = self._whole()
+        if self.chunks == 1 or is_finished(whole, run):
+            yield whole
             return
         for chunk in range(self.chunks) if self.chunk is None else [self.chunk]:
             yield self._chunk(chunk)
         if self.chunk is None:
-            yield self._merge(run)
+            yield self._merge(whole, run)
+
+    def _whole(self) -> Stage:
+        config, notes = self.config, {}
+        if self.batches:
+            config, notes = {**config, "chunks": self.chunks}, {"chunks": _BATCHED}
+        samples = self._samples(range(self.samples))
+        return Stage(self.name, self.inputs, config, samples, resumable=self.resumable, notes=notes)
 
     def _chunk(self, chunk: int) -> Stage:
         samples = chunk_samples(self.samples, self.chunks, chunk)
-        config = {**self.config, "chunk": chunk}
+        config = {**self.config, "chunks": self.chunks, "chunk": chunk}
         name = chunk_stage(self.name, chunk)
         return Stage(name, self.inputs, config, self._samples(samples), resumable=self.resumable)
 
     def _samples(self, samples: range) -> Callable[[Path], None]:
         return lambda folder: self.work(folder, samples)
 
-    def _merge(self, run: RunDirectory) -> Stage:
+    def _merge(self, whole: Stage, run: RunDirectory) -> Stage:
+        """The stage ``whole`` out of its chunks, which its manifest keeps."""
         names = [chunk_stage(self.name, chunk) for chunk in range(self.chunks)]
         files = {name.rpartition("/")[2]: run.artifact(name, GENERATIONS) for name in names}
         problems = self.inputs["problems"]
@@ -67,7 +80,12 @@ class Sampling:
             ]
             write_jsonl(folder / GENERATIONS, merged(parts, read_jsonl(problems, Problem)))
 
-        return Stage(self.name, inputs={"problems": problems, **files}, config=self.config, work=work)
+        return replace(whole, work=work, resumable=False, parts=files)
+
+
+def draws_batches(engine: EngineConfig) -> bool:
+    """Whether a sample's bits depend on those drawn beside it; a server takes a seed a sample."""
+    return not isinstance(engine, EndpointEngine)
 
 
 def chunk_stage(name: str, chunk: int) -> str:

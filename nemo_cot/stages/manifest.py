@@ -18,7 +18,8 @@ MANIFEST = "manifest.json"
 class Artifact(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One input or output: a file or a folder. ``rows`` is given for JSON lines only.
 
-    ``listed``: sha256 is that of a folder's names and sizes, not of what its files hold.
+    ``listed``: sha256 is that of a folder's names and sizes, not of what its files hold. ``part``: an
+    input that is kept for provenance and decides nothing, such as the chunks that were merged.
     """
 
     path: str
@@ -26,6 +27,7 @@ class Artifact(msgspec.Struct, kw_only=True, omit_defaults=True):
     num_bytes: int
     rows: int | None = None
     listed: bool = False
+    part: bool = False
 
 
 class Manifest(msgspec.Struct, kw_only=True):
@@ -33,7 +35,8 @@ class Manifest(msgspec.Struct, kw_only=True):
 
     ``config`` decides the result, ``settings`` do not. ``finished_at`` is UTC, ISO 8601;
     ``wall_seconds`` is that of the last of ``attempts``. ``image``: the container's digest and
-    what it says of itself, None outside one (:func:`nemo_cot.image.image_record`).
+    what it says of itself, None outside one (:func:`nemo_cot.image.image_record`). ``adopted_from``:
+    the directory of the run that did the work; everything else but ``inputs`` is what it wrote.
     """
 
     stage: str
@@ -51,6 +54,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     wall_seconds: float
     attempts: int
     image: dict[str, str] | None = None  # manifests of version 0.1.0 and before have none
+    adopted_from: str | None = None
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -71,7 +75,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     write_bytes(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
 
 
-def describe(path: Path, base: Path, hasher: Hasher, *, listed: bool = False) -> Artifact:
+def describe(path: Path, base: Path, hasher: Hasher, *, listed: bool = False, part: bool = False) -> Artifact:
     """Hash and measure ``path``; its name is kept relative to ``base`` where it lies below it."""
     inside = path.is_relative_to(base)
     return Artifact(
@@ -80,6 +84,7 @@ def describe(path: Path, base: Path, hasher: Hasher, *, listed: bool = False) ->
         num_bytes=_num_bytes(path),
         rows=count_rows(path) if path.suffix == ".jsonl" else None,
         listed=listed,
+        part=part,
     )
 
 
@@ -97,7 +102,7 @@ def changes(old: Manifest, config: dict[str, Any], inputs: dict[str, str], versi
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
     ]
-    old_inputs = {label: artifact.sha256 for label, artifact in old.inputs.items()}
+    old_inputs = {label: artifact.sha256 for label, artifact in old.inputs.items() if not artifact.part}
     lines += [
         f"input {label} changed"
         for label in sorted(old_inputs.keys() | inputs.keys())
@@ -106,6 +111,17 @@ def changes(old: Manifest, config: dict[str, Any], inputs: dict[str, str], versi
     if old.stage_version != version:
         lines.append(f"stage version {old.stage_version} -> {version}")
     return lines
+
+
+def damaged(manifest: Manifest, folder: Path, hasher: Hasher) -> list[str]:
+    """The outputs in ``folder`` that are missing, or are not as ``manifest`` says."""
+
+    def intact(artifact: Artifact) -> bool:
+        path = folder / artifact.path
+        digest = hasher.listing if artifact.listed else hasher.sha256
+        return path.exists() and digest(path) == artifact.sha256
+
+    return [name for name, artifact in manifest.outputs.items() if not intact(artifact)]
 
 
 def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

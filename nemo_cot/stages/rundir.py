@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from nemo_cot.errors import UserError
@@ -14,6 +15,7 @@ from nemo_cot.io.paths import matches
 PARTIAL = ".partial-"
 OLD = ".old"
 CHUNKS = ".chunks"
+_HASHES = ".hashes.json"
 _CHUNK = re.compile(r"/(?=chunk-\d+$)")
 
 
@@ -22,10 +24,15 @@ class RunDirectory:
 
     STAGE.old exists only for the moment in which a stage is replaced. The chunks of a stage,
     STAGE/chunk-000 and on, lie beside it in STAGE.chunks, so that replacing it leaves them alone.
+    ``reuse``: directories of other runs, whose finished stages may be adopted, the first one first.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, reuse: Iterable[Path] = ()) -> None:
         self.path = Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for some links
+        others = [RunDirectory(other) for other in dict.fromkeys(reuse)]
+        self.reuse = [other for other in others if other.path != self.path]
+        self._borrowed: dict[str, Path] = {}
+        self._hasher: Hasher | None = None
 
     def create(self) -> RunDirectory:
         """Make the directory. Raises OSError as the file system does."""
@@ -34,7 +41,11 @@ class RunDirectory:
 
     def stage(self, name: str) -> Path:
         """The folder of a finished stage; ``name`` may have several parts, as evaluate/base/chunk-000."""
-        return self.path / _CHUNK.sub(f"{CHUNKS}/", name)
+        return self._borrowed.get(name) or self.path / _CHUNK.sub(f"{CHUNKS}/", name)
+
+    def borrow(self, name: str, other: RunDirectory) -> None:
+        """From now on :meth:`stage` gives the folder of ``other``: what a plan, which adopts nothing, reads."""
+        self._borrowed[name] = other.stage(name)
 
     def partial(self, name: str, fingerprint: str) -> Path:
         """Where a stage works; another config works elsewhere, so that going back resumes."""
@@ -67,7 +78,12 @@ class RunDirectory:
         return path
 
     def hasher(self) -> Hasher:
-        return Hasher(self.path / ".hashes.json")
+        """The one of this object, with the memory of this run and, for the stages to adopt, of the others."""
+        if self._hasher is None:
+            self._hasher = Hasher(self.path / _HASHES)
+            for other in self.reuse:
+                self._hasher.learn(other.path / _HASHES)
+        return self._hasher
 
 
 def changed(path: Path) -> float:

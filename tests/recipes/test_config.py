@@ -12,7 +12,9 @@ from omegaconf import OmegaConf
 from nemo_cot import config as schema
 from nemo_cot.config_checks import fingerprinted
 from nemo_cot.errors import UserError
+from nemo_cot.stages import RunDirectory
 from recipes.config import CONF, EXTRA_CONF, compose_config, known_keys, load_config
+from recipes.report import report
 
 FILES = sorted(CONF.rglob("*.yaml"))
 OPTIONS = [path.relative_to(CONF).with_suffix("") for path in FILES if path.parent != CONF]
@@ -20,12 +22,16 @@ EXPERIMENTS = [path.stem for path in FILES if path.parent.name == "experiment"]
 NEEDED = {
     "problems/file": ["problems.train_path=a", "problems.heldout_path=b"],
     "teacher/file": ["teacher.path=a"],
+    "teacher/qwq_32b_preview": ["teacher.path=a"],
     **{
         f"model/{p.stem}": ["model.path=a"]
         for p in (CONF / "model").glob("*.yaml")
         if p.stem != "smollm2_135m"
     },
     "experiment/paper_main": [
+        "problems.train_path=a", "problems.heldout_path=b", "teacher.path=c", "model.path=d",
+    ],
+    "experiment/paper_human": [
         "problems.train_path=a", "problems.heldout_path=b", "teacher.path=c", "model.path=d",
     ],
     "experiment/paper_baselines": [
@@ -63,6 +69,86 @@ def test_experiments_are_named_after_their_file_and_start_with_their_command(exp
     assert cfg.name == experiment
     lines = (CONF / "experiment" / f"{experiment}.yaml").read_text().splitlines()
     assert lines[:2] == ["# @package _global_", f"# nemo-cot run experiment={experiment}"]
+
+
+SWITCHES = [
+    ["problems=chain_sum"], ["teacher=procedural"], ["teacher=file"], ["teacher=qwq_32b_preview", "teacher.engine=openai"],
+    ["train=local"], ["train=nemo_rl"], ["model=qwen2.5_7b"], ["evaluate.engine=openai"], ["evaluate.engine=embedded"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("switch", SWITCHES, ids="+".join)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_another_choice_of_a_group_composes_on_top_of_every_experiment(experiment, switch):
+    """Values that are asked for are given, and nothing else: an experiment sets no key of another's choice."""
+    overrides = [f"experiment={experiment}", *switch]
+    for _ in range(8):
+        try:
+            cfg = load_config(overrides)
+            break
+        except UserError as error:
+            assert error.what == "this value must be given", str(error)
+            overrides.append(f"{error.where}=a")
+    assert cfg.name == experiment
+
+
+OWN = """# @package _global_
+defaults:
+  - paper_main
+  - override /teacher: file
+  - override /train: local
+  - override /engine@evaluate.engine: openai
+  - _self_
+name: own
+"""
+
+
+def test_an_own_experiment_makes_other_choices_than_the_one_it_inherits(tmp_path, monkeypatch):
+    (tmp_path / "experiment").mkdir()
+    path = tmp_path / "experiment" / "own.yaml"
+    monkeypatch.setenv(EXTRA_CONF, str(tmp_path))
+    own = ["experiment=own", *NEEDED["experiment/paper_main"]]
+    path.write_text(OWN)
+    cfg = load_config(own)
+    assert (cfg.teacher.kind, cfg.train.backend, cfg.evaluate.engine.kind) == ("file", "local", "openai")
+    path.write_text(OWN + "train:\n  lora: {enabled: true}\n")
+    error = refusal(*own)
+    assert error.where == "train.lora" and "train=nemo_aligner or train=nemo_rl" in error.fix
+
+
+@pytest.mark.parametrize("overrides, where, fix", [
+    (["teacher.engine=openai"], "teacher.engine", "teacher=model or teacher=qwq_32b_preview"),
+    (["train.lora.enabled=true"], "train.lora.enabled", "train=nemo_aligner or train=nemo_rl"),
+    (["train/layout=qwen2.5_7b"], "train.layout", "train=nemo_aligner or train=nemo_rl"),
+    (["problems=file", "problems.num_train=3"], "problems.num_train", "problems=chain_sum,"),
+    (["problems.train_path=a"], "problems.train_path", "problems=file,"),
+    (["cluster.account=me"], "cluster.account", "cluster=slurm_8xh100 or cluster=slurm_minimal"),
+    (["evaluate.engine.server.num_gpus=2"], "evaluate.engine.server.num_gpus", "evaluate.engine=openai,"),
+    (["teacher=model", "teacher.engine.prompt_config=x"], "teacher.engine.prompt_config",
+     "teacher.engine=nemo_skills (with teacher=model or"),
+])  # fmt: skip
+def test_a_key_of_another_choice_names_the_choices_that_have_it(overrides, where, fix):
+    error = refusal(*overrides)
+    assert error.where == where and fix in error.fix and "has no such key" in error.what
+
+
+@pytest.mark.parametrize("overrides, title", [
+    (["experiment=quickstart_wrong"], "quickstart_wrong: SmolLM2-135M-Instruct, 20 wrong traces written by a procedure"),
+    (["experiment=quickstart_self"], "quickstart_self: SmolLM2-135M-Instruct, 10 right traces by the model itself"),
+    (["experiment=paper_main", "model=qwen2.5_7b", "curate.num_traces=100", "teacher.path=/m/QwQ-32B-Preview"],
+     "paper_main: Qwen2.5-7B, 100 right traces by QwQ-32B-Preview"),
+    (["experiment=paper_human", "teacher.path=some/human.jsonl"], "paper_human: Qwen2.5-32B, 20 traces of the file human.jsonl"),
+    (["experiment=paper_baselines", "evaluate.models.qwen_math_72b.path=x"],
+     "paper_baselines: evaluation of Qwen2.5-32B, qwen_math_72b"),
+    (["model=hf_directory", "curate.num_traces=1", "name=x"], "x: d, 1 right trace written by a procedure"),
+    (["report.title=Mine"], "Mine"),
+])  # fmt: skip
+def test_the_title_of_a_report_is_what_the_config_says(overrides, title, tmp_path):
+    needed = ["problems.train_path=a", "problems.heldout_path=b"] if "paper" in overrides[0] else []
+    model = ["model.path=/m/d"] if needed or "model=" in overrides[0] else []
+    cfg = load_config([*overrides, *needed, *model])
+    (stage,) = report(cfg, RunDirectory(tmp_path))
+    assert stage.config["report"]["title"] == title
 
 
 def test_every_option_that_needs_a_value_says_which():

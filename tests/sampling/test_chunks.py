@@ -15,7 +15,10 @@ from nemo_cot.io.jsonl import write_jsonl
 from nemo_cot.records import Problem, Trace
 from nemo_cot.sampling.chunks import chunk_samples, merged
 from nemo_cot.stages import RunDirectory, run_stage
+from nemo_cot.stages.engine import foresee
+from nemo_cot.stages.manifest import read_manifest
 from recipes.config import load_config
+from recipes.evaluate import evaluate
 from recipes.generate import generate
 from recipes.main import run_directory
 from tests.support import SECONDS, environment, one_error, recipe, tiny_experiment
@@ -100,10 +103,74 @@ def test_a_chunked_teacher_writes_what_an_unchunked_one_writes(base):
     run, names = run_all(generate, base)
     assert names == ["generate"]
     whole = (run.stage("generate") / "generations.jsonl").read_bytes()
+    shutil.rmtree(run.stage("generate"))
     run, names = run_all(generate, [*base, "generate.chunks=3"])
     assert names == ["generate/chunk-000", "generate/chunk-001", "generate/chunk-002", "generate"]
     assert (run.stage("generate") / "generations.jsonl").read_bytes() == whole
     assert all((run.stage(name) / "manifest.json").exists() for name in names)
+
+
+SERVER = [
+    "teacher=model", "teacher.engine=openai", "teacher.engine.server.base_url=http://127.0.0.1:9/v1",
+    "generate.seed=99",
+]  # fmt: skip
+"""A teacher whose server is never asked: what draws from it is replaced."""
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sample numbers that the teacher drew, of all problems."""
+    numbers: list[int] = []
+
+    def sample(engine, job) -> None:
+        numbers.extend(s for _, s in job.pairs)
+        write_jsonl(job.folder / "generations.jsonl", [job.trace(p, s, "x", 1, "stop") for p, s in job.pairs])
+
+    monkeypatch.setattr("recipes.generate.sample", sample)
+    return numbers
+
+
+@pytest.mark.parametrize("first, then", [(2, 1), (1, 2), (3, 2)])
+def test_with_a_seed_a_sample_nothing_is_drawn_again_in_other_chunks(first, then, base, drawn):
+    run, names = run_all(generate, [*base, *SERVER, f"generate.chunks={first}"])
+    assert names[-1] == "generate" and drawn
+    manifest = read_manifest(run.stage("generate"))
+    assert {label for label, part in manifest.inputs.items() if part.part} == {
+        f"chunk-{i:03d}" for i in range(first) if first > 1
+    }
+    drawn.clear()
+    for chunk in ([], ["generate.chunk=0"] if then > 1 else []):
+        assert run_all(generate, [*base, *SERVER, f"generate.chunks={then}", *chunk])[1] == ["generate"]
+    assert drawn == [] and read_manifest(run.stage("generate")) == manifest
+    shutil.rmtree(run.stage("generate"))
+    shutil.rmtree(run.path / "generate.chunks", ignore_errors=True)
+
+
+def test_another_seed_is_drawn_in_chunks(base, drawn):
+    run_all(generate, [*base, *SERVER, "generate.chunks=2"])
+    drawn.clear()
+    _, names = run_all(generate, [*base, *SERVER, "generate.chunks=2", "generate.seed=98"])
+    assert len(names) == 3 and sorted(set(drawn)) == [0, 1, 2, 3]
+
+
+def test_the_embedded_engine_draws_again_in_other_chunks_and_says_why(base):
+    embedded = [*base, "evaluate.subjects=[base]", "evaluate.seed=77"]
+    cfg = load_config(embedded)
+    run = run_directory(cfg)
+    run_stage(next(evaluate(cfg, run)), run, say=lambda line: None)
+    *_, merge = _sampled(load_config([*embedded, "evaluate.chunks=2"]), run)
+    (reason,) = foresee(merge, run).reasons
+    assert reason.startswith("chunks: 1 -> 2 (") and "embedded engine" in reason
+
+
+def _sampled(cfg, run: RunDirectory):
+    """The stages of evaluate before the scores, each done before the next one."""
+    for stage in evaluate(cfg, run):
+        if stage.name == "evaluate/scores":
+            return
+        yield stage
+        if "chunk-" in stage.name:
+            run_stage(stage, run, say=lambda line: None)
 
 
 def test_one_chunk_alone_then_the_rest_skips_it(base):
