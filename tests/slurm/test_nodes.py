@@ -32,46 +32,89 @@ dist.destroy_process_group()
 """
 
 RECIPE = """
-import os, subprocess, sys
+import os, sys
 from pathlib import Path
-from nemo_cot.nemo.command import aligner_command
+from nemo_cot.nemo.command import aligner_command, run_command
 from recipes.config import load_config
 command = aligner_command(load_config(sys.argv[1:]).train, Path("unused.yaml"), os.environ)
-argv = [*command.argv[:-3], os.environ["GLOO"]]  # instead of -m nemo_cot.nemo.aligner_sft unused.yaml
-sys.exit(subprocess.run(argv, env={**os.environ, **command.environment}, check=False).returncode)
+# instead of -m nemo_cot.nemo.aligner_sft unused.yaml
+run_command(command._replace(argv=[*command.argv[:-3], os.environ["PROGRAM"]]), os.environ)
+"""
+
+WAITS = """
+import os, time
+from pathlib import Path
+(Path(__file__).parent / f"up-{os.getpid()}").touch()
+time.sleep(600)
+"""
+
+KILLED = """
+import os, subprocess, sys, time
+from pathlib import Path
+
+def alive():  # on both nodes, which are this machine
+    pids = [path.name.partition("-")[2] for path in Path(os.environ["PROGRAM"]).parent.glob("up-*")]
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+recipe = subprocess.Popen([sys.executable, Path(__file__).with_name("killed.py"), *sys.argv[1:]])
+while len(alive()) < 4:
+    time.sleep(0.2)
+recipe.kill()
+deadline = time.monotonic() + 40
+while alive() and time.monotonic() < deadline:
+    time.sleep(0.2)
+print("ranks left:", len(alive()), flush=True)
 """
 
 
+@pytest.fixture
+def trained(cluster, tmp_path, monkeypatch):
+    """What a job of two nodes writes whose recipe and program, which each rank runs, are these."""
+
+    def train(launcher: str, program: str, recipe: str = RECIPE) -> str:
+        overrides = (
+            "cluster=slurm_minimal", "train=nemo_aligner", "model=qwen2.5_7b", "model.path=/models/none", f"train.process_launcher={launcher}",
+            "train.layout.num_nodes=2", "train.layout.gpus_per_node=2", f"train.python={sys.executable}",
+            "cluster.resources.train.nodes=null", "cluster.resources.train.cpus_per_node=4",
+        )  # fmt: skip
+        cfg = load_config(overrides)
+        cfg.cluster.environment = {"PROGRAM": str(tmp_path / "program.py"), "OMP_NUM_THREADS": "1"}
+        (tmp_path / "program.py").write_text(program)
+        run = tmp_path / "run"
+        code = snapshot(run, runs_dir=tmp_path)
+        (code / "recipes" / "train.py").write_text(recipe)
+        (code / "recipes" / "killed.py").write_text(RECIPE)
+        chain = Chain(cfg, run, code, tmp_path, overrides, False)
+        job = ChainJob("train", "train", ())
+        write_json(run / "slurm" / "train.json", job_arguments(job, chain))
+        (run / "slurm" / "train.sbatch").write_bytes(render_script(job, chain, "train"))
+        (run / "slurm" / "logs").mkdir()
+        for key in ("SLURM_CONF", "PATH"):
+            monkeypatch.setenv(key, cluster.environment[key])
+        number = scheduler.sbatch(
+            [], run / "slurm" / "train.sbatch", scheduler.chosen(cfg.cluster.pass_environment)
+        )
+        wait_for(lambda: cluster.job(number)["JobState"] not in scheduler.LIVE, every=0.2)
+        said = (run / "slurm" / log_pattern(job, chain).replace("%j", number)).read_text()
+        assert cluster.job(number)["JobState"] == "COMPLETED", said
+        return said
+
+    return train
+
+
 @pytest.mark.parametrize("launcher", ["torchrun", "srun"])
-def test_four_ranks_on_two_nodes_meet(cluster, tmp_path, monkeypatch, launcher):
-    overrides = (
-        "cluster=slurm_minimal", "train=nemo_aligner", "model=qwen2.5_7b", "model.path=/models/none", f"train.process_launcher={launcher}",
-        "train.layout.num_nodes=2", "train.layout.gpus_per_node=2", f"train.python={sys.executable}",
-        "cluster.resources.train.nodes=null",
-        "cluster.resources.train.cpus_per_node=4",
-    )  # fmt: skip
-    cfg = load_config(overrides)
-    cfg.cluster.environment = {"GLOO": str(tmp_path / "gloo.py"), "OMP_NUM_THREADS": "1"}
-    (tmp_path / "gloo.py").write_text(GLOO)
-    run = tmp_path / "run"
-    code = snapshot(run, runs_dir=tmp_path)
-    (code / "recipes" / "train.py").write_text(RECIPE)
-    chain = Chain(cfg, run, code, tmp_path, overrides, False)
-    job = ChainJob("train", "train", ())
-    write_json(run / "slurm" / "train.json", job_arguments(job, chain))
-    (run / "slurm" / "train.sbatch").write_bytes(render_script(job, chain, "train"))
-    (run / "slurm" / "logs").mkdir()
-    for key in ("SLURM_CONF", "PATH"):
-        monkeypatch.setenv(key, cluster.environment[key])
-    number = scheduler.sbatch(
-        [], run / "slurm" / "train.sbatch", scheduler.chosen(cfg.cluster.pass_environment)
-    )
-    wait_for(lambda: cluster.job(number)["JobState"] not in scheduler.LIVE, every=0.2)
-    said = (run / "slurm" / log_pattern(job, chain).replace("%j", number)).read_text()
-    assert cluster.job(number)["JobState"] == "COMPLETED", said
+def test_four_ranks_on_two_nodes_meet(trained, launcher):
+    said = trained(launcher, GLOO)
     found = re.findall(r"rank (\d) of 4 on (node\d): sum 10\n", said)
     assert sorted(rank for rank, _ in found) == ["0", "1", "2", "3"], said
     assert sorted(node for _, node in found) == ["node1", "node1", "node2", "node2"], said
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "srun"])
+def test_the_ranks_of_both_nodes_end_with_a_recipe_that_is_killed(trained, launcher):
+    """The job goes on, so it is not Slurm that ends them."""
+    said = trained(launcher, WAITS, KILLED)
+    assert "ranks left: 0" in said, said
 
 
 def test_a_node_that_goes_down_sends_the_job_to_the_other_one(chain: ours.Chain):
