@@ -82,13 +82,11 @@ SWITCHES = [
 def test_another_choice_of_a_group_composes_on_top_of_every_experiment(experiment, switch):
     """Values that are asked for are given, and nothing else: an experiment sets no key of another's choice."""
     overrides = [f"experiment={experiment}", *switch]
-    for _ in range(8):
-        try:
-            cfg = load_config(overrides)
-            break
-        except UserError as error:
-            assert error.what == "this value must be given", str(error)
-            overrides.append(f"{error.where}=a")
+    try:
+        cfg = load_config(overrides)
+    except UserError as error:
+        assert "must be given" in error.what, str(error)
+        cfg = load_config([*overrides, *(f"{key}=a" for key in error.where.split(", "))])
     assert cfg.name == experiment
 
 

@@ -61,7 +61,7 @@ def test_keys_that_came_after_the_run_have_their_defaults(tmp_path):
     path.write_text(OmegaConf.to_yaml(tree))
     found, _ = find_run([f"runs_dir={tmp_path}", "name=x"])
     assert found.train.max_steps == 33 and found.teacher.engine.stall_seconds == 7
-    assert found.evaluate.chunks == 1 and found.cluster.requeue and found.report.title
+    assert found.evaluate.chunks == 1 and found.cluster.requeue and found.report.title is None
 
 
 def test_a_missing_value_that_another_one_is_made_of_stops_nothing(tmp_path, monkeypatch):

@@ -63,7 +63,7 @@ def test_plan_shows_what_would_be_adopted_and_writes_nothing(ablation):
     cfg, run = opened(ablation)
     actions = {stage: action for stage, action, _ in stage_actions(cfg, run)}
     assert [actions[stage] for stage in PACKED] == ["adopt tiny"] * len(PACKED)
-    assert (actions["train"], actions["evaluate"]) == ("run", "open")
+    assert (actions["train"], actions["evaluate"]) == ("run", "run")
     assert not run.path.exists()
 
 
