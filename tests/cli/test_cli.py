@@ -234,7 +234,9 @@ def test_the_verbs_about_a_run_need_only_its_name(tmp_path):
         one_error(nemo_cot("logs", *overrides), "nothing was submitted")
         reported = nemo_cot("report", *overrides)
         assert reported.returncode == 0, reported.stderr
-    assert "20 right traces by c" in (tmp_path / "paper_main" / "report" / "report.md").read_text().replace("\\", "")
+    assert "20 right traces by c" in (tmp_path / "paper_main" / "report" / "report.md").read_text().replace(
+        "\\", ""
+    )
 
 
 def test_a_run_with_nearly_that_name_is_named(tmp_path):
