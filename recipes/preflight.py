@@ -10,9 +10,10 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from nemo_cot.config import ChainSumProblems, Config, FileProblems, ModelShape
+from nemo_cot.config import ChainSumProblems, Config, FileProblems
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.io.paths import num_bytes_below, user_path
+from nemo_cot.model_config import ModelShape
 from nemo_cot.nemo.config import LayoutConfig
 from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.estimate import Estimate, estimate, num_problems, planned_shape, rows_of

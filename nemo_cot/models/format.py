@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nemo_cot.config import Config, LocalTrain, ModelConfig
+from nemo_cot.config import Config, LocalTrain
 from nemo_cot.io.paths import user_path
+from nemo_cot.model_config import ModelConfig
 from nemo_cot.stages import RunDirectory
 from nemo_cot.text import PromptFormat, TextTokenizer
 

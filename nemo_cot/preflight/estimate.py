@@ -7,9 +7,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_cot.config import ChainSumProblems, Config, FileProblems, LocalTrain, ModelShape, TrainConfig
+from nemo_cot.config import ChainSumProblems, Config, FileProblems, LocalTrain, TrainConfig
 from nemo_cot.errors import UserError
 from nemo_cot.io.paths import user_path
+from nemo_cot.model_config import ModelShape
 from nemo_cot.models.tensors import tensor_index
 from nemo_cot.nemo.config import NemoTrain
 from nemo_cot.preflight.layouts import NamedLayout

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nemo_cot.config import Config, ModelShape
+from nemo_cot.config import Config
+from nemo_cot.model_config import ModelShape
 from nemo_cot.nemo.config import LayoutConfig, NemoTrain
 
 _SIZES = ("num_nodes", "gpus_per_node", "tensor_model_parallel_size", "pipeline_model_parallel_size",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nemo_cot.config import ModelShape
+from nemo_cot.model_config import ModelShape
 from nemo_cot.nemo.config import LayoutConfig, LoraConfig
 
 GIB = 2**30

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from nemo_cot.config import ModelShape
+from nemo_cot.model_config import ModelShape
 from nemo_cot.nemo.config import LayoutConfig, LoraConfig
 from nemo_cot.preflight.nemo_memory import GIB, adapter_parameters, gpu_memory, parameters
 from recipes.config import CONF, load_config
