@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ("problems", "convert", "generate", "grade", "curate", "pack", "train", "evaluate", "report")
-SECONDS = 120
+SECONDS = 240
 """Bound of every wait: far above what anything here takes."""
 
 _TIMES = ("seconds", "tokens_per_second")
