@@ -14,7 +14,7 @@ import pytest
 from nemo_cot.errors import UserError
 from nemo_cot.nemo.command import Command, run_command
 from nemo_cot.serving.process import held_locks
-from nemo_cot.stages.lock import run_lock
+from nemo_cot.stages.lock import run_lock, stage_lock
 from tests.support import environment, wait_for
 
 RANK = """
@@ -38,11 +38,12 @@ import os, sys
 from pathlib import Path
 from nemo_cot.guard import guarded
 from nemo_cot.nemo.command import Command, run_command
-from nemo_cot.stages.lock import run_lock
+from nemo_cot.stages.lock import run_lock, stage_lock
 from nemo_cot.stopping import raise_on_signals
 
 def main():
-    with run_lock(Path(sys.argv[1]), part="train"):
+    run = Path(sys.argv[1])
+    with run_lock(run, shared=True), stage_lock(run, "train"):
         run_command(Command(sys.argv[2:], {}), os.environ)
 
 raise_on_signals()
@@ -59,7 +60,9 @@ def alive(pid: int) -> bool:
 
 def locked(folder: Path) -> bool:
     try:
-        with run_lock(folder, part="train", patience_seconds=0.0):
+        with stage_lock(folder, "train", patience_seconds=0.0):
+            pass
+        with run_lock(folder, patience_seconds=0.0):
             return False
     except UserError as error:
         assert "in use" in str(error)
@@ -101,7 +104,7 @@ def test_no_rank_of_torchrun_outlives_its_recipe(how, code, tmp_path, left):
 def test_a_recipe_that_was_launched_keeps_the_launchers_lock_too(tmp_path):
     with run_lock(tmp_path) as lock:
         assert held_locks() == [lock]
-    with run_lock(tmp_path, part="train"):
+    with run_lock(tmp_path, shared=True), stage_lock(tmp_path, "train"):
         assert len(held_locks()) == 2
     assert held_locks() == []
 
