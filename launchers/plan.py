@@ -25,14 +25,13 @@ from nemo_cot.preflight.sampling_cost import SamplingCost
 from nemo_cot.stages import RunDirectory, Stage
 from nemo_cot.stages.engine import SETTLED, Plan, may_be_finished, plan_stage
 from nemo_cot.stages.manifest import MANIFEST, describe
-from recipes.chain import chain_stages, needs
+from recipes.chain import chain_stages
 from recipes.config import load_config
 from recipes.main import run_directory
 from recipes.preflight import examine
+from recipes.reuse import Piece, pieces
 
 _STYLES = {"error": "red", "warning": "yellow", "unknown": "cyan", "ok": "green"}
-_LAST = {"evaluate": "evaluate/scores"}
-"""Recipes whose last stage has another name."""
 _MOMENT_SECONDS = 2.0
 
 
@@ -53,30 +52,38 @@ def stage_actions(cfg: Config, run: RunDirectory) -> list[tuple[str, str, str]]:
     rows: list[tuple[str, str, str]] = []
     unsettled: set[str] = set()
     hasher = run.hasher()
-    stages = chain_stages(cfg)
-    for name in stages:
-        # The report reads whatever there is, so it needs nothing, and changes with everything.
-        before = stages if name == "report" else needs(name, cfg)
-        waiting = ", ".join(need for need in before if need in unsettled)
-        if waiting:
-            again = name != "report" and (run.stage(_LAST.get(name, name)) / MANIFEST).exists()
-            after = "the stages that run" if name == "report" else waiting
-            why = f"runs unless {waiting} gives the same again" if again else f"after {after}"
-            rows.append((name, "open" if again else "run", why))
-            unsettled.add(name)
-            continue
-        planned = _planned(name, cfg, run, hasher)
+    for piece in pieces(cfg):
+        waiting = ", ".join(need for need in piece.needs if need in unsettled)
+        planned = (
+            [_behind(name, waiting, run) for name in piece.names] if waiting else _planned(piece, run, hasher)
+        )
         rows += planned
         if any(action.partition(" ")[0] not in SETTLED for _, action, _ in planned):
-            unsettled.add(name)
+            unsettled.add(piece.recipe)
+    if "report" in chain_stages(cfg):
+        # It reads whatever there is, so it needs nothing, and changes with everything.
+        report = Piece("report", cfg, (), ("report",))
+        rows += (
+            [("report", "run", "after the stages that run")] if unsettled else _planned(report, run, hasher)
+        )
     return rows
 
 
-def _planned(name: str, cfg: Config, run: RunDirectory, hasher: Hasher) -> list[tuple[str, str, str]]:
-    recipe = getattr(importlib.import_module(f"recipes.{name}"), name)
+def _behind(name: str, waiting: str, run: RunDirectory) -> tuple[str, str, str]:
+    """The row of a stage behind one that is not settled."""
+    if (run.stage(name) / MANIFEST).exists():
+        return name, "open", f"runs unless {waiting} gives the same again"
+    return name, "run", f"after {waiting}"
+
+
+def _planned(piece: Piece, run: RunDirectory, hasher: Hasher) -> list[tuple[str, str, str]]:
+    name = piece.names[0]
+    recipe = getattr(importlib.import_module(f"recipes.{piece.recipe}"), piece.recipe)
     rows = []
     try:
-        for stage in recipe(cfg, run):
+        for stage in recipe(piece.cfg, run):
+            if stage.name.partition("/chunk-")[0] not in piece.names:
+                continue
             plan = _plan_of(stage, run, hasher)
             action = f"adopt {plan.other.path.name}" if plan.other else plan.action
             rows.append((stage.name, action, "; ".join(plan.reasons) or "has not been run"))

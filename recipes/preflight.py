@@ -34,7 +34,7 @@ def examine(
     cost = estimate(cfg, model, _num_heldout(cfg, run), num_train=num_problems(cfg), preset=preset)
     there = num_bytes_below(run.path)
     findings = preflight(cfg, cost, num_bytes_there=there, stage=stage, elsewhere=elsewhere)
-    return cost, [*findings, *reuse_findings(cfg)]
+    return cost, [*findings, *reuse_findings(cfg, run, stage)]
 
 
 def refuse_errors(findings: Sequence[Finding]) -> None:

@@ -31,8 +31,9 @@ def _directory(entry: str, cfg: Config) -> Path:
     return Path(os.path.realpath(directory))  # Path.resolve raises RuntimeError for some links
 
 
-def reuse_findings(cfg: Config) -> Iterator[Finding]:
-    """What preflight says of `reuse`."""
+def reuse_findings(cfg: Config, run: RunDirectory, stage: str | None) -> Iterator[Finding]:
+    """What preflight says of `reuse`. An error only where a run is begun: what was adopted needs the other no more."""
+    level = "error" if stage is None and not run.path.is_dir() else "warning"
     if all(directory.is_dir() for directory in reused_runs(cfg).values()):
         what = "Every run to adopt stages from is there." if cfg.reuse else "does not apply: reuse is empty"
         yield Finding("reused_runs_exist", "ok", what)
@@ -40,7 +41,7 @@ def reuse_findings(cfg: Config) -> Iterator[Finding]:
         if not directory.is_dir():
             what = f"reuse={entry}: there is no run directory {directory}"
             fix = "name runs in runs_dir, or their directories, as in reuse=[paper_main]; or leave it out"
-            yield Finding("reused_runs_exist", "error", what, fix)
+            yield Finding("reused_runs_exist", level, what, fix)
 
 
 def adopt_chain(cfg: Config, run: RunDirectory, *, dry_run: bool) -> None:
@@ -77,7 +78,7 @@ def say_replaced(cfg: Config, run: RunDirectory) -> None:
         print(one_line(f"{line} To keep them: name=OTHER reuse=[{run.path.name}]"), flush=True)
 
 
-class _Piece(NamedTuple):
+class Piece(NamedTuple):
     """A part of a recipe that waits for ``needs`` as a whole, and writes the stages ``names`` (and chunks)."""
 
     recipe: str
@@ -92,7 +93,7 @@ _Look = Callable[[Stage, RunDirectory], Plan]
 def _walk(cfg: Config, run: RunDirectory, look: _Look) -> Iterator[tuple[str, Plan | None]]:
     """(stage, what ``look`` says of it) along the chain; None where a stage before it is not settled."""
     unsettled: set[str] = set()
-    for piece in _pieces(cfg):
+    for piece in pieces(cfg):
         if not unsettled.isdisjoint(piece.needs):
             unsettled.add(piece.recipe)
             yield from ((name, None) for name in piece.names)
@@ -108,19 +109,19 @@ def _walk(cfg: Config, run: RunDirectory, look: _Look) -> Iterator[tuple[str, Pl
             yield from ((name, None) for name in left)
 
 
-def _pieces(cfg: Config) -> Iterator[_Piece]:
+def pieces(cfg: Config) -> Iterator[Piece]:
     """The recipes of the chain but the report; the evaluation by subject, since not all wait for the training."""
     for recipe in chain_stages(cfg):
         if recipe == "evaluate":
             for subject in cfg.evaluate.subjects:
                 one = replace(cfg, evaluate=replace(cfg.evaluate, subjects=[subject]))
-                yield _Piece(recipe, one, needs(recipe, one), (f"evaluate/{subject}",))
-            yield _Piece(recipe, cfg, (*needs(recipe, cfg), recipe), ("evaluate/scores",))
+                yield Piece(recipe, one, needs(recipe, one), (f"evaluate/{subject}",))
+            yield Piece(recipe, cfg, (*needs(recipe, cfg), recipe), ("evaluate/scores",))
         elif recipe != "report":
-            yield _Piece(recipe, cfg, needs(recipe, cfg), (recipe,))
+            yield Piece(recipe, cfg, needs(recipe, cfg), (recipe,))
 
 
-def _looked_at(piece: _Piece, run: RunDirectory, look: _Look) -> Iterator[tuple[str, Plan]]:
+def _looked_at(piece: Piece, run: RunDirectory, look: _Look) -> Iterator[tuple[str, Plan]]:
     """What is missing, or cannot be read, ends it: the stage itself will say so."""
     recipe = getattr(importlib.import_module(f"recipes.{piece.recipe}"), piece.recipe)
     try:

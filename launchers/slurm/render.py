@@ -63,6 +63,7 @@ def render_script(job: ChainJob, chain: Chain, name: str) -> bytes:
         title=one_line(f"{job.key} of {chain.run}: nemo-cot submit {shlex.join(chain.overrides)}"),
         file=f"{name}.sbatch",
         arguments=f"{name}.json",
+        dry_run=chain.dry_run,
         environment=sorted(cluster.environment.items()),
         setup=cluster.setup,
         command=[
@@ -200,7 +201,7 @@ def _prefix(job: ChainJob, chain: Chain) -> list[str]:
     """A training that srun starts is in the container by srun's own options: the recipe stays outside."""
     if _srun_trains(job, chain.cfg):
         return []
-    folders = (chain.cwd, chain.run)
+    folders = (chain.cwd, chain.run, *reused_runs(chain.cfg).values())
     container = cluster_of(chain.cfg).container
     return container_prefix(container, _image(job, chain), folders, gpus=_may_use_gpus(job, chain))
 

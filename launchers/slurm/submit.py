@@ -34,6 +34,7 @@ from recipes.preflight import examine, refuse_errors
 from recipes.reuse import adopt_chain, say_replaced
 
 DRY_RUN = "--dry-run"
+_NO_JOB = "every stage is finished: there is nothing to submit"
 
 
 def submit_chain(arguments: Sequence[str]) -> int:
@@ -63,7 +64,11 @@ def _rehearse(cfg: Config, run: RunDirectory, overrides: Sequence[str]) -> None:
     _warn_of_live_jobs(run.path)
     say_replaced(cfg, run_directory(cfg))
     adopt_chain(cfg, run, dry_run=True)
-    jobs, chain = chain_jobs(cfg, run, chain_stages(cfg)), _chain(cfg, run, overrides, dry_run=True)
+    jobs = chain_jobs(cfg, run, chain_stages(cfg))
+    if not jobs:
+        print(_NO_JOB, flush=True)
+        return
+    chain = _chain(cfg, run, overrides, dry_run=True)
     _print(jobs, jobs_record(jobs, chain), _write_files(jobs, chain), chain)
 
 
@@ -73,7 +78,11 @@ def _submit_all(cfg: Config, run: RunDirectory, overrides: Sequence[str], tree: 
         refuse_live_jobs(run.path)  # another submission may have held the lock until now
         say_replaced(cfg, run_directory(cfg))
         adopt_chain(cfg, run, dry_run=False)
-        jobs, chain = chain_jobs(cfg, run, chain_stages(cfg)), _chain(cfg, run, overrides)
+        jobs = chain_jobs(cfg, run, chain_stages(cfg))
+        if not jobs:
+            print(_NO_JOB, flush=True)
+            return
+        chain = _chain(cfg, run, overrides)
         if all(job.after_any for job in jobs):
             print("every stage is finished; only the report is made anew", flush=True)
         names = _write_files(jobs, chain)
@@ -134,7 +143,9 @@ def _write_files(jobs: Sequence[ChainJob], chain: Chain) -> dict[str, str]:
     files = {}
     for job in jobs:  # all of them are rendered before the first is written
         files[job.key] = render_script(job, chain, names[job.key]), job_arguments(job, chain)
-    (chain.folder / Path(log_pattern(jobs[0], chain)).parent).mkdir(parents=True, exist_ok=True)
+    chain.folder.mkdir(parents=True, exist_ok=True)
+    if not chain.dry_run:
+        (chain.folder / Path(log_pattern(jobs[0], chain)).parent).mkdir(parents=True, exist_ok=True)
     for old in (*chain.folder.glob("*.sbatch"), *chain.folder.glob("[0-9]*.json")):
         if old.stem not in names.values():
             old.unlink(missing_ok=True)

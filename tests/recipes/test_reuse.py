@@ -51,19 +51,28 @@ def test_names_are_runs_beside_this_one_and_paths_are_paths(tmp_path, monkeypatc
     assert [other.path for other in run.reuse] == expected[:-1], "a run does not adopt from itself"
 
 
-@pytest.mark.parametrize("stage", [None, "generate"])
-def test_a_run_that_is_not_there_is_named(stage, ablation):
+def test_a_run_that_is_not_there_is_named(ablation):
     cfg, run = opened([*ablation, "reuse=[tiny,tinny]"])
     with pytest.raises(UserError) as caught:
-        refuse_errors(examine(cfg, run, stage=stage)[1])
+        refuse_errors(examine(cfg, run)[1])
     assert "reuse=tinny" in caught.value.what and "runs_dir" in caught.value.fix
+
+
+@pytest.mark.parametrize("stage", [None, "train"])
+def test_a_run_that_is_gone_stops_nothing_that_was_begun(stage, ablation, capsys):
+    cfg, run = opened([*ablation, "reuse=[gone]"])
+    run.create()
+    refuse_errors(examine(cfg, run, stage=stage)[1])
+    assert "warning: preflight, reused_runs_exist: reuse=gone" in capsys.readouterr().err
 
 
 def test_plan_shows_what_would_be_adopted_and_writes_nothing(ablation):
     cfg, run = opened(ablation)
     actions = {stage: action for stage, action, _ in stage_actions(cfg, run)}
     assert [actions[stage] for stage in PACKED] == ["adopt tiny"] * len(PACKED)
-    assert (actions["train"], actions["evaluate"]) == ("run", "run")
+    assert {
+        actions[s] for s in ("train", "evaluate/base", "evaluate/trained", "evaluate/scores", "report")
+    } == {"run"}
     assert not run.path.exists()
 
 

@@ -317,3 +317,17 @@ def test_files_are_read_before_anything_is_queued(place: Place):
     (place.models / "QwQ" / "tokenizer.json").unlink()
     error = refusal(place, *place.main)
     assert "teacher.path" in error.what and "tokenizer.json" in error.what
+
+
+@pytest.mark.parametrize("runtime", ["pyxis", "apptainer"])
+def test_runs_to_adopt_from_are_mounted_where_the_recipe_is_in_a_container(place: Place, tmp_path, runtime):
+    other = tmp_path / "other"
+    other.mkdir()
+    image = [f"{key}={tmp_path}/image.sif" for key in (o.split("=")[0] for o in IMAGES)]
+    (tmp_path / "image.sif").touch()
+    chosen = [] if runtime == "pyxis" else [*image, f"cluster.container.image={tmp_path}/image.sif"]
+    jobs = place.jobs(*place.main, *chosen, f"cluster.container.runtime={runtime}", f"reuse=[{other}]")
+    assert jobs
+    for key, job in jobs.items():
+        mounts = [part for part in job["command"] if f"{other}:{other}" in part]
+        assert len(mounts) == 1, (key, job["command"])

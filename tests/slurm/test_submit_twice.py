@@ -111,3 +111,24 @@ def test_a_dry_run_leaves_alone_what_queued_jobs_will_read(stand_ins, tiny_model
     after = _contents(run)
     assert {name: after.get(name) for name in before} == before
     assert "train.optim.lr=9e-1" in (run / "slurm" / "dry-run" / "01-train.json").read_text()
+
+
+def test_logs_may_lie_elsewhere_and_a_dry_run_makes_no_folder_there(stand_ins, tiny_model, tmp_path):
+    logs = tmp_path / "logs"
+    overrides = [
+        *tiny_experiment(tiny_model, Path("runs")), *PROFILE, f"cluster.log_dir={logs}",
+        "cluster.pass_environment=[PATH,QUEUE,LOOKED]", "launcher.stages=[problems]",
+    ]  # fmt: skip
+    for more, there in ((["--dry-run"], False), ([], True)):
+        done = nemo_cot("submit", *overrides, *more, cwd=tmp_path, **stand_ins)
+        assert done.returncode == 0, done.stderr
+        assert (logs / "tiny").is_dir() == there
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_where_everything_is_finished_nothing_is_submitted(stand_ins, tiny_model, tmp_path, more):
+    overrides = [*tiny_experiment(tiny_model, Path("runs")), "launcher.stages=[problems]"]
+    assert nemo_cot("run", *overrides, cwd=tmp_path).returncode == 0
+    done = nemo_cot("submit", *overrides, *PROFILE, *more, cwd=tmp_path, **stand_ins)
+    assert done.returncode == 0 and "there is nothing to submit" in done.stdout, done.stderr
+    assert list((tmp_path / "queue").iterdir()) == []
