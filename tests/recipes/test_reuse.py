@@ -12,10 +12,11 @@ from launchers.slurm.jobs import chain_jobs
 from nemo_cot.config import Config
 from nemo_cot.config_checks import fingerprinted
 from nemo_cot.errors import UserError
-from nemo_cot.stages import RunDirectory
+from nemo_cot.stages import RunDirectory, run_stage
 from nemo_cot.stages.manifest import read_manifest
 from recipes.chain import chain_stages
 from recipes.config import load_config
+from recipes.evaluate import evaluate
 from recipes.main import run_directory
 from recipes.preflight import examine, refuse_errors
 from recipes.reuse import adopt_chain, reused_runs, say_replaced
@@ -64,6 +65,18 @@ def test_a_run_that_is_gone_stops_nothing_that_was_begun(stage, ablation, capsys
     run.create()
     refuse_errors(examine(cfg, run, stage=stage)[1])
     assert "warning: preflight, reused_runs_exist: reuse=gone" in capsys.readouterr().err
+
+
+def test_plan_shows_that_the_base_models_evaluation_would_be_adopted(runs, tiny_model, ablation):
+    before, other = opened([*tiny_experiment(tiny_model, runs), "evaluate.subjects=[base]"])
+    for stage in evaluate(before, other):
+        run_stage(stage, other, say=lambda line: None)
+    actions = {stage: action for stage, action, _ in stage_actions(*opened(ablation))}
+    assert [actions[f"evaluate/{name}"] for name in ("base", "trained", "scores")] == [
+        "adopt tiny",
+        "run",
+        "run",
+    ]
 
 
 def test_plan_shows_what_would_be_adopted_and_writes_nothing(ablation):
