@@ -89,12 +89,15 @@ class Cluster:
         return dict(part.split("=", 1) for part in line.split() if "=" in part)
 
     def stop_node(self, node: str) -> None:
-        """Kill a node's daemon and the steps on it, as a crash would, and tell the controller."""
+        """Kill a node's daemon and the steps on it, as a crash would, and tell the controller.
+
+        All are stopped before the first is killed: none has the time to report the end of another.
+        """
         pid = int((self.root / "run" / f"slurmd.{node}.pid").read_text())
-        for child in _processes_of(self.root, node):
-            with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-        os.kill(pid, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for process in (pid, *_processes_of(self.root, node)):
+                with suppress(ProcessLookupError):
+                    os.kill(process, number)
         self.call("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
 
     def start_node(self, node: str) -> None:

@@ -69,7 +69,7 @@ def write_profile(folder: Path, **values: str) -> str:
 def test_pyxis_stub_gets_the_options_of_the_profile(contained: Chain, tmp_path, monkeypatch):
     interpreter = tmp_path / "show.sh"
     interpreter.write_text(
-        "#!/bin/sh\nenv | grep -E '^PYXIS_STUB_|^PYTHONNOUSERSITE|^NVIDIA_|^NEMO_COT_LOCK' | sort\n"
+        "#!/bin/sh\nenv | grep -E '^PYXIS_STUB_|^PYTHONNOUSERSITE|^NVIDIA_|^NEMO_COT_CHAIN' | sort\n"
     )
     interpreter.chmod(0o755)
     folder = write_profile(
