@@ -23,6 +23,7 @@ from nemo_cot.config import Config
 from nemo_cot.errors import one_line
 from nemo_cot.guard import INTERRUPTED, LIFELINE
 from nemo_cot.io.atomic import write_bytes
+from nemo_cot.records import StageEnd
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import INHERITED, run_lock
 from recipes.chain import ancestors, chain_stages
@@ -32,17 +33,6 @@ from recipes.preflight import examine, refuse_errors
 from recipes.reuse import say_replaced
 
 _GRACE_SECONDS = 10.0
-
-
-class Ended(msgspec.Struct):
-    """How one stage of a chain ended: ok, failed, not run, or interrupted.
-
-    No times: the report is made of this, and is skipped when nothing has changed.
-    """
-
-    stage: str
-    outcome: str
-    exit_code: int | None
 
 
 def run_chain(overrides: Sequence[str]) -> int:
@@ -78,7 +68,7 @@ def _run_and_summarise(stages: Sequence[str], cfg: Config, overrides: Sequence[s
     return next((e.exit_code or 1 for e in ended if e.outcome in ("failed", "interrupted")), 0)
 
 
-def _summarise(run: RunDirectory, ended: Sequence[Ended], seconds: float) -> None:
+def _summarise(run: RunDirectory, ended: Sequence[StageEnd], seconds: float) -> None:
     bad = [e for e in ended if e.outcome in ("failed", "interrupted")]
     outcome = f"{bad[0].stage} {bad[0].outcome}" if bad else "finished"
     print(one_line(f"{outcome} after {seconds:.0f} s; run directory: {run.path}"))
@@ -88,12 +78,12 @@ def _summarise(run: RunDirectory, ended: Sequence[Ended], seconds: float) -> Non
         print("        " + one_line(str(page.with_suffix(".md"))), flush=True)
 
 
-def _run_all(stages: Sequence[str], cfg: Config, overrides: Sequence[str], lock: int) -> list[Ended]:
-    ended: list[Ended] = []
+def _run_all(stages: Sequence[str], cfg: Config, overrides: Sequence[str], lock: int) -> list[StageEnd]:
+    ended: list[StageEnd] = []
     for stage in stages:
         blocked = _blocked(stage, cfg, ended)
         ended.append(
-            Ended(stage, f"not run: it needs {blocked}", None)
+            StageEnd(stage, f"not run: it needs {blocked}", None)
             if blocked
             else _run_one(stage, overrides, lock)
         )
@@ -104,13 +94,13 @@ def _run_all(stages: Sequence[str], cfg: Config, overrides: Sequence[str], lock:
     return ended
 
 
-def _blocked(stage: str, cfg: Config, ended: Sequence[Ended]) -> str | None:
+def _blocked(stage: str, cfg: Config, ended: Sequence[StageEnd]) -> str | None:
     """The first stage of this chain that this one needs, directly or not, and that did not end well."""
     needed = ancestors(stage, cfg)
     return next((e.stage for e in ended if e.outcome != "ok" and e.stage in needed), None)
 
 
-def _run_one(stage: str, overrides: Sequence[str], lock: int) -> Ended:
+def _run_one(stage: str, overrides: Sequence[str], lock: int) -> StageEnd:
     read_end, write_end = os.pipe()  # the recipe dies when the write end closes, that is, with this process
     environment = {**os.environ, INHERITED: str(lock), LIFELINE: str(read_end)}
     # By path: with -m, a folder named recipes in the working directory would be run instead.
@@ -132,7 +122,7 @@ def _run_one(stage: str, overrides: Sequence[str], lock: int) -> Ended:
             flush=True,
         )
         code = 128 - code
-    return Ended(stage, outcome, code)
+    return StageEnd(stage, outcome, code)
 
 
 def _stop(process: subprocess.Popen) -> int:

@@ -96,7 +96,11 @@ def _with_chunks(stages: Sequence[str], chunks: int) -> list[str]:
 
 def _row(run: RunDirectory, stage: str, *, running: bool) -> tuple[str, str, str, str]:
     """State, progress, seconds, time of end."""
-    partials, manifest = run.partials(stage), read_manifest(run.stage(stage))
+    partials = run.partials(stage)
+    try:
+        manifest = read_manifest(run.stage(stage))
+    except UserError as error:
+        return "damaged", str(error), "", ""
     if running or (partials and manifest is None):
         return "running" if running else "partial", shown_progress(partials[-1:]), "", ""
     if manifest is None:

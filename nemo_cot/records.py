@@ -64,3 +64,44 @@ class Trace(msgspec.Struct, kw_only=True, omit_defaults=True):
             subset_for_metrics=problem.subset_for_metrics,
             **own,
         )
+
+
+class StageEnd(msgspec.Struct):
+    """A row of chain.json: how one stage of a chain ended. ``outcome``: ok, failed, interrupted or "not run: ...".
+
+    No times: the report is made of this, and is skipped when nothing has changed.
+    """
+
+    stage: str
+    outcome: str
+    exit_code: int | None
+
+
+class PackingFigures(msgspec.Struct):
+    """packing.json. ``tokens`` counts all tokens of ``sequences``, ``trained_tokens`` those with loss;
+    ``utilisation`` is the share of ``packs`` x ``capacity_tokens`` that they fill, from 0 to 1."""
+
+    sequences: int
+    packs: int
+    fewest_packs_possible: int
+    capacity_tokens: int
+    tokens: int
+    trained_tokens: int
+    utilisation: float
+
+
+class StepMetrics(msgspec.Struct):
+    """A row of a training's metrics.jsonl: one optimizer step.
+
+    ``loss`` is the objective (mean over the trained tokens of the global batch) before the update, ``lr``
+    the learning rate of the update, ``grad_norm`` the norm before clipping, ``tokens`` those of ``packs``.
+    """
+
+    step: int
+    loss: float
+    lr: float
+    grad_norm: float
+    packs: int
+    tokens: int
+    seconds: float
+    tokens_per_second: float

@@ -12,7 +12,7 @@ from nemo_cot.io.jsonl import read_jsonl, write_jsonl
 from nemo_cot.models.format import base_model, format_config, student_tokenizer
 from nemo_cot.packing import lower_bound, utilisation
 from nemo_cot.packing import pack as make_packs
-from nemo_cot.records import Trace
+from nemo_cot.records import PackingFigures, Trace
 from nemo_cot.sequences import tokenize_traces
 from nemo_cot.stages import RunDirectory, Stage
 from recipes.main import recipe_main
@@ -29,16 +29,19 @@ def pack(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
         sequences = tokenize_traces(read_jsonl(traces, Trace), tokenizer, capacity_tokens=capacity)
         lengths = [len(s.input_ids) for s in sequences]
         packs = make_packs(lengths, capacity, strategy=cfg.pack.strategy, seed=cfg.pack.seed)
-        figures = {
-            "sequences": len(sequences), "packs": len(packs), "fewest_packs_possible": lower_bound(lengths, capacity),
-            "capacity_tokens": capacity, "tokens": sum(lengths),
-            "trained_tokens": sum(s.num_trained_tokens for s in sequences),
-            "utilisation": round(utilisation(packs, lengths, capacity), 6),
-        }  # fmt: skip
+        figures = PackingFigures(
+            sequences=len(sequences),
+            packs=len(packs),
+            fewest_packs_possible=lower_bound(lengths, capacity),
+            capacity_tokens=capacity,
+            tokens=sum(lengths),
+            trained_tokens=sum(s.num_trained_tokens for s in sequences),
+            utilisation=round(utilisation(packs, lengths, capacity), 6),
+        )
         write_jsonl(folder / "sequences.jsonl", sequences)
         write_jsonl(folder / "packs.jsonl", ({"sequences": members} for members in packs))
         write_bytes(folder / "packing.json", msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
-        print(f"  {len(packs)} packs of {capacity} tokens, {figures['utilisation']:.1%} used")
+        print(f"  {len(packs)} packs of {capacity} tokens, {figures.utilisation:.1%} used")
 
     yield Stage(
         "pack",

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nemo_cot.errors import UserError
+
 FOLDER = "slurm"
 SUBMISSION = "submission.json"
 DRY_RUN_FOLDER = "dry-run"
@@ -81,12 +83,19 @@ def write_submission(run: Path, submission: Submission) -> None:
 
 
 def read_submission(run: Path) -> Submission | None:
-    """The last chain that was submitted; None without one."""
+    """The last chain that was submitted; None without one. Raises UserError for a damaged record."""
+    path = folder_of(run) / SUBMISSION
     try:
-        content = json.loads((folder_of(run) / SUBMISSION).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        content = json.loads(path.read_text())
+        return Submission(**{**content, "jobs": [SubmittedJob(**job) for job in content["jobs"]]})
+    except FileNotFoundError:
         return None
-    return Submission(**{**content, "jobs": [SubmittedJob(**job) for job in content["jobs"]]})
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"damaged record of the submitted chain ({error})",
+            where=str(path),
+            fix="remove it; nemo-cot cancel finds jobs that are left in the queue all the same",
+        ) from None
 
 
 def write_attempt(run: Path, key: str, attempt: Attempt) -> None:
@@ -98,7 +107,7 @@ def read_attempt(run: Path, key: str, job: str) -> Attempt | None:
     """What the job ``job`` told last; None when it told nothing, or an earlier one did."""
     try:
         attempt = Attempt(**json.loads((folder_of(run) / _STATE / f"{key}.json").read_text()))
-    except (FileNotFoundError, json.JSONDecodeError, TypeError):
+    except (FileNotFoundError, ValueError, TypeError):
         return None
     return attempt if attempt.id == job else None
 

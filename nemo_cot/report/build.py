@@ -39,7 +39,7 @@ def write_report(findings: Findings, folder: Path, *, title: str, num_traces_sho
         "shown": _shown(findings, num_traces_shown),
         "differing": _differing(findings),
         "loss_chart": line_chart(
-            [(row["step"], row["loss"]) for row in findings.steps], x_label="step", y_label="loss"
+            [(row.step, row.loss) for row in findings.steps], x_label="step", y_label="loss"
         ),
         "length_chart": histogram(_lengths(findings), x_label="tokens of an answer"),
         "lengths": {name: _summary(values) for name, values in _lengths(findings).items() if values},

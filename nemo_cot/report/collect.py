@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from nemo_cot.chain import CHAIN_FILE, STAGES
 from nemo_cot.errors import UserError
 from nemo_cot.evaluation.scores import Scores, as_builtins
+from nemo_cot.io.json_file import read_json
 from nemo_cot.io.jsonl import read_jsonl
-from nemo_cot.records import Trace
+from nemo_cot.records import PackingFigures, StageEnd, StepMetrics, Trace
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import MANIFEST, Manifest, read_manifest
 from nemo_cot.stages.rundir import CHUNKS, OLD, PARTIAL
 
+T = TypeVar("T")
 _OWN = ("evaluate/base", "evaluate/trained")
 REPORTED = (*(stage for stage in STAGES if stage not in ("evaluate", "report")), *_OWN, "evaluate/scores")
 """What leaves a manifest: evaluate does so for each subject and for the scores."""
@@ -33,18 +34,18 @@ class Findings:
     name: str
     manifests: dict[str, Manifest]
     damaged: dict[str, str] = field(default_factory=dict)
-    chain: list[dict[str, Any]] = field(default_factory=list)
+    chain: list[StageEnd] = field(default_factory=list)
     scores: dict[str, Any] | None = None
-    steps: list[dict[str, Any]] = field(default_factory=list)
+    steps: list[StepMetrics] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
-    packing: dict[str, Any] | None = None
+    packing: PackingFigures | None = None
     traces: list[Trace] = field(default_factory=list)
     samples: dict[str, list[Trace]] = field(default_factory=dict)
 
     @property
-    def failed(self) -> list[dict[str, Any]]:
+    def failed(self) -> list[StageEnd]:
         """Stages of the last chain that did not end well."""
-        return [entry for entry in self.chain if entry["outcome"] != "ok"]
+        return [entry for entry in self.chain if entry.outcome != "ok"]
 
     @property
     def stale(self) -> list[str]:
@@ -128,38 +129,32 @@ def input_files(run: RunDirectory) -> dict[str, Path]:
 def collect(run: RunDirectory, name: str) -> Findings:
     """Read every finished stage of ``run``."""
     manifests = read_manifests(run)
-    scores = run.stage("evaluate/scores")
+    scores, chain = run.stage("evaluate/scores"), run.path / CHAIN_FILE
     return Findings(
         name=name,
         manifests=manifests,
         damaged=damaged_manifests(run),
-        chain=_json(run.path / CHAIN_FILE) or [],
-        scores=_scores(scores / "metrics.json"),
-        steps=_rows(run.stage("train") / "metrics.jsonl"),
-        dropped=_json(run.stage("curate") / "dropped.json") or {},
-        packing=_json(run.stage("pack") / "packing.json"),
+        chain=read_json(chain, list[StageEnd], fix=f"remove {chain}; the next run writes it anew") or [],
+        scores=_scores(scores),
+        steps=_rows(run.stage("train") / "metrics.jsonl", StepMetrics),
+        dropped=_figures(run, "curate", "dropped.json", dict[str, int]) or {},
+        packing=_figures(run, "pack", "packing.json", PackingFigures),
         traces=_rows(run.stage("curate") / "traces.jsonl", Trace),
         samples={path.stem: _rows(path, Trace) for path in sorted(scores.glob("*.jsonl"))},
     )
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.exists() else None
+def _figures(run: RunDirectory, stage: str, name: str, value_type: type[T]) -> T | None:
+    folder = run.stage(stage)
+    return read_json(folder / name, value_type, fix=f"remove {folder} and run the chain again")
 
 
-def _scores(path: Path) -> dict[str, Any] | None:
+def _scores(folder: Path) -> dict[str, Any] | None:
     """metrics.json, checked against its type: another version of the code may have written it."""
-    if not path.exists():
-        return None
-    try:
-        return as_builtins(msgspec.json.decode(path.read_bytes(), type=Scores))
-    except msgspec.DecodeError as error:
-        raise UserError(
-            f"not what this version of the code writes ({error})",
-            where=str(path),
-            fix=f"remove {path.parent} and run evaluate again; nothing is sampled anew",
-        ) from None
+    fix = f"remove {folder} and run evaluate again; nothing is sampled anew"
+    scores = read_json(folder / "metrics.json", Scores, fix=fix)
+    return None if scores is None else as_builtins(scores)
 
 
-def _rows(path: Path, row_type: type = dict) -> list:
+def _rows(path: Path, row_type: type[T]) -> list[T]:
     return read_jsonl(path, row_type, allow_empty=True) if path.exists() else []

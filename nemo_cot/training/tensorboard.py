@@ -6,11 +6,14 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
+
 from nemo_cot.errors import UserError
+from nemo_cot.records import StepMetrics
 
 
 @contextlib.contextmanager
-def open_tensorboard(folder: Path, *, enabled: bool) -> Iterator[Callable[[dict], None]]:
+def open_tensorboard(folder: Path, *, enabled: bool) -> Iterator[Callable[[StepMetrics], object]]:
     """Yield a function that logs one row of metrics; it does nothing unless enabled.
 
     Raises UserError when the package tensorboard is not installed.
@@ -28,5 +31,7 @@ def open_tensorboard(folder: Path, *, enabled: bool) -> Iterator[Callable[[dict]
         ) from None
     with SummaryWriter(str(folder)) as writer:
         yield lambda row: [
-            writer.add_scalar(f"train/{k}", v, row["step"]) for k, v in row.items() if k != "step"
+            writer.add_scalar(f"train/{name}", value, row.step)
+            for name, value in msgspec.structs.asdict(row).items()
+            if name != "step"
         ]

@@ -16,6 +16,7 @@ from nemo_cot.models.attention import PACKED
 from nemo_cot.models.convert import copy_tokenizer
 from nemo_cot.models.loading import load_model, resolve_device
 from nemo_cot.progress import track
+from nemo_cot.records import StepMetrics
 from nemo_cot.sequences import TokenSequence
 from nemo_cot.stopping import asked_to_stop
 from nemo_cot.training.allocator import keep_freed_memory
@@ -77,9 +78,9 @@ def _run_steps(
             board(row)
             progress.update(
                 step + 1,
-                loss=f"{row['loss']:.4f}",
-                lr=f"{row['lr']:.2e}",
-                speed=f"{row['tokens_per_second']:.0f} tokens/s",
+                loss=f"{row.loss:.4f}",
+                lr=f"{row.lr:.2e}",
+                speed=f"{row.tokens_per_second:.0f} tokens/s",
             )
             stop = asked()
             if step + 1 < config.max_steps and (stop or (step + 1) % config.save_interval_steps == 0):
@@ -103,10 +104,8 @@ def train_step(
     sequences: Sequence[TokenSequence],
     config: LocalTrain,
     step: int,
-) -> dict[str, float]:
-    """One optimizer step. Returns its row of metrics.jsonl: ``loss`` is the objective before the
-    step, ``tokens`` counts what was computed, ``grad_norm`` is before clipping.
-    """
+) -> StepMetrics:
+    """One optimizer step. Returns its row of metrics.jsonl."""
     started = time.monotonic()
     torch.manual_seed(config.seed * 1_000_003 + step)  # for dropout, the same after a resume
     loss, tokens, packs = 0.0, 0, plan.packs(step)
@@ -125,16 +124,16 @@ def train_step(
             fix="lower train.optim.lr, or use train.precision=fp32",
         )
     seconds = time.monotonic() - started
-    return {
-        "step": step + 1,
-        "loss": loss,
-        "lr": rate,
-        "grad_norm": norm,
-        "packs": len(packs),
-        "tokens": tokens,
-        "seconds": round(seconds, 4),
-        "tokens_per_second": round(tokens / seconds, 1),
-    }
+    return StepMetrics(
+        step=step + 1,
+        loss=loss,
+        lr=rate,
+        grad_norm=norm,
+        packs=len(packs),
+        tokens=tokens,
+        seconds=round(seconds, 4),
+        tokens_per_second=round(tokens / seconds, 1),
+    )
 
 
 def export_model(
@@ -159,7 +158,9 @@ def _keep_metrics(path: Path, done: int) -> None:
     if path.exists():
         with JsonlAppender(path):
             pass  # cuts a half-written last line
-        write_jsonl(path, [row for row in read_jsonl(path, allow_empty=True) if row["step"] <= done])
+        write_jsonl(
+            path, [row for row in read_jsonl(path, StepMetrics, allow_empty=True) if row.step <= done]
+        )
 
 
 def _check_dropout(model: torch.nn.Module, config: LocalTrain) -> None:

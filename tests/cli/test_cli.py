@@ -214,6 +214,16 @@ def test_report_names_a_damaged_manifest(run, tmp_path):
         assert "convert" not in text.partition("Not run: ")[2].splitlines()[0]
 
 
+def test_status_names_a_damaged_manifest_and_shows_the_rest(run, tmp_path):
+    manifest = tmp_path / "tiny" / "convert" / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:100])
+    shown = nemo_cot("status", *run, COLUMNS="400")
+    assert shown.returncode == 0, shown.stderr
+    rows = {line.split("│")[1].strip(): line for line in shown.stdout.splitlines() if line.startswith("│")}
+    assert "damaged" in rows["convert"] and f"remove {manifest}" in rows["convert"]
+    assert "done" in rows["problems"] and "partial" in rows["train"]
+
+
 def test_the_verbs_about_a_run_need_only_its_name(tmp_path):
     """Not the values that the experiment must be given; the stages are those of the run's config.yaml."""
     from recipes.config import compose_config, to_yaml

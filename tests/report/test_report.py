@@ -4,12 +4,14 @@ import re
 
 import pytest
 
+from nemo_cot.chain import CHAIN_FILE
 from nemo_cot.config import EvaluateConfig, SamplingConfig
 from nemo_cot.engine_config import EngineConfig
+from nemo_cot.errors import UserError
 from nemo_cot.evaluation.scores import as_builtins, score
-from nemo_cot.records import Trace
+from nemo_cot.records import StageEnd, StepMetrics, Trace
 from nemo_cot.report.build import fenced, markdown_cell, write_report
-from nemo_cot.report.collect import Findings, read_manifests, stale_stages
+from nemo_cot.report.collect import Findings, collect, read_manifests, stale_stages
 from nemo_cot.report.svg import curve_chart, histogram, line_chart
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import Artifact, Manifest, write_manifest
@@ -63,7 +65,16 @@ def findings(**changes) -> Findings:
         "scores": as_builtins(score(rows, evaluation())),
         "samples": rows,
         "steps": [
-            {"step": s, "loss": 2.0 / s, "lr": 1e-4, "grad_norm": 1.0, "tokens_per_second": 5.0}
+            StepMetrics(
+                step=s,
+                loss=2.0 / s,
+                lr=1e-4,
+                grad_norm=1.0,
+                packs=1,
+                tokens=5,
+                seconds=1.0,
+                tokens_per_second=5.0,
+            )
             for s in (1, 2)
         ],
     }
@@ -172,8 +183,8 @@ def test_what_was_measured_stands_beside_the_papers_figures(tmp_path):
 
 def test_report_names_what_failed_and_what_is_missing(tmp_path):
     chain = [
-        {"stage": "pack", "outcome": "failed", "exit_code": 2},
-        {"stage": "train", "outcome": "not run: it needs pack", "exit_code": None},
+        StageEnd(stage="pack", outcome="failed", exit_code=2),
+        StageEnd(stage="train", outcome="not run: it needs pack", exit_code=None),
     ]
     for text in written(tmp_path, findings(chain=chain, scores=None, samples={})):
         assert "The last chain did not finish" in text
@@ -297,3 +308,18 @@ def write_stage(run: RunDirectory, name: str, inputs: dict[str, str], sha: str =
     made = manifest(name, {}, {"generations.jsonl": sha})
     made.inputs = {label: Artifact(path=path, sha256="same", num_bytes=1) for label, path in inputs.items()}
     write_manifest(folder, made)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'[{"stage": ', b'{"a": {"b": 1}}', b"null", b"\xff\xfe", b"[1, 2]"]
+)
+@pytest.mark.parametrize(
+    "name", [CHAIN_FILE, "curate/dropped.json", "pack/packing.json", "evaluate/scores/metrics.json"]
+)
+def test_a_damaged_file_is_named_with_the_fix(tmp_path, name, content):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="damaged") as caught:
+        collect(RunDirectory(tmp_path), "n")
+    assert caught.value.where == str(path) and caught.value.fix.startswith("remove ")

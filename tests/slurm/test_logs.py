@@ -8,6 +8,7 @@ import pytest
 
 from launchers.slurm import logs
 from launchers.slurm.record import Submission, SubmittedJob, write_submission
+from nemo_cot.errors import UserError
 
 
 @pytest.fixture
@@ -54,3 +55,12 @@ def test_nothing_is_lost_of_what_is_written_while_the_tail_is_printed(log, tmp_p
 def test_the_last_lines_are_printed_with_the_one_that_is_being_written(log, tmp_path, capsys):
     logs.print_logs([f"runs_dir={tmp_path}", "name=quickstart"])
     assert _said(capsys, log) == [*(f"line {n}" for n in range(100, 300)), "ha"]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"jobs": [', b"[1]", b"null", b'{"jobs": [{"a": 1}]}', b"\xff"])
+def test_a_damaged_record_of_the_chain_is_named(log, tmp_path, content):
+    record = tmp_path / "quickstart" / "slurm" / "submission.json"
+    record.write_bytes(content)
+    with pytest.raises(UserError, match="damaged record") as caught:
+        logs.print_logs([f"runs_dir={tmp_path}", "name=quickstart"])
+    assert caught.value.where == str(record)

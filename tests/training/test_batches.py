@@ -80,9 +80,9 @@ def test_literal_equals_distinct_over_several_steps(objective):
     runs = [_run(train_config(objective=objective, batching=batching), sequences) for batching in BATCHINGS]
     (literal_rows, literal_gradients), (rows, distinct_gradients) = runs
     for one, other in zip(literal_rows, rows):
-        assert other["loss"] == pytest.approx(one["loss"], rel=1e-5)
-        assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-5)
-        assert other["tokens"] < one["tokens"]
+        assert other.loss == pytest.approx(one.loss, rel=1e-5)
+        assert other.grad_norm == pytest.approx(one.grad_norm, rel=1e-5)
+        assert other.tokens < one.tokens
     for one, other in zip(literal_gradients, distinct_gradients):
         assert_close(other, one)
 

@@ -1,0 +1,24 @@
+"""One JSON value a file, checked against its type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from nemo_cot.errors import UserError
+
+T = TypeVar("T")
+
+
+def read_json(path: Path, value_type: type[T], *, fix: str) -> T | None:
+    """What ``path`` holds; None without such a file. Raises UserError, with ``fix``, for anything else."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=value_type)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"damaged, or not what this version of the code writes ({error})", where=str(path), fix=fix
+        ) from None
