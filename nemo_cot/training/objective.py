@@ -94,7 +94,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             loss += part_loss
             grad_hidden[part] = slope @ weight
             if grad_weight is not None:
-                grad_weight += slope.T @ hidden[part]
+                _add_product(grad_weight, slope.T, hidden[part])
         ctx.grads, ctx.weight_dtype = (grad_hidden, grad_weight), weight.dtype
         return loss
 
@@ -104,6 +104,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         (grad_hidden, grad_weight), ctx.grads = ctx.grads, None
         given = None if grad_weight is None else grad_weight.mul_(grad).to(ctx.weight_dtype)
         return grad_hidden.mul_(grad), given, None, None
+
+
+def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """total += left @ right; in one dtype without the product, which is as large as the vocabulary's weights."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
 
 
 def _loss_and_slope(
