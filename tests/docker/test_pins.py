@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 from pathlib import Path
 
@@ -96,6 +97,20 @@ def test_core_lock_is_what_pyproject_asks_for(python: str) -> None:
     for requirement in wanted:
         version = locked[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version), f"{requirement} but {version} in core.lock.txt"
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_what_make_installs_can_be_had_for_every_python(python: str) -> None:
+    """A package's newest release may refuse the oldest Python; the lock exists only where all are served."""
+    locked, checked = pins(ROOT / "requirements/local.lock.txt", python), set()
+    for extra in ("local", "test"):
+        environment = {**default_environment(), "python_version": python, "extra": extra}
+        for wanted in map(Requirement, importlib.metadata.requires("nemo-cot")):
+            if wanted.marker is None or wanted.marker.evaluate(environment):
+                version = locked[canonicalize_name(wanted.name)]
+                assert wanted.specifier.contains(version), f"{wanted} but {version} in local.lock.txt"
+                checked.add(wanted.name)
+    assert {"torch", "transformers", "numpy", "pytest"} <= checked
 
 
 @pytest.mark.parametrize("python", PYTHONS)
