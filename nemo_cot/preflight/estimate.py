@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,8 +213,10 @@ def disk_bytes(parameters: int, train: TrainConfig) -> int:
 
 def read_shape(folder: Path) -> Shape | None:
     """Shape of the model in a Hugging Face directory; None without config or weights."""
+    config = read_config(folder)
+    if config is None:
+        return None
     try:
-        config = json.loads((folder / "config.json").read_text())
         parameters = sum(math.prod(tensor.shape) for tensor in tensor_index(folder).values())
         heads = config["num_attention_heads"]
         return Shape(

@@ -107,8 +107,9 @@ def test_shape_is_read_out_of_config_and_headers(tmp_path):
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert read_shape(tmp_path) == Shape(22, 2, 8, 16, 4, 4, 9)
-    (tmp_path / "config.json").write_text("{")
-    assert read_shape(tmp_path) is None
+    for damaged in ("{", "[1]", "null"):
+        (tmp_path / "config.json").write_text(damaged)
+        assert read_shape(tmp_path) is None
 
 
 def test_memory_grows_with_the_pack_and_shrinks_with_activation_checkpointing():
