@@ -62,11 +62,8 @@ def submit_chain(arguments: Sequence[str]) -> int:
 
 def _rehearse(cfg: Config, run: RunDirectory, overrides: Sequence[str]) -> None:
     _warn_of_live_jobs(run.path)
-    say_replaced(cfg, run_directory(cfg))
-    adopt_chain(cfg, run, dry_run=True)
-    jobs = chain_jobs(cfg, run, chain_stages(cfg))
+    jobs = _jobs(cfg, run, dry_run=True)
     if not jobs:
-        print(_NO_JOB, flush=True)
         return
     chain = _chain(cfg, run, overrides, dry_run=True)
     _print(jobs, jobs_record(jobs, chain), _write_files(jobs, chain), chain)
@@ -76,11 +73,8 @@ def _submit_all(cfg: Config, run: RunDirectory, overrides: Sequence[str], tree: 
     refuse_live_jobs(run.path)  # before the lock, which the jobs of a chain hold as well
     with run_lock(run.path):
         refuse_live_jobs(run.path)  # another submission may have held the lock until now
-        say_replaced(cfg, run_directory(cfg))
-        adopt_chain(cfg, run, dry_run=False)
-        jobs = chain_jobs(cfg, run, chain_stages(cfg))
+        jobs = _jobs(cfg, run, dry_run=False)
         if not jobs:
-            print(_NO_JOB, flush=True)
             return
         chain = _chain(cfg, run, overrides)
         if all(job.after_any for job in jobs):
@@ -90,6 +84,16 @@ def _submit_all(cfg: Config, run: RunDirectory, overrides: Sequence[str], tree: 
         submitted = _submit(jobs, names, chain)
     _release(run.path, submitted)
     _print(jobs, submitted, names, chain)
+
+
+def _jobs(cfg: Config, run: RunDirectory, *, dry_run: bool) -> list[ChainJob]:
+    """The jobs of what is not finished after adoption; says what is replaced, and when there is none."""
+    say_replaced(cfg, run_directory(cfg))
+    adopt_chain(cfg, run, dry_run=dry_run)
+    jobs = chain_jobs(cfg, run, chain_stages(cfg))
+    if not jobs:
+        print(_NO_JOB, flush=True)
+    return jobs
 
 
 def _warn_of_live_jobs(run: Path) -> None:
