@@ -14,10 +14,7 @@ import pytest
 from nemo_cot.stages import RunDirectory, Stage, run_stage
 from nemo_cot.stages.engine import foresee, is_finished
 from nemo_cot.stages.manifest import read_manifest
-
-
-class Killed(BaseException):
-    """Stands for the end of the process: nothing may handle it."""
+from tests.stages.deaths import Killed, die_at
 
 
 @pytest.fixture
@@ -202,26 +199,10 @@ def test_a_run_that_replaces_the_stage_meanwhile_gives_no_mixture(run, donor, so
 def test_a_kill_leaves_the_old_stage_or_the_new_one(moment, run, donor, source, monkeypatch):
     run_stage(a_stage(source, content="old"), run, say=quiet)
     old = contents(run.stage("model/base"))
-    calls = iter(range(1000))
-
-    def counted(call):
-        def wrapper(*arguments, **options):
-            if next(calls) == moment:
-                raise Killed
-            return call(*arguments, **options)
-
-        return wrapper
-
     died = False
     with monkeypatch.context() as patched:
-        for module, name in (
-            (os, "rename"),
-            (os, "replace"),
-            (os, "link"),
-            (os, "fsync"),
-            (shutil, "rmtree"),
-        ):
-            patched.setattr(module, name, counted(getattr(module, name)))
+        moving = [(os, "rename"), (os, "replace"), (os, "link"), (os, "fsync"), (shutil, "rmtree")]
+        die_at(patched, moment, moving)
         try:
             run_stage(a_stage(source), run, say=quiet)
         except Killed:

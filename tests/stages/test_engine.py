@@ -13,10 +13,7 @@ from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import JsonlAppender
 from nemo_cot.stages import RunDirectory, Stage, run_stage
 from nemo_cot.stages.manifest import read_manifest
-
-
-class Killed(BaseException):
-    """Stands for the end of the process: nothing may handle it."""
+from tests.stages.deaths import Killed, die_at
 
 
 @pytest.fixture
@@ -201,29 +198,13 @@ def test_a_stage_without_output_is_refused(run):
     assert not run.stage("empty").exists()
 
 
-def _die_at(monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
-    """Die before the call, numbered ``moment``, of those that move or remove folders."""
-    calls = iter(range(100))
-
-    def counted(call):
-        def wrapper(*arguments, **options):
-            if next(calls) == moment:
-                raise Killed
-            return call(*arguments, **options)
-
-        return wrapper
-
-    monkeypatch.setattr(os, "rename", counted(os.rename))
-    monkeypatch.setattr(shutil, "rmtree", counted(shutil.rmtree))
-
-
 @pytest.mark.parametrize("moment", range(8))
 @pytest.mark.parametrize("back", [False, True], ids=["same command", "back to the old config"])
 def test_publication_is_all_or_nothing(moment, back, run, counter, monkeypatch):
     run_stage(counter.stage(num_rows=2), run, say=quiet)
     stop(counter, run, counter.stage(num_rows=9), at=1)  # a third config's partial work lies about
     with monkeypatch.context() as patched:
-        _die_at(patched, moment)
+        die_at(patched, moment, [(os, "rename"), (shutil, "rmtree")])
         died = False
         try:
             run_stage(counter.stage(num_rows=4), run, say=quiet)
