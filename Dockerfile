@@ -67,7 +67,7 @@ LABEL org.opencontainers.image.title="nemo-cot, with NeMo-RL" \
       org.opencontainers.image.base.name="${NEMO_RL_IMAGE}" \
       nemo-cot.build-id="${BUILD_ID}"
 HEALTHCHECK --interval=30m --timeout=5m \
-    CMD ["/opt/nemo-cot/venv/bin/python", "-m", "launchers.image_smoke", "--installed-only"]
+    CMD ["/opt/nemo-cot/venv/bin/python", "-m", "nemo_cot.launchers.image_smoke", "--installed-only"]
 USER ${USER_ID}:${GROUP_ID}
 CMD ["nemo-cot", "--help"]
 
@@ -101,7 +101,7 @@ LABEL org.opencontainers.image.title="nemo-cot, with NeMo-Skills and vLLM" \
       org.opencontainers.image.base.name="${VLLM_IMAGE}" \
       nemo-cot.build-id="${BUILD_ID}"
 HEALTHCHECK --interval=30m --timeout=5m \
-    CMD ["/opt/nemo-cot/venv/bin/python", "-m", "launchers.image_smoke", "--installed-only"]
+    CMD ["/opt/nemo-cot/venv/bin/python", "-m", "nemo_cot.launchers.image_smoke", "--installed-only"]
 USER ${USER_ID}:${GROUP_ID}
 # vLLM's image would start its server in front of every command.
 ENTRYPOINT []
@@ -143,6 +143,6 @@ LABEL org.opencontainers.image.title="nemo-cot, with NeMo-Aligner" \
       org.opencontainers.image.base.name="${BASE_IMAGE}" \
       nemo-cot.build-id="${BUILD_ID}"
 HEALTHCHECK --interval=30m --timeout=5m \
-    CMD ["/opt/nemo-cot/venv/bin/python", "-m", "launchers.image_smoke", "--installed-only"]
+    CMD ["/opt/nemo-cot/venv/bin/python", "-m", "nemo_cot.launchers.image_smoke", "--installed-only"]
 USER ${USER_ID}:${GROUP_ID}
 CMD ["nemo-cot", "--help"]

@@ -20,11 +20,11 @@ from training_common import model_directory, traces, train_config, versions
 from nemo_cot.config import PackConfig, TrainConfig
 from nemo_cot.models.attention import PACKED
 from nemo_cot.models.loading import load_model
-from nemo_cot.sequences import TokenSequence
-from nemo_cot.training.allocator import keep_freed_memory
-from nemo_cot.training.batches import BatchPlan, WeightedPack
-from nemo_cot.training.objective import pack_loss, pack_tensors
-from nemo_cot.training.optimizer import MasterAdamW
+from nemo_cot.packing.sequences import TokenSequence
+from nemo_cot.training.local.allocator import keep_freed_memory
+from nemo_cot.training.local.batches import BatchPlan, WeightedPack
+from nemo_cot.training.local.objective import pack_loss, pack_tensors
+from nemo_cot.training.local.optimizer import MasterAdamW
 
 TRACES, DRAWS, TERMS, REPEATS = 20, 1024, 3, 5
 

@@ -61,7 +61,7 @@ def work(models: int) -> tuple[float, float]:
 
     from nemo_cot.evaluation.graded_runs import GradedSample
     from nemo_cot.evaluation.scores import score
-    from recipes.config import load_config
+    from nemo_cot.experiment.compose import load_config
 
     config = load_config([f"evaluate.samples_per_problem={SAMPLES}"]).evaluate
     assert config.bootstrap_resamples == 10_000
@@ -82,7 +82,7 @@ def in_fresh_process(models: int) -> tuple[float, float]:
 
 def compare_seconds(runs: Path) -> tuple[float, float]:
     """Seconds, and seconds of CPU, of the whole command over the two runs below ``runs``."""
-    command = [sys.executable, "-m", "launchers.cli", "compare", "one", "two", f"runs_dir={runs}"]
+    command = [sys.executable, "-m", "nemo_cot.launchers.cli", "compare", "one", "two", f"runs_dir={runs}"]
     start, before = time.perf_counter(), os.times()
     subprocess.run(command, env=environment(), stdout=subprocess.DEVNULL, check=True)
     wall, after = time.perf_counter() - start, os.times()

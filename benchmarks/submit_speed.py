@@ -26,7 +26,7 @@ OVERRIDES = [
 
 def dry_run(runs: Path) -> float:
     """Seconds of the whole command, into a fresh run directory."""
-    command = [sys.executable, "-m", "launchers.cli", "submit", "--dry-run", *OVERRIDES, f"runs_dir={runs}"]
+    command = [sys.executable, "-m", "nemo_cot.launchers.cli", "submit", "--dry-run", *OVERRIDES, f"runs_dir={runs}"]
     started = time.perf_counter()
     subprocess.run(
         command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)}
@@ -36,9 +36,9 @@ def dry_run(runs: Path) -> float:
 
 def submission(runs: Path) -> tuple[float, int]:
     """Seconds from the config to the last job id and the release, and the number of jobs."""
-    from launchers.slurm import submit as module
-    from launchers.slurm.record import read_submission
-    from launchers.slurm.scheduler import cancel
+    from nemo_cot.launchers.slurm import submit as module
+    from nemo_cot.launchers.slurm.record import read_submission
+    from nemo_cot.launchers.slurm.scheduler import cancel
 
     read = module.compose_config
     marks: list[float] = []

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from machine import describe_machine
 from training_common import DATA, model_directory, run_side, traces, train_config, versions
 
-from nemo_cot.sequences import TokenSequence
+from nemo_cot.packing.sequences import TokenSequence
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -76,7 +76,7 @@ def _cases(arguments: argparse.Namespace) -> list[dict]:
 
 def _ours(task: dict) -> dict:
     from nemo_cot.config import PackConfig
-    from nemo_cot.training.trainer import METRICS, train
+    from nemo_cot.training.local.trainer import METRICS, train
 
     sequences = traces(Path(task["model"]), *DATA[task["data"]])
     config = train_config(

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from nemo_cot.config import LocalTrain, OptimConfig, ProceduralTeacher, SchedConfig
 from nemo_cot.records import Problem
-from nemo_cot.sequences import TokenSequence
-from nemo_cot.teachers.procedural import write_trace
+from nemo_cot.packing.sequences import TokenSequence
+from nemo_cot.traces.procedural import write_trace
 from nemo_cot.text import PromptFormat, TextTokenizer
 
 PROMPT = "<|im_start|>user\n{problem}<|im_end|>\n<|im_start|>assistant\n"

@@ -17,6 +17,6 @@ if [ "$user" != 0 ]; then
 	getent group "$group" >/dev/null || groupadd --gid "$group" nemo-cot
 	getent passwd "$user" >/dev/null || useradd --uid "$user" --gid "$group" --create-home --shell /bin/sh nemo-cot
 fi
-"$python" -m launchers.image_smoke identify target="$target" base="$base" version="$VERSION" \
+"$python" -m nemo_cot.launchers.image_smoke identify target="$target" base="$base" version="$VERSION" \
 	revision="$REVISION" source="$SOURCE" build_id="$BUILD_ID"
-"$python" -m launchers.image_smoke --installed-only
+"$python" -m nemo_cot.launchers.image_smoke --installed-only

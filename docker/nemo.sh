@@ -26,7 +26,7 @@ now=$(version torch)
 	echo "error: torch was $torch and is now $now: an installation replaced the base's" >&2
 	exit 3
 }
-# The training processes run in this Python and import nemo_cot.nemo; their code comes from here unless
+# The training processes run in this Python and import nemo_cot.training.nemo; their code comes from here unless
 # PYTHONPATH names a newer copy. The alias: NeMo-Skills' converters know Lightning by its former name.
 cp -r "$(dirname "$0")/alias" /opt/nemo-cot/alias
 python3 - /opt/nemo-cot/src /opt/nemo-cot/alias <<'PTH'
@@ -44,5 +44,5 @@ transformer-engine import transformer_engine.pytorch
 apex import apex.contrib.optimizers.distributed_fused_adam
 nemo-skills import nemo_skills.conversion.hf_to_nemo_qwen
 nemo-skills import nemo_skills.conversion.nemo_to_hf_qwen
-hydra-core import launchers.smoke
+hydra-core import nemo_cot.launchers.smoke
 PROMISED

@@ -64,13 +64,13 @@ def _dispatch(verb: str, arguments: Sequence[str]) -> int:
 
 
 def _run(overrides: Sequence[str]) -> int:
-    from launchers.local import run_chain
+    from nemo_cot.launchers.local import run_chain
 
     return run_chain(overrides)
 
 
 def _show(overrides: Sequence[str]) -> int:
-    from recipes.config import compose_config, to_dataclasses, to_yaml
+    from nemo_cot.experiment.compose import compose_config, to_dataclasses, to_yaml
 
     tree = compose_config(overrides)
     to_dataclasses(tree.copy())
@@ -79,49 +79,49 @@ def _show(overrides: Sequence[str]) -> int:
 
 
 def _plan(overrides: Sequence[str]) -> int:
-    from launchers.plan import print_plan
+    from nemo_cot.launchers.plan import print_plan
 
     return print_plan(overrides)
 
 
 def _status(overrides: Sequence[str]) -> int:
-    from launchers.status import print_status
+    from nemo_cot.launchers.status import print_status
 
     return print_status(overrides)
 
 
 def _submit(arguments: Sequence[str]) -> int:
-    from launchers.slurm.submit import submit_chain
+    from nemo_cot.launchers.slurm.submit import submit_chain
 
     return submit_chain(arguments)
 
 
 def _logs(arguments: Sequence[str]) -> int:
-    from launchers.slurm.logs import print_logs
+    from nemo_cot.launchers.slurm.logs import print_logs
 
     return print_logs(arguments)
 
 
 def _cancel(overrides: Sequence[str]) -> int:
-    from launchers.slurm.cancel import cancel_chain
+    from nemo_cot.launchers.slurm.cancel import cancel_chain
 
     return cancel_chain(overrides)
 
 
 def _report(overrides: Sequence[str]) -> int:
-    from launchers.report import write_report_anew
+    from nemo_cot.launchers.report import write_report_anew
 
     return write_report_anew(overrides)
 
 
 def _compare(arguments: Sequence[str]) -> int:
-    from launchers.compare import compare_command
+    from nemo_cot.launchers.compare import compare_command
 
     return compare_command(arguments)
 
 
 def _grade(arguments: Sequence[str]) -> int:
-    from launchers.grade_file import grade_command
+    from nemo_cot.launchers.grade_file import grade_command
 
     return grade_command(arguments)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemo_cot.errors import UserError, one_line
-from recipes.config import load_config
+from nemo_cot.experiment.compose import load_config
 
 if TYPE_CHECKING:
     from nemo_cot.grading.files import Change, GradeSummary

@@ -1,4 +1,4 @@
-"""Does this image hold what it promises? `python -m launchers.image_smoke`, inside of it.
+"""Does this image hold what it promises? `python -m nemo_cot.launchers.image_smoke`, inside of it.
 
 Reads the promises that the build wrote (promised/*.txt in the image's folder), looks for each in the
 Python that it is promised for, runs the nemo-cot command, prints a line a check and ends with 1 when
@@ -64,7 +64,7 @@ class Promise(NamedTuple):
 
 def main() -> None:
     """The command: the checks, or `identify KEY=VALUE...`, which the build calls."""
-    parser = argparse.ArgumentParser(prog="python -m launchers.image_smoke")
+    parser = argparse.ArgumentParser(prog="python -m nemo_cot.launchers.image_smoke")
     parser.add_argument("--installed-only", action="store_true", help="import nothing that may need a GPU")
     parser.add_argument("--gpu", action="store_true", help="fail unless a GPU is seen")
     parser.add_argument("identify", nargs="*", metavar="identify KEY=VALUE", help="write image.json")

@@ -16,8 +16,8 @@ from contextlib import suppress
 
 import msgspec
 
-from launchers.slurm.live import refuse_live_jobs
-from launchers.slurm.record import folder_of
+from nemo_cot.launchers.slurm.live import refuse_live_jobs
+from nemo_cot.launchers.slurm.record import folder_of
 from nemo_cot.chain import CHAIN_FILE
 from nemo_cot.config import Config
 from nemo_cot.errors import one_line
@@ -26,11 +26,11 @@ from nemo_cot.io.atomic import write_bytes
 from nemo_cot.records import StageEnd
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import INHERITED, run_lock
-from recipes.chain import ancestors, chain_stages
-from recipes.config import compose_config, to_dataclasses, to_yaml
-from recipes.main import HERE, run_directory
-from recipes.preflight import examine, refuse_errors
-from recipes.reuse import say_replaced
+from nemo_cot.experiment.graph import ancestors, chain_stages
+from nemo_cot.experiment.compose import compose_config, to_dataclasses, to_yaml
+from nemo_cot.experiment.recipe import HERE, run_directory
+from nemo_cot.experiment.examine import examine, refuse_errors
+from nemo_cot.experiment.reuse import say_replaced
 
 _GRACE_SECONDS = 10.0
 

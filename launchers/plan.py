@@ -14,10 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from nemo_cot.config import Config
-from nemo_cot.config_cluster import SlurmCluster
+from nemo_cot.config.cluster import SlurmCluster
 from nemo_cot.errors import EXIT_CODE, UserError, one_line
 from nemo_cot.io.hashing import Hasher
-from nemo_cot.nemo.config import NemoTrain
+from nemo_cot.training.nemo.config import NemoTrain
 from nemo_cot.preflight import Finding
 from nemo_cot.preflight.estimate import UTILISATION, Estimate
 from nemo_cot.preflight.rules import GIB, KNOWN_LATER
@@ -25,11 +25,11 @@ from nemo_cot.preflight.sampling_cost import SamplingCost
 from nemo_cot.stages import RunDirectory, Stage
 from nemo_cot.stages.engine import SETTLED, Plan, may_be_finished, plan_stage
 from nemo_cot.stages.manifest import MANIFEST, describe
-from recipes.chain import chain_stages
-from recipes.config import load_config
-from recipes.main import run_directory
-from recipes.preflight import examine
-from recipes.reuse import Piece, pieces
+from nemo_cot.experiment.graph import chain_stages
+from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.recipe import run_directory
+from nemo_cot.experiment.examine import examine
+from nemo_cot.experiment.reuse import Piece, pieces
 
 _STYLES = {"error": "red", "warning": "yellow", "unknown": "cyan", "ok": "green"}
 _MOMENT_SECONDS = 2.0
@@ -78,7 +78,7 @@ def _behind(name: str, waiting: str, run: RunDirectory) -> tuple[str, str, str]:
 
 def _planned(piece: Piece, run: RunDirectory, hasher: Hasher) -> list[tuple[str, str, str]]:
     name = piece.names[0]
-    recipe = getattr(importlib.import_module(f"recipes.{piece.recipe}"), piece.recipe)
+    recipe = getattr(importlib.import_module(f"nemo_cot.recipes.{piece.recipe}"), piece.recipe)
     rows = []
     try:
         for stage in recipe(piece.cfg, run):

@@ -8,8 +8,8 @@ from nemo_cot.errors import one_line
 from nemo_cot.stages import run_stage
 from nemo_cot.stages.lock import run_lock
 from nemo_cot.stages.manifest import MANIFEST
-from recipes.existing import find_run
-from recipes.report import report
+from nemo_cot.experiment.existing import find_run
+from nemo_cot.recipes.report import report
 
 
 def write_report_anew(overrides: Sequence[str]) -> int:

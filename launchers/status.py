@@ -10,8 +10,8 @@ from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from launchers.slurm.record import read_submission
-from launchers.slurm.status import any_live, chain_states, chain_table
+from nemo_cot.launchers.slurm.record import read_submission
+from nemo_cot.launchers.slurm.status import any_live, chain_states, chain_table
 from nemo_cot.chain import STAGES
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError, one_line
@@ -20,8 +20,8 @@ from nemo_cot.sampling.chunks import chunk_stage
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import in_use_by, stage_holders
 from nemo_cot.stages.manifest import read_manifest
-from recipes.chain import chain_stages
-from recipes.existing import find_run
+from nemo_cot.experiment.graph import chain_stages
+from nemo_cot.experiment.existing import find_run
 
 WATCH = "--watch"
 _EVERY_SECONDS = 5.0

@@ -19,7 +19,7 @@ from nemo_cot.errors import UserError
 class PromptFormat:
     """``prompt`` holds {problem} once; ``end_of_turn`` ends an answer; ``eos`` occurs nowhere else.
 
-    The fields of nemo_cot.model_config.ModelConfig that decide how text becomes tokens.
+    The fields of nemo_cot.config.model.ModelConfig that decide how text becomes tokens.
     """
 
     prompt: str

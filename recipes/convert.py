@@ -11,7 +11,7 @@ from nemo_cot.io.paths import user_path
 from nemo_cot.models.convert import check_hf_directory, find_gguf, gguf_to_hf
 from nemo_cot.models.format import format_config, student_tokenizer
 from nemo_cot.stages import RunDirectory, Stage
-from recipes.main import recipe_main
+from nemo_cot.experiment.recipe import recipe_main
 
 
 def convert(cfg: Config, run: RunDirectory) -> Iterator[Stage]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from nemo_cot.config import Config
-from nemo_cot.config_checks import fingerprinted
+from nemo_cot.config.checks import fingerprinted
 from nemo_cot.evaluation.scores import score
 from nemo_cot.evaluation.subjects import subject_of
 from nemo_cot.grading import GRADER_VERSION
@@ -19,7 +19,7 @@ from nemo_cot.sampling.chunks import GENERATIONS, Sampling, draws_batches
 from nemo_cot.sampling.engines import sample
 from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.stages import RunDirectory, Stage
-from recipes.main import recipe_main
+from nemo_cot.experiment.recipe import recipe_main
 
 
 def evaluate(cfg: Config, run: RunDirectory) -> Iterator[Stage]:

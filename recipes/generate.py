@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nemo_cot.config import Config, FileTeacher, ModelTeacher, ProceduralTeacher
-from nemo_cot.config_checks import fingerprinted
-from nemo_cot.engine_config import EndpointEngine
+from nemo_cot.config.checks import fingerprinted
+from nemo_cot.config.engines import EndpointEngine
 from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
 from nemo_cot.io.paths import user_path
@@ -16,9 +16,9 @@ from nemo_cot.sampling.chunks import GENERATIONS, Sampling, draws_batches
 from nemo_cot.sampling.engines import sample
 from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.stages import RunDirectory, Stage
-from nemo_cot.teachers.traces import file_traces, procedural_traces
+from nemo_cot.traces.sources import file_traces, procedural_traces
 from nemo_cot.text import PromptFormat
-from recipes.main import recipe_main
+from nemo_cot.experiment.recipe import recipe_main
 
 
 def generate(cfg: Config, run: RunDirectory) -> Iterator[Stage]:

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nemo_cot.config import Config
-from nemo_cot.config_checks import fingerprinted
+from nemo_cot.config.checks import fingerprinted
 from nemo_cot.grading import GRADER_VERSION
 from nemo_cot.grading.moves import say_moves
 from nemo_cot.grading.stage import grade_generations
 from nemo_cot.stages import RunDirectory, Stage
-from recipes.main import recipe_main
+from nemo_cot.experiment.recipe import recipe_main
 
 
 def grade(cfg: Config, run: RunDirectory) -> Iterator[Stage]:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from nemo_cot.config import Config
 from nemo_cot.models.format import base_model
-from nemo_cot.nemo.command import Command, check_importable, run_command, single_process
-from nemo_cot.nemo.config import AlignerTrain
-from nemo_cot.nemo.conversion import converters, family_of
-from nemo_cot.nemo.conversion import hf_to_nemo as conversion_command
-from nemo_cot.nemo.converted import check_nemo_folder
+from nemo_cot.training.nemo.command import Command, check_importable, run_command, single_process
+from nemo_cot.training.nemo.config import AlignerTrain
+from nemo_cot.training.nemo.conversion import converters, family_of
+from nemo_cot.training.nemo.conversion import hf_to_nemo as conversion_command
+from nemo_cot.training.nemo.converted import check_nemo_folder
 from nemo_cot.stages import RunDirectory, Stage
-from recipes.main import recipe_main
+from nemo_cot.experiment.recipe import recipe_main
 
 
 def hf_to_nemo(cfg: Config, run: RunDirectory) -> Iterator[Stage]:

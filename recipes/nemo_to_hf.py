@@ -6,27 +6,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nemo_cot.config import Config
-from nemo_cot.config_checks import fingerprinted
+from nemo_cot.config.checks import fingerprinted
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.average import average_models
 from nemo_cot.models.format import base_model
-from nemo_cot.nemo import conversion
-from nemo_cot.nemo.checkpoints import (
+from nemo_cot.training.nemo import conversion
+from nemo_cot.training.nemo.checkpoints import (
     megatron_base,
     megatron_folder,
     saved_steps,
     steps_to_convert,
     unpacked_view,
 )
-from nemo_cot.nemo.command import Command, check_importable, run_command, single_process
-from nemo_cot.nemo.config import AlignerTrain, NemoRlTrain, NemoTrain
-from nemo_cot.nemo.converted import finish_hf_directory
-from nemo_cot.nemo.rl_command import check_source_tree, rl_environment
+from nemo_cot.training.nemo.command import Command, check_importable, run_command, single_process
+from nemo_cot.training.nemo.config import AlignerTrain, NemoRlTrain, NemoTrain
+from nemo_cot.training.nemo.converted import finish_hf_directory
+from nemo_cot.training.nemo_rl.command import check_source_tree, rl_environment
 from nemo_cot.progress import track
 from nemo_cot.stages import RunDirectory, Stage
 from nemo_cot.stages.publish import SCRATCH
-from recipes.main import recipe_main
-from recipes.train import nemo_base
+from nemo_cot.experiment.recipe import recipe_main
+from nemo_cot.recipes.train import nemo_base
 
 
 def nemo_to_hf(cfg: Config, run: RunDirectory) -> Iterator[Stage]:

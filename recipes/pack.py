@@ -6,16 +6,16 @@ from pathlib import Path
 import msgspec
 
 from nemo_cot.config import Config
-from nemo_cot.config_checks import fingerprinted
+from nemo_cot.config.checks import fingerprinted
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
 from nemo_cot.models.format import base_model, format_config, student_tokenizer
 from nemo_cot.packing import lower_bound, utilisation
 from nemo_cot.packing import pack as make_packs
 from nemo_cot.records import PackingFigures, Trace
-from nemo_cot.sequences import tokenize_traces
+from nemo_cot.packing.sequences import tokenize_traces
 from nemo_cot.stages import RunDirectory, Stage
-from recipes.main import recipe_main
+from nemo_cot.experiment.recipe import recipe_main
 
 
 def pack(cfg: Config, run: RunDirectory) -> Iterator[Stage]:

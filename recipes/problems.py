@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nemo_cot.config import Config, FileProblems
-from nemo_cot.config_checks import fingerprinted
+from nemo_cot.config.checks import fingerprinted
 from nemo_cot.io.jsonl import write_jsonl
 from nemo_cot.io.paths import user_path
 from nemo_cot.problems import make_problems
 from nemo_cot.stages import RunDirectory, Stage
-from recipes.main import recipe_main
+from nemo_cot.experiment.recipe import recipe_main
 
 
 def problems(cfg: Config, run: RunDirectory) -> Iterator[Stage]:

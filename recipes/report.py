@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nemo_cot.config import VERDICTS, Config, FileTeacher, ModelTeacher
-from nemo_cot.config_checks import fingerprinted
-from nemo_cot.engine_config import EndpointEngine
+from nemo_cot.config.checks import fingerprinted
+from nemo_cot.config.engines import EndpointEngine
 from nemo_cot.report.build import write_report
 from nemo_cot.report.collect import collect, input_files
 from nemo_cot.stages import RunDirectory, Stage
-from recipes.main import recipe_main
+from nemo_cot.experiment.recipe import recipe_main
 
 
 def report(cfg: Config, run: RunDirectory) -> Iterator[Stage]:

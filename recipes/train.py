@@ -8,18 +8,18 @@ from pathlib import Path
 import msgspec
 
 from nemo_cot.config import Config, LocalTrain
-from nemo_cot.config_checks import fingerprinted
+from nemo_cot.config.checks import fingerprinted
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.format import base_model, format_config, student_tokenizer
-from nemo_cot.nemo.checkpoints import LOG_DIRS, check_finished
-from nemo_cot.nemo.command import Command, aligner_command, run_command
-from nemo_cot.nemo.config import AlignerTrain, NemoRlTrain, NemoTrain
+from nemo_cot.training.nemo.checkpoints import LOG_DIRS, check_finished
+from nemo_cot.training.nemo.command import Command, aligner_command, run_command
+from nemo_cot.training.nemo.config import AlignerTrain, NemoRlTrain, NemoTrain
 from nemo_cot.records import Trace
-from nemo_cot.sequences import TokenSequence
+from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.stages import RunDirectory, Stage
-from recipes.main import recipe_main
+from nemo_cot.experiment.recipe import recipe_main
 
 
 def train(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
@@ -38,7 +38,7 @@ def _local(cfg: Config, settings: LocalTrain, run: RunDirectory) -> Stage:
     sequences = run.artifact("pack", "sequences.jsonl")
 
     def work(folder: Path) -> None:
-        from nemo_cot.training.trainer import train as run_training
+        from nemo_cot.training.local.trainer import train as run_training
 
         run_training(base, read_jsonl(sequences, TokenSequence), settings, cfg.pack, folder)
 
@@ -63,8 +63,8 @@ def _aligner(cfg: Config, settings: AlignerTrain, run: RunDirectory) -> Stage:
     tokens, base = run.artifact("convert", "model.json"), nemo_base(settings, run)
 
     def work(folder: Path) -> None:
-        from nemo_cot.nemo.packed_file import Layout
-        from nemo_cot.nemo.prepare import CONFIG_FILE, prepare_aligner
+        from nemo_cot.training.nemo_aligner.packed_file import Layout
+        from nemo_cot.training.nemo_aligner.prepare import CONFIG_FILE, prepare_aligner
 
         ids = msgspec.json.decode(tokens.read_bytes())
         layout = Layout(
@@ -87,9 +87,9 @@ def _nemo_rl(cfg: Config, settings: NemoRlTrain, run: RunDirectory) -> Stage:
     traces, sequences = run.artifact("curate", "traces.jsonl"), run.artifact("pack", "sequences.jsonl")
 
     def work(folder: Path) -> None:
-        from nemo_cot.nemo import rl_data
-        from nemo_cot.nemo.render_rl import RlInputs
-        from nemo_cot.nemo.rl_command import check_command, rl_command
+        from nemo_cot.training.nemo_rl import data as rl_data
+        from nemo_cot.training.nemo_rl.render import RlInputs
+        from nemo_cot.training.nemo_rl.command import check_command, rl_command
 
         config = folder / rl_data.CONFIG_FILE
         command = rl_command(settings, config, folder, os.environ)

@@ -43,12 +43,12 @@ def python(
 
 def nemo_cot(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
     """The command line, as the console script calls it."""
-    return python("-m", "launchers.cli", *arguments, **options)
+    return python("-m", "nemo_cot.launchers.cli", *arguments, **options)
 
 
 def recipe(name: str, *overrides: object, **options) -> subprocess.CompletedProcess[str]:
     """One stage alone."""
-    return python("-m", f"recipes.{name}", *overrides, **options)
+    return python("-m", f"nemo_cot.recipes.{name}", *overrides, **options)
 
 
 def start(*arguments: object, output: Path, **more: str) -> subprocess.Popen:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nemo_cot.config_cluster import ContainerConfig
+from nemo_cot.config.cluster import ContainerConfig
 from nemo_cot.errors import UserError
 
 _ENVIRONMENT = {"PYTHONNOUSERSITE": "1"}

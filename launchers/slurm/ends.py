@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launchers.slurm.record import (
+from nemo_cot.launchers.slurm.record import (
     Submission,
     SubmittedJob,
     read_attempt,
@@ -15,7 +15,7 @@ from launchers.slurm.record import (
     task_key,
     write_json,
 )
-from launchers.slurm.scheduler import JobState, job_states
+from nemo_cot.launchers.slurm.scheduler import JobState, job_states
 from nemo_cot.chain import CHAIN_FILE
 from nemo_cot.errors import UserError
 

@@ -18,13 +18,13 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-HERE = Path(__file__).resolve()
+HERE = Path(os.path.abspath(__file__))  # not resolved: nemo_cot/launchers is a link in a clone
 if __name__ == "__main__":  # run by path: its folder would hide modules of the same name
-    sys.path[0] = str(HERE.parents[2])
+    sys.path[0] = str(HERE.parents[3])
 
-from launchers.slurm import scheduler  # noqa: E402
-from launchers.slurm.ends import write_chain_file  # noqa: E402
-from launchers.slurm.record import Attempt, task_key, write_attempt  # noqa: E402
+from nemo_cot.launchers.slurm import scheduler  # noqa: E402
+from nemo_cot.launchers.slurm.ends import write_chain_file  # noqa: E402
+from nemo_cot.launchers.slurm.record import Attempt, task_key, write_attempt  # noqa: E402
 from nemo_cot.errors import UNFINISHED, UserError  # noqa: E402
 
 _SHARE_OF_WARNING = 0.8

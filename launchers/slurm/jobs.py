@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from nemo_cot.config import Config
-from nemo_cot.config_cluster import SlurmCluster
+from nemo_cot.config.cluster import SlurmCluster
 from nemo_cot.errors import UserError
 from nemo_cot.stages import RunDirectory, Stage
 from nemo_cot.stages.engine import plan_stage
 from nemo_cot.stages.manifest import MANIFEST, describe
-from recipes.chain import needs
+from nemo_cot.experiment.graph import needs
 
 _SCORES = "evaluate-scores"
 """No subject's job: nobody may be called scores."""
@@ -172,7 +172,7 @@ class _Planner:
 
     def _done(self, recipe: str, cfg: Config, only: str = "") -> bool:
         """Whether every stage of ``recipe`` (whose name begins with ``only``) would be skipped."""
-        stages = getattr(importlib.import_module(f"recipes.{recipe}"), recipe)
+        stages = getattr(importlib.import_module(f"nemo_cot.recipes.{recipe}"), recipe)
         try:
             return all(self._skipped(stage) for stage in _named(stages(cfg, self._run), only))
         except (UserError, OSError):  # something is missing: the job itself will say what

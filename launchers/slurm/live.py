@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from launchers.slurm import scheduler
-from launchers.slurm.record import comment_of, read_submission
-from launchers.slurm.scheduler import JobState
+from nemo_cot.launchers.slurm import scheduler
+from nemo_cot.launchers.slurm.record import comment_of, read_submission
+from nemo_cot.launchers.slurm.scheduler import JobState
 from nemo_cot.errors import UserError
 
 

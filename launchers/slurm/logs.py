@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from launchers.slurm.live import live_jobs_of
-from launchers.slurm.record import Submission, SubmittedJob, log_file, read_submission
+from nemo_cot.launchers.slurm.live import live_jobs_of
+from nemo_cot.launchers.slurm.record import Submission, SubmittedJob, log_file, read_submission
 from nemo_cot.errors import UserError
 from nemo_cot.stages.rundir import changed
-from recipes.existing import find_run
+from nemo_cot.experiment.existing import find_run
 
 FOLLOW = ("--follow", "-f")
 _LINES = 200

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import jinja2
 
-from launchers.slurm.container import container_prefix, pyxis_options
-from launchers.slurm.jobs import ChainJob, cluster_of
-from launchers.slurm.record import DRY_RUN_FOLDER, comment_of, folder_of
+from nemo_cot.launchers.slurm.container import container_prefix, pyxis_options
+from nemo_cot.launchers.slurm.jobs import ChainJob, cluster_of
+from nemo_cot.launchers.slurm.record import DRY_RUN_FOLDER, comment_of, folder_of
 from nemo_cot.config import Config, LocalTrain
-from nemo_cot.config_cluster import _PATH, ResourceClasses, ResourcesConfig, plain
+from nemo_cot.config.cluster import _PATH, ResourceClasses, ResourcesConfig, plain
 from nemo_cot.errors import UserError, one_line
-from nemo_cot.nemo.config import AlignerTrain, NemoTrain
-from nemo_cot.overrides import hydra_quoted
-from recipes.reuse import reused_runs
+from nemo_cot.training.nemo.config import AlignerTrain, NemoTrain
+from nemo_cot.config.overrides import hydra_quoted
+from nemo_cot.experiment.reuse import reused_runs
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def render_script(job: ChainJob, chain: Chain, name: str) -> bytes:
         setup=cluster.setup,
         command=[
             sys.executable,
-            str(chain.code / "launchers" / "slurm" / "job.py"),
+            str(chain.code / "nemo_cot" / "launchers" / "slurm" / "job.py"),
             str(chain.folder / f"{name}.json"),
         ],
     )
@@ -219,7 +219,7 @@ def _image(job: ChainJob, chain: Chain) -> str | None:
 
 def _recipe(job: ChainJob, chain: Chain) -> list[str]:
     """By path: with -m, a folder named recipes in the working directory would be run instead."""
-    recipe = str(chain.code / "recipes" / f"{job.stage}.py")
+    recipe = str(chain.code / "nemo_cot" / "recipes" / f"{job.stage}.py")
     return [_python(job, chain), recipe, *chain.overrides, *job.overrides, *_srun_overrides(job, chain)]
 
 

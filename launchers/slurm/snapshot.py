@@ -11,16 +11,17 @@ from pathlib import Path
 
 import msgspec
 
+import nemo_cot
+
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.provenance import REVISION, code_revision
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = nemo_cot.ROOT.parent
 CODE = "code"
 EXTRA = "extra_conf"
 """Folder in a snapshot with a copy of NEMO_COT_CONFIG_DIR."""
 MOST_BYTES = 200 << 20
-_FOLDERS = ("nemo_cot", "recipes", "launchers", "conf")
 
 
 def snapshot(run: Path, *, runs_dir: Path, extra_conf: Path | None = None, root: Path = ROOT) -> Path:
@@ -45,7 +46,7 @@ def snapshot(run: Path, *, runs_dir: Path, extra_conf: Path | None = None, root:
 def _sources(root: Path, runs_dir: Path) -> list[Path]:
     names = _git_files(root)
     paths = _package_files(root) if names is None else [root / name for name in names]
-    found = [p for p in paths if p.is_file() and not p.is_relative_to(runs_dir)]
+    found = [p for p in paths if (p.is_file() or p.is_symlink()) and not p.is_relative_to(runs_dir)]
     secret = [p for p in found if p.name in (".env", ".envrc") or p.name.startswith(".env.")]
     for path in secret:
         print(one_line(f"left out of the copy of the code, as secrets: {path.relative_to(root)}"), flush=True)
@@ -68,12 +69,11 @@ def _git_files(root: Path) -> list[str] | None:
 
 def _package_files(root: Path) -> Iterable[Path]:
     """An installed package, or an unpacked archive: what the recipes need."""
-    for folder in _FOLDERS:
-        yield from (p for p in (root / folder).rglob("*") if "__pycache__" not in p.parts)
+    yield from (p for p in (root / "nemo_cot").rglob("*") if "__pycache__" not in p.parts)
 
 
 def _check_size(files: dict[str, Path]) -> None:
-    sizes = {name: path.stat().st_size for name, path in files.items()}
+    sizes = {name: path.lstat().st_size for name, path in files.items()}
     if sum(sizes.values()) > MOST_BYTES:
         largest = max(sizes, key=lambda name: sizes[name])
         raise UserError(
@@ -87,9 +87,14 @@ def _check_size(files: dict[str, Path]) -> None:
 def _digest(files: dict[str, Path]) -> str:
     digest = hashlib.sha256()
     for name, path in sorted(files.items()):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = hashlib.sha256(_content(path)).hexdigest()
         digest.update(os.fsencode(f"{content} {name}") + b"\0")
     return digest.hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    """Of a link its target: nemo_cot/recipes and the like lead to folders of the copy itself."""
+    return os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes()
 
 
 def _copy(files: dict[str, Path], target: Path, revision: dict) -> None:
@@ -98,6 +103,6 @@ def _copy(files: dict[str, Path], target: Path, revision: dict) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     for name, path in files.items():
         (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, temporary / name)
+        shutil.copy(path, temporary / name, follow_symlinks=False)
     write_bytes(temporary / REVISION, msgspec.json.format(msgspec.json.encode(revision)) + b"\n")
     os.rename(temporary, target)

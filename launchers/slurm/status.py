@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from launchers.slurm.record import (
+from nemo_cot.launchers.slurm.record import (
     Attempt,
     Submission,
     SubmittedJob,
@@ -16,7 +16,7 @@ from launchers.slurm.record import (
     read_attempt,
     task_key,
 )
-from launchers.slurm.scheduler import JobState, job_states
+from nemo_cot.launchers.slurm.scheduler import JobState, job_states
 from nemo_cot.errors import one_line
 from nemo_cot.progress import shown_progress
 from nemo_cot.sampling.chunks import chunk_stage

@@ -14,24 +14,24 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from launchers.slurm import scheduler
-from launchers.slurm.jobs import ChainJob, chain_jobs, cluster_of
-from launchers.slurm.live import live_jobs_of, refuse_live_jobs
-from launchers.slurm.record import Submission, SubmittedJob, folder_of, write_json, write_submission
-from launchers.slurm.render import Chain, job_arguments, log_pattern, nodes_and_gpus, render_script
-from launchers.slurm.snapshot import snapshot
+from nemo_cot.launchers.slurm import scheduler
+from nemo_cot.launchers.slurm.jobs import ChainJob, chain_jobs, cluster_of
+from nemo_cot.launchers.slurm.live import live_jobs_of, refuse_live_jobs
+from nemo_cot.launchers.slurm.record import Submission, SubmittedJob, folder_of, write_json, write_submission
+from nemo_cot.launchers.slurm.render import Chain, job_arguments, log_pattern, nodes_and_gpus, render_script
+from nemo_cot.launchers.slurm.snapshot import snapshot
 from nemo_cot.config import Config
-from nemo_cot.config_cluster import seconds_of_limit
+from nemo_cot.config.cluster import seconds_of_limit
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.io.atomic import write_bytes
-from nemo_cot.nemo.config import NemoTrain, seconds_of
+from nemo_cot.training.nemo.config import NemoTrain, seconds_of
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import run_lock
-from recipes.chain import chain_stages
-from recipes.config import EXTRA_CONF, compose_config, to_dataclasses, to_yaml
-from recipes.main import run_directory
-from recipes.preflight import examine, refuse_errors
-from recipes.reuse import adopt_chain, say_replaced
+from nemo_cot.experiment.graph import chain_stages
+from nemo_cot.experiment.compose import EXTRA_CONF, compose_config, to_dataclasses, to_yaml
+from nemo_cot.experiment.recipe import run_directory
+from nemo_cot.experiment.examine import examine, refuse_errors
+from nemo_cot.experiment.reuse import adopt_chain, say_replaced
 
 DRY_RUN = "--dry-run"
 _NO_JOB = "every stage is finished: there is nothing to submit"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nemo_cot.config import OWN_SUBJECTS, Config, SamplingConfig
-from nemo_cot.engine_config import EndpointEngine, EngineConfig
+from nemo_cot.config.engines import EndpointEngine, EngineConfig
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.convert import check_hf_directory
 from nemo_cot.models.format import base_model, trained_model

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nemo_cot.evaluation.outcomes import ABSENT, RIGHT, UNDECIDED
-from nemo_cot.grading.canonical import canonical_key
+from nemo_cot.grading.answers.canonical import canonical_key
 
 _CELLS = 2_000_000
 """Counters, and votes, at a time in a count over subsets: 4 MB of int16 each, 16 MB of scores."""

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 
 import msgspec
 
-from nemo_cot.grading.rules import grade_by_rules
+from nemo_cot.grading.answers.rules import grade_by_rules
 from nemo_cot.grading.verdict import RIGHT, UNDECIDED, WRONG, Verdict
 
 MEMORY_BYTES = 400 << 20
@@ -91,7 +91,7 @@ def grade_fully(gold: str, prediction: str | None) -> Verdict:
     verdict, open_for_sympy = grade_by_rules(gold, prediction)
     if not open_for_sympy:
         return verdict
-    from nemo_cot.grading.symbolic import grade_by_sympy
+    from nemo_cot.grading.answers.symbolic import grade_by_sympy
 
     found = grade_by_sympy(gold, prediction)
     return found if found.outcome != UNDECIDED else Verdict(UNDECIDED, f"{verdict.reason}; {found.reason}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nemo_cot.config import Config, LocalTrain
 from nemo_cot.io.paths import user_path
-from nemo_cot.model_config import ModelConfig
+from nemo_cot.config.model import ModelConfig
 from nemo_cot.stages import RunDirectory
 from nemo_cot.text import PromptFormat, TextTokenizer
 

@@ -11,10 +11,10 @@ from functools import wraps
 from pathlib import Path
 
 from nemo_cot.config import ChainSumProblems, Config, LocalTrain, ModelTeacher
-from nemo_cot.config_cluster import KINDS, ResourcesConfig, SlurmCluster
-from nemo_cot.engine_config import EndpointEngine, EngineConfig, NemoSkillsEngine
+from nemo_cot.config.cluster import KINDS, ResourcesConfig, SlurmCluster
+from nemo_cot.config.engines import EndpointEngine, EngineConfig, NemoSkillsEngine
 from nemo_cot.io.paths import user_path
-from nemo_cot.nemo.config import AlignerTrain, NemoTrain
+from nemo_cot.training.nemo.config import AlignerTrain, NemoTrain
 from nemo_cot.preflight.engine_uses import engine_uses
 from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.preflight.image_names import examine_image
@@ -25,7 +25,7 @@ Rule = Callable[[Config, Estimate], Found]
 _STAGE_OF = {"teacher": "generate", "evaluate": "evaluate"}
 _MOST_LINKS = 40  # as Linux
 _LIGHT_CORE = "/opt/nemo-cot/venv/bin/python"
-"""The Python of the recipes in our images (Dockerfile), which has no torch (tests/recipes/test_light_core.py)."""
+"""The Python of the recipes in our images (Dockerfile), which has no torch (tests/experiment/test_light_core.py)."""
 
 
 def _on_slurm(check: Callable[[Config, SlurmCluster], Found]) -> Rule:

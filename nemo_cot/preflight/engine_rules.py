@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache, wraps
 
 from nemo_cot.config import Config, FileTeacher
-from nemo_cot.engine_config import EndpointEngine, NemoSkillsEngine
+from nemo_cot.config.engines import EndpointEngine, NemoSkillsEngine
 from nemo_cot.preflight.engine_uses import EngineUse, engine_uses
 from nemo_cot.preflight.estimate import Estimate
 

@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import Any
 
 from nemo_cot.config import OWN_SUBJECTS, Config, ModelTeacher, SamplingConfig
-from nemo_cot.engine_config import EngineConfig
+from nemo_cot.config.engines import EngineConfig
 from nemo_cot.evaluation.subjects import engine_of, sampling_of
 from nemo_cot.io.paths import user_path
-from nemo_cot.model_config import ModelConfig, ModelShape
+from nemo_cot.config.model import ModelConfig, ModelShape
 from nemo_cot.preflight.model_files import context_tokens, read_config, shape_of
 
 

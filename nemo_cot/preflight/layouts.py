@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nemo_cot.config import Config
-from nemo_cot.model_config import ModelShape
-from nemo_cot.nemo.config import LayoutConfig, NemoTrain
+from nemo_cot.config.model import ModelShape
+from nemo_cot.training.nemo.config import LayoutConfig, NemoTrain
 
 _SIZES = ("num_nodes", "gpus_per_node", "tensor_model_parallel_size", "pipeline_model_parallel_size",
           "context_parallel_size")  # fmt: skip

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nemo_cot.model_config import ModelShape
+from nemo_cot.config.model import ModelShape
 
 _KEYS = {
     "layers": "num_hidden_layers",

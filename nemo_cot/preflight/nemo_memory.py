@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nemo_cot.model_config import ModelShape
-from nemo_cot.nemo.config import LayoutConfig, LoraConfig
+from nemo_cot.config.model import ModelShape
+from nemo_cot.training.nemo.config import LayoutConfig, LoraConfig
 
 GIB = 2**30
 _WEIGHT, _GRADIENT, _OPTIMIZER = 2, 4, 12

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from nemo_cot.config import Config
-from nemo_cot.config_cluster import SlurmCluster
+from nemo_cot.config.cluster import SlurmCluster
 from nemo_cot.errors import UserError
-from nemo_cot.model_config import ModelShape
-from nemo_cot.nemo.config import AlignerTrain, NemoRlTrain, NemoTrain
+from nemo_cot.config.model import ModelShape
+from nemo_cot.training.nemo.config import AlignerTrain, NemoRlTrain, NemoTrain
 from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.preflight.nemo_memory import GIB, gpu_memory
 

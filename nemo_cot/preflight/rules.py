@@ -14,8 +14,8 @@ from nemo_cot.config import (
     Config,
     LocalTrain,
 )
-from nemo_cot.engine_config import EndpointEngine
-from nemo_cot.nemo.config import NemoTrain
+from nemo_cot.config.engines import EndpointEngine
+from nemo_cot.training.nemo.config import NemoTrain
 from nemo_cot.preflight.cluster_rules import CLUSTER_RULES
 from nemo_cot.preflight.engine_rules import ENGINE_RULES, ENGINE_RULES_OF_THE_MACHINE
 from nemo_cot.preflight.engine_uses import engine_uses

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nemo_cot.config import Config
-from nemo_cot.config_cluster import SlurmCluster, seconds_of_limit
-from nemo_cot.engine_config import EndpointEngine, NemoSkillsEngine
-from nemo_cot.model_config import ModelShape
+from nemo_cot.config.cluster import SlurmCluster, seconds_of_limit
+from nemo_cot.config.engines import EndpointEngine, NemoSkillsEngine
+from nemo_cot.config.model import ModelShape
 from nemo_cot.preflight.engine_uses import EngineUse, engine_uses
 from nemo_cot.preflight.nemo_memory import parameters
 

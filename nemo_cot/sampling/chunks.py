@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nemo_cot.engine_config import EndpointEngine, EngineConfig
+from nemo_cot.config.engines import EndpointEngine, EngineConfig
 from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import iter_numbered_jsonl, read_jsonl, write_jsonl
 from nemo_cot.records import Problem, Trace

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nemo_cot.engine_config import EngineConfig, NemoSkillsEngine, OpenAIEngine
+from nemo_cot.config.engines import EngineConfig, NemoSkillsEngine, OpenAIEngine
 from nemo_cot.errors import UserError
 from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.text import TextTokenizer
@@ -11,11 +11,11 @@ from nemo_cot.text import TextTokenizer
 def sample(engine: EngineConfig, job: SamplingJob) -> None:
     """Write ``job.folder``/generations.jsonl. A run that was cut short goes on where it was."""
     if isinstance(engine, OpenAIEngine):
-        from nemo_cot.sampling.endpoint import sample_endpoint
+        from nemo_cot.sampling.openai.endpoint import sample_endpoint
 
         sample_endpoint(engine, job)
     elif isinstance(engine, NemoSkillsEngine):
-        from nemo_cot.skills.run import sample_nemo_skills
+        from nemo_cot.sampling.nemo_skills.run import sample_nemo_skills
 
         sample_nemo_skills(engine, job)
     else:
@@ -23,7 +23,7 @@ def sample(engine: EngineConfig, job: SamplingJob) -> None:
 
 
 def _embedded(job: SamplingJob) -> None:
-    from nemo_cot.sampling.run import sample_problems
+    from nemo_cot.sampling.embedded.run import sample_problems
 
     if job.model is None:
         raise UserError("no model directory", where=job.label, fix="give one, or another engine")

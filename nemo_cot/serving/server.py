@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from nemo_cot.engine_config import ServerConfig
+from nemo_cot.config.engines import ServerConfig
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.serving.ports import claimed_port
 from nemo_cot.serving.process import Process, running

@@ -127,13 +127,13 @@ def _serve() -> None:
 
 def _import_all() -> None:
     import nemo_cot.provenance as provenance
-    import nemo_cot.sampling.engine
-    import nemo_cot.training.trainer  # noqa: F401
+    import nemo_cot.sampling.embedded.engine
+    import nemo_cot.training.local.trainer  # noqa: F401
 
     importlib.import_module("transformers.models.llama.modeling_llama")
     importlib.import_module("reasoning_gym")
     for name in RECIPES:
-        importlib.import_module(f"recipes.{name}")
+        importlib.import_module(f"nemo_cot.recipes.{name}")
     provenance.code_revision()
     provenance.package_versions()
 
@@ -146,10 +146,10 @@ def _child(request: dict) -> None:
     calls = _watch(request["kill_at"])
     code = 1
     try:
-        from recipes.main import recipe_main
+        from nemo_cot.experiment.recipe import recipe_main
 
         sys.argv = [request["recipe"], *request["overrides"]]
-        recipe_main(getattr(importlib.import_module(f"recipes.{request['recipe']}"), request["recipe"]))
+        recipe_main(getattr(importlib.import_module(f"nemo_cot.recipes.{request['recipe']}"), request["recipe"]))
     except SystemExit as end:
         code = int(end.code or 0)
         Path(request["calls"]).write_text(" ".join(calls))

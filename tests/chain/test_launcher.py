@@ -52,7 +52,7 @@ class Running:
 
     def __init__(self, overrides: list[str], run: Path) -> None:
         self.run, self.log = run, run.parent / "log.txt"
-        self.launcher = start("-m", "launchers.cli", "run", *overrides, *LONG, output=self.log)
+        self.launcher = start("-m", "nemo_cot.launchers.cli", "run", *overrides, *LONG, output=self.log)
         before = self.rows()
         wait_for(lambda: self.rows() >= before + 2 or self.launcher.poll() is not None, every=0.01)
         self.recipe = self._recipe()
@@ -178,7 +178,7 @@ def test_the_children_of_a_killed_grade_end_too(overrides, tmp_path):
     """Grading has workers of its own: they go when the launcher is killed."""
     shutil.rmtree(tmp_path / "tiny" / "grade")
     launcher = start(
-        "-m", "launchers.cli", "run", *overrides, "launcher.stages=[grade]", output=tmp_path / "log.txt"
+        "-m", "nemo_cot.launchers.cli", "run", *overrides, "launcher.stages=[grade]", output=tmp_path / "log.txt"
     )
     seen: set[int] = set()
     try:

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from launchers.plan import stage_actions
+from nemo_cot.launchers.plan import stage_actions
 from nemo_cot import __version__
-from recipes.config import load_config
-from recipes.main import run_directory
+from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.recipe import run_directory
 from tests.support import nemo_cot, one_error, python, recipe, tiny_experiment, write_lines
 
 IMPORTED = """
 import sys
-from launchers.cli import main
+from nemo_cot.launchers.cli import main
 sys.argv = ["nemo-cot", *sys.argv[1:]]
 try:
     main()
@@ -38,7 +38,7 @@ def imported(*arguments: object) -> set[str]:
 
 def test_help_imports_next_to_nothing():
     modules = imported("--help")
-    assert "launchers.cli" in modules, "the check itself sees imports"
+    assert "nemo_cot.launchers.cli" in modules, "the check itself sees imports"
     assert not modules & (HEAVY | {"hydra", "omegaconf", "rich", "nemo_cot.config"})
 
 
@@ -166,7 +166,7 @@ def test_plan_hashes_no_model_that_no_stage_has_used(run, digests):
 
 
 def test_plan_says_what_it_does_when_that_takes_long(run, digests, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("launchers.plan._MOMENT_SECONDS", 0.01)
+    monkeypatch.setattr("nemo_cot.launchers.plan._MOMENT_SECONDS", 0.01)
     (tmp_path / "tiny" / ".hashes.json").unlink()
     cfg = load_config(run)
     stage_actions(cfg, run_directory(cfg))
@@ -226,8 +226,8 @@ def test_status_names_a_damaged_manifest_and_shows_the_rest(run, tmp_path):
 
 def test_the_verbs_about_a_run_need_only_its_name(tmp_path):
     """Not the values that the experiment must be given; the stages are those of the run's config.yaml."""
-    from recipes.config import compose_config, to_yaml
-    from tests.recipes.test_config import NEEDED
+    from nemo_cot.experiment.compose import compose_config, to_yaml
+    from tests.experiment.test_config import NEEDED
 
     where = [f"runs_dir={tmp_path}", "name=paper_main"]
     tree = compose_config(["experiment=paper_main", *NEEDED["experiment/paper_main"], "generate.chunks=2"])

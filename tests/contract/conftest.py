@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nemo_cot.nemo.packed_file import Layout, Tokens
+from nemo_cot.training.nemo_aligner.packed_file import Layout, Tokens
 from tests.contract.contract_data import END_OF_TEXT, END_OF_TURN, PROBLEMS, PROMPT
 
 

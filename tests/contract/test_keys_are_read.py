@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nemo_cot.nemo.rendered import to_yaml
+from nemo_cot.training.nemo.rendered import to_yaml
 from tests.contract.recording import recorded_reads
 from tests.contract.test_rendered_config import literal, rendered  # noqa: F401 (fixtures)
 
@@ -75,7 +75,7 @@ def leaves(tree: dict, prefix: str = "") -> list[str]:
 def _reads(path: Path, tokenizer: Any) -> set[str]:
     from omegaconf import OmegaConf
 
-    from nemo_cot.nemo import aligner_sft
+    from nemo_cot.training.nemo_aligner import aligner_sft
 
     load = OmegaConf.load
     first = load(path)
@@ -89,12 +89,12 @@ def _reads(path: Path, tokenizer: Any) -> set[str]:
 
 
 def _read_data_and_trainer(config: Any, tokenizer: Any) -> None:
-    """Aligner's data set, loaders, training loop and timer, as nemo_cot.nemo.aligner_sft calls them."""
+    """Aligner's data set, loaders, training loop and timer, as nemo_cot.training.nemo_aligner.aligner_sft calls them."""
     from nemo_aligner.algorithms.supervised import SupervisedTrainer
     from nemo_aligner.data.nlp.builders import build_dataloader, build_sft_dataset
     from nemo_aligner.utils.distributed import Timer
 
-    from nemo_cot.nemo.aligner_sft import build_loader, build_packed_dataset
+    from nemo_cot.training.nemo_aligner.aligner_sft import build_loader, build_packed_dataset
 
     data = config.model.data
     dataset = build_packed_dataset(config, data.train_ds, tokenizer, build_sft_dataset)

@@ -1,7 +1,7 @@
 """Trap 10 on real parts: NeMo's data set and collate, Megatron's model and NeMo's loss, on a CPU.
 
 The packed attention kernel (THD) is the one part that needs a GPU; here its boundaries are a mask.
-The same check runs there before the first step (nemo_cot.nemo.aligner_sft).
+The same check runs there before the first step (nemo_cot.training.nemo_aligner.aligner_sft).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import itertools
 
 import pytest
 
-from nemo_cot.nemo.packed_file import packed_lengths, write_packed_file
-from nemo_cot.nemo.parity import check_parity, packing_parity, sequences_of, trained_tokens
+from nemo_cot.training.nemo_aligner.packed_file import packed_lengths, write_packed_file
+from nemo_cot.training.nemo_aligner.parity import check_parity, packing_parity, sequences_of, trained_tokens
 from nemo_cot.packing import pack
 from tests.contract.megatron_cpu import tiny_gpt
 

@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from nemo_cot.config import OptimConfig, PackConfig, SchedConfig
-from nemo_cot.nemo.config import AlignerTrain, ConversionConfig, LayoutConfig, LoraConfig
-from nemo_cot.nemo.packed_file import packed_lengths, write_packed_file
-from nemo_cot.nemo.render_aligner import AlignerInputs, render_nemo_aligner
-from nemo_cot.nemo.rendered import to_yaml
+from nemo_cot.training.nemo.config import AlignerTrain, ConversionConfig, LayoutConfig, LoraConfig
+from nemo_cot.training.nemo_aligner.packed_file import packed_lengths, write_packed_file
+from nemo_cot.training.nemo_aligner.render import AlignerInputs, render_nemo_aligner
+from nemo_cot.training.nemo.rendered import to_yaml
 from nemo_cot.packing import literal_draws, literal_packs
 
 STEPS, BATCH, PEAK = 50, 1024, 1e-5
@@ -82,8 +82,8 @@ def rendered(tmp_path, traces, layout, literal):
 
 @pytest.fixture
 def loaded(rendered, tmp_path):
-    """As nemo_cot.nemo.aligner_sft loads it: from YAML, merged over the checkpoint's own config."""
-    from nemo_cot.nemo.aligner_sft import load
+    """As nemo_cot.training.nemo_aligner.aligner_sft loads it: from YAML, merged over the checkpoint's own config."""
+    from nemo_cot.training.nemo_aligner.aligner_sft import load
 
     path = tmp_path / "aligner.yaml"
     path.write_text(to_yaml(rendered))
@@ -104,7 +104,7 @@ def test_data_set_and_loader_give_exactly_50_steps_of_their_own_packs(
     from nemo_aligner.data.nlp.builders import build_dataloader, build_sft_dataset
     from nemo_aligner.utils.trainer_utils import compute_limit_batches, compute_num_steps_per_epoch
 
-    from nemo_cot.nemo.aligner_sft import build_loader, build_packed_dataset
+    from nemo_cot.training.nemo_aligner.aligner_sft import build_loader, build_packed_dataset
 
     dataset = build_packed_dataset(loaded, loaded.model.data.train_ds, base_tokenizer, build_sft_dataset)
     loader = build_loader(loaded, loaded.model.data.train_ds, dataset, 0, build_dataloader)
@@ -125,7 +125,7 @@ def test_data_set_and_loader_give_exactly_50_steps_of_their_own_packs(
 def test_a_resumed_run_goes_on_with_the_next_step(loaded, literal, base_tokenizer, one_rank):
     from nemo_aligner.data.nlp.builders import build_dataloader, build_sft_dataset
 
-    from nemo_cot.nemo.aligner_sft import build_loader, build_packed_dataset
+    from nemo_cot.training.nemo_aligner.aligner_sft import build_loader, build_packed_dataset
 
     dataset = build_packed_dataset(loaded, loaded.model.data.train_ds, base_tokenizer, build_sft_dataset)
     consumed = 20 * loaded.model.global_batch_size  # as Aligner's trainer counts
@@ -137,7 +137,7 @@ def test_a_resumed_run_goes_on_with_the_next_step(loaded, literal, base_tokenize
 def test_the_answer_s_tokens_alone_are_trained(loaded, base_tokenizer, one_rank):
     from nemo_aligner.data.nlp.builders import build_dataloader, build_sft_dataset
 
-    from nemo_cot.nemo.aligner_sft import build_loader, build_packed_dataset
+    from nemo_cot.training.nemo_aligner.aligner_sft import build_loader, build_packed_dataset
     from tests.contract.contract_data import END_OF_TURN, PROBLEMS, trained_texts
 
     dataset = build_packed_dataset(loaded, loaded.model.data.train_ds, base_tokenizer, build_sft_dataset)
@@ -256,7 +256,7 @@ def test_checkpoints_are_named_by_their_step_and_the_latest_are_kept(loaded, tmp
     from nemo.utils.exp_manager import NeMoModelCheckpoint, exp_manager
     from nemo_aligner.utils.utils import custom_save_ckpt_func
 
-    from nemo_cot.nemo.checkpoints import saved_steps
+    from nemo_cot.training.nemo.checkpoints import saved_steps
 
     trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
     loaded.exp_manager.create_tensorboard_logger = False

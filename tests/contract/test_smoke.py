@@ -13,9 +13,9 @@ import sys
 
 import pytest
 
-from launchers.smoke import STEPS_IN_ORDER, Smoke, main, run_steps
-from nemo_cot.nemo import smoke_model
-from tests.nemo.packed_loss import TRAPS
+from nemo_cot.launchers.smoke import STEPS_IN_ORDER, Smoke, main, run_steps
+from nemo_cot.training.nemo_aligner import smoke_model
+from tests.training.nemo.packed_loss import TRAPS
 from tests.support import ROOT
 
 STAND_IN = f"""#!{sys.executable}
@@ -25,11 +25,11 @@ if sys.argv[1] == "-c":
     sys.exit(0)
 import torch, zarr, yaml
 from safetensors.torch import save_file
-from nemo_cot.nemo import smoke_model
-from nemo_cot.nemo.packed_file import read_packed_file
-from nemo_cot.nemo.parity import check_parity, packing_parity
-from nemo_cot.nemo.weights import Heads, stacked, to_hugging_face, to_megatron
-from tests.nemo.packed_loss import model_of, packed_loss
+from nemo_cot.training.nemo_aligner import smoke_model
+from nemo_cot.training.nemo_aligner.packed_file import read_packed_file
+from nemo_cot.training.nemo_aligner.parity import check_parity, packing_parity
+from nemo_cot.training.nemo_aligner.weights import Heads, stacked, to_hugging_face, to_megatron
+from tests.training.nemo.packed_loss import model_of, packed_loss
 
 trap, heads = os.environ.get("SMOKE_TRAP"), Heads(4, 2)
 

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from nemo_cot.nemo.packed_file import packed_lengths, write_packed_file
+from nemo_cot.training.nemo_aligner.packed_file import packed_lengths, write_packed_file
 from nemo_cot.packing import literal_draws, literal_packs
 
 STEPS, BATCH = 50, 1024

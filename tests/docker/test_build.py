@@ -15,7 +15,7 @@ from tests.docker.buildah import Buildah
 from tests.docker.conftest import REVISION
 
 PYTHON = "/opt/nemo-cot/venv/bin/python"
-SMOKE = (PYTHON, "-m", "launchers.image_smoke")
+SMOKE = (PYTHON, "-m", "nemo_cot.launchers.image_smoke")
 DIGEST = "registry.example.org/nemo-cot@sha256:" + "a" * 64
 
 

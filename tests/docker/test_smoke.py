@@ -30,7 +30,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def smoke(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return python("-m", "launchers.image_smoke", *arguments, cwd=home, NEMO_COT_IMAGE_HOME=str(home))
+    return python("-m", "nemo_cot.launchers.image_smoke", *arguments, cwd=home, NEMO_COT_IMAGE_HOME=str(home))
 
 
 def promise(home: Path, *lines: str, interpreter: str = sys.executable) -> None:

@@ -16,7 +16,7 @@ from nemo_cot.evaluation.metrics import (
     pass_at_k,
     rates,
 )
-from nemo_cot.grading.canonical import canonical_key
+from nemo_cot.grading.answers.canonical import canonical_key
 
 R, W, U = "right", "wrong", "undecided"
 

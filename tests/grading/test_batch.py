@@ -94,5 +94,5 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_a_fault_in_the_rules_is_shown_and_ends_nothing(monkeypatch):
-    monkeypatch.setattr("nemo_cot.grading.rules.read", lambda text: 1 / 0)
+    monkeypatch.setattr("nemo_cot.grading.answers.rules.read", lambda text: 1 / 0)
     assert grade("5", "6") == Verdict("undecided", "internal-error: ZeroDivisionError")

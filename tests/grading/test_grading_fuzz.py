@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nemo_cot.grading import extract, grade_many
-from nemo_cot.grading.canonical import canonical_key
-from nemo_cot.grading.rules import INTERNAL_ERROR, grade_by_rules
+from nemo_cot.grading.answers.canonical import canonical_key
+from nemo_cot.grading.answers.rules import INTERNAL_ERROR, grade_by_rules
 
 EXAMPLES = int(os.environ.get("NEMO_COT_FUZZ", "300"))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.preflight import Finding
-from recipes.config import CONF, load_config
-from recipes.main import run_directory
-from recipes.preflight import examine, presets
+from nemo_cot.experiment.compose import CONF, load_config
+from nemo_cot.experiment.recipe import run_directory
+from nemo_cot.experiment.examine import examine, presets
 
 NAMES = sorted(path.stem for path in (CONF / "train" / "layout").glob("*.yaml"))
 

@@ -12,7 +12,7 @@ import pytest
 
 from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.estimate import estimate
-from recipes.config import load_config
+from nemo_cot.experiment.compose import load_config
 from tests.support import write_lines
 
 NOBODY = 65534

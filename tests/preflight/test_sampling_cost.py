@@ -17,7 +17,7 @@ from nemo_cot.preflight.sampling_cost import (
     H100_BYTES_PER_SECOND,
     decode_seconds,
 )
-from recipes.config import load_config
+from nemo_cot.experiment.compose import load_config
 
 PAPER = ["problems.train_path=/none", "problems.heldout_path=/none", "model.path=/none"]
 MAIN = ["experiment=paper_main", *PAPER, "teacher.path=/none"]

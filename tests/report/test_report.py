@@ -6,7 +6,7 @@ import pytest
 
 from nemo_cot.chain import CHAIN_FILE
 from nemo_cot.config import EvaluateConfig, SamplingConfig
-from nemo_cot.engine_config import EngineConfig
+from nemo_cot.config.engines import EngineConfig
 from nemo_cot.errors import UserError
 from nemo_cot.evaluation.scores import as_builtins, score
 from nemo_cot.records import StageEnd, StepMetrics, Trace

@@ -17,10 +17,10 @@ from nemo_cot.sampling.chunks import chunk_samples, merged
 from nemo_cot.stages import RunDirectory, run_stage
 from nemo_cot.stages.engine import foresee
 from nemo_cot.stages.manifest import read_manifest
-from recipes.config import load_config
-from recipes.evaluate import evaluate
-from recipes.generate import generate
-from recipes.main import run_directory
+from nemo_cot.experiment.compose import load_config
+from nemo_cot.recipes.evaluate import evaluate
+from nemo_cot.recipes.generate import generate
+from nemo_cot.experiment.recipe import run_directory
 from tests.support import SECONDS, environment, one_error, recipe, tiny_experiment
 
 PROBLEMS = [Problem(problem_id=name, problem=f"problem {name}", expected_answer="1") for name in "abc"]
@@ -126,7 +126,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         numbers.extend(s for _, s in job.pairs)
         write_jsonl(job.folder / "generations.jsonl", [job.trace(p, s, "x", 1, "stop") for p, s in job.pairs])
 
-    monkeypatch.setattr("recipes.generate.sample", sample)
+    monkeypatch.setattr("nemo_cot.recipes.generate.sample", sample)
     return numbers
 
 
@@ -203,7 +203,7 @@ def test_embedded_evaluation_in_chunks_run_side_by_side(base):
     overrides = [*base, "evaluate.chunks=2", "evaluate.subjects=[base]"]
     running = [
         subprocess.Popen(
-            [sys.executable, "-m", "recipes.evaluate", *overrides, f"evaluate.chunk={chunk}"],
+            [sys.executable, "-m", "nemo_cot.recipes.evaluate", *overrides, f"evaluate.chunk={chunk}"],
             env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for chunk in range(2)

@@ -6,8 +6,8 @@ import pytest
 
 from nemo_cot.config import SamplingConfig
 from nemo_cot.records import Problem
-from nemo_cot.sampling import run
-from nemo_cot.sampling.engine import Completion
+from nemo_cot.sampling.embedded import run
+from nemo_cot.sampling.embedded.engine import Completion
 
 
 class FakeTokenizer:
@@ -32,7 +32,7 @@ def sampled(monkeypatch):
         return [Completion(list(f"{r.key} {decoding.seed}".encode()), "stop", 3) for r in requests]
 
     monkeypatch.setattr("nemo_cot.models.loading.load_model", lambda *_, **__: None)
-    monkeypatch.setattr("nemo_cot.sampling.engine.sample_batch", echo)
+    monkeypatch.setattr("nemo_cot.sampling.embedded.engine.sample_batch", echo)
     return batches
 
 

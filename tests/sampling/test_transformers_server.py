@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from recipes.config import load_config
-from recipes.main import run_directory
+from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.recipe import run_directory
 from tests.support import nemo_cot, one_error, recipe, start, tiny_experiment, wait_for
 
 pytestmark = pytest.mark.skipif(
@@ -91,7 +91,7 @@ def rows(path: Path) -> list[dict]:
 def test_killed_with_its_server_and_resumed_to_the_end(prepared, cache, tmp_path):
     """kill -9 of the recipe in the middle: the server goes too, and nothing is asked for twice."""
     run = run_directory(load_config(prepared))
-    process = start("-m", "recipes.evaluate", *prepared, output=tmp_path / "first", **hub(cache))
+    process = start("-m", "nemo_cot.recipes.evaluate", *prepared, output=tmp_path / "first", **hub(cache))
     wait_for(lambda: received(run.path), every=0.01)
     assert servers(run.path), "no server is running"
     os.kill(process.pid, signal.SIGKILL)
@@ -139,7 +139,7 @@ def test_a_server_killed_in_the_middle_is_an_error_that_resumes(prepared, cache,
     overrides = [*prepared, "evaluate.seed=6"]
     run = run_directory(load_config(overrides))
     before = frozenset(run.path.glob("evaluate/base.partial-*/scratch/received.jsonl"))
-    process = start("-m", "recipes.evaluate", *overrides, output=tmp_path / "out", **hub(cache))
+    process = start("-m", "nemo_cot.recipes.evaluate", *overrides, output=tmp_path / "out", **hub(cache))
     wait_for(lambda: received(run.path, before), every=0.01)
     (keeper,) = servers(run.path)
     children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()

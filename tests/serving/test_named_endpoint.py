@@ -11,7 +11,7 @@ import pytest
 
 from nemo_cot.errors import UserError
 from nemo_cot.serving.server import serving
-from recipes.config import load_config
+from nemo_cot.experiment.compose import load_config
 from tests.scripted_server import scripted
 from tests.serving.test_server import config
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from nemo_cot.engine_config import ServerConfig
+from nemo_cot.config.engines import ServerConfig
 from nemo_cot.errors import UserError
 from nemo_cot.serving import ports
 from nemo_cot.serving.process import running
 from nemo_cot.serving.server import Server, _wait, server_command, serving
-from recipes.config import load_config
+from nemo_cot.experiment.compose import load_config
 from tests.scripted_server import scripted
 from tests.support import ROOT, environment, wait_for
 

@@ -69,7 +69,7 @@ class Chain:
 
     def ids(self) -> dict[str, str]:
         """The job ids of the last submission, by key."""
-        from launchers.slurm.record import read_submission
+        from nemo_cot.launchers.slurm.record import read_submission
 
         return {job.key: job.id for job in read_submission(self.run).jobs}
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from launchers.slurm.container import container_prefix, pyxis_options
-from nemo_cot.config_cluster import ContainerConfig
+from nemo_cot.launchers.slurm.container import container_prefix, pyxis_options
+from nemo_cot.config.cluster import ContainerConfig
 from nemo_cot.errors import UserError
 from tests.slurm.cluster import Cluster
 from tests.slurm.conftest import Chain, skip_or_fail, start_or_skip

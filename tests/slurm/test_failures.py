@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from recipes.config import EXTRA_CONF
-from tests.recipes.test_subjects import EXPERIMENT
+from nemo_cot.experiment.compose import EXTRA_CONF
+from tests.experiment.test_subjects import EXPERIMENT
 from tests.slurm.conftest import PROFILE, Chain
 from tests.support import one_error, wait_for
 

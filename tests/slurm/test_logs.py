@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launchers.slurm import logs
-from launchers.slurm.record import Submission, SubmittedJob, write_submission
+from nemo_cot.launchers.slurm import logs
+from nemo_cot.launchers.slurm.record import Submission, SubmittedJob, write_submission
 from nemo_cot.errors import UserError
 
 

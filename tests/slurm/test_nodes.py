@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from launchers.slurm import scheduler
-from launchers.slurm.jobs import ChainJob
-from launchers.slurm.record import write_json
-from launchers.slurm.render import Chain, job_arguments, log_pattern, render_script
-from launchers.slurm.snapshot import snapshot
-from recipes.config import load_config
+from nemo_cot.launchers.slurm import scheduler
+from nemo_cot.launchers.slurm.jobs import ChainJob
+from nemo_cot.launchers.slurm.record import write_json
+from nemo_cot.launchers.slurm.render import Chain, job_arguments, log_pattern, render_script
+from nemo_cot.launchers.slurm.snapshot import snapshot
+from nemo_cot.experiment.compose import load_config
 from tests.slurm import conftest as ours
 from tests.slurm.test_failures import LONG
 from tests.support import wait_for
@@ -34,10 +34,10 @@ dist.destroy_process_group()
 RECIPE = """
 import os, sys
 from pathlib import Path
-from nemo_cot.nemo.command import aligner_command, run_command
-from recipes.config import load_config
+from nemo_cot.training.nemo.command import aligner_command, run_command
+from nemo_cot.experiment.compose import load_config
 command = aligner_command(load_config(sys.argv[1:]).train, Path("unused.yaml"), os.environ)
-# instead of -m nemo_cot.nemo.aligner_sft unused.yaml
+# instead of -m nemo_cot.training.nemo_aligner.aligner_sft unused.yaml
 run_command(command._replace(argv=[*command.argv[:-3], os.environ["PROGRAM"]]), os.environ)
 """
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from launchers.slurm.submit import submit_chain
+from nemo_cot.launchers.slurm.submit import submit_chain
 from nemo_cot.errors import UserError
-from nemo_cot.nemo.command import aligner_command
-from nemo_cot.nemo.config import AlignerTrain
-from recipes.config import load_config
+from nemo_cot.training.nemo.command import aligner_command
+from nemo_cot.training.nemo.config import AlignerTrain
+from nemo_cot.experiment.compose import load_config
 from tests.support import write_lines
 
 TRAINING, SKILLS = "/images/nemo-cot.sqsh", "/images/nemo cot-vllm.sqsh"
@@ -202,7 +202,7 @@ def check_training(job: dict, place: Place, launcher: str) -> None:
     mounts = next(part for part in argv if part.startswith("--container-mounts="))
     assert f"{place.models}:{place.models}:ro" in mounts and f"{place.cwd}:{place.cwd}" in mounts
     started = argv[argv.index("python") :]
-    rest = ["-m", "nemo_cot.nemo.aligner_sft", f"{place.cwd}/c.yaml"]
+    rest = ["-m", "nemo_cot.training.nemo_aligner.aligner_sft", f"{place.cwd}/c.yaml"]
     assert started[-3:] == rest
     if launcher == "torchrun":
         assert {"--nnodes=2", "--nproc-per-node=8", "--rdzv-endpoint=node1:20007"} <= set(started)

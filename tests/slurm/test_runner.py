@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from launchers.slurm import job
-from launchers.slurm.record import read_attempt, write_json
+from nemo_cot.launchers.slurm import job
+from nemo_cot.launchers.slurm.record import read_attempt, write_json
 from nemo_cot.stages.lock import CHAIN_JOB
 from tests.support import SECONDS, environment, wait_for
 

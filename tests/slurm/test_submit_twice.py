@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from launchers.slurm.record import comment_of
+from nemo_cot.launchers.slurm.record import comment_of
 from nemo_cot.stages.lock import run_lock
 from tests.slurm.conftest import PROFILE
 from tests.support import SECONDS, environment, nemo_cot, tiny_experiment, wait_for
@@ -56,7 +56,7 @@ def test_what_is_queued_while_it_waits_for_the_lock_is_seen_by_the_stand_in_queu
     overrides = [*tiny_experiment(tiny_model, Path("runs")), *PROFILE, "launcher.stages=[problems]"]
     with run_lock(run):
         process = subprocess.Popen(
-            [sys.executable, "-m", "launchers.cli", verb, *overrides],
+            [sys.executable, "-m", "nemo_cot.launchers.cli", verb, *overrides],
             cwd=tmp_path, env=stand_ins, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         wait_for(lambda: list((tmp_path / "looked").iterdir()))
@@ -73,7 +73,7 @@ def test_of_two_submissions_at_once_one_is_refused_by_the_stand_in_queue(stand_i
         *tiny_experiment(tiny_model, Path("runs")), *PROFILE, "launcher.stages=[problems]",
         "cluster.pass_environment=[PATH,QUEUE,LOOKED]",
     ]  # fmt: skip
-    command = [sys.executable, "-m", "launchers.cli", "submit", *overrides]
+    command = [sys.executable, "-m", "nemo_cot.launchers.cli", "submit", *overrides]
     both = [
         subprocess.Popen(command, cwd=tmp_path, env=stand_ins, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)

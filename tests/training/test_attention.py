@@ -12,8 +12,8 @@ from transformers.models.llama.modeling_llama import eager_attention_forward
 from nemo_cot.errors import UserError
 from nemo_cot.models import attention
 from nemo_cot.models.attention import packed_attention
-from nemo_cot.training.batches import WeightedPack
-from nemo_cot.training.objective import pack_loss, pack_tensors
+from nemo_cot.training.local.batches import WeightedPack
+from nemo_cot.training.local.objective import pack_loss, pack_tensors
 from tests.training.tiny_models import (
     KINDS,
     VOCABULARY,

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from nemo_cot.packing.draws import draw_counts, literal_draws
-from nemo_cot.training.batches import BatchPlan
-from nemo_cot.training.objective import pack_loss, pack_tensors
-from nemo_cot.training.optimizer import MasterAdamW
-from nemo_cot.training.trainer import train_step
+from nemo_cot.training.local.batches import BatchPlan
+from nemo_cot.training.local.objective import pack_loss, pack_tensors
+from nemo_cot.training.local.optimizer import MasterAdamW
+from nemo_cot.training.local.trainer import train_step
 from tests.training.tiny_models import (
     assert_close,
     gradients,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nemo_cot.training import objective
-from nemo_cot.training.batches import WeightedPack
-from nemo_cot.training.objective import pack_loss, pack_tensors
+from nemo_cot.training.local import objective
+from nemo_cot.training.local.batches import WeightedPack
+from nemo_cot.training.local.objective import pack_loss, pack_tensors
 from tests.training.tiny_models import KINDS, assert_close, gradients, random_sequences, tiny_model
 
 CPU = torch.device("cpu")

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from nemo_cot.config import OptimConfig, SchedConfig
-from nemo_cot.training.batches import WeightedPack
-from nemo_cot.training.objective import pack_loss, pack_tensors
-from nemo_cot.training.optimizer import MasterAdamW
-from nemo_cot.training.schedule import learning_rate
+from nemo_cot.training.local.batches import WeightedPack
+from nemo_cot.training.local.objective import pack_loss, pack_tensors
+from nemo_cot.training.local.optimizer import MasterAdamW
+from nemo_cot.training.local.schedule import learning_rate
 from tests.training.tiny_models import random_sequences, tiny_model, train_config
 
 

@@ -10,8 +10,8 @@ import torch
 
 from nemo_cot.errors import UNFINISHED, Unfinished
 from nemo_cot.stopping import Stopped, raise_on_signals
-from nemo_cot.training import trainer
-from nemo_cot.training.checkpoint import latest_step
+from nemo_cot.training.local import trainer
+from nemo_cot.training.local.checkpoint import latest_step
 from tests.training.test_trainer import rows, run
 from tests.training.tiny_models import save_tiny
 

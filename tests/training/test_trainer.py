@@ -11,9 +11,9 @@ from transformers import AutoModelForCausalLM
 
 from nemo_cot.errors import UserError
 from nemo_cot.models.loading import resolve_device
-from nemo_cot.training import trainer
-from nemo_cot.training.checkpoint import latest_step, load_checkpoint, save_checkpoint
-from nemo_cot.training.trainer import train
+from nemo_cot.training.local import trainer
+from nemo_cot.training.local.checkpoint import latest_step, load_checkpoint, save_checkpoint
+from nemo_cot.training.local.trainer import train
 from tests.training.tiny_models import (
     KINDS,
     pack_config,

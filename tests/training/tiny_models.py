@@ -9,7 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 
 import nemo_cot.models.attention  # noqa: F401 (registers the attention functions)
 from nemo_cot.config import LocalTrain, OptimConfig, PackConfig, SchedConfig
-from nemo_cot.sequences import TokenSequence
+from nemo_cot.packing.sequences import TokenSequence
 
 VOCABULARY = 97
 SHAPE = {

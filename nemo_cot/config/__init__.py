@@ -1,0 +1,368 @@
+"""The schema of every config value: plain dataclasses, without defaults.
+
+The values live in conf/. A field marked ``runtime()`` changes how a stage is executed (speed,
+memory, logging) and not what it means, so it takes no part in a stage's fingerprint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from nemo_cot.config.checks import (
+    at_least,
+    between,
+    chunked,
+    holds_problem,
+    one_of,
+    plain_name,
+    runtime,
+    seed,
+)
+from nemo_cot.config.cluster import ClusterConfig
+from nemo_cot.config.engines import DEVICES, PRECISIONS, EngineConfig, EvaluatedModel, SamplingConfig
+from nemo_cot.errors import UserError
+from nemo_cot.config.model import ModelConfig
+
+PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
+BACKENDS = ("local", "nemo_aligner", "nemo_rl")
+VERDICTS = ("right", "wrong", "undecided")
+OWN_SUBJECTS = ("base", "trained")
+"""Models of the run itself; evaluate.models may name more."""
+
+
+@dataclass
+class ProblemsConfig:
+    """Where problems come from; ``source`` names the subclass: chain_sum or file."""
+
+    source: str
+
+
+@dataclass
+class ChainSumProblems(ProblemsConfig):
+    """Sums of a few small numbers from reasoning-gym (procedural, offline)."""
+
+    terms: int
+    digits: int
+    num_train: int
+    num_heldout: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        at_least("problems.terms", self.terms, 2)
+        at_least("problems.digits", self.digits, 1)
+        at_least("problems.num_train", self.num_train, 1)
+        at_least("problems.num_heldout", self.num_heldout, 1)
+        seed("problems.seed", self.seed)
+
+
+@dataclass
+class FileProblems(ProblemsConfig):
+    """Problems out of two JSON-lines files with the keys problem and expected_answer.
+
+    Paths here and below are ``runtime()`` where what lies there is an input of the stage, hashed.
+    """
+
+    train_path: str = runtime()
+    heldout_path: str = runtime()
+
+
+@dataclass
+class TeacherConfig:
+    """Who writes the traces; ``kind`` names the subclass: procedural, model or file."""
+
+    kind: str
+
+
+@dataclass
+class ProceduralTeacher(TeacherConfig):
+    """Counting-style traces with a check of their own steps; some wrong, too short or too long.
+
+    The three rates are probabilities of a trace and exclude each other; the rest is good.
+    """
+
+    wrong_rate: float
+    short_rate: float
+    long_rate: float
+
+    def __post_init__(self) -> None:
+        for key in ("wrong_rate", "short_rate", "long_rate"):
+            between(f"teacher.{key}", getattr(self, key), 0.0, 1.0)
+        between("the sum of teacher.*_rate", self.wrong_rate + self.short_rate + self.long_rate, 0.0, 1.0)
+
+
+@dataclass
+class ModelTeacher(TeacherConfig):
+    """Traces sampled from a Hugging Face directory; ``path`` null: the student's base model."""
+
+    prompt: str
+    end_of_turn: str
+    sampling: SamplingConfig
+    engine: EngineConfig
+    path: Optional[str] = runtime()  # noqa: UP045 (OmegaConf reads Optional on Python 3.10)
+
+    def __post_init__(self) -> None:
+        holds_problem("teacher.prompt", self.prompt)
+
+
+@dataclass
+class FileTeacher(TeacherConfig):
+    """Traces out of a JSON-lines file (keys problem_id or id, generation), for example from NeMo-Skills."""
+
+    path: str = runtime()
+
+
+@dataclass
+class GenerateConfig:
+    """Solutions a problem, before grading and curation. ``chunks``, ``chunk``: see :func:`chunked`."""
+
+    samples_per_problem: int
+    seed: int
+    chunks: int = runtime()  # where it counts, the stage adds it (nemo_cot.sampling.chunks)
+    chunk: Optional[int] = runtime()  # noqa: UP045
+
+    def __post_init__(self) -> None:
+        at_least("generate.samples_per_problem", self.samples_per_problem, 1)
+        seed("generate.seed", self.seed)
+        chunked("generate", self.chunks, self.chunk, self.samples_per_problem)
+
+
+@dataclass
+class GradeConfig:
+    """How answers are found and compared; ``fallback`` says where to look without a box."""
+
+    fallback: str
+    deadline_seconds: float
+    workers: int = runtime()
+
+    def __post_init__(self) -> None:
+        one_of("grade.fallback", self.fallback, ("none", "phrase", "last_number"))
+        at_least("grade.deadline_seconds", self.deadline_seconds, 0.1)
+        at_least("grade.workers", self.workers, 1)
+
+
+@dataclass
+class CurateConfig:
+    """Which traces are kept. Lengths count the student's tokens, the end-of-turn token included.
+
+    ``order``: target (nearest to ``target_tokens`` first) or shuffle. ``verdicts`` lists what may be kept.
+    """
+
+    num_traces: int
+    per_problem: int
+    min_tokens: int
+    max_tokens: int
+    target_tokens: int
+    order: str
+    verdicts: list[str]
+    seed: int
+
+    def __post_init__(self) -> None:
+        at_least("curate.num_traces", self.num_traces, 1)
+        at_least("curate.per_problem", self.per_problem, 1)
+        at_least("curate.min_tokens", self.min_tokens, 1)
+        at_least("curate.max_tokens", self.max_tokens, self.min_tokens, than="curate.min_tokens")
+        one_of("curate.order", self.order, ("target", "shuffle"))
+        for verdict in self.verdicts:
+            one_of("curate.verdicts", verdict, VERDICTS)
+
+
+@dataclass
+class PackConfig:
+    """``capacity_tokens``: the longest pack. ``strategy``: see nemo_cot.packing.pack."""
+
+    capacity_tokens: int
+    strategy: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        at_least("pack.capacity_tokens", self.capacity_tokens, 2)
+        one_of("pack.strategy", self.strategy, PACK_STRATEGIES)
+        seed("pack.seed", self.seed)
+
+
+@dataclass
+class SchedConfig:
+    """Learning rate over steps: linear warm-up, then ``name`` down to ``min_lr`` at the last step."""
+
+    name: str
+    warmup_steps: int
+    min_lr: float
+
+    def __post_init__(self) -> None:
+        one_of("train.optim.sched.name", self.name, ("constant", "linear", "cosine"))
+        at_least("train.optim.sched.warmup_steps", self.warmup_steps, 0)
+        at_least("train.optim.sched.min_lr", self.min_lr, 0.0)
+
+
+@dataclass
+class OptimConfig:
+    """AdamW, with decoupled weight decay on matrices only (not on norms and biases)."""
+
+    name: str
+    lr: float
+    betas: list[float]
+    eps: float
+    weight_decay: float
+    sched: SchedConfig
+
+    def __post_init__(self) -> None:
+        one_of("train.optim.name", self.name, ("adamw",))
+        at_least("train.optim.lr", self.lr, 0.0)
+        at_least("train.optim.weight_decay", self.weight_decay, 0.0)
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(
+                f"{self.betas} is not two numbers in [0, 1)",
+                where="train.optim.betas",
+                fix="for example [0.9, 0.95]",
+            )
+        at_least("train.optim.lr", self.lr, self.sched.min_lr, than="train.optim.sched.min_lr")
+
+
+@dataclass
+class TrainConfig:
+    """Packed SFT, as every backend understands it; ``backend`` names the subclass.
+
+    ``global_batch_size`` counts sequences a step; see docs/training.md. The subclasses are
+    :class:`LocalTrain` and those of nemo_cot.training.nemo.config.
+    """
+
+    backend: str
+    max_steps: int
+    global_batch_size: int
+    batching: str
+    objective: str
+    precision: str
+    seed: int
+    gradient_clip_val: float
+    optim: OptimConfig
+    save_interval_steps: int = runtime()
+
+    def __post_init__(self) -> None:
+        one_of("train.backend", self.backend, BACKENDS)
+        one_of("train.batching", self.batching, ("literal", "distinct"))
+        one_of("train.precision", self.precision, PRECISIONS)
+        at_least("train.max_steps", self.max_steps, 1)
+        seed("train.seed", self.seed)
+        at_least("train.global_batch_size", self.global_batch_size, 1)
+        at_least("train.gradient_clip_val", self.gradient_clip_val, 0.0)
+        at_least("train.save_interval_steps", self.save_interval_steps, 1)
+        at_least(
+            "train.max_steps",
+            self.max_steps,
+            self.optim.sched.warmup_steps,
+            than="train.optim.sched.warmup_steps",
+        )
+
+
+@dataclass
+class LocalTrain(TrainConfig):
+    """On transformers: CPU or one GPU."""
+
+    export_dtype: str
+    device: str = runtime()
+    activation_checkpointing: bool = runtime()
+    tensorboard: bool = runtime()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("train.objective", self.objective, ("token_mean", "sequence_mean"))
+        one_of("train.export_dtype", self.export_dtype, ("float32", "bfloat16"))
+        one_of("train.device", self.device, DEVICES)
+
+
+@dataclass
+class EvaluateConfig:
+    """Samples a held-out problem, drawn alike from every subject: base, trained, or a key of ``models``.
+
+    ``chunks``, ``chunk``: see :func:`chunked`.
+    """
+
+    subjects: list[str]
+    models: dict[str, EvaluatedModel]
+    samples_per_problem: int
+    seed: int
+    sampling: SamplingConfig
+    engine: EngineConfig
+    bootstrap_resamples: int
+    confidence: float
+    chunks: int
+    chunk: Optional[int] = runtime()  # noqa: UP045
+
+    def __post_init__(self) -> None:
+        for name, model in self.models.items():
+            plain_name("evaluate.models", name, taken=(*OWN_SUBJECTS, "scores"))
+            holds_problem(f"evaluate.models.{name}.prompt", model.prompt)
+        for subject in self.subjects:
+            one_of("evaluate.subjects", subject, (*OWN_SUBJECTS, *self.models))
+        if not self.subjects or len(set(self.subjects)) != len(self.subjects):
+            raise UserError(
+                f"{self.subjects} is empty or repeats",
+                where="evaluate.subjects",
+                fix="for example [base,trained]",
+            )
+        at_least("evaluate.samples_per_problem", self.samples_per_problem, 1)
+        seed("evaluate.seed", self.seed)
+        chunked("evaluate", self.chunks, self.chunk, self.samples_per_problem)
+        at_least("evaluate.bootstrap_resamples", self.bootstrap_resamples, 100)
+        between("evaluate.confidence", self.confidence, 0.5, 0.9999)
+
+
+@dataclass
+class ReportConfig:
+    """What the report shows beside the figures. ``title`` null: what the config says was done."""
+
+    title: Optional[str]  # noqa: UP045
+    num_traces_shown: int
+
+    def __post_init__(self) -> None:
+        at_least("report.num_traces_shown", self.num_traces_shown, 0)
+
+
+@dataclass
+class LauncherConfig:
+    """Where the chain runs; ``name``: local. ``stages`` is the chain, in order."""
+
+    name: str
+    stages: list[str]
+
+    def __post_init__(self) -> None:
+        one_of("launcher.name", self.name, ("local",))
+
+
+@dataclass
+class Config:
+    """One experiment: what runs/NAME/config.yaml holds.
+
+    ``reuse``: names (in ``runs_dir``) or directories of other runs, whose finished stages are adopted.
+    """
+
+    name: str
+    runs_dir: str
+    reuse: list[str]
+    problems: ProblemsConfig
+    teacher: TeacherConfig
+    generate: GenerateConfig
+    grade: GradeConfig
+    curate: CurateConfig
+    model: ModelConfig
+    pack: PackConfig
+    train: TrainConfig
+    evaluate: EvaluateConfig
+    report: ReportConfig
+    launcher: LauncherConfig
+    cluster: ClusterConfig
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+
+def check_name(name: str) -> None:
+    """Raise UserError unless ``name`` can be that of a run's directory."""
+    plain = name.replace("-", "").replace("_", "").replace(".", "")
+    if not plain.isalnum() or not plain.isascii() or name.startswith((".", "-")):
+        raise UserError(
+            f"{name!r} is not a plain directory name",
+            where="name",
+            fix="use letters (A to Z, a to z), digits, '-', '_' and '.'",
+        )

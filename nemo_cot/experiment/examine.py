@@ -1,0 +1,82 @@
+"""Preflight of a run: what its config costs, and what is wrong with it. Writes nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from nemo_cot.config import ChainSumProblems, Config, FileProblems
+from nemo_cot.errors import UserError, one_line
+from nemo_cot.io.paths import num_bytes_below, user_path
+from nemo_cot.config.model import ModelShape
+from nemo_cot.training.nemo.config import LayoutConfig
+from nemo_cot.preflight import Finding, preflight
+from nemo_cot.preflight.estimate import Estimate, estimate, num_problems, planned_shape, rows_of
+from nemo_cot.preflight.layouts import NamedLayout
+from nemo_cot.stages import RunDirectory
+from nemo_cot.stages.lock import CHAIN_JOB, INHERITED
+from nemo_cot.experiment.compose import CONF
+from nemo_cot.experiment.reuse import reuse_findings
+
+
+def examine(
+    cfg: Config, run: RunDirectory, *, stage: str | None = None, elsewhere: bool = False
+) -> tuple[Estimate, list[Finding]]:
+    """What ``cfg`` costs and what preflight finds about it; ``stage`` and ``elsewhere`` as there."""
+    model = _model_directory(cfg, run)
+    shape = planned_shape(cfg, model)
+    preset = next((named for named in presets() if named.shape == shape), None)
+    cost = estimate(cfg, model, _num_heldout(cfg, run), num_train=num_problems(cfg), preset=preset)
+    there = num_bytes_below(run.path)
+    findings = preflight(cfg, cost, num_bytes_there=there, stage=stage, elsewhere=elsewhere)
+    return cost, [*findings, *reuse_findings(cfg, run, stage)]
+
+
+def refuse_errors(findings: Sequence[Finding]) -> None:
+    """Raise UserError for the first error among ``findings``; without one, print each warning, a line each.
+
+    A stage that a chain starts prints none: the chain did, before it started.
+    """
+    for finding in findings:
+        if finding.level == "error":
+            raise UserError(finding.what, where=f"preflight, {finding.rule}", fix=finding.fix)
+    if {CHAIN_JOB, INHERITED}.isdisjoint(os.environ):
+        for finding in findings:
+            if finding.level == "warning":
+                line = f"warning: preflight, {finding.rule}: {finding.what}. Fix: {finding.fix}"
+                print(one_line(line), file=sys.stderr, flush=True)
+
+
+@lru_cache(maxsize=1)
+def presets() -> tuple[NamedLayout, ...]:
+    """The layouts of conf/train/layout that are for a model of the same name in conf/model."""
+    found = []
+    for path in sorted((CONF / "train" / "layout").glob("*.yaml")):
+        model = CONF / "model" / path.name
+        shape = OmegaConf.to_container(OmegaConf.load(model)).get("shape") if model.is_file() else None
+        if shape:
+            layout = LayoutConfig(**OmegaConf.to_container(OmegaConf.load(path)))
+            found.append(NamedLayout(path.stem, ModelShape(**shape), layout))
+    return tuple(found)
+
+
+def _model_directory(cfg: Config, run: RunDirectory) -> Path | None:
+    if cfg.model.source == "directory":
+        return Path(cfg.model.path or "").expanduser()
+    folder = run.stage("convert") / "model"
+    return folder if folder.is_dir() else None
+
+
+def _num_heldout(cfg: Config, run: RunDirectory) -> int | None:
+    """Held-out problems; None where they are not there, also while another job publishes its stage."""
+    if isinstance(cfg.problems, ChainSumProblems):
+        return cfg.problems.num_heldout
+    places = [run.stage("problems") / "heldout.jsonl"]
+    if isinstance(cfg.problems, FileProblems):
+        places.append(user_path(cfg.problems.heldout_path))
+    return next((rows for place in places if (rows := rows_of(place)) is not None), None)

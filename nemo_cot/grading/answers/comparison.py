@@ -1,0 +1,375 @@
+"""Compare two read answers by their kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nemo_cot.grading.answers.kinds import (
+    Answer,
+    Choice,
+    Items,
+    Matrix,
+    Named,
+    Numeral,
+    RealSet,
+    Scalar,
+    Unread,
+    Words,
+)
+from nemo_cot.grading.answers.equations import factors, proportional
+from nemo_cot.grading.answers.expression import Node, number, symbols
+from nemo_cot.grading.answers.intervals import same_set
+from nemo_cot.grading.answers.scalars import (
+    Finding,
+    compare_scalars,
+    decimal_rounds,
+    has_mark,
+    is_decimal,
+    without_mark,
+)
+from nemo_cot.grading.answers.tokens import Unreadable
+from nemo_cot.grading.answers.units import convert, same_unit
+
+MAX_ITEMS = 200
+"""Items of a list that are matched with each other (a matching costs the square of it)."""
+
+
+def compare(gold: Answer, prediction: Answer) -> Finding:
+    """Whether ``prediction`` says what ``gold`` says. Finding.equal is None where that is open."""
+    if isinstance(gold, Unread) or isinstance(prediction, Unread):
+        return _compare_unread(gold, prediction)
+    if isinstance(gold, Words) or isinstance(prediction, Words):
+        return _compare_words(gold, prediction)
+    if isinstance(gold, Named) or isinstance(prediction, Named):
+        return _compare_named(gold, prediction)
+    rule = _RULES.get((type(gold), type(prediction)))
+    if rule is None:
+        return _compare_kinds(gold, prediction)
+    try:
+        return rule(gold, prediction)
+    except Unreadable as problem:
+        return Finding(None, problem.reason)
+
+
+def _compare_kinds(gold: Answer, prediction: Answer) -> Finding:
+    """Different kinds: a single item in braces is that item, everything else differs."""
+    if isinstance(gold, Items) and len(gold.items) == 1:
+        return compare(gold.items[0], prediction)
+    if isinstance(prediction, Items) and len(prediction.items) == 1:
+        return compare(gold, prediction.items[0])
+    if isinstance(gold, RealSet):
+        point = _as_points(gold)
+        if point is not None and not isinstance(prediction, RealSet):
+            return compare(point, prediction)
+    if isinstance(prediction, RealSet):
+        point = _as_points(prediction)
+        if point is not None and not isinstance(gold, RealSet):
+            return compare(gold, point)
+    if isinstance(gold, Choice) and gold.value is None:
+        return Finding(None, "choice: the gold is a letter, the answer is not")
+    if isinstance(gold, Choice):
+        return compare(gold.value, prediction)
+    if isinstance(prediction, Choice) and prediction.value is not None:
+        return compare(gold, prediction.value)
+    return Finding(False, f"kinds: {_kind(gold)} and {_kind(prediction)}")
+
+
+def _as_points(real_set: RealSet) -> Items | None:
+    """[2,2] or {2} as the set of its points."""
+    if real_set.intervals and all(i.low == i.high for i in real_set.intervals):
+        return Items(tuple(Scalar(i.low) for i in real_set.intervals), "set")
+    return None
+
+
+def _kind(answer: Answer) -> str:
+    return answer.kind if isinstance(answer, Items | Words) else type(answer).__name__.lower()
+
+
+# What is not read
+
+
+def _compare_unread(gold: Answer, prediction: Answer) -> Finding:
+    if isinstance(prediction, Unread) and prediction.malformed:
+        return Finding(False, prediction.reason)
+    if isinstance(gold, Unread):
+        return Finding(None, f"gold-{gold.reason}")
+    return Finding(None, f"answer-{prediction.reason}")
+
+
+def _compare_words(gold: Answer, prediction: Answer) -> Finding:
+    if isinstance(gold, Words) and isinstance(prediction, Words):
+        if gold.text.lower() == prediction.text.lower():
+            return Finding(True, "same-words")
+        if gold.kind == prediction.kind == "label":
+            return _compare_labels(gold.text, prediction.text)
+    if isinstance(gold, Words):
+        if gold.kind == "label" and not isinstance(prediction, Words):
+            return Finding(False, "kinds: a word and a formula")
+        return Finding(None, f"gold-is-{gold.kind}")
+    if prediction.kind == "label" or not any(c.isdigit() for c in prediction.text):
+        return Finding(False, "answer-names-no-value")
+    return Finding(None, f"answer-is-{prediction.kind}")
+
+
+_SYNONYMS = ({"yes", "true"}, {"no", "false"})
+
+
+def _compare_labels(gold: str, prediction: str) -> Finding:
+    a, b = (" ".join(w for w in t.lower().split() if w not in ("a", "an", "the")) for t in (gold, prediction))
+    if a == b or any({a, b} <= group for group in _SYNONYMS):
+        return Finding(True, "same-words")
+    if set(a.split()) & set(b.split()):
+        return Finding(None, "gold-is-label: words in common")
+    return Finding(False, "other-words")
+
+
+# Named values and equations
+
+
+def _compare_named(gold: Answer, prediction: Answer) -> Finding:
+    gold, prediction = _in_name_order(gold), _in_name_order(prediction)
+    if isinstance(gold, Named) and isinstance(prediction, Named):
+        return _compare_equations(gold, prediction)
+    if isinstance(gold, Named):
+        return _strip_name(gold, prediction, compare(gold.value, prediction), gold_side=True)
+    return _strip_name(prediction, gold, compare(gold, prediction.value), gold_side=False)
+
+
+def _in_name_order(answer: Answer) -> Answer:
+    """(y,x) = (1,2) as (x,y) = (2,1)."""
+    if not isinstance(answer, Named) or not isinstance(answer.value, Items) or answer.value.kind != "tuple":
+        return answer
+    names = answer.left.strip("()").split(",")
+    if len(names) != len(answer.value.items) or not all(len(n) == 1 and n.isalpha() for n in names):
+        return answer
+    pairs = sorted(zip(names, answer.value.items), key=lambda pair: pair[0])
+    ordered = Items(tuple(item for _, item in pairs), "tuple")
+    return Named(f"({','.join(name for name, _ in pairs)})", ordered, answer.left_node)
+
+
+def _strip_name(named: Named, other: Answer, finding: Finding, *, gold_side: bool) -> Finding:
+    """``x = 5`` is 5, but ``x^2 = 4`` is not 4, and ``5x + 1 = 0`` is not 0."""
+    if not finding.equal or _is_name(named, gold_side=gold_side):
+        return finding
+    return Finding(None, "equation: its left side is no name")
+
+
+def _is_name(named: Named, *, gold_side: bool) -> bool:
+    node = named.left_node
+    if node is None or node.op == "sym" or "(" in named.left:
+        return True
+    parts = factors(node)
+    if all(f.op == "sym" for f in parts):  # AB = 5
+        return True
+    several = len(symbols(node)) > 1
+    zero = isinstance(named.value, Scalar) and compare_scalars(named.value.node, number(0)).equal
+    return several and not zero and not gold_side
+
+
+def _compare_equations(gold: Named, prediction: Named) -> Finding:
+    """The same left side and value, or the same equation up to a constant factor."""
+    if gold.left == prediction.left:
+        return compare(gold.value, prediction.value)
+    left, right = _as_zero(gold), _as_zero(prediction)
+    if left is None or right is None:
+        return Finding(None, "equation: other left side")
+    if symbols(left) != symbols(right):
+        if symbols(left) and _simple(gold) and _simple(prediction):
+            return Finding(False, "equation: other name")
+        return Finding(None, "equation: other variables")
+    return proportional(left, right)
+
+
+def _simple(named: Named) -> bool:
+    return named.left_node is not None and named.left_node.op == "sym"
+
+
+def _as_zero(named: Named) -> Node | None:
+    if named.left_node is None or not isinstance(named.value, Scalar):
+        return None
+    return Node("add", (named.left_node, Node("neg", (named.value.node,))))
+
+
+# Numbers and expressions
+
+
+def _compare_scalar_pair(gold: Scalar, prediction: Scalar) -> Finding:
+    if gold.unit and prediction.unit and not same_unit(gold.unit, prediction.unit):
+        return _compare_units(gold, prediction)
+    finding = _compare_values(gold.node, prediction.node)
+    if gold.tight is None and prediction.tight is None:
+        return finding
+    others = [
+        _compare_values(g, p)
+        for g in (gold.node, gold.tight or gold.node)
+        for p in (prediction.node, prediction.tight or prediction.node)
+    ]
+    if gold.tight is not None and prediction.tight is not None:  # both written alike: read alike
+        others = [others[0], others[3]]
+    return (
+        finding if len({f.equal for f in others}) == 1 else Finding(None, "open-slash: 1/2x has two readings")
+    )
+
+
+def _compare_units(gold: Scalar, prediction: Scalar) -> Finding:
+    left, right = convert(gold.unit), convert(prediction.unit)
+    if left is None or right is None:
+        finding = _compare_values(gold.node, prediction.node)
+        return Finding(None, "units: not known to be the same") if finding.equal else finding
+    if left[0] != right[0]:
+        return Finding(False, "units: of different kinds")
+    return _compare_values(
+        Node("mul", (gold.node, number(left[1]))), Node("mul", (prediction.node, number(right[1])))
+    )
+
+
+def _compare_values(gold: Node, prediction: Node) -> Finding:
+    """Equal values, a decimal of enough digits, or the same number with a degree or percent sign left out."""
+    finding = compare_scalars(gold, prediction)
+    if finding.equal:
+        return finding
+    for mark, name in (("deg", "degrees"), ("pct", "percent")):
+        if has_mark(gold, mark) != has_mark(prediction, mark):
+            bare = compare_scalars(without_mark(gold, mark), without_mark(prediction, mark))
+            if bare.equal:
+                return Finding(True, f"{name}-sign-left-out")
+    for decimal, exact in ((prediction, gold), (gold, prediction)):
+        if is_decimal(decimal) and decimal_rounds(decimal, exact):
+            return Finding(True, "decimal: rounded to 6 digits or more")
+    return finding
+
+
+def _compare_numerals(gold: Numeral, prediction: Numeral) -> Finding:
+    return Finding(gold == prediction, "numeral")
+
+
+def _compare_numeral_scalar(gold: Answer, prediction: Answer) -> Finding:
+    """52_8 against a plain number: 42 is its value and 52 its digits, but neither is what was asked."""
+    numeral, scalar = (gold, prediction) if isinstance(gold, Numeral) else (prediction, gold)
+    value = number(int(numeral.digits, numeral.base))
+    if any(compare_scalars(scalar.node, n).equal for n in (value, number(int(numeral.digits)))):
+        return Finding(None, "numeral: the base is left out")
+    return Finding(False, "numeral")
+
+
+# Collections
+
+
+def _compare_items(gold: Items, prediction: Items) -> Finding:
+    if len(gold.items) != len(prediction.items):
+        return Finding(False, "items: not as many")
+    if len(gold.items) > MAX_ITEMS:
+        return Finding(None, "items: too many to match")
+    if len(gold.items) > 1 and (_names(gold.items) or _names(prediction.items)):
+        return _compare_named_items(gold, prediction)
+    in_order = _all_equal(gold.items, prediction.items)
+    kinds = {gold.kind, prediction.kind}
+    if in_order.equal and kinds != {"tuple", "set"}:
+        return in_order
+    if gold.kind == "tuple" and prediction.kind != "set":
+        return in_order
+    matched = _match(gold.items, prediction.items)
+    if kinds == {"tuple", "set"} or (kinds == {"tuple", "list"} and matched.equal):
+        return matched if matched.equal is False else Finding(None, "items: an ordered and an unordered list")
+    if kinds == {"list"} and _shows_order(gold.items) and matched.equal:
+        return Finding(False, "items: a sequence in another order")
+    return matched
+
+
+def _names(items: Sequence[Answer]) -> tuple[str, ...]:
+    """The names of x = 1, y = 2 when every item has one of its own; else nothing."""
+    names = tuple(i.left for i in items if isinstance(i, Named))
+    return names if len(names) == len(items) == len(set(names)) else ()
+
+
+def _compare_named_items(gold: Items, prediction: Items) -> Finding:
+    """Named values are compared by name; with values that have none, in the names' order (x, y, z)."""
+    sides = [
+        sorted(i.items, key=lambda n: n.left) if _names(i.items) else i.items for i in (gold, prediction)
+    ]
+    both = _names(gold.items) and _names(prediction.items)
+    if both and set(_names(gold.items)) != set(_names(prediction.items)):
+        return Finding(None, "items: other names")
+    finding = _all_equal(*sides)
+    if both or finding.equal or "tuple" in (gold.kind, prediction.kind):
+        return finding
+    if _match(gold.items, prediction.items).equal is False:
+        return Finding(False, "items: one is missing")
+    return Finding(None, "items: named values in another order")
+
+
+def _all_equal(gold: Sequence[Answer], prediction: Sequence[Answer]) -> Finding:
+    findings = [compare(g, p) for g, p in zip(gold, prediction)]
+    for equal in (False, None):
+        for finding in findings:
+            if finding.equal is equal:
+                return Finding(equal, f"items: {finding.reason}")
+    return Finding(True, "items: in order")
+
+
+def _match(gold: Sequence[Answer], prediction: Sequence[Answer]) -> Finding:
+    """Pair the items off as multisets; open where only undecided comparisons are left."""
+    rest = list(prediction)
+    open_items = []
+    for item in gold:
+        findings = [compare(item, other) for other in rest]
+        place = next((i for i, f in enumerate(findings) if f.equal), None)
+        if place is not None:
+            rest.pop(place)
+        elif any(f.equal is None for f in findings):
+            open_items.append(item)
+        else:
+            return Finding(False, "items: one is missing")
+    return (
+        Finding(None, "items: one cannot be compared")
+        if open_items
+        else Finding(True, "items: as a multiset")
+    )
+
+
+def _shows_order(items: Sequence[Answer]) -> bool:
+    """Whether equal items stand apart from each other: a set is not written like that."""
+    for i, item in enumerate(items):
+        for j in range(i + 2, len(items)):
+            if compare(item, items[j]).equal and not compare(item, items[j - 1]).equal:
+                return True
+    return False
+
+
+def _compare_sets(gold: RealSet, prediction: RealSet) -> Finding:
+    if gold.variable and prediction.variable and gold.variable != prediction.variable:
+        return Finding(False, "set: another variable")
+    return Finding(same_set(gold.intervals, prediction.intervals), "set")
+
+
+def _compare_matrices(gold: Matrix, prediction: Matrix) -> Finding:
+    if [len(r) for r in gold.rows] != [len(r) for r in prediction.rows]:
+        return Finding(False, "matrix: another shape")
+    cells = [[Scalar(c) for row in m.rows for c in row] for m in (gold, prediction)]
+    return _all_equal(*cells)
+
+
+def _compare_vector(gold: Answer, prediction: Answer) -> Finding:
+    """A column against an ordered tuple."""
+    matrix, items = (gold, prediction) if isinstance(gold, Matrix) else (prediction, gold)
+    if any(len(r) != 1 for r in matrix.rows) or items.kind != "tuple" or len(items.items) != len(matrix.rows):
+        return Finding(False, "matrix: not that vector")
+    return _all_equal([Scalar(r[0]) for r in matrix.rows], items.items)
+
+
+def _compare_choices(gold: Choice, prediction: Choice) -> Finding:
+    return Finding(gold.letter == prediction.letter, "choice")
+
+
+_RULES = {
+    (Scalar, Scalar): _compare_scalar_pair,
+    (Numeral, Numeral): _compare_numerals,
+    (Numeral, Scalar): _compare_numeral_scalar,
+    (Scalar, Numeral): _compare_numeral_scalar,
+    (Items, Items): _compare_items,
+    (RealSet, RealSet): _compare_sets,
+    (Matrix, Matrix): _compare_matrices,
+    (Matrix, Items): _compare_vector,
+    (Items, Matrix): _compare_vector,
+    (Choice, Choice): _compare_choices,
+}

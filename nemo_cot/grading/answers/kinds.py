@@ -1,0 +1,101 @@
+"""The kinds of answer that are told apart: what a text is read as before anything is compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nemo_cot.grading.answers.expression import Node
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """One number or expression, with the unit written behind it ("" for none).
+
+    ``tight`` is the other reading of an expression like ``1/2x``, where there are two.
+    """
+
+    node: Node
+    unit: str = ""
+    tight: Node | None = None
+
+
+@dataclass(frozen=True)
+class Items:
+    """Several answers. ``kind``: "tuple" (ordered, in parentheses), "set" (in braces), "list" (bare).
+
+    Sets and lists are multisets; a bare list that shows an order (equal items apart from each
+    other: 6,6,5,6) is a sequence. Units behind the whole list are dropped.
+    """
+
+    items: tuple[Answer, ...]
+    kind: str
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Real interval; infinite ends are open. ``low`` and ``high`` are constant expressions."""
+
+    low: Node
+    high: Node
+    low_open: bool
+    high_open: bool
+
+
+@dataclass(frozen=True)
+class RealSet:
+    """Union of ``intervals``; empty for the empty set. ``variable`` is the name it was solved for, or ""."""
+
+    intervals: tuple[Interval, ...]
+    variable: str = ""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Rows of equal length."""
+
+    rows: tuple[tuple[Node, ...], ...]
+
+
+@dataclass(frozen=True)
+class Named:
+    """``left = value`` with a left side that is no constant: a name, ``f(x)``, ``AB``, ``a+b``."""
+
+    left: str
+    value: Answer
+    left_node: Node | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Letter of a multiple-choice answer, with the option's own text where it was given."""
+
+    letter: str
+    value: Answer | None = None
+
+
+@dataclass(frozen=True)
+class Numeral:
+    """Digits in a named base, as ``52_8``."""
+
+    digits: str
+    base: int
+
+
+@dataclass(frozen=True)
+class Words:
+    """Prose, a name, or a list with an ellipsis. ``kind``: "label" (a word or two), "prose", "ellipsis"."""
+
+    text: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Not read here; ``latex`` is left to math-verify unless ``malformed``. ``reason`` tells why."""
+
+    latex: str
+    reason: str
+    malformed: bool = False
+
+
+Answer = Scalar | Items | RealSet | Matrix | Named | Choice | Numeral | Words | Unread

@@ -1,0 +1,154 @@
+# ruff: noqa: RUF001  (the signs of mathematics are meant as they stand)
+r"""Read a text as an answer: which kind it is, and its parts.
+
+One text can have several readings: (1,2) is a point and an open interval, 1,234 is a number and
+a list. The first reading is the likelier one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+from nemo_cot.grading.answers.kinds import Answer, Choice, Items, Named, RealSet, Scalar, Unread, Words
+from nemo_cot.grading.answers.brackets import read_brackets, read_set_algebra
+from nemo_cot.grading.answers.expression import number
+from nemo_cot.grading.answers.intervals import intersection
+from nemo_cot.grading.answers.latex_text import clean
+from nemo_cot.grading.answers.relations import read_relation
+from nemo_cot.grading.answers.simple_answers import cut_unit, read_matrix, read_scalar
+from nemo_cot.grading.answers.token_lists import (
+    Tokens,
+    expand,
+    has_plus_minus,
+    one_pair,
+    plain,
+    split,
+    thousands_value,
+    without_group,
+)
+from nemo_cot.grading.answers.tokens import Unreadable, tokenize
+from nemo_cot.grading.answers.words import is_prose, special_words, without_leading_words
+
+_CACHED_CHARACTERS = 300
+"""Longer texts are not kept: the cache must stay small whatever is graded."""
+
+_WRAPPER = re.compile(r"\\(?:text|textbf|textrm|textit|mathrm|mathbf|mbox|boxed)\s*(?=\{)|[{}\\]")
+_CHOICE = re.compile(
+    r"(?:(?:the\s+)?(?:(?:final|correct)\s+)?(?:option|choice|answer)\b\s*(?:is\b)?\s*:?\s*)?"
+    r"(\(?)\s*([A-J])\s*(?:([).:])\s*(.*)|$)",
+    re.DOTALL | re.IGNORECASE,
+)
+
+
+def read(text: str) -> tuple[Answer, ...]:
+    """The readings of ``text``, at least one. Never raises for any text."""
+    return _read_cached(text) if len(text) <= _CACHED_CHARACTERS else _read(text)
+
+
+def _read(text: str) -> tuple[Answer, ...]:
+    try:
+        tokens = tokenize(text)
+        return _readings(tokens) if tokens else (Words("", "label"),)
+    except Unreadable as problem:
+        return (_unread(text, problem),)
+    except (RecursionError, MemoryError):
+        return (Unread("", "too-deep"),)
+
+
+_read_cached = lru_cache(maxsize=4096)(_read)
+
+
+def _unread(text: str, problem: Unreadable) -> Unread:
+    known_to_others = problem.reason.startswith("unsupported")  # the rest nobody can read
+    return Unread(clean(text) if known_to_others else "", problem.reason, problem.malformed)
+
+
+def _readings(tokens: Tokens) -> tuple[Answer, ...]:
+    if any(t.kind == "op" and t.value == "…" for t in tokens):
+        return (Words(plain(tokens), "ellipsis"),)
+    tokens = without_leading_words(without_group(tokens))
+    if not tokens:
+        return (Words("", "prose"),)
+    special = special_words(tokens)
+    if special is not None:
+        return (special,)
+    if is_prose(tokens):
+        return (Words(plain(tokens), "prose"),)
+    body, unit = cut_unit(tokens)
+    thousands = thousands_value(body)
+    if thousands is not None:
+        listed = Items(tuple(Scalar(number(int(t.value)), unit) for t in body if t.kind == "number"), "list")
+        scalar = Scalar(number(thousands), unit)
+        # Four groups and more are a list: nobody writes 98,118,122,142 for a hundred billion
+        return (listed, scalar) if len(listed.items) > 3 else (scalar, listed)
+    parts = split(tokens)
+    braced = tokens[0].value == "⦃" and one_pair(tokens)
+    if len(parts) > 1 or (has_plus_minus(tokens) and not braced):
+        return (_list_of(parts, "list", tokens),)
+    return _one(tokens)
+
+
+def _one(tokens: Tokens) -> tuple[Answer, ...]:
+    """Readings of an answer without a separator at the top. Raises Unreadable."""
+    if not tokens:
+        raise Unreadable("syntax: nothing between two marks")
+    return (
+        read_set_algebra(tokens, _one)
+        or read_relation(tokens, _one)
+        or read_brackets(tokens, _list_of)
+        or read_matrix(tokens)
+        or (read_scalar(tokens),)
+    )
+
+
+# Lists
+
+
+def _list_of(parts: Sequence[Tokens], kind: str, whole: Tokens) -> Answer:
+    """Items out of parts, plus-minus expanded. Prose in any part makes the whole prose."""
+    items: list[Answer] = []
+    for part in parts:
+        for expanded in expand(part):
+            items.append(_one(expanded)[0])
+    if any(isinstance(i, Words) for i in items):
+        return Words(plain(whole), "prose")
+    bad = next((i for i in items if isinstance(i, Unread)), None)
+    if bad is not None:
+        return Unread("", bad.reason, bad.malformed)
+    if kind == "list" and items and all(isinstance(i, RealSet) for i in items):
+        return _joined(items, either=any(t.value.lower() in ("or", "∨") for t in whole))
+    if len(items) == 1 and kind == "list":
+        return items[0]
+    return Items(tuple(_with_common_name(items)), kind)
+
+
+def _with_common_name(items: list[Answer]) -> list[Answer]:
+    """x = 1, 2 names both: the name of the first is dropped when the others have none."""
+    if isinstance(items[0], Named) and not any(isinstance(i, Named) for i in items[1:]):
+        return [items[0].value, *items[1:]]
+    return items
+
+
+def _joined(sets: list[RealSet], *, either: bool) -> RealSet:
+    """One set out of several conditions: both hold, unless the text says "or" or nothing is in both."""
+    names = {s.variable for s in sets if s.variable}
+    if len(names) > 1:
+        raise Unreadable("unsupported: inequalities in several variables")
+    both = sets[0].intervals
+    for other in sets[1:]:
+        both = tuple(intersection(both, other.intervals))
+    union = tuple(i for s in sets for i in s.intervals)
+    return RealSet(union if either or not both else both, next(iter(names), ""))
+
+
+def read_choice(text: str) -> Choice | None:
+    """``text`` as a letter of a multiple choice: C, (C), \\text{C}, C) 12, Option C. None for other text."""
+    if len(text) > 200:
+        return None
+    match = _CHOICE.fullmatch(_WRAPPER.sub(" ", clean(text)).strip())
+    if not match:
+        return None
+    rest = (match.group(4) or "").strip()
+    return Choice(match.group(2).upper(), read(rest)[0] if rest else None)

@@ -1,0 +1,169 @@
+# ruff: noqa: RUF001  (the signs of mathematics are meant as they stand)
+"""Cut cleaned LaTeX into tokens with one spelling for each operator."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from nemo_cot.grading.answers.latex_text import clean
+
+MAX_CHARACTERS = 2000
+"""Answers longer than this are not read: the longest gold of the benchmarks has 170."""
+
+MAX_TOKENS = 800
+MAX_DIGITS = 1500
+"""Digits of one number; Python itself refuses to read more than 4300."""
+
+
+class Unreadable(Exception):
+    """The text is not an answer of a kind that is read here. ``reason`` is an id of a Verdict.
+
+    ``malformed`` says that nobody could read it (a doubled sign), not just that we do not.
+    """
+
+    def __init__(self, reason: str, *, malformed: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.malformed = malformed
+
+
+@dataclass(frozen=True)
+class Token:
+    """``kind``: number, name (a variable), function, constant, op, text (words), command.
+
+    ``spaced`` tells whether white space stood before it: "3 1/2" is not "31/2".
+    """
+
+    kind: str
+    value: str
+    spaced: bool = False
+
+
+FUNCTIONS = frozenset([
+    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln",
+    "log", "lg", "exp",
+])  # fmt: skip
+CONSTANTS = {
+    "pi": "pi",
+    "infty": "oo",
+    "infinity": "oo",
+    "inf": "oo",
+    "oo": "oo",
+    "e": "e",
+    "i": "i",
+    "imath": "i",
+}
+
+_OPERATORS = {
+    "le": "≤", "leq": "≤", "leqslant": "≤", "leqq": "≤", "ge": "≥", "geq": "≥", "geqslant": "≥", "geqq": "≥",
+    "ne": "≠", "neq": "≠", "in": "∈", "cup": "∪", "bigcup": "∪", "cap": "∩", "setminus": "∖",
+    "backslash": "∖",
+    "pm": "±", "mp": "∓", "times": "*", "cdot": "*", "ast": "*", "div": "/", "approx": "≈", "simeq": "≈",
+    "ldots": "…", "dots": "…", "cdots": "…", "dotsc": "…", "dotsb": "…", "vdots": "…", "ddots": "…",
+    "lbrace": "⦃", "rbrace": "⦄", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|", "langle": "⟨",
+    "rangle": "⟩", "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉", "lparen": "(", "rparen": ")",
+    "lbrack": "[", "rbrack": "]", "iff": "⇔", "Leftrightarrow": "⇔", "Rightarrow": "⇒", "implies": "⇒",
+    "land": "∧", "wedge": "∧", "lor": "∨", "vee": "∨", "quad": " ",
+}  # fmt: skip
+_GREEK = frozenset([
+    "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta",
+    "iota", "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi",
+    "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega", "ell",
+])  # fmt: skip
+_WORDS = frozenset([
+    "and", "or", "if", "for", "all", "the", "is", "are", "any", "no", "yes", "none", "not", "odd", "even",
+    "one", "two", "with", "where", "when", "such", "that", "of", "to", "only", "iff", "then", "each",
+    "every", "true", "false", "cm", "mm", "km", "ft", "kg", "in",
+])  # fmt: skip
+_TOKEN = re.compile(
+    r"(?P<space>\s+)"
+    r"|(?P<scientific>\d+\.\d+[eE][-+]?\d{1,3}(?![\d.]))"
+    r"|(?P<number>\d+(?:\.\d+|\.(?=\s*\\overline))?|\.\d+)"
+    r"|\\(?P<texted>text|mbox|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|operatorname|hbox)\*?"
+    r"\s*\{(?P<content>[^{}]*)\}"
+    r"|\\(?P<command>[a-zA-Z]+)"
+    r"|(?P<row>\\\\)(?:\[[^\]]*\])?"
+    r"|\\(?P<escaped>[{}|#&_])"
+    r"|(?P<letters>[a-zA-Z]+)"
+    r"|(?P<op>[-+*/^_()\[\]{}|,;=<>!%°:'&])"
+)
+
+
+def tokenize(text: str) -> tuple[Token, ...]:
+    """Tokens of ``text``, which is cleaned first. Raises Unreadable for what no token fits."""
+    if len(text) > MAX_CHARACTERS:
+        raise Unreadable(f"too-long: {len(text)} characters")
+    text = clean(text)
+    tokens: list[Token] = []
+    position, spaced = 0, False
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if not match:
+            raise Unreadable(f"unknown-character: {text[position]!r}")
+        position = match.end()
+        found = _tokens_of(match, spaced)
+        spaced = match.lastgroup == "space"
+        tokens.extend(found)
+        if len(tokens) > MAX_TOKENS:
+            raise Unreadable("too-long: too many tokens")
+    return tuple(tokens)
+
+
+def _tokens_of(match: re.Match[str], spaced: bool) -> list[Token]:
+    """The tokens of one match; several for a run of letters that is a product."""
+    kind = match.lastgroup
+    text = match.group(kind)
+    if kind == "space":
+        return []
+    if kind == "number":
+        if len(text) > MAX_DIGITS:
+            raise Unreadable(f"too-large: a number of {len(text)} digits")
+        return [Token("number", text, spaced)]
+    if kind == "scientific":
+        return [Token("number", text, spaced)]
+    if kind == "content":
+        words = text.strip(" .,;:")
+        return [Token("text", words, spaced)] if words else []
+    if kind == "command":
+        return [_command(text, spaced)]
+    if kind == "row":
+        return [Token("op", "\\\\", spaced)]
+    if kind == "escaped":
+        value = {"{": "⦃", "}": "⦄", "|": "|"}.get(text)
+        return [Token("op", value, spaced)] if value else []
+    if kind == "letters":
+        return _letters(text, spaced)
+    return [Token("op", text, spaced)]
+
+
+def _command(name: str, spaced: bool) -> Token:
+    """Token of ``\\name``. Unknown commands stay commands: they are left to math-verify."""
+    if name in _OPERATORS:
+        return Token("op", _OPERATORS[name], spaced)
+    if name in FUNCTIONS:
+        return Token("function", name, spaced)
+    if name in CONSTANTS and len(name) > 1:
+        return Token("constant", CONSTANTS[name], spaced)
+    if name in _GREEK:
+        return Token("name", name.removeprefix("var"), spaced)
+    return Token("command", name, spaced)
+
+
+def _letters(run: str, spaced: bool) -> list[Token]:
+    """A run of plain letters: a function, a constant, a word, or a product of variables."""
+    if run in FUNCTIONS:
+        return [Token("function", run, spaced)]
+    if run in ("sqrt", "frac", "binom"):
+        return [Token("command", run, spaced)]
+    if run in CONSTANTS:
+        return [Token("constant", CONSTANTS[run], spaced)]
+    if len(run) > 3 or run.lower() in _WORDS:
+        return [Token("text", run, spaced)]
+    return [_one_letter(letter, spaced and index == 0) for index, letter in enumerate(run)]
+
+
+def _one_letter(letter: str, spaced: bool) -> Token:
+    if letter in ("e", "i"):
+        return Token("constant", letter, spaced)
+    return Token("name", letter, spaced)

@@ -1,0 +1,329 @@
+"""Values of expression trees: exact fractions where possible, mpmath numbers otherwise, all bounded."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import mpmath
+
+from nemo_cot.grading.answers.expression import Node
+from nemo_cot.grading.answers.tokens import Unreadable
+
+MAX_BITS = 1 << 17
+"""Bits of numerator or denominator that exact arithmetic may reach (about 40,000 digits)."""
+
+MAX_EXPONENT_BITS = 100
+"""Binary magnitude of an exponent that mpmath may evaluate: 10^{10^{10}} passes, a tower does not."""
+
+MAX_FACTORIAL = 8000
+
+CPU_SECONDS = 0.5
+"""CPU time that the values of one pair of answers may take (they take 0.2 ms in the middle)."""
+
+
+class TooLarge(Unreadable):
+    """A value outside the bounds above: nothing is evaluated, the answer stays undecided."""
+
+
+class Undefined(Unreadable):
+    """Division by zero, a logarithm of zero, infinity minus infinity."""
+
+
+# The budget
+
+_BUDGET = threading.local()
+
+
+def start_budget(seconds: float = CPU_SECONDS) -> None:
+    """Allow the values computed from now on, in this thread, so much CPU time."""
+    _BUDGET.end = time.thread_time() + seconds
+
+
+def _spend() -> None:
+    if time.thread_time() > getattr(_BUDGET, "end", math.inf):
+        raise TooLarge("too-slow: the values take too long")
+
+
+# Exact values
+
+
+def exact_value(node: Node) -> Fraction | None:
+    """The rational value of ``node``, or None if that is not seen. Raises TooLarge, Undefined."""
+    _spend()
+    rule = _EXACT.get(node.op)
+    return rule(node) if rule else None
+
+
+def _guard(value: Fraction) -> Fraction:
+    if value.numerator.bit_length() + value.denominator.bit_length() > 2 * MAX_BITS:
+        raise TooLarge("too-large: exact value")
+    return value
+
+
+def _exact_children(node: Node) -> list[Fraction] | None:
+    values = [exact_value(a) for a in node.children]
+    return None if any(v is None for v in values) else values
+
+
+def _exact_add(node: Node) -> Fraction | None:
+    values = _exact_children(node)
+    return None if values is None else _guard(values[0] + values[1])
+
+
+def _exact_mul(node: Node) -> Fraction | None:
+    values = _exact_children(node)
+    return None if values is None else _guard(values[0] * values[1])
+
+
+def _exact_div(node: Node) -> Fraction | None:
+    values = _exact_children(node)
+    if values is None:
+        return None
+    if values[1] == 0:
+        raise Undefined("undefined: division by zero")
+    return _guard(values[0] / values[1])
+
+
+def _exact_neg(node: Node) -> Fraction | None:
+    value = exact_value(node.args[0])
+    return None if value is None else -value
+
+
+def _exact_pct(node: Node) -> Fraction | None:
+    value = exact_value(node.args[0])
+    return None if value is None else value / 100
+
+
+def _exact_pow(node: Node) -> Fraction | None:
+    values = _exact_children(node)
+    if values is None or values[1].denominator != 1:
+        return None
+    base, exponent = values[0], values[1].numerator
+    if base == 0 and exponent <= 0:
+        raise Undefined("undefined: zero to a power that is not positive")
+    if base in (0, 1):
+        return base
+    if base == -1:
+        return Fraction(-1 if exponent % 2 else 1)
+    if abs(exponent) * (base.numerator.bit_length() + base.denominator.bit_length() - 1) > MAX_BITS:
+        return None  # mpmath may still know its size
+    return base**exponent
+
+
+def _exact_fact(node: Node) -> Fraction | None:
+    value = exact_value(node.args[0])
+    if value is None or value.denominator != 1 or value < 0:
+        return None
+    return Fraction(math.factorial(int(value))) if value <= MAX_FACTORIAL else None
+
+
+def _exact_binom(node: Node) -> Fraction | None:
+    values = _exact_children(node)
+    if values is None or any(v.denominator != 1 or v < 0 for v in values):
+        return None
+    top, bottom = (int(v) for v in values)
+    if top > MAX_BITS and min(bottom, top - bottom) * top.bit_length() > MAX_BITS:
+        return None
+    return Fraction(math.comb(top, bottom))
+
+
+def _exact_abs(node: Node) -> Fraction | None:
+    value = exact_value(node.args[0])
+    return None if value is None else abs(value)
+
+
+def _exact_floor(node: Node) -> Fraction | None:
+    value = exact_value(node.args[0])
+    return None if value is None else Fraction(math.floor(value))
+
+
+def _exact_ceil(node: Node) -> Fraction | None:
+    value = exact_value(node.args[0])
+    return None if value is None else Fraction(math.ceil(value))
+
+
+def _exact_root(node: Node) -> Fraction | None:
+    values = _exact_children(node)
+    if values is None or values[1] != 2 or values[0] < 0:
+        return None
+    top, bottom = math.isqrt(values[0].numerator), math.isqrt(values[0].denominator)
+    root = Fraction(top, bottom)
+    return root if root * root == values[0] else None
+
+
+_EXACT = {
+    "num": lambda node: node.args[0], "dec": lambda node: node.args[0], "add": _exact_add, "mul": _exact_mul,
+    "div": _exact_div, "neg": _exact_neg, "pct": _exact_pct, "pow": _exact_pow, "fact": _exact_fact,
+    "binom": _exact_binom, "abs": _exact_abs, "floor": _exact_floor, "ceil": _exact_ceil, "root": _exact_root,
+}  # fmt: skip
+
+
+# Numeric values
+
+_CONTEXTS = threading.local()
+
+
+def _context(digits: int) -> Any:
+    """An mpmath context of this thread at ``digits``: they change while they compute."""
+    contexts = vars(_CONTEXTS)
+    if digits not in contexts:
+        if len(contexts) > 50:
+            contexts.clear()
+        contexts[digits] = mpmath.mp.clone()
+        contexts[digits].dps = digits
+    return contexts[digits]
+
+
+class Numeric:
+    """Evaluates trees at ``digits`` decimal digits; keeps the largest size met on the way.
+
+    ``values`` gives the numbers that variables stand for, ``log_base`` what ``\\log`` means.
+    """
+
+    def __init__(
+        self, digits: int, values: Mapping[str, Any] | None = None, log_base: int | None = None
+    ) -> None:
+        self.context = _context(digits)
+        self.values = values or {}
+        self.log_base = log_base
+        self.largest = self.context.mpf(1)
+
+    def value(self, node: Node) -> Any:
+        """mpf or mpc value of ``node``. Raises TooLarge, Undefined, Unreadable."""
+        _spend()
+        try:
+            result = getattr(self, "_" + node.op)(*node.args)
+        except ZeroDivisionError:
+            raise Undefined("undefined: division by zero") from None
+        except (ValueError, OverflowError) as error:
+            raise Undefined(f"undefined: {error}") from None
+        if not self.context.isfinite(result) and node.op != "const":
+            raise Undefined("undefined: not finite")
+        size = abs(result)
+        if size > self.largest and self.context.isfinite(result):
+            self.largest = size
+        return result
+
+    def _num(self, value: Fraction) -> Any:
+        return self.context.mpf(value.numerator) / value.denominator
+
+    def _dec(self, value: Fraction, places: int) -> Any:
+        return self._num(value)
+
+    def _sym(self, name: str) -> Any:
+        if name not in self.values:
+            raise Unreadable(f"free-variable: {name}")
+        return self.context.convert(self.values[name])
+
+    def _const(self, name: str) -> Any:
+        if name == "oo":
+            return self.context.inf
+        return {"pi": +self.context.pi, "e": +self.context.e, "i": self.context.mpc(0, 1)}[name]
+
+    def _add(self, a: Node, b: Node) -> Any:
+        return self.value(a) + self.value(b)
+
+    def _mul(self, a: Node, b: Node) -> Any:
+        return self.value(a) * self.value(b)
+
+    def _div(self, a: Node, b: Node) -> Any:
+        return self.value(a) / self.value(b)
+
+    def _neg(self, a: Node) -> Any:
+        return -self.value(a)
+
+    def _pct(self, a: Node) -> Any:
+        return self.value(a) / 100
+
+    def _deg(self, a: Node) -> Any:
+        return self.value(a) * self.context.pi / 180
+
+    def _pow(self, base: Node, exponent: Node) -> Any:
+        b, e = self.value(base), self.value(exponent)
+        self._bound_exponent(b, e)
+        rational = exact_value(exponent)
+        if (
+            rational is not None
+            and rational.denominator % 2
+            and self._negative(b)
+            and rational.denominator > 1
+        ):
+            root = -self.context.root(-b, rational.denominator)  # the real root, as in school
+            return root**rational.numerator
+        if rational is not None and rational.denominator == 1:
+            return b ** int(rational.numerator)
+        return b**e
+
+    def _bound_exponent(self, base: Any, exponent: Any) -> None:
+        if not base or not exponent:
+            return
+        size = abs(exponent) * (abs(self.context.mag(base)) + 1)
+        if self.context.mag(size) > MAX_EXPONENT_BITS:
+            raise TooLarge("too-large: exponent")
+
+    def _negative(self, value: Any) -> bool:
+        return self.context.im(value) == 0 and self.context.re(value) < 0
+
+    def _root(self, radicand: Node, degree: Node) -> Any:
+        value, order = self.value(radicand), exact_value(degree)
+        if order is None or order.denominator != 1 or not 0 < order <= 1000:
+            raise Unreadable("unsupported: degree of a root")
+        if order == 2:
+            return self.context.sqrt(value)
+        if order % 2 and self._negative(value):
+            return -self.context.root(-value, int(order))
+        return self.context.root(value, int(order))
+
+    def _fact(self, a: Node) -> Any:
+        value = self.value(a)
+        if self.context.mag(value) > MAX_EXPONENT_BITS:
+            raise TooLarge("too-large: factorial")
+        return self.context.factorial(value)
+
+    def _binom(self, a: Node, b: Node) -> Any:
+        top, bottom = self.value(a), self.value(b)
+        if max(self.context.mag(top), self.context.mag(bottom)) > MAX_EXPONENT_BITS:
+            raise TooLarge("too-large: binomial")
+        return self.context.binomial(top, bottom)
+
+    def _abs(self, a: Node) -> Any:
+        return abs(self.value(a))
+
+    def _floor(self, a: Node) -> Any:
+        return self._rounded(a, self.context.floor)
+
+    def _ceil(self, a: Node) -> Any:
+        return self._rounded(a, self.context.ceil)
+
+    def _rounded(self, a: Node, rule: Any) -> Any:
+        value = self.value(a)
+        nearest = self.context.nint(value)
+        if value != nearest and abs(value - nearest) < self.context.mpf(10) ** (-self.context.dps // 2):
+            raise Unreadable("unsupported: floor of a number next to an integer")
+        return rule(value)
+
+    def _fn(self, name: str, argument: Node) -> Any:
+        value = self.value(argument)
+        if self.context.mag(value) > MAX_EXPONENT_BITS:
+            raise TooLarge(f"too-large: argument of {name}")
+        if name in ("ln", "log", "lg"):
+            if value == 0:
+                raise Undefined("undefined: logarithm of zero")
+            base = 10 if name == "lg" else self.log_base if name == "log" else None
+            return self.context.log(value) if base is None else self.context.log(value, base)
+        rule = getattr(self.context, _MPMATH_NAMES.get(name, name), None)
+        if rule is None:
+            raise Unreadable(f"unsupported: {name}")
+        return rule(value)
+
+
+_MPMATH_NAMES = {
+    "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arccot": "acot", "arcsec": "asec", 
+    "arccsc": "acsc",
+    "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
+}  # fmt: skip

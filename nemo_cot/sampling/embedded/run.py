@@ -1,0 +1,115 @@
+"""Sample every problem from a local model into a JSON-lines file, resumable by batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from nemo_cot.config import SamplingConfig
+from nemo_cot.io.jsonl import JsonlAppender, drop_cut_line, read_jsonl, write_jsonl
+from nemo_cot.progress import track
+from nemo_cot.records import Problem, Trace
+from nemo_cot.text import TextTokenizer
+
+Job = tuple[Problem, int]
+
+
+def sample_problems(
+    model_dir: Path,
+    tokenizer: TextTokenizer,
+    problems: Sequence[Problem],
+    *,
+    samples: range,
+    seed: int,
+    sampling: SamplingConfig,
+    lineage: str,
+    folder: Path,
+    label: str,
+) -> None:
+    """Append the traces numbered ``samples`` of each problem to ``folder``/generations.jsonl, in the problems' order.
+
+    Batches are fixed by the job list, and a batch is written in one piece: a killed run goes on
+    with the first batch that is not in the file and gives the same tokens as one never killed.
+    """
+    jobs = [(problem, sample) for problem in problems for sample in samples]
+    path = folder / "generations.jsonl"
+    done = _whole_batches(path, jobs, sampling.batch_size)
+    if done == len(jobs):
+        return
+    draw = _Sampler(model_dir, tokenizer, sampling, seed, lineage)
+    started, tokens = time.monotonic(), 0
+    with JsonlAppender(path) as out, track(label, len(jobs), "samples", folder, done=done) as progress:
+        for start in range(done, len(jobs), sampling.batch_size):
+            batch = jobs[start : start + sampling.batch_size]
+            traces = draw(batch)
+            out.append(traces)
+            tokens += sum(t.num_generated_tokens for t in traces)
+            progress.update(start + len(batch), speed=f"{tokens / (time.monotonic() - started):.0f} tokens/s")
+
+
+class _Sampler:
+    """The loaded model; torch is imported here and not before."""
+
+    def __init__(
+        self, model_dir: Path, tokenizer: TextTokenizer, sampling: SamplingConfig, seed: int, lineage: str
+    ) -> None:
+        from nemo_cot.models.attention import SAMPLING
+        from nemo_cot.models.loading import load_model, resolve_device
+        from nemo_cot.sampling.embedded.engine import Decoding
+        from nemo_cot.training.local.allocator import keep_freed_memory
+
+        keep_freed_memory()
+        self._model = load_model(
+            model_dir,
+            precision=sampling.precision,
+            attention=SAMPLING,
+            device=resolve_device(sampling.device),
+        )
+        self._tokenizer, self._lineage = tokenizer, [{"made_by": lineage}]
+        stops = {tokenizer.end_of_turn_id, tokenizer.eos_id} - {None}
+        self._decoding = Decoding(
+            sampling.temperature,
+            sampling.top_k,
+            sampling.top_p,
+            sampling.max_new_tokens,
+            tuple(sorted(stops)),
+            seed,
+        )
+
+    def __call__(self, batch: Sequence[Job]) -> list[Trace]:
+        from nemo_cot.sampling.embedded.engine import Request, sample_batch
+
+        requests = [Request(self._tokenizer.prompt_ids(p.problem), f"{p.problem_id}:{s}") for p, s in batch]
+        completions = sample_batch(self._model, requests, self._decoding)
+        return [self._trace(p, s, c) for (p, s), c in zip(batch, completions)]
+
+    def _trace(self, problem: Problem, sample: int, completion) -> Trace:
+        return Trace(
+            problem_id=problem.problem_id,
+            sample=sample,
+            problem=problem.problem,
+            expected_answer=problem.expected_answer,
+            subset_for_metrics=problem.subset_for_metrics,
+            generation=self._tokenizer.decode(completion.token_ids, skip_special_tokens=True),
+            num_generated_tokens=completion.num_generated_tokens,
+            finish_reason=completion.finish_reason,
+            lineage=self._lineage,
+        )
+
+
+def _whole_batches(path: Path, jobs: Sequence[Job], batch_size: int) -> int:
+    """How many jobs are finished; rows of a batch that was cut short are dropped."""
+    drop_cut_line(path)
+    if not path.exists():
+        return 0
+    rows = read_jsonl(path, Trace, allow_empty=True)
+    same = 0
+    for row, (problem, sample) in zip(rows, jobs):
+        if (row.problem_id, row.sample) != (problem.problem_id, sample):
+            break
+        same += 1
+    done = len(jobs) if same == len(jobs) else same - same % batch_size
+    if done != len(rows):
+        write_jsonl(path, rows[:done])
+    return done

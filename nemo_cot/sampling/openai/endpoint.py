@@ -1,0 +1,166 @@
+"""Sample from an OpenAI-compatible endpoint: many requests at a time, retried, resumed by sample."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from pathlib import Path
+
+import httpx
+
+from nemo_cot.config.engines import OpenAIEngine
+from nemo_cot.errors import UserError, one_line
+from nemo_cot.io.jsonl import JsonlAppender, drop_cut_line, read_jsonl, write_jsonl
+from nemo_cot.progress import Tracker, track
+from nemo_cot.records import Problem, Trace
+from nemo_cot.sampling.chunks import GENERATIONS
+from nemo_cot.sampling.job import SamplingJob
+from nemo_cot.sampling.openai.requests import Answer, RequestMaker
+from nemo_cot.serving.server import Server, authorization, serving
+
+_FLUSH_SECONDS = 0.5
+_FIRST_WAIT_SECONDS = 0.5
+_LONGEST_WAIT_SECONDS = 60.0
+_CONNECT_SECONDS = 30.0
+_SETTLE_SECONDS = 1.0
+_BUSY = (408, 409, 425, 429)
+"""Status codes that say: later. All of 500 and above are tried again too, all others are final."""
+
+
+def sample_endpoint(engine: OpenAIEngine, job: SamplingJob) -> None:
+    """Write ``job.folder``/generations.jsonl. Samples that came before a kill are in scratch and are
+    not asked for again. Raises UserError for a server that fails, refuses or stalls.
+    """
+    scratch = job.folder / "scratch"
+    scratch.mkdir(exist_ok=True)
+    received = scratch / "received.jsonl"
+    done = _received(received, job)
+    todo = [(p, s) for p, s in job.pairs if (p.problem_id, s) not in done]
+    if todo:
+        with serving(engine.server, job.model, job.folder) as server:
+            maker = RequestMaker(engine, job, server.model_name)
+            asyncio.run(_Sampling(engine, job, server, maker, received).run(todo, len(done)))
+        done = _received(received, job)
+    write_jsonl(job.folder / GENERATIONS, (done[p.problem_id, s] for p, s in job.pairs))
+
+
+def _received(path: Path, job: SamplingJob) -> dict[tuple[str, int], Trace]:
+    """What a former attempt has, by problem and sample."""
+    drop_cut_line(path)
+    if not path.exists():
+        return {}
+    wanted = {(p.problem_id, s) for p, s in job.pairs}
+    rows = {(t.problem_id, t.sample): t for t in read_jsonl(path, Trace, allow_empty=True)}
+    return {key: row for key, row in rows.items() if key in wanted}
+
+
+class _Sampling:
+    """One run over what is to do. The first error ends it; what came until then is on the disk."""
+
+    def __init__(
+        self, engine: OpenAIEngine, job: SamplingJob, server: Server, maker: RequestMaker, path: Path
+    ) -> None:
+        self._engine, self._job, self._server, self._maker, self._path = engine, job, server, maker, path
+        self._url = server.base_url + maker.path
+        self._new: list[Trace] = []
+        self._count = self._tokens = 0
+        self._last = time.monotonic()
+
+    async def run(self, todo: list[tuple[Problem, int]], done: int) -> None:
+        """Draw all of ``todo``."""
+        queue = iter(todo)
+        limit = self._engine.max_concurrent_requests
+        limits = httpx.Limits(max_connections=limit, max_keepalive_connections=limit)
+        timeout = httpx.Timeout(self._engine.request_timeout_seconds, connect=_CONNECT_SECONDS)
+        headers = authorization(self._server.api_key)
+        with (
+            JsonlAppender(self._path) as out,
+            track(self._job.label, len(self._job.pairs), "samples", self._job.folder, done=done) as progress,
+        ):
+            async with httpx.AsyncClient(limits=limits, timeout=timeout, headers=headers) as client:
+                workers = [
+                    asyncio.create_task(self._work(client, queue)) for _ in range(min(limit, len(todo)))
+                ]
+                try:
+                    await self._watch(workers, out, progress, done)
+                finally:
+                    for worker in workers:
+                        worker.cancel()
+                    await asyncio.gather(*workers, return_exceptions=True)
+                    self._flush(out)
+
+    async def _work(self, client: httpx.AsyncClient, queue) -> None:
+        for problem, sample in queue:
+            answer = await self._ask(client, problem, sample)
+            self._new.append(self._job.trace(problem, sample, *answer))
+            self._tokens += answer.tokens
+            self._last = time.monotonic()
+
+    async def _watch(
+        self, workers: list[asyncio.Task], out: JsonlAppender, progress: Tracker, done: int
+    ) -> None:
+        """Put on the disk what comes, and look after the server and the time, until all workers end."""
+        started, pending = time.monotonic(), set(workers)
+        while pending:
+            ended, pending = await asyncio.wait(
+                pending, timeout=_FLUSH_SECONDS, return_when=asyncio.FIRST_EXCEPTION
+            )
+            self._flush(out)
+            speed = self._tokens / (time.monotonic() - started)
+            progress.update(done + self._count, speed=f"{speed:.0f} tokens/s")
+            self._server.check()
+            if any(worker.exception() for worker in ended):
+                await asyncio.sleep(
+                    _SETTLE_SECONDS
+                )  # was it the server's end? Then that is the error to tell
+                self._server.check()
+            for worker in ended:
+                worker.result()
+            if pending and time.monotonic() - self._last > self._engine.stall_seconds:
+                raise UserError(
+                    f"no new sample for {self._engine.stall_seconds:g} s",
+                    where=self._url,
+                    fix="look at the server's log, or raise engine.stall_seconds",
+                )
+
+    def _flush(self, out: JsonlAppender) -> None:
+        rows, self._new = self._new, []
+        if rows:
+            out.append(rows)
+            self._count += len(rows)
+
+    async def _ask(self, client: httpx.AsyncClient, problem: Problem, sample: int) -> Answer:
+        """One sample; tried again, after growing waits, when the server is busy or does not answer."""
+        body = self._maker.body(problem, sample)
+        trouble = ""
+        for attempt in range(self._engine.retries + 1):
+            if attempt:
+                longest = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2**attempt)
+                await asyncio.sleep(random.uniform(0.5, 1.0) * longest)
+            try:
+                post = client.post(self._url, json=body)
+                reply = await asyncio.wait_for(post, self._engine.request_timeout_seconds)
+            except (httpx.HTTPError, asyncio.TimeoutError) as error:
+                trouble = f"{type(error).__name__} {error}"
+                continue
+            if reply.status_code == 200:
+                return self._read(reply)
+            trouble = f"status {reply.status_code}: {one_line(reply.text)[:300]}"
+            if reply.status_code < 500 and reply.status_code not in _BUSY:
+                break
+        raise UserError(
+            f"problem {problem.problem_id}, sample {sample}: {trouble}",
+            where=self._url,
+            fix="correct what the server says, then run the same command again: it resumes",
+        )
+
+    def _read(self, reply: httpx.Response) -> Answer:
+        try:
+            return self._maker.answer(reply.json())
+        except ValueError as error:
+            raise UserError(
+                f"the reply is not what OpenAI's API gives: {error}",
+                where=self._url,
+                fix="check that the server speaks that API",
+            ) from None

@@ -1,0 +1,105 @@
+"""Bodies of requests to an OpenAI-compatible endpoint, and what comes back."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from nemo_cot.config.engines import EndpointEngine
+from nemo_cot.errors import UserError
+from nemo_cot.records import Problem
+from nemo_cot.sampling.job import SamplingJob
+from nemo_cot.text import TextTokenizer
+
+FINISH_REASONS = ("stop", "length")
+
+
+class Answer(NamedTuple):
+    """``tokens`` counts what was generated, the end-of-turn token included."""
+
+    text: str
+    tokens: int
+    finish_reason: str
+
+
+class RequestMaker:
+    """Bodies for one job. With the vllm dialect and a tokenizer at hand the prompt goes as token ids,
+    so that a special token spelled out in a problem stays text, as in training.
+    """
+
+    def __init__(self, engine: EndpointEngine, job: SamplingJob, model_name: str) -> None:
+        self._job, self._chat = job, engine.endpoint == "chat"
+        self._system = engine.system_message
+        self._tokenizer = TextTokenizer(job.model, job.form) if job.model and not self._chat else None
+        self._vllm = engine.dialect == "vllm"
+        self._common = self._sampling(model_name)
+        if self._tokenizer and not self._vllm:
+            check_prompts(self._tokenizer, job)
+
+    @property
+    def path(self) -> str:
+        """The endpoint's own, behind /v1."""
+        return "/chat/completions" if self._chat else "/completions"
+
+    def body(self, problem: Problem, sample: int) -> dict[str, Any]:
+        """The JSON of one request."""
+        return {**self._common, **self._prompt(problem), "seed": self._job.seed + sample}
+
+    def _prompt(self, problem: Problem) -> dict[str, Any]:
+        if self._chat:
+            return {"messages": messages(self._system, self._job.prompt(problem))}
+        if self._vllm and self._tokenizer:
+            return {"prompt": self._tokenizer.prompt_ids(problem.problem)}
+        return {"prompt": self._job.prompt(problem)}
+
+    def _sampling(self, model_name: str) -> dict[str, Any]:
+        sampling = self._job.sampling
+        common: dict[str, Any] = {
+            "model": model_name,
+            "max_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+        }
+        if self._vllm:
+            common["top_k"] = sampling.top_k or -1
+            if self._tokenizer:
+                ids = {self._tokenizer.end_of_turn_id, self._tokenizer.eos_id} - {None}
+                return {**common, "stop_token_ids": sorted(ids), "add_special_tokens": False}
+        elif sampling.top_k:
+            raise UserError(
+                "the OpenAI dialect knows no top_k",
+                where="sampling.top_k",
+                fix="set it to 0, or engine.dialect=vllm",
+            )
+        return common if self._chat else {**common, "stop": [self._job.form.end_of_turn]}
+
+    def answer(self, reply: dict[str, Any]) -> Answer:
+        """What one reply says. Raises ValueError for one that is not as the API describes."""
+        try:
+            choice = reply["choices"][0]
+            text = choice["message"]["content"] if self._chat else choice["text"]
+            answer = Answer(text or "", int(reply["usage"]["completion_tokens"]), choice["finish_reason"])
+        except (KeyError, IndexError, TypeError) as error:
+            raise ValueError(f"the reply has no {error}") from None
+        if answer.finish_reason not in FINISH_REASONS:
+            raise ValueError(f"finish_reason is {answer.finish_reason!r}")
+        return answer
+
+
+def messages(system: str | None, user: str) -> list[dict[str, str]]:
+    """A chat with one question."""
+    first = [{"role": "system", "content": system}] if system is not None else []
+    return [*first, {"role": "user", "content": user}]
+
+
+def check_prompts(tokenizer: TextTokenizer, job: SamplingJob) -> None:
+    """Raise UserError for a problem whose text holds a special token: a server that reads the prompt
+    as text would take it for one, which training never does.
+    """
+    for problem in job.problems:
+        safe, read = tokenizer.prompt_ids(problem.problem), tokenizer.special_ids(job.prompt(problem))
+        if tokenizer.count_special(safe) != tokenizer.count_special(read):
+            raise UserError(
+                "the problem's text holds a special token of the model",
+                where=f"problem {problem.problem_id}",
+                fix="reword the problem, or use an engine that sends tokens (openai with engine.dialect=vllm)",
+            )

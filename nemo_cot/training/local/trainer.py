@@ -1,0 +1,174 @@
+"""Packed SFT, from the base model's directory to the trained one's."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from nemo_cot.config import LocalTrain, PackConfig
+from nemo_cot.errors import Unfinished, UserError
+from nemo_cot.io.jsonl import JsonlAppender, read_jsonl, write_jsonl
+from nemo_cot.models.attention import PACKED
+from nemo_cot.models.convert import copy_tokenizer
+from nemo_cot.models.loading import load_model, resolve_device
+from nemo_cot.progress import track
+from nemo_cot.records import StepMetrics
+from nemo_cot.packing.sequences import TokenSequence
+from nemo_cot.stopping import asked_to_stop
+from nemo_cot.training.local.allocator import keep_freed_memory
+from nemo_cot.training.local.batches import BatchPlan
+from nemo_cot.training.local.checkpoint import latest_step, load_checkpoint, save_checkpoint
+from nemo_cot.training.local.objective import pack_loss, pack_tensors
+from nemo_cot.training.local.optimizer import MasterAdamW
+from nemo_cot.training.local.schedule import learning_rate
+from nemo_cot.training.local.tensorboard import open_tensorboard
+
+METRICS = "metrics.jsonl"
+MODEL = "model"
+
+
+def train(
+    base: Path, sequences: Sequence[TokenSequence], config: LocalTrain, packing: PackConfig, folder: Path
+) -> None:
+    """Train ``base`` and write ``folder``/model (Hugging Face) and ``folder``/metrics.jsonl.
+
+    Resumes from the newest checkpoint in ``folder``/scratch; the result is the same, bit for bit,
+    as that of a run that was never cut short. At SIGUSR1 or SIGTERM it ends the step that it is in,
+    writes a checkpoint and raises Unfinished.
+    """
+    keep_freed_memory()
+    device = resolve_device(config.device)
+    model = load_model(base, precision=config.precision, attention=PACKED, device=device).train()
+    _check_dropout(model, config)
+    if config.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    optimizer = MasterAdamW(model, config.optim)
+    checkpoints = folder / "scratch" / "checkpoints"
+    done = latest_step(checkpoints)
+    if done:
+        optimizer.load_state_tensors(load_checkpoint(checkpoints, done), done)
+    _keep_metrics(folder / METRICS, done)
+    plan = BatchPlan(config, packing, sequences)
+    _run_steps(model, optimizer, plan, sequences, config, folder, done)
+    export_model(model, optimizer, base, config.export_dtype, folder)
+
+
+def _run_steps(
+    model: torch.nn.Module,
+    optimizer: MasterAdamW,
+    plan: BatchPlan,
+    sequences: Sequence[TokenSequence],
+    config: LocalTrain,
+    folder: Path,
+    done: int,
+) -> None:
+    with (
+        JsonlAppender(folder / METRICS) as metrics,
+        open_tensorboard(folder / "tensorboard", enabled=config.tensorboard) as board,
+        track("train", config.max_steps, "steps", folder, done=done) as progress,
+        asked_to_stop() as asked,
+    ):
+        for step in range(done, config.max_steps):
+            row = train_step(model, optimizer, plan, sequences, config, step)
+            metrics.append([row])
+            board(row)
+            progress.update(
+                step + 1,
+                loss=f"{row.loss:.4f}",
+                lr=f"{row.lr:.2e}",
+                speed=f"{row.tokens_per_second:.0f} tokens/s",
+            )
+            stop = asked()
+            if step + 1 < config.max_steps and (stop or (step + 1) % config.save_interval_steps == 0):
+                save_checkpoint(folder / "scratch" / "checkpoints", step + 1, optimizer.state_tensors())
+                _stop_if_asked(stop, step + 1, config.max_steps)
+
+
+def _stop_if_asked(stop: str | None, step: int, max_steps: int) -> None:
+    if stop:
+        raise Unfinished(
+            f"{stop} came; the state after step {step} of {max_steps} is saved",
+            where="train",
+            fix="run the same command again: it resumes there",
+        )
+
+
+def train_step(
+    model: torch.nn.Module,
+    optimizer: MasterAdamW,
+    plan: BatchPlan,
+    sequences: Sequence[TokenSequence],
+    config: LocalTrain,
+    step: int,
+) -> StepMetrics:
+    """One optimizer step. Returns its row of metrics.jsonl."""
+    started = time.monotonic()
+    torch.manual_seed(config.seed * 1_000_003 + step)  # for dropout, the same after a resume
+    loss, tokens, packs = 0.0, 0, plan.packs(step)
+    for packed in packs:
+        tensors = pack_tensors(packed, sequences, next(model.parameters()).device)
+        part = pack_loss(model, tensors)
+        part.backward()
+        loss += float(part.detach())
+        tokens += tensors.boundaries[-1]
+    rate = learning_rate(step, config.max_steps, config.optim)
+    norm = optimizer.step(rate, clip=config.gradient_clip_val)
+    if not torch.isfinite(torch.tensor([loss, norm])).all():
+        raise UserError(
+            f"loss {loss}, gradient norm {norm}",
+            where=f"train, step {step + 1}",
+            fix="lower train.optim.lr, or use train.precision=fp32",
+        )
+    seconds = time.monotonic() - started
+    return StepMetrics(
+        step=step + 1,
+        loss=loss,
+        lr=rate,
+        grad_norm=norm,
+        packs=len(packs),
+        tokens=tokens,
+        seconds=round(seconds, 4),
+        tokens_per_second=round(tokens / seconds, 1),
+    )
+
+
+def export_model(
+    model: torch.nn.Module, optimizer: MasterAdamW, base: Path, dtype: str, folder: Path
+) -> None:
+    """Write the master weights, rounded to ``dtype``, as a Hugging Face directory.
+
+    The model takes them over: save_pretrained names the dtype of the model in config.json, not
+    that of the tensors it is given, and a float32 export would be loaded as bfloat16.
+    """
+    for name, weight in model.named_parameters():
+        if name in optimizer.masters:
+            weight.data = optimizer.masters[name].detach().to(getattr(torch, dtype))
+    target = folder / MODEL
+    shutil.rmtree(target, ignore_errors=True)
+    model.save_pretrained(target)
+    copy_tokenizer(base, target)
+
+
+def _keep_metrics(path: Path, done: int) -> None:
+    """Drop rows of steps that are run again."""
+    if path.exists():
+        with JsonlAppender(path):
+            pass  # cuts a half-written last line
+        write_jsonl(
+            path, [row for row in read_jsonl(path, StepMetrics, allow_empty=True) if row.step <= done]
+        )
+
+
+def _check_dropout(model: torch.nn.Module, config: LocalTrain) -> None:
+    rates = {key: value for key, value in model.config.to_dict().items() if "dropout" in key and value}
+    if rates and config.batching == "distinct":
+        key, value = next(iter(rates.items()))
+        raise UserError(
+            f"the model has {key}={value}: repeated traces would differ, so weights cannot stand for them",
+            where="train.batching=distinct",
+            fix="use train.batching=literal, or set the dropout to 0 in its config.json",
+        )

@@ -1,0 +1,206 @@
+"""Schema of the NeMo backends: what they need beyond nemo_cot.config.TrainConfig. Values: conf/train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Optional
+
+from nemo_cot.config import TrainConfig
+from nemo_cot.config.checks import at_least, between, one_of, runtime
+from nemo_cot.errors import UserError
+
+
+@dataclass
+class LayoutConfig:
+    """How a model lies on the GPUs: nodes, Megatron's parallel sizes, activation checkpointing.
+
+    ``checkpoint_activations``: none; selective (the attention core is computed again); full
+    (each layer is computed again from its input). ``distributed_optimizer`` deals the optimizer's
+    state out over the data-parallel ranks. ``gpu_memory_gib`` is what the driver reports of a GPU,
+    ``reserved_memory_gib`` what of it is kept for CUDA, NCCL, workspaces and fragmentation.
+    """
+
+    num_nodes: int
+    gpus_per_node: int
+    tensor_model_parallel_size: int
+    pipeline_model_parallel_size: int
+    context_parallel_size: int
+    sequence_parallel: bool
+    checkpoint_activations: str
+    distributed_optimizer: bool
+    gpu_memory_gib: float
+    reserved_memory_gib: float
+
+    def __post_init__(self) -> None:
+        for key in (
+            "num_nodes",
+            "gpus_per_node",
+            "tensor_model_parallel_size",
+            "pipeline_model_parallel_size",
+            "context_parallel_size",
+        ):
+            at_least(f"train.layout.{key}", getattr(self, key), 1)
+        one_of(
+            "train.layout.checkpoint_activations", self.checkpoint_activations, ("none", "selective", "full")
+        )
+        between("train.layout.reserved_memory_gib", self.reserved_memory_gib, 0.0, self.gpu_memory_gib)
+
+    @property
+    def world_size(self) -> int:
+        """GPUs in all."""
+        return self.num_nodes * self.gpus_per_node
+
+    @property
+    def model_parallel_size(self) -> int:
+        """GPUs that hold one copy of the model: TP x PP x CP."""
+        return (
+            self.tensor_model_parallel_size * self.pipeline_model_parallel_size * self.context_parallel_size
+        )
+
+    @property
+    def data_parallel_size(self) -> int:
+        """Copies of the model. Raises UserError when the GPUs do not make whole copies."""
+        if self.world_size % self.model_parallel_size:
+            raise UserError(
+                f"{self.world_size} GPUs make no whole copies of {self.model_parallel_size} (TP x PP x CP)",
+                where="train.layout",
+                fix="change train.layout.num_nodes or a *_parallel_size so that the product divides the GPUs",
+            )
+        return self.world_size // self.model_parallel_size
+
+    @property
+    def width_multiple(self) -> int:
+        """What the width of a batch must be a multiple of, in tokens (NeMo-Aligner's build_sft_dataset)."""
+        per_rank = 8 * self.tensor_model_parallel_size if self.sequence_parallel else 16
+        return per_rank * self.context_parallel_size
+
+    @property
+    def sequence_multiple(self) -> int:
+        """What NeMo-RL pads each sequence to: sequence parallelism slices by TP, context by 2 x CP."""
+        context = 2 * self.context_parallel_size if self.context_parallel_size > 1 else 1
+        return self.tensor_model_parallel_size * context
+
+
+@dataclass
+class LoraConfig:
+    """Low-rank adapters (arXiv 2106.09685) on every layer's ``target_modules``, in Megatron's names."""
+
+    enabled: bool
+    dim: int
+    alpha: int
+    dropout: float
+    target_modules: list[str]
+
+    def __post_init__(self) -> None:
+        at_least("train.lora.dim", self.dim, 1)
+        at_least("train.lora.alpha", self.alpha, 1)
+        between("train.lora.dropout", self.dropout, 0.0, 1.0)
+        for name in self.target_modules:
+            one_of("train.lora.target_modules", name, LORA_MODULES)
+        if self.enabled and not self.target_modules:
+            raise UserError(
+                "adapters on nothing",
+                where="train.lora.target_modules",
+                fix=f"choose among {', '.join(LORA_MODULES)}",
+            )
+
+
+@dataclass
+class ConversionConfig:
+    """Back to Hugging Face: the mean of the weights of ``average_steps``; [] for the last step alone."""
+
+    average_steps: list[int]
+
+    def __post_init__(self) -> None:
+        if len(self.average_steps) == 1 or len(set(self.average_steps)) != len(self.average_steps):
+            raise UserError(
+                f"{self.average_steps} names one step, or one twice",
+                where="train.conversion.average_steps",
+                fix="name two or more saved steps, or [] for the last one",
+            )
+
+
+@dataclass
+class NemoTrain(TrainConfig):
+    """What both NeMo backends need. ``max_time_per_run``: DD:HH:MM:SS, then it saves and stops.
+
+    ``conversion`` is of the stage nemo_to_hf, and no reason to train again.
+    """
+
+    layout: LayoutConfig
+    lora: LoraConfig
+    micro_batch_size: int
+    save_top_k: int = runtime()
+    max_time_per_run: str = runtime()
+    num_workers: int = runtime()
+    conversion: ConversionConfig = runtime()  # noqa: RUF009
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("train.micro_batch_size", self.micro_batch_size, 1)
+        one_of("train.objective", self.objective, (self.own_objective,))
+        at_least("train.save_top_k", self.save_top_k, 1)
+        at_least("train.num_workers", self.num_workers, 0)
+        at_least("train.max_time_per_run, in seconds", seconds_of(self.max_time_per_run), 1)
+
+    @property
+    def own_objective(self) -> str:
+        """The one loss that the backend computes; it cannot be chosen."""
+        raise NotImplementedError
+
+
+@dataclass
+class AlignerTrain(NemoTrain):
+    """NeMo-Aligner 0.7.0. ``nemo_model``: the base model in NeMo's format, as a folder or a .nemo
+    file; null: what the stage hf_to_nemo converts.
+
+    ``process_launcher``: torchrun (one launcher a node) or srun (one task a GPU). Inside a Slurm job
+    srun starts both on several nodes, and ``srun_arguments`` may name the container. ``python``: the
+    container's interpreter. ``master_port`` null: one of the Slurm job's own, 29500 outside of a job.
+    """
+
+    megatron_amp_O2: bool
+    nemo_model: Optional[str] = runtime()  # noqa: UP045 (the stage hashes it)
+    process_launcher: str = runtime()
+    srun_arguments: list[str] = runtime()  # noqa: RUF009
+    master_port: Optional[int] = runtime()  # noqa: UP045
+    python: str = runtime()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("train.process_launcher", self.process_launcher, ("torchrun", "srun"))
+        if self.master_port is not None:
+            between("train.master_port", self.master_port, 1024, 65535)
+
+    @property
+    def own_objective(self) -> str:
+        """Mean over the tokens of each pack, then over the packs; see docs/packing.md."""
+        return "pack_mean"
+
+
+@dataclass
+class NemoRlTrain(NemoTrain):
+    """NeMo-RL. ``nemo_rl_directory``: its source tree in the container, where `uv run` finds its lock."""
+
+    nemo_rl_directory: str = runtime()
+
+    @property
+    def own_objective(self) -> str:
+        """Mean over the trained tokens of the global batch."""
+        return "token_mean"
+
+
+LORA_MODULES = ("attention_qkv", "attention_dense", "mlp_fc1", "mlp_fc2")
+
+
+def seconds_of(duration: str) -> int:
+    """Seconds of DD:HH:MM:SS, the form of exp_manager.max_time_per_run. Raises UserError."""
+    parts = duration.split(":")
+    if len(parts) != 4 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise UserError(
+            f"{duration!r} is not days:hours:minutes:seconds",
+            where="train.max_time_per_run",
+            fix="for example 00:03:45:00",
+        )
+    days, hours, minutes, seconds = map(int, parts)
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds

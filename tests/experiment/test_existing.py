@@ -1,0 +1,86 @@
+"""A run that is found again: its own config counts, whatever it was started with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from nemo_cot.errors import UserError
+from nemo_cot.experiment.compose import EXTRA_CONF, compose_config, to_dataclasses, to_yaml
+from nemo_cot.experiment.existing import find_run
+from tests.experiment.test_config import EXPERIMENTS, NEEDED
+
+MORE = ["teacher=model", "teacher.engine=openai", "teacher.engine.stall_seconds=7", "cluster=slurm_minimal",
+        "problems=file", "problems.train_path=a", "problems.heldout_path=b", "cluster.environment.A=1e5"]  # fmt: skip
+
+
+def started(folder: Path, *overrides: str) -> object:
+    """The config of a run that was started with ``overrides``, whose config.yaml is left in ``folder``."""
+    tree = compose_config([*overrides, f"runs_dir={folder}"])
+    run = folder / tree.name
+    run.mkdir(exist_ok=True)
+    (run / "config.yaml").write_text(to_yaml(tree))
+    return to_dataclasses(tree)
+
+
+@pytest.mark.parametrize("overrides", [
+    *([f"experiment={e}", *NEEDED.get(f"experiment/{e}", []), "name=x"] for e in EXPERIMENTS), [*MORE, "name=x"],
+])  # fmt: skip
+def test_the_config_of_any_experiment_is_read_back_whole(overrides, tmp_path):
+    cfg = started(tmp_path, *overrides)
+    assert find_run([f"runs_dir={tmp_path}", "name=x"])[0] == cfg
+
+
+def test_of_what_is_given_only_the_reports_own_values_count(tmp_path):
+    cfg = started(tmp_path, "name=x", "train.max_steps=33")
+    given = ["name=x", f"runs_dir={tmp_path}", "train.max_steps=34", "report.num_traces_shown=9"]
+    found, run = find_run(given)
+    assert (found.train.max_steps, found.report.num_traces_shown) == (33, 9) and run.path == tmp_path / "x"
+    assert found.report.title == cfg.report.title
+
+
+@pytest.mark.parametrize("text", ["a: [", "train:\n  max_stesp: 3\n", "train:\n  backend: other\n", "- 1\n", "", "\x00",
+                                  "train:\n  backend: local\n  max_steps: -1\n"])  # fmt: skip
+def test_a_config_of_another_version_stops_nothing(text, tmp_path, capsys):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "config.yaml").write_text(text)
+    found, _ = find_run([f"runs_dir={tmp_path}", "name=x", "train.max_steps=34"])
+    assert found.train.max_steps == 34
+    assert f"warning: {tmp_path}/x/config.yaml cannot be read" in capsys.readouterr().out
+
+
+def test_keys_that_came_after_the_run_have_their_defaults(tmp_path):
+    started(tmp_path, *MORE, "name=x", "train.max_steps=33")
+    path = tmp_path / "x" / "config.yaml"
+    tree = OmegaConf.load(path)
+    for key in ("train.optim.eps", "teacher.engine.retries", "evaluate.chunks", "cluster.requeue", "report"):
+        part, _, last = key.rpartition(".")
+        del (OmegaConf.select(tree, part) if part else tree)[last]
+    path.write_text(OmegaConf.to_yaml(tree))
+    found, _ = find_run([f"runs_dir={tmp_path}", "name=x"])
+    assert found.train.max_steps == 33 and found.teacher.engine.stall_seconds == 7
+    assert found.evaluate.chunks == 1 and found.cluster.requeue and found.report.title is None
+
+
+def test_a_missing_value_that_another_one_is_made_of_stops_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv(EXTRA_CONF, str(tmp_path))
+    (tmp_path / "experiment").mkdir()
+    mine = "# @package _global_\ndefaults:\n- override /teacher: file\n- override /model: hf_directory\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(
+        f"{mine}name: mine\nteacher:\n  path: ${{model.path}}\n"
+    )
+    (tmp_path / "mine").mkdir()
+    assert find_run([f"runs_dir={tmp_path}", "experiment=mine"])[0].teacher.path == "not given"
+
+
+def test_no_such_run_and_a_name_that_cannot_be(tmp_path):
+    for name, part in (("'../x'", "plain directory name"), ("x", "no such run")):
+        with pytest.raises(UserError, match=part):
+            find_run([f"runs_dir={tmp_path}", f"name={name}"])
+
+
+def test_an_unknown_key_is_named_here_too(tmp_path):
+    with pytest.raises(UserError, match="unknown key"):
+        find_run([f"runs_dir={tmp_path}", "nmae=x"])

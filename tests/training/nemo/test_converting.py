@@ -1,0 +1,261 @@
+"""The stages hf_to_nemo and nemo_to_hf, with stand-ins for the converters, which need NeMo and a GPU.
+
+A stand-in writes what its script would: the weights of the checkpoint that it is given. What the
+recipes hand over, check, average and leave behind is real.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from nemo_cot.errors import UserError
+from nemo_cot.models.average import average_models
+from nemo_cot.models.format import trained_model
+from nemo_cot.models.tensors import tensor_index
+from nemo_cot.training.nemo.checkpoints import saved_steps, steps_to_convert, unpacked_view
+from nemo_cot.stages import RunDirectory, run_stage
+from nemo_cot.experiment.graph import ancestors, chain_stages
+from nemo_cot.experiment.compose import load_config
+from nemo_cot.recipes.hf_to_nemo import hf_to_nemo
+from nemo_cot.recipes.nemo_to_hf import nemo_to_hf
+
+CONFIG = {"model_type": "qwen2", "rope_theta": 1e6, "num_hidden_layers": 1, "max_position_embeddings": 131072}
+STAND_IN = """import json, pathlib, runpy, sys
+if sys.argv[1].endswith("mean.py"):  # this one is real
+    pathlib.Path(sys.argv[0]).with_name("averaged_by").write_text(sys.argv.pop(0))
+    sys.exit(runpy.run_path(sys.argv[0], run_name="__main__") and 0)
+from safetensors.numpy import load_file, save_file
+if sys.argv[1] == "-c":
+    sys.exit(0)
+module, options = sys.argv[2], dict(zip(sys.argv[3::2], sys.argv[4::2]))
+source, target = pathlib.Path(options["--in-path"]), pathlib.Path(options["--out-path"])
+target.mkdir()
+if module.endswith("hf_to_nemo_qwen"):
+    weights = load_file(source / "model.safetensors")
+    (target / "model_config.yaml").write_text(json.dumps(FIELDS))
+    for name, tensor in weights.items():
+        (target / "model_weights" / name).mkdir(parents=True)
+        (target / "model_weights" / name / ".zarray").write_text(json.dumps({"shape": list(tensor.shape)}))
+else:
+    assert (source / "model_config.yaml").is_file() and not list((source / "model_weights").glob("optimizer.*"))
+    base = pathlib.Path(options["--hf-model-name"])
+    scale = json.loads((source / "model_weights" / "scale.json").read_text())
+    weights = load_file(base / "model.safetensors")
+    save_file({n: t * scale for n, t in weights.items()}, target / "model.safetensors")
+    config = json.loads((base / "config.json").read_text()) | {"max_position_embeddings": 64}
+    (target / "config.json").write_text(json.dumps(config))
+"""
+
+
+def stand_in(folder: Path, **fields) -> Path:
+    path = folder / "python"
+    path.write_text(f"#!{sys.executable}\nFIELDS = {fields!r}\n{STAND_IN}")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def base(tmp_path) -> Path:
+    folder = tmp_path / "base"
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"model.embed_tokens.weight": (40, 8), "model.norm.weight": (8,), "lm_head.weight": (40, 8)}
+    weights = {n: torch.randn(shape, generator=generator) for n, shape in shapes.items()}
+    save_file(weights, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    (folder / "tokenizer.json").write_text('{"version": "1.0"}')
+    return folder
+
+
+def settings(tmp_path, base, *overrides):
+    good = {"num_layers": 1, "precision": "bf16", "rotary_base": 1e6}
+    return load_config(
+        [
+            "model=hf_directory",
+            f"model.path={base}",
+            "train=nemo_aligner",
+            "train/layout=qwen2.5_7b",
+            "train.max_steps=30",
+            f"train.python={stand_in(tmp_path, **good)}",
+            f"runs_dir={tmp_path}",
+            "name=r",
+            *overrides,
+        ]
+    )
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDirectory:
+    """A run whose train stage has checkpoints of three steps; each scales the base model's weights."""
+    run = RunDirectory(tmp_path / "r").create()
+    run.stage("convert").mkdir()
+    (run.stage("convert") / "model.json").write_text("{}")
+    for step, scale in ((10, 1.5), (20, 2.0), (30, 4.0)):
+        folder = (
+            run.stage("train") / "aligner/checkpoints" / f"megatron_gpt_sft-step={step}-consumed_samples=8.0"
+        )
+        (folder / "optimizer.state").mkdir(parents=True)
+        (folder / "scale.json").write_text(str(scale))
+    (run.stage("train") / "trained.json").write_text('{"id": "1"}')
+    return run
+
+
+def convert(recipe, cfg, run):
+    for stage in recipe(cfg, run):
+        run_stage(stage, run)
+    return run
+
+
+def test_the_base_model_is_converted_and_checked(tmp_path, base, run):
+    cfg = settings(tmp_path, base)
+    folder = convert(hf_to_nemo, cfg, run).artifact("hf_to_nemo", "model")
+    assert (folder / "model_config.yaml").is_file()
+    stand_in(tmp_path, num_layers=1, precision="16", rotary_base=1e6)  # what the script does without a GPU
+    (base / "config.json").write_text(json.dumps(CONFIG | {"a": 1}))
+    with pytest.raises(UserError, match="precision is '16'"):
+        convert(hf_to_nemo, cfg, run)
+
+
+def test_the_last_step_becomes_the_trained_model(tmp_path, base, run):
+    cfg = settings(tmp_path, base)
+    convert(hf_to_nemo, cfg, run)
+    convert(nemo_to_hf, cfg, run)
+    model = trained_model(cfg, run)
+    assert model == run.stage("nemo_to_hf") / "model"
+    assert torch.equal(weights(model)["lm_head.weight"], weights(base)["lm_head.weight"] * 4)
+    assert json.loads((model / "config.json").read_text())["max_position_embeddings"] == 131072
+    assert (model / "tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()
+    assert not (run.stage("nemo_to_hf") / "scratch").exists()
+
+
+def test_steps_are_averaged_and_training_is_not_repeated_for_it(tmp_path, base, run):
+    convert(hf_to_nemo, settings(tmp_path, base), run)
+    cfg = settings(tmp_path, base, "train.conversion.average_steps=[10,30]")
+    convert(nemo_to_hf, cfg, run)
+    assert (tmp_path / "averaged_by").read_text() == cfg.train.python, "not by the recipe's own interpreter"
+    averaged = weights(run.artifact("nemo_to_hf", "model"))["lm_head.weight"]
+    assert torch.allclose(averaged, weights(base)["lm_head.weight"] * (1.5 + 4.0) / 2, rtol=1e-6)
+    from nemo_cot.config.checks import fingerprinted
+
+    assert fingerprinted(cfg.train) == fingerprinted(settings(tmp_path, base).train)
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def test_a_converter_that_fails_or_changes_nothing_is_told(tmp_path, base, run):
+    cfg = settings(tmp_path, base)
+    convert(hf_to_nemo, cfg, run)
+    last = saved_steps(cfg.train, run.stage("train"))[30]
+    (last / "scale.json").write_text("1.0")
+    with pytest.raises(UserError, match="every weight is the base model's"):
+        convert(nemo_to_hf, cfg, run)
+    (last / "scale.json").unlink()
+    with pytest.raises(UserError, match="exit code 1"):
+        convert(nemo_to_hf, cfg, run)
+    (last / "scale.json").write_text("2.0")
+    convert(nemo_to_hf, cfg, run)
+
+
+def test_outside_of_the_container_one_line_says_so(tmp_path, base, run):
+    cfg = settings(tmp_path, base, f"train.python={sys.executable}")
+    with pytest.raises(UserError, match=r"nemo\.collections\.nlp cannot be imported by") as caught:
+        convert(hf_to_nemo, cfg, run)
+    assert "training container" in caught.value.fix and "\n" not in str(caught.value)
+
+
+def test_the_mean_is_exact_and_keeps_the_split_into_files(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    models = [
+        {"a": torch.randn(30, 7, generator=generator).bfloat16(), "b": torch.randn(9, generator=generator)}
+        for _ in range(3)
+    ]
+    for number, model in enumerate(models):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        # The second model is split elsewhere: tensors are found by name.
+        parts = [{"a": model["a"]}, {"b": model["b"]}] if number != 1 else [model, {}]
+        for part, tensors in enumerate(parts):
+            if tensors:
+                save_file(tensors, folder / f"model-{part}.safetensors")
+    average_models([tmp_path / str(n) for n in range(3)], tmp_path / "mean")
+    index = tensor_index(tmp_path / "mean")
+    for name in ("a", "b"):
+        exact = torch.stack([model[name].double() for model in models]).mean(0)
+        mean = load_file(index[name].file)[name]
+        assert mean.dtype == models[0][name].dtype
+        assert torch.allclose(mean.double(), exact, rtol=2**-8 if name == "a" else 1e-6, atol=1e-7)
+    assert {path.name for path in (tmp_path / "mean").iterdir()} == {
+        "config.json",
+        "model-0.safetensors",
+        "model-1.safetensors",
+    }
+
+
+def test_models_of_other_shapes_and_damaged_files_are_refused(tmp_path, base):
+    other = tmp_path / "other"
+    other.mkdir()
+    save_file({"lm_head.weight": torch.zeros(3)}, other / "model.safetensors")
+    with pytest.raises(UserError, match="has shape"):
+        average_models([base, other], tmp_path / "mean")
+    with pytest.raises(UserError, match="1 models"):
+        average_models([base], tmp_path / "mean")
+    whole = (base / "model.safetensors").read_bytes()
+    for damaged in (whole[:-1], whole[:4], b"\xff" * 8 + whole[8:], whole[:8] + b"[" + whole[9:]):
+        (other / "model.safetensors").write_bytes(damaged)
+        with pytest.raises(UserError, match="damaged weights"):
+            tensor_index(other)
+
+
+def test_an_interpreter_without_torch_cannot_average_and_says_so(tmp_path, base):
+    with pytest.raises(UserError, match="exit code 1"):
+        average_models([base, base], tmp_path / "mean", python=[sys.executable, "-S", "-I"])
+    with pytest.raises(UserError, match="No such file"):
+        average_models([base, base], tmp_path / "mean", python=["/no/such/python"])
+
+
+def test_a_packed_base_model_gives_its_description_alone(tmp_path):
+    import io
+    import tarfile
+
+    path = tmp_path / "base.nemo"
+    with tarfile.open(path, "w") as archive:
+        for name in ("./model_config.yaml", "../outside.yaml", "model_weights/common.pt"):
+            info = tarfile.TarInfo(name)
+            info.size = 2
+            archive.addfile(info, io.BytesIO(b"{}"))
+    (tmp_path / "checkpoint").mkdir()
+    view = unpacked_view(tmp_path / "checkpoint", path, tmp_path / "a" / "view")
+    assert sorted(p.name for p in view.iterdir()) == ["model_config.yaml", "model_weights"]
+    assert not (tmp_path / "a" / "outside.yaml").exists()
+
+
+def test_a_step_that_was_not_saved_is_named(tmp_path, base):
+    cfg = settings(tmp_path, base, "train.conversion.average_steps=[10,25]")
+    with pytest.raises(UserError, match="step 25 is not among"):
+        steps_to_convert(cfg.train, [10, 20, 30])
+    with pytest.raises(UserError, match=r"train\.conversion\.average_steps"):
+        settings(tmp_path, base, "train.conversion.average_steps=[10]")
+
+
+def test_the_chain_has_the_conversions_where_they_are_needed(tmp_path, base):
+    aligner = settings(tmp_path, base)
+    assert [s for s in chain_stages(aligner) if "nemo" in s] == ["hf_to_nemo", "nemo_to_hf"]
+    assert "hf_to_nemo" in ancestors("evaluate", aligner)
+    named = settings(tmp_path, base, "train.nemo_model=/models/base-nemo")
+    assert [s for s in chain_stages(named) if "nemo" in s] == ["nemo_to_hf"]
+    rl = load_config(["model=hf_directory", f"model.path={base}", "train=nemo_rl"])
+    assert [s for s in chain_stages(rl) if "nemo" in s] == ["nemo_to_hf"]
+    local = load_config(["experiment=quickstart"])
+    assert not [s for s in chain_stages(local) if "nemo" in s]
+    assert (
+        list(hf_to_nemo(local, RunDirectory(tmp_path)))
+        == list(nemo_to_hf(local, RunDirectory(tmp_path)))
+        == []
+    )
