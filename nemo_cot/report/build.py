@@ -112,7 +112,7 @@ def _differing(findings: Findings) -> list[Trace]:
 
 def _lengths(findings: Findings) -> dict[str, list[int]]:
     groups = {"traces": findings.traces, **findings.samples}
-    return {name: [t.num_generated_tokens for t in rows] for name, rows in groups.items()}
+    return {name: [t.num_student_tokens or t.num_generated_tokens for t in rows] for name, rows in groups.items()}
 
 
 def _summary(values: Sequence[int]) -> dict[str, Any]:
