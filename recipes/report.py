@@ -1,36 +1,32 @@
 """report: write report.md and report.html about whatever the run has so far."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from nemo_cot.config import VERDICTS, Config, FileTeacher, ModelTeacher
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.config.engines import EndpointEngine
+from nemo_cot.experiment.graph import stage_names
+from nemo_cot.experiment.recipe import recipe_main
 from nemo_cot.report.build import write_report
 from nemo_cot.report.collect import collect, input_files
 from nemo_cot.stages import RunDirectory, Stage
-from nemo_cot.experiment.recipe import recipe_main
 
 
-def report(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
+def report(cfg: Config) -> Iterator[Stage]:
     """Write report.md and report.html; stages that failed, are stale or have not run are named in them.
 
     The config that is shown is the one that each stage's manifest holds, so it is the one that the
     figures were made with.
     """
-
     title = cfg.report.title or title_of(cfg)
 
-    def work(folder: Path) -> None:
-        write_report(
-            collect(run, cfg.name),
-            folder,
-            title=title,
-            num_traces_shown=cfg.report.num_traces_shown,
-        )
+    def work(folder: Path, _: Mapping[str, Path]) -> None:
+        found = collect(RunDirectory(folder.parent), cfg.name, expected=stage_names(cfg))
+        write_report(found, folder, title=title, num_traces_shown=cfg.report.num_traces_shown)
 
     config = {"report": {**fingerprinted(cfg.report), "title": title}}
-    yield Stage("report", inputs=input_files(run), config=config, work=work)
+    yield Stage("report", inputs={}, found=input_files, config=config, work=work, writes=("report.md", "report.html"))
 
 
 def title_of(cfg: Config) -> str:

@@ -2,103 +2,100 @@
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from nemo_cot.config import Config, LocalTrain
 from nemo_cot.config.checks import fingerprinted
+from nemo_cot.experiment.recipe import recipe_main
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl
-from nemo_cot.io.paths import user_path
 from nemo_cot.models.format import base_model, format_config, student_tokenizer
+from nemo_cot.packing.sequences import TokenSequence
+from nemo_cot.records import Trace
+from nemo_cot.stages import Output, Source, Stage
 from nemo_cot.training.nemo.checkpoints import LOG_DIRS, check_finished
 from nemo_cot.training.nemo.command import Command, aligner_command, run_command
 from nemo_cot.training.nemo.config import AlignerTrain, NemoRlTrain, NemoTrain
-from nemo_cot.records import Trace
-from nemo_cot.packing.sequences import TokenSequence
-from nemo_cot.stages import RunDirectory, Stage
-from nemo_cot.experiment.recipe import recipe_main
+from nemo_cot.training.nemo.conversion import nemo_base
 
 
-def train(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
+def train(cfg: Config) -> Iterator[Stage]:
     """Train with the backend that train.backend names: local writes model/ and metrics.jsonl."""
     if isinstance(cfg.train, LocalTrain):
-        yield _local(cfg, cfg.train, run)
+        yield _local(cfg, cfg.train)
     elif isinstance(cfg.train, AlignerTrain):
-        yield _aligner(cfg, cfg.train, run)
+        yield _aligner(cfg, cfg.train)
     elif isinstance(cfg.train, NemoRlTrain):
-        yield _nemo_rl(cfg, cfg.train, run)
+        yield _nemo_rl(cfg, cfg.train)
 
 
-def _local(cfg: Config, settings: LocalTrain, run: RunDirectory) -> Stage:
-    """Write model/ (Hugging Face) and metrics.jsonl (a row a step)."""
-    base = base_model(cfg.model, run)
-    sequences = run.artifact("pack", "sequences.jsonl")
+def _local(cfg: Config, settings: LocalTrain) -> Stage:
+    """Write model/ (Hugging Face) and metrics.jsonl (a row per step)."""
 
-    def work(folder: Path) -> None:
+    def work(folder: Path, inputs: Mapping[str, Path]) -> None:
         from nemo_cot.training.local.trainer import train as run_training
 
-        run_training(base, read_jsonl(sequences, TokenSequence), settings, cfg.pack, folder)
+        sequences = read_jsonl(inputs["sequences"], TokenSequence)
+        run_training(inputs["base"], sequences, settings, cfg.pack, folder)
 
     return Stage(
         "train",
-        inputs={"base": base, "sequences": sequences},
+        inputs={"base": base_model(cfg.model), "sequences": Output("pack", "sequences.jsonl")},
         config={"train": fingerprinted(settings), "pack": fingerprinted(cfg.pack)},
         settings={"device": settings.device, "save_interval_steps": settings.save_interval_steps},
         work=work,
+        writes=("model", "metrics.jsonl"),
         resumable=True,
+        resources="train",
     )
 
 
-def nemo_base(settings: AlignerTrain, run: RunDirectory) -> Path:
-    """The base model in NeMo's format: the one that is named, or what hf_to_nemo converted."""
-    return user_path(settings.nemo_model) if settings.nemo_model else run.artifact("hf_to_nemo", "model")
-
-
-def _aligner(cfg: Config, settings: AlignerTrain, run: RunDirectory) -> Stage:
+def _aligner(cfg: Config, settings: AlignerTrain) -> Stage:
     """Write train.npy, packing.json, aligner.yaml, command.json and aligner/ (NeMo's logs and checkpoints)."""
-    sequences = run.artifact("pack", "sequences.jsonl")
-    tokens, base = run.artifact("convert", "model.json"), nemo_base(settings, run)
 
-    def work(folder: Path) -> None:
+    def work(folder: Path, inputs: Mapping[str, Path]) -> None:
         from nemo_cot.training.nemo_aligner.packed_file import Layout
         from nemo_cot.training.nemo_aligner.prepare import CONFIG_FILE, prepare_aligner
 
-        ids = msgspec.json.decode(tokens.read_bytes())
+        ids = msgspec.json.decode(inputs["tokens"].read_bytes())
         layout = Layout(
             cfg.pack.capacity_tokens,
             ids["eos_id"],
             ids["end_of_turn_id"],
             settings.layout.context_parallel_size,
         )
-        rows = read_jsonl(sequences, TokenSequence)
-        report = prepare_aligner(settings, cfg.pack, rows, layout, folder, cfg.name, base)
+        rows = read_jsonl(inputs["sequences"], TokenSequence)
+        report = prepare_aligner(settings, cfg.pack, rows, layout, folder, cfg.name, inputs["base"])
         print(report.line(), flush=True)
         _run(settings, aligner_command(settings, folder / CONFIG_FILE, os.environ), folder)
 
-    return _nemo_stage(cfg, settings, {"base": base, "sequences": sequences, "tokens": tokens}, {}, work)
+    inputs = {
+        "base": nemo_base(settings),
+        "sequences": Output("pack", "sequences.jsonl"),
+        "tokens": Output("convert", "model.json"),
+    }
+    return _nemo_stage(cfg, settings, inputs, {}, work)
 
 
-def _nemo_rl(cfg: Config, settings: NemoRlTrain, run: RunDirectory) -> Stage:
+def _nemo_rl(cfg: Config, settings: NemoRlTrain) -> Stage:
     """Write train.jsonl, tokens.jsonl, nemo_rl.yaml, command.json and nemo_rl/ (logs and checkpoints)."""
-    base = base_model(cfg.model, run).resolve()
-    traces, sequences = run.artifact("curate", "traces.jsonl"), run.artifact("pack", "sequences.jsonl")
 
-    def work(folder: Path) -> None:
+    def work(folder: Path, inputs: Mapping[str, Path]) -> None:
         from nemo_cot.training.nemo_rl import data as rl_data
-        from nemo_cot.training.nemo_rl.render import RlInputs
         from nemo_cot.training.nemo_rl.command import check_command, rl_command
+        from nemo_cot.training.nemo_rl.render import RlInputs
 
-        config = folder / rl_data.CONFIG_FILE
+        base, config = inputs["base"].resolve(), folder / rl_data.CONFIG_FILE
         command = rl_command(settings, config, folder, os.environ)
         log_dir = folder / LOG_DIRS[settings.backend]
         rl_data.prepare_rl(
             settings,
             cfg.pack,
-            read_jsonl(traces, Trace),
-            read_jsonl(sequences, TokenSequence),
+            read_jsonl(inputs["traces"], Trace),
+            read_jsonl(inputs["sequences"], TokenSequence),
             student_tokenizer(cfg.model, base),
             folder,
             RlInputs(str(base), str(folder / rl_data.TRAIN_FILE), str(log_dir), cfg.name),
@@ -106,11 +103,15 @@ def _nemo_rl(cfg: Config, settings: NemoRlTrain, run: RunDirectory) -> Stage:
         run_command(check_command(settings, config, folder / rl_data.EXPECTED_FILE, folder), os.environ)
         _run(settings, command, folder)
 
-    inputs = {"base": base, "traces": traces, "sequences": sequences}
+    inputs = {
+        "base": base_model(cfg.model),
+        "traces": Output("curate", "traces.jsonl"),
+        "sequences": Output("pack", "sequences.jsonl"),
+    }
     return _nemo_stage(cfg, settings, inputs, {"model": format_config(cfg.model)}, work)
 
 
-def _nemo_stage(cfg: Config, settings: NemoTrain, inputs: dict, more: dict, work) -> Stage:
+def _nemo_stage(cfg: Config, settings: NemoTrain, inputs: Mapping[str, Source], more: dict, work) -> Stage:
     """Run it inside the training container.
 
     A run that was cut short, by its time limit or a kill, goes on from the last checkpoint when
@@ -122,8 +123,10 @@ def _nemo_stage(cfg: Config, settings: NemoTrain, inputs: dict, more: dict, work
         config={"train": fingerprinted(settings), "pack": fingerprinted(cfg.pack), **more},
         settings={"save_interval_steps": settings.save_interval_steps},
         work=work,
+        writes=("trained.json",),
         resumable=True,
         listed=(LOG_DIRS[settings.backend], "megatron_base"),
+        resources="train",
     )
 
 

@@ -14,15 +14,16 @@ from pathlib import Path
 
 import jinja2
 
+from nemo_cot.config import Config, LocalTrain
+from nemo_cot.config.cluster import _PATH, ResourceClasses, ResourcesConfig, plain
+from nemo_cot.config.overrides import hydra_quoted
+from nemo_cot.errors import UserError, one_line
+from nemo_cot.experiment.recipe import ONLY
+from nemo_cot.experiment.rundirs import reused_runs
 from nemo_cot.launchers.slurm.container import container_prefix, pyxis_options
 from nemo_cot.launchers.slurm.jobs import ChainJob, cluster_of
 from nemo_cot.launchers.slurm.record import DRY_RUN_FOLDER, comment_of, folder_of
-from nemo_cot.config import Config, LocalTrain
-from nemo_cot.config.cluster import _PATH, ResourceClasses, ResourcesConfig, plain
-from nemo_cot.errors import UserError, one_line
 from nemo_cot.training.nemo.config import AlignerTrain, NemoTrain
-from nemo_cot.config.overrides import hydra_quoted
-from nemo_cot.experiment.reuse import reused_runs
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def render_script(job: ChainJob, chain: Chain, name: str) -> bytes:
 def sbatch_options(job: ChainJob, chain: Chain) -> list[str]:
     """What stands on the #SBATCH lines; dependencies are added when the ids are known."""
     cluster = cluster_of(chain.cfg)
-    _, resources = cluster.resources.of(job.work)
+    _, resources = cluster.resources.of(job.resources)
     named = {
         "job-name": f"{chain.cfg.name}.{job.key}",
         "comment": comment_of(chain.run),
@@ -112,12 +113,12 @@ def job_arguments(job: ChainJob, chain: Chain) -> dict:
     cluster = cluster_of(chain.cfg)
     return {
         "key": job.key,
-        "stage": job.stage,
+        "recipe": job.recipe,
         "run": str(chain.run),
         "code": str(chain.code),
         "cwd": str(chain.cwd),
         "command": [*_prefix(job, chain), *_recipe(job, chain)],
-        "array_key": job.array_key,
+        "chunks_of": job.stage if job.array else None,
         "continued": job.continued,
         "requeue": cluster.requeue,
         "max_requeues": cluster.max_requeues,
@@ -129,10 +130,10 @@ def job_arguments(job: ChainJob, chain: Chain) -> dict:
 
 def nodes_and_gpus(job: ChainJob, cfg: Config) -> tuple[int, int | None]:
     """Nodes, and GPUs a node. Raises UserError where the profile and train.layout differ."""
-    key, resources = cluster_of(cfg).resources.of(job.work)
-    if job.stage == "train" and isinstance(cfg.train, LocalTrain):
+    key, resources = cluster_of(cfg).resources.of(job.resources)
+    if job.recipe == "train" and isinstance(cfg.train, LocalTrain):
         return resources.nodes or 1, _gpus_of_local_training(cfg.train, cluster_of(cfg).resources)
-    if job.stage != "train" or not isinstance(cfg.train, NemoTrain):
+    if job.recipe != "train" or not isinstance(cfg.train, NemoTrain):
         return resources.nodes or 1, resources.gpus_per_node
     layout = cfg.train.layout
     for name, ours, theirs in (
@@ -165,14 +166,14 @@ def tasks_per_node(job: ChainJob, cfg: Config) -> int:
 def _srun_trains(job: ChainJob, cfg: Config) -> bool:
     """Whether srun starts the training: its ranks, or a torchrun on each of several nodes."""
     train = cfg.train
-    if job.stage != "train" or not isinstance(train, AlignerTrain):
+    if job.recipe != "train" or not isinstance(train, AlignerTrain):
         return False
     return train.process_launcher == "srun" or train.layout.num_nodes > 1
 
 
 def _size(job: ChainJob, chain: Chain) -> dict[str, object]:
     cluster = cluster_of(chain.cfg)
-    key, resources = cluster.resources.of(job.work)
+    key, resources = cluster.resources.of(job.resources)
     nodes, gpus = nodes_and_gpus(job, chain.cfg)
     tasks = tasks_per_node(job, chain.cfg)
     kind = f"{cluster.gpu_type}:" if cluster.gpu_type else ""
@@ -208,19 +209,21 @@ def _prefix(job: ChainJob, chain: Chain) -> list[str]:
 
 def _may_use_gpus(job: ChainJob, chain: Chain) -> bool:
     """The kind cpu needs none. Another kind may find GPUs that it did not ask for: not every Slurm counts them."""
-    key, resources = cluster_of(chain.cfg).resources.of(job.work)
+    key, resources = cluster_of(chain.cfg).resources.of(job.resources)
     return bool(resources.gpus_per_node) or not key.endswith(".cpu")
 
 
 def _image(job: ChainJob, chain: Chain) -> str | None:
     cluster = cluster_of(chain.cfg)
-    return cluster.resources.of(job.stage)[1].image or cluster.container.image
+    return cluster.resources.of(job.resources)[1].image or cluster.container.image
 
 
 def _recipe(job: ChainJob, chain: Chain) -> list[str]:
     """By path: with -m, a folder named recipes in the working directory would be run instead."""
-    recipe = str(chain.code / "nemo_cot" / "recipes" / f"{job.stage}.py")
-    return [_python(job, chain), recipe, *chain.overrides, *job.overrides, *_srun_overrides(job, chain)]
+    recipe = str(chain.code / "nemo_cot" / "recipes" / f"{job.recipe}.py")
+    only = [] if job.array else [ONLY, job.stage]  # a task of an array adds its own chunk
+    overrides = [*chain.overrides, *job.overrides, *_srun_overrides(job, chain)]
+    return [_python(job, chain), recipe, *overrides, *only]
 
 
 def _python(job: ChainJob, chain: Chain) -> str:
@@ -231,7 +234,7 @@ def _python(job: ChainJob, chain: Chain) -> str:
     contained = cluster.container.runtime != "none"
     if contained and _srun_trains(job, chain.cfg):
         return sys.executable
-    own = cluster.resources.of(job.stage)[1].python or cluster.python
+    own = cluster.resources.of(job.resources)[1].python or cluster.python
     return own or ("python" if contained else sys.executable)
 
 
@@ -239,7 +242,7 @@ def _srun_overrides(job: ChainJob, chain: Chain) -> list[str]:
     """The container of a training that srun starts, unless the user named one."""
     cluster = cluster_of(chain.cfg)
     train = chain.cfg.train
-    converts = job.stage in ("hf_to_nemo", "nemo_to_hf") and isinstance(train, AlignerTrain)
+    converts = job.recipe in ("hf_to_nemo", "nemo_to_hf") and isinstance(train, AlignerTrain)
     if converts and cluster.container.runtime != "none":
         return ["train.srun_arguments=[]"]  # those are in the container already
     if not _srun_trains(job, chain.cfg) or cluster.container.runtime == "none" or train.srun_arguments:

@@ -12,7 +12,6 @@ from typing import Optional
 from nemo_cot.config.checks import (
     at_least,
     between,
-    chunked,
     holds_problem,
     one_of,
     plain_name,
@@ -21,8 +20,8 @@ from nemo_cot.config.checks import (
 )
 from nemo_cot.config.cluster import ClusterConfig
 from nemo_cot.config.engines import DEVICES, PRECISIONS, EngineConfig, EvaluatedModel, SamplingConfig
-from nemo_cot.errors import UserError
 from nemo_cot.config.model import ModelConfig
+from nemo_cot.errors import UserError
 
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 BACKENDS = ("local", "nemo_aligner", "nemo_rl")
@@ -114,17 +113,18 @@ class FileTeacher(TeacherConfig):
 
 @dataclass
 class GenerateConfig:
-    """Solutions a problem, before grading and curation. ``chunks``, ``chunk``: see :func:`chunked`."""
+    """Solutions per problem, before grading and curation. Each of ``chunks`` is a stage of its own with a
+    part of the samples (seeds) of every problem.
+    """
 
     samples_per_problem: int
     seed: int
     chunks: int = runtime()  # where it counts, the stage adds it (nemo_cot.sampling.chunks)
-    chunk: Optional[int] = runtime()  # noqa: UP045
 
     def __post_init__(self) -> None:
         at_least("generate.samples_per_problem", self.samples_per_problem, 1)
         seed("generate.seed", self.seed)
-        chunked("generate", self.chunks, self.chunk, self.samples_per_problem)
+        between("generate.chunks", self.chunks, 1, self.samples_per_problem)
 
 
 @dataclass
@@ -275,7 +275,7 @@ class LocalTrain(TrainConfig):
 class EvaluateConfig:
     """Samples a held-out problem, drawn alike from every subject: base, trained, or a key of ``models``.
 
-    ``chunks``, ``chunk``: see :func:`chunked`.
+    ``chunks``: as in :class:`GenerateConfig`.
     """
 
     subjects: list[str]
@@ -287,7 +287,6 @@ class EvaluateConfig:
     bootstrap_resamples: int
     confidence: float
     chunks: int
-    chunk: Optional[int] = runtime()  # noqa: UP045
 
     def __post_init__(self) -> None:
         for name, model in self.models.items():
@@ -303,7 +302,7 @@ class EvaluateConfig:
             )
         at_least("evaluate.samples_per_problem", self.samples_per_problem, 1)
         seed("evaluate.seed", self.seed)
-        chunked("evaluate", self.chunks, self.chunk, self.samples_per_problem)
+        between("evaluate.chunks", self.chunks, 1, self.samples_per_problem)
         at_least("evaluate.bootstrap_resamples", self.bootstrap_resamples, 100)
         between("evaluate.confidence", self.confidence, 0.5, 0.9999)
 

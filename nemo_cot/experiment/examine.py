@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from nemo_cot.config import ChainSumProblems, Config, FileProblems
-from nemo_cot.errors import UserError, one_line
-from nemo_cot.io.paths import num_bytes_below, user_path
 from nemo_cot.config.model import ModelShape
-from nemo_cot.training.nemo.config import LayoutConfig
+from nemo_cot.errors import UserError, one_line
+from nemo_cot.experiment.compose import CONF
+from nemo_cot.experiment.rundirs import reused_runs
+from nemo_cot.io.paths import num_bytes_below, user_path
 from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.estimate import Estimate, estimate, num_problems, planned_shape, rows_of
 from nemo_cot.preflight.layouts import NamedLayout
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import CHAIN_JOB, INHERITED
-from nemo_cot.experiment.compose import CONF
-from nemo_cot.experiment.reuse import reuse_findings
+from nemo_cot.training.nemo.config import LayoutConfig
 
 
 def examine(
@@ -34,7 +34,20 @@ def examine(
     cost = estimate(cfg, model, _num_heldout(cfg, run), num_train=num_problems(cfg), preset=preset)
     there = num_bytes_below(run.path)
     findings = preflight(cfg, cost, num_bytes_there=there, stage=stage, elsewhere=elsewhere)
-    return cost, [*findings, *reuse_findings(cfg, run, stage)]
+    return cost, [*findings, *_reuse_findings(cfg, run, stage)]
+
+
+def _reuse_findings(cfg: Config, run: RunDirectory, stage: str | None) -> Iterator[Finding]:
+    """What preflight says of `reuse`. An error only where a run is begun: what was reused needs the other no more."""
+    level = "error" if stage is None and not run.path.is_dir() else "warning"
+    if all(directory.is_dir() for directory in reused_runs(cfg).values()):
+        what = "Every run to reuse stages of is there." if cfg.reuse else "does not apply: reuse is empty"
+        yield Finding("reused_runs_exist", "ok", what)
+    for entry, directory in reused_runs(cfg).items():
+        if not directory.is_dir():
+            what = f"reuse={entry}: there is no run directory {directory}"
+            fix = "name runs in runs_dir, or their directories, as in reuse=[paper_main]; or leave it out"
+            yield Finding("reused_runs_exist", level, what, fix)
 
 
 def refuse_errors(findings: Sequence[Finding]) -> None:

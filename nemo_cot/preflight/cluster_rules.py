@@ -14,11 +14,11 @@ from nemo_cot.config import ChainSumProblems, Config, LocalTrain, ModelTeacher
 from nemo_cot.config.cluster import KINDS, ResourcesConfig, SlurmCluster
 from nemo_cot.config.engines import EndpointEngine, EngineConfig, NemoSkillsEngine
 from nemo_cot.io.paths import user_path
-from nemo_cot.training.nemo.config import AlignerTrain, NemoTrain
 from nemo_cot.preflight.engine_uses import engine_uses
 from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.preflight.image_names import examine_image
 from nemo_cot.preflight.named_inputs import named_paths
+from nemo_cot.training.nemo.config import AlignerTrain, NemoTrain
 
 Found = Iterator[tuple[str, str, str]]
 Rule = Callable[[Config, Estimate], Found]

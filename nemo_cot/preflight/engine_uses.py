@@ -8,9 +8,9 @@ from typing import Any
 
 from nemo_cot.config import OWN_SUBJECTS, Config, ModelTeacher, SamplingConfig
 from nemo_cot.config.engines import EngineConfig
+from nemo_cot.config.model import ModelConfig, ModelShape
 from nemo_cot.evaluation.subjects import engine_of, sampling_of
 from nemo_cot.io.paths import user_path
-from nemo_cot.config.model import ModelConfig, ModelShape
 from nemo_cot.preflight.model_files import context_tokens, read_config, shape_of
 
 

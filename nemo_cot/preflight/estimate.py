@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_cot.config import ChainSumProblems, Config, FileProblems, LocalTrain, TrainConfig
+from nemo_cot.config.model import ModelShape
 from nemo_cot.errors import UserError
 from nemo_cot.io.paths import user_path
-from nemo_cot.config.model import ModelShape
 from nemo_cot.models.tensors import tensor_index
-from nemo_cot.training.nemo.config import NemoTrain
 from nemo_cot.preflight.layouts import NamedLayout
 from nemo_cot.preflight.model_files import read_config, shape_of
 from nemo_cot.preflight.nemo_memory import adapter_parameters, gpu_memory, parameters
 from nemo_cot.preflight.sampling_cost import H100_BF16_FLOPS, SamplingCost, sampling_costs
 from nemo_cot.stages.manifest import count_rows
+from nemo_cot.training.nemo.config import NemoTrain
 
 _CHARACTERS_PER_TOKEN = 3.0
 _PROBLEM_CHARACTERS = 90

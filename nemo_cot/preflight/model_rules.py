@@ -8,10 +8,10 @@ from pathlib import Path
 from nemo_cot.config import Config, ModelTeacher
 from nemo_cot.config.engines import EndpointEngine
 from nemo_cot.io.paths import user_path
-from nemo_cot.training.nemo.config import NemoTrain
 from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.preflight.model_files import read_config, shape_differences
 from nemo_cot.text import named_eos
+from nemo_cot.training.nemo.config import NemoTrain
 
 Found = Iterator[tuple[str, str, str]]
 

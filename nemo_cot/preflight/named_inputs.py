@@ -14,8 +14,8 @@ from nemo_cot.io.paths import user_path
 from nemo_cot.models.convert import check_hf_directory
 from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.problems import make_problems
-from nemo_cot.traces.sources import file_traces
 from nemo_cot.text import TextTokenizer
+from nemo_cot.traces.sources import file_traces
 
 _WITHOUT_MODEL = {"problems", "grade", "report"}
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from nemo_cot.config import Config
 from nemo_cot.config.cluster import SlurmCluster
-from nemo_cot.errors import UserError
 from nemo_cot.config.model import ModelShape
-from nemo_cot.training.nemo.config import AlignerTrain, NemoRlTrain, NemoTrain
+from nemo_cot.errors import UserError
 from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.preflight.nemo_memory import GIB, gpu_memory
+from nemo_cot.training.nemo.config import AlignerTrain, NemoRlTrain, NemoTrain
 
 Found = Iterator[tuple[str, str, str]]
 

@@ -15,7 +15,6 @@ from nemo_cot.config import (
     LocalTrain,
 )
 from nemo_cot.config.engines import EndpointEngine
-from nemo_cot.training.nemo.config import NemoTrain
 from nemo_cot.preflight.cluster_rules import CLUSTER_RULES
 from nemo_cot.preflight.engine_rules import ENGINE_RULES, ENGINE_RULES_OF_THE_MACHINE
 from nemo_cot.preflight.engine_uses import engine_uses
@@ -25,6 +24,7 @@ from nemo_cot.preflight.model_rules import MODEL_RULES, TEACHER_RULES
 from nemo_cot.preflight.named_inputs import INPUT_RULES
 from nemo_cot.preflight.nemo_rules import NEMO_RULES
 from nemo_cot.preflight.sampling_cost import sampling_fits_time
+from nemo_cot.training.nemo.config import NemoTrain
 
 GIB = 2**30
 KNOWN_LATER = "known after convert"

@@ -29,6 +29,13 @@ def make_problems(config: ProblemsConfig) -> ProblemSet:
     return problems
 
 
+def problem_files(config: ProblemsConfig) -> dict[str, Path]:
+    """The files that problems are read from, by what they are for; none for a procedure."""
+    if isinstance(config, FileProblems):
+        return {"train": user_path(config.train_path), "heldout": user_path(config.heldout_path)}
+    return {}
+
+
 def _chain_sum(config: ChainSumProblems) -> ProblemSet:
     """Draw from reasoning-gym until enough different problems are found."""
     wanted = config.num_train + config.num_heldout

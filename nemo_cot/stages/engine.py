@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import datetime
 import shutil
+import sys
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.image import image_record
 from nemo_cot.io.atomic import sync_tree
-from nemo_cot.io.hashing import Hasher
 from nemo_cot.provenance import code_revision, hardware, package_versions
-from nemo_cot.stages.adopt import adopt, other_with
 from nemo_cot.stages.lock import stage_lock
 from nemo_cot.stages.manifest import (
     MANIFEST,
@@ -34,35 +34,16 @@ from nemo_cot.stages.manifest import (
     write_manifest,
 )
 from nemo_cot.stages.publish import Attempt, is_output, publish, read_attempt, recover, write_attempt
+from nemo_cot.stages.reuse import other_with, take_over
 from nemo_cot.stages.rundir import RunDirectory
+from nemo_cot.stages.stage import Stage
 
-
-@dataclass(frozen=True)
-class Stage:
-    """What to run. ``work(folder)`` writes the outputs into ``folder`` and may find there what a
-    former attempt with the same fingerprint left. ``config`` decides the result, ``settings`` do
-    not; raise ``version`` when the code gives the same config another meaning. A stage that is not
-    ``resumable`` finds an empty folder at every attempt. Folders named in ``listed`` are told
-    apart by names and sizes alone: terabytes of checkpoints would take an hour to hash. ``parts`` are
-    further inputs that decide nothing, kept in the manifest alone. ``notes`` say of a key of
-    ``config`` (dotted) why a change of it counts.
-    """
-
-    name: str
-    inputs: dict[str, Path]
-    config: dict[str, Any]
-    work: Callable[[Path], None]
-    settings: dict[str, Any] = field(default_factory=dict)
-    version: int = 1
-    resumable: bool = False
-    listed: tuple[str, ...] = ()
-    parts: dict[str, Path] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
+_MOMENT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """``outcome`` is skipped, adopted, resumed or ran; ``reasons`` says why, a line each."""
+    """``outcome`` is skipped, reused, resumed or ran; ``reasons`` says why, a line each."""
 
     outcome: str
     reasons: list[str]
@@ -71,7 +52,7 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Plan:
-    """What :func:`run_stage` would do: ``action`` is skip, adopt (from ``other``), resume or run.
+    """What :func:`run_stage` would do: ``action`` is skip, reuse (from ``other``), resume or run.
 
     ``replaces``: a finished result of another config or other inputs makes way.
     """
@@ -81,9 +62,10 @@ class Plan:
     other: RunDirectory | None = None
     replaces: bool = False
 
-
-SETTLED = ("skip", "adopt")
-"""Actions after which the stage's result is known."""
+    @property
+    def settled(self) -> bool:
+        """Whether the stage's result is known already."""
+        return self.action in ("skip", "reuse")
 
 
 def run_stage(stage: Stage, run: RunDirectory, *, say: Callable[[str], None] = print) -> StageResult:
@@ -94,199 +76,176 @@ def run_stage(stage: Stage, run: RunDirectory, *, say: Callable[[str], None] = p
     """
     image_record()  # a digest mistyped is refused now, not after hours of work
     with stage_lock(run.path, stage.name):
-        return _run_alone(stage, run, say)
+        ready = _Ready(stage, run)
+        plan = ready.settle()
+        words = [f"reused {plan.reasons[0]}"] if plan.action == "reuse" else [_VERBS[plan.action], *plan.reasons]
+        say(one_line(f"[{stage.name}] {'; '.join(words)}"))
+        manifest = read_manifest(run.stage(stage.name)) if plan.settled else ready.work()
+        ready.hasher.save()
+        assert manifest is not None
+        return StageResult(_OUTCOMES[plan.action], plan.reasons, manifest)
 
 
-def _run_alone(stage: Stage, run: RunDirectory, say: Callable[[str], None]) -> StageResult:
-    hasher = run.hasher()
-    inputs = {label: describe(path, run.path, hasher) for label, path in _existing(stage.inputs).items()}
-    plan = _settle(stage, run, inputs, hasher)
-    say(one_line(f"[{stage.name}] " + _said(plan)))
-    if plan.action in SETTLED:
-        hasher.save()
-        outcome = "skipped" if plan.action == "skip" else "adopted"
-        return StageResult(outcome, plan.reasons, _manifest_of(run, stage.name))
-    manifest = _work(stage, run, inputs, _fingerprint(stage, inputs), hasher)
-    hasher.save()
-    return StageResult("resumed" if plan.action == "resume" else "ran", plan.reasons, manifest)
+_VERBS = {"skip": "done, skipped", "resume": "resumes", "run": "runs"}
+_OUTCOMES = {"skip": "skipped", "reuse": "reused", "resume": "resumed", "run": "ran"}
 
 
-def adopt_stage(stage: Stage, run: RunDirectory) -> Plan:
-    """Adopt ``stage`` if another run has it, and give the plan that was carried out, or is to be.
+def reuse_stage(stage: Stage, run: RunDirectory) -> Plan:
+    """Take ``stage`` over from another run if one has it, and give the plan that was carried out, or is to be.
 
-    Raises OSError for a missing input, and as the file system does.
+    Raises UserError for a missing input, and OSError as the file system does.
     """
-    hasher = run.hasher()
+    if not _may_have_begun(stage, run):
+        return Plan("run", [])
     with stage_lock(run.path, stage.name):
-        return _settle(stage, run, _described(stage, run, hasher), hasher)
+        return _Ready(stage, run).settle()
 
 
-def foresee(stage: Stage, run: RunDirectory) -> Plan:
-    """What :func:`adopt_stage` would do; what would be adopted is borrowed, so that the stages behind it can
-    be foreseen too. Raises OSError for a missing input. Writes nothing.
+def look_at(stage: Stage, run: RunDirectory) -> Plan:
+    """What :func:`run_stage` would do. What would be reused is read where it lies from now on, so that the
+    stages behind it can be planned too. Writes nothing. Raises UserError for a missing input.
     """
-    hasher = run.hasher()
-    plan = plan_stage(stage, run, _described(stage, run, hasher), hasher)
+    if not _may_have_begun(stage, run):
+        _paths(stage, run)
+        return Plan("run", [])
+    with _printed_when_long(f"  hashing the inputs of {stage.name}, to compare them with the last run's"):
+        plan = _Ready(stage, run).plan()
     if plan.other is not None:
         run.borrow(stage.name, plan.other)
     return plan
 
 
-def is_finished(stage: Stage, run: RunDirectory) -> bool:
-    """Whether ``stage`` would be skipped or adopted. False for a missing input. Writes nothing."""
-    if not may_be_finished(stage, run) or not all(path.exists() for path in stage.inputs.values()):
-        return False
-    hasher = run.hasher()
-    return plan_stage(stage, run, _described(stage, run, hasher), hasher).action in SETTLED
+def _may_have_begun(stage: Stage, run: RunDirectory) -> bool:
+    """Asked before inputs, models of 60 GB, are hashed."""
+    return bool(run.partials(stage.name)) or any(
+        (r.stage(stage.name) / MANIFEST).exists() for r in (run, *run.reuse)
+    )
 
 
-def may_be_finished(stage: Stage, run: RunDirectory) -> bool:
-    """Whether there is a manifest, here or in a run to adopt from: asked before inputs, models of 60 GB, are hashed."""
-    return any((r.stage(stage.name) / MANIFEST).exists() for r in (run, *run.reuse))
+@contextmanager
+def _printed_when_long(line: str) -> Iterator[None]:
+    """Print ``line`` when the body takes longer than a moment."""
+    timer = threading.Timer(_MOMENT_SECONDS, print, (line,), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
-def _described(stage: Stage, run: RunDirectory, hasher: Hasher) -> dict[str, Artifact]:
-    return {label: describe(path, run.path, hasher) for label, path in stage.inputs.items()}
+def _paths(stage: Stage, run: RunDirectory) -> dict[str, Path]:
+    """The inputs of ``stage`` by label. Raises UserError for what is missing."""
+    paths = {label: run.resolve(source, label) for label, source in stage.inputs.items()}
+    return paths if stage.found is None else {**paths, **stage.found(run)}
 
 
-def _settle(stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], hasher: Hasher) -> Plan:
-    """Complete what was cut short, plan, and adopt if that is the plan."""
-    recover(run, stage.name, _fingerprint(stage, inputs))
-    return _adopt_if_planned(stage, run, inputs, hasher, plan_stage(stage, run, inputs, hasher))
+class _Ready:
+    """A stage in its run, with its inputs hashed. Raises UserError for a missing one."""
 
+    def __init__(self, stage: Stage, run: RunDirectory) -> None:
+        self.stage, self.run, self.hasher = stage, run, run.hasher()
+        self.paths = _paths(stage, run)
+        self.inputs = {label: describe(path, run.path, self.hasher) for label, path in self.paths.items()}
+        self.digests = {label: artifact.sha256 for label, artifact in self.inputs.items()}
+        self.fingerprint = fingerprint_of(stage.name, stage.version, stage.config, self.digests)
 
-def plan_stage(stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], hasher: Hasher) -> Plan:
-    """Decide between skip, adopt, resume and run, with the reasons; writes nothing."""
-    plan = _plan_alone(stage, run, inputs, hasher)
-    if plan.action == "skip":
-        return plan
-    other, said = other_with(stage.name, run, _fingerprint(stage, inputs), hasher)
-    if other is not None:
-        return Plan("adopt", said, other, plan.replaces)
-    return replace(plan, reasons=[*plan.reasons, *said])
+    def plan(self) -> Plan:
+        """Decide between skip, reuse, resume and run, with the reasons; writes nothing."""
+        plan = self._plan_alone()
+        if plan.action == "skip":
+            return plan
+        other, notes = other_with(self.stage.name, self.run, self.fingerprint, self.hasher)
+        if other is not None:
+            return Plan("reuse", notes, other, plan.replaces)
+        return replace(plan, reasons=[*plan.reasons, *notes])
 
+    def _plan_alone(self) -> Plan:
+        stage, folder = self.stage, self.run.stage(self.stage.name)
+        old = read_manifest(folder)
+        if old is not None and old.fingerprint == self.fingerprint:
+            bad = [f"output {name} is missing or was changed" for name in damaged(old, folder, self.hasher)]
+            return Plan("run", bad) if bad else Plan("skip", [f"unchanged since {old.finished_at}"])
+        reasons = [] if old is None else changes(old, stage.config, self.digests, stage.version)
+        reasons = [_noted(line, stage.notes) for line in reasons]
+        attempt = read_attempt(self.run.partial(stage.name, self.fingerprint))
+        if attempt is not None and attempt.fingerprint == self.fingerprint and stage.resumable:
+            return Plan("resume", [*reasons, f"attempt {attempt.attempts + 1}"], replaces=old is not None)
+        return Plan("run", reasons, replaces=old is not None)
 
-def _plan_alone(stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], hasher: Hasher) -> Plan:
-    fingerprint = _fingerprint(stage, inputs)
-    old = read_manifest(run.stage(stage.name))
-    if old is not None and old.fingerprint == fingerprint:
-        reasons = [
-            f"output {n} is missing or was changed" for n in damaged(old, run.stage(stage.name), hasher)
-        ]
-        return Plan("run", reasons) if reasons else Plan("skip", [f"unchanged since {old.finished_at}"])
-    lines = [] if old is None else changes(old, stage.config, _digests(inputs), stage.version)
-    reasons = [_noted(line, stage.notes) for line in lines]
-    attempt = read_attempt(run.partial(stage.name, fingerprint))
-    if attempt is not None and attempt.fingerprint == fingerprint and stage.resumable:
-        return Plan("resume", [*reasons, f"attempt {attempt.attempts + 1}"], replaces=old is not None)
-    return Plan("run", reasons, replaces=old is not None)
+    def settle(self) -> Plan:
+        """Complete what was cut short, plan, and reuse if that is the plan."""
+        name = self.stage.name
+        recover(self.run, name, self.fingerprint)
+        plan = self.plan()
+        if plan.other is None or take_over(
+            name, self.fingerprint, self.run, plan.other, self.inputs, self.hasher
+        ):
+            return plan
+        alone = self._plan_alone()  # the other run has changed meanwhile
+        return replace(alone, reasons=[*alone.reasons, f"{plan.other.path.name} has changed meanwhile"])
 
+    def work(self) -> Manifest:
+        """Do the stage's work, and publish it."""
+        stage, run, hasher = self.stage, self.run, self.hasher
+        partial, attempt = self._begin()
+        parts = {label: run.resolve(source, label) for label, source in stage.parts.items()}
+        described = {label: describe(path, run.path, hasher, part=True) for label, path in parts.items()}
+        started = time.monotonic()
+        stage.work(partial, {**self.paths, **parts})
+        seconds = time.monotonic() - started
+        manifest = self._manifest(partial, attempt, described, seconds)
+        if stage.compare is not None and run.stage(stage.name).is_dir():
+            stage.compare(run.stage(stage.name), partial)
+        sync_tree(partial)
+        write_manifest(partial, manifest)
+        publish(run, stage.name, partial)
+        hasher.moved(partial, run.stage(stage.name))
+        return manifest
 
-_VERBS = {"skip": "done, skipped", "resume": "resumes", "run": "runs"}
+    def _begin(self) -> tuple[Path, Attempt]:
+        """The folder to work in: with what an attempt left if the stage can go on from there, else empty."""
+        partial = self.run.partial(self.stage.name, self.fingerprint)
+        before = read_attempt(partial)
+        same = before is not None and before.fingerprint == self.fingerprint
+        if not same or not self.stage.resumable:
+            shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True, exist_ok=True)
+        attempt = Attempt(self.fingerprint, before.attempts + 1 if before is not None and same else 1)
+        write_attempt(partial, attempt)
+        return partial, attempt
 
-
-def _said(plan: Plan) -> str:
-    if plan.action == "adopt":
-        return f"adopted {'; '.join(plan.reasons)}"
-    return "; ".join([_VERBS[plan.action], *plan.reasons])
+    def _manifest(
+        self, partial: Path, attempt: Attempt, parts: dict[str, Artifact], seconds: float
+    ) -> Manifest:
+        stage = self.stage
+        outputs = {
+            path.name: describe(path, partial, self.hasher, listed=path.name in stage.listed)
+            for path in sorted(partial.iterdir())
+            if is_output(path)
+        }
+        if missing := [n for n in stage.writes if n not in outputs] or ([] if outputs else ["output"]):
+            raise UserError(f"the stage wrote no {missing[0]}", where=stage.name, fix="report this as a bug")
+        flat = flatten(stage.config)
+        return Manifest(
+            stage=stage.name,
+            stage_version=stage.version,
+            fingerprint=self.fingerprint,
+            config=stage.config,
+            settings=stage.settings,
+            inputs={**self.inputs, **parts},
+            outputs=outputs,
+            seeds={key: value for key, value in flat.items() if key.split(".")[-1] == "seed"},
+            code=code_revision(),
+            packages=package_versions(),
+            hardware=hardware(),
+            image=image_record(),
+            finished_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            wall_seconds=round(seconds, 3),
+            attempts=attempt.attempts,
+        )
 
 
 def _noted(line: str, notes: dict[str, str]) -> str:
     note = notes.get(line.partition(": ")[0])
     return f"{line} ({note})" if note else line
-
-
-def _adopt_if_planned(
-    stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], hasher: Hasher, plan: Plan
-) -> Plan:
-    """Carry out a plan to adopt. Where the other run has changed meanwhile: what is to be done without it."""
-    fingerprint = _fingerprint(stage, inputs)
-    if plan.other is None or adopt(stage.name, fingerprint, run, plan.other, inputs, hasher):
-        return plan
-    alone = _plan_alone(stage, run, inputs, hasher)
-    return replace(alone, reasons=[*alone.reasons, f"{plan.other.path.name} has changed meanwhile"])
-
-
-def _work(
-    stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], fingerprint: str, hasher: Hasher
-) -> Manifest:
-    partial = run.partial(stage.name, fingerprint)
-    before = read_attempt(partial)
-    if before is None or before.fingerprint != fingerprint or not stage.resumable:
-        shutil.rmtree(partial, ignore_errors=True)
-    if before is None or before.fingerprint != fingerprint:
-        before = Attempt(fingerprint, 0)
-    partial.mkdir(parents=True, exist_ok=True)
-    attempt = Attempt(fingerprint, before.attempts + 1)
-    write_attempt(partial, attempt)
-    parts = {label: describe(path, run.path, hasher, part=True) for label, path in stage.parts.items()}
-    inputs = {**inputs, **parts}
-    started = time.monotonic()
-    stage.work(partial)
-    manifest = _manifest(stage, inputs, fingerprint, partial, hasher, attempt, time.monotonic() - started)
-    sync_tree(partial)
-    write_manifest(partial, manifest)
-    publish(run, stage.name, partial)
-    hasher.moved(partial, run.stage(stage.name))
-    return manifest
-
-
-def _manifest(
-    stage: Stage,
-    inputs: dict[str, Artifact],
-    fingerprint: str,
-    partial: Path,
-    hasher: Hasher,
-    attempt: Attempt,
-    seconds: float,
-) -> Manifest:
-    outputs = {
-        path.name: describe(path, partial, hasher, listed=path.name in stage.listed)
-        for path in sorted(partial.iterdir())
-        if is_output(path)
-    }
-    if not outputs:
-        raise UserError("the stage wrote no output", where=stage.name, fix="report this as a bug")
-    flat = flatten(stage.config)
-    return Manifest(
-        stage=stage.name,
-        stage_version=stage.version,
-        fingerprint=fingerprint,
-        config=stage.config,
-        settings=stage.settings,
-        inputs=inputs,
-        outputs=outputs,
-        seeds={key: value for key, value in flat.items() if key.split(".")[-1] == "seed"},
-        code=code_revision(),
-        packages=package_versions(),
-        hardware=hardware(),
-        image=image_record(),
-        finished_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        wall_seconds=round(seconds, 3),
-        attempts=attempt.attempts,
-    )
-
-
-def _existing(inputs: dict[str, Path]) -> dict[str, Path]:
-    for label, path in inputs.items():
-        if not path.exists():
-            raise UserError(
-                f"input {label} is missing",
-                where=str(path),
-                fix="check the path, or run the stage that writes it",
-            )
-    return inputs
-
-
-def _fingerprint(stage: Stage, inputs: dict[str, Artifact]) -> str:
-    return fingerprint_of(stage.name, stage.version, stage.config, _digests(inputs))
-
-
-def _digests(inputs: dict[str, Artifact]) -> dict[str, str]:
-    return {label: artifact.sha256 for label, artifact in inputs.items()}
-
-
-def _manifest_of(run: RunDirectory, name: str) -> Manifest:
-    manifest = read_manifest(run.stage(name))
-    assert manifest is not None
-    return manifest

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from nemo_cot.launchers.slurm.container import container_prefix, pyxis_options
 from nemo_cot.config.cluster import ContainerConfig
 from nemo_cot.errors import UserError
+from nemo_cot.launchers.slurm.container import container_prefix, pyxis_options
 from tests.slurm.cluster import Cluster
 from tests.slurm.conftest import Chain, skip_or_fail, start_or_skip
 from tests.support import one_error, tiny_experiment

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nemo_cot.errors import UserError
-from nemo_cot.training.nemo.config import AlignerTrain
 from nemo_cot.serving.process import held_locks, running
+from nemo_cot.training.nemo.config import AlignerTrain
 
 ENTRY = "nemo_cot.training.nemo_aligner.aligner_sft"
 

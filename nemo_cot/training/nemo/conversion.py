@@ -10,9 +10,17 @@ import json
 from pathlib import Path
 
 from nemo_cot.errors import UserError
+from nemo_cot.io.paths import user_path
+from nemo_cot.stages import Output
+from nemo_cot.training.nemo.config import AlignerTrain
 
 FAMILIES = {"qwen2": "qwen", "llama": "llama", "mistral": "llama"}
 """model_type of a config.json -> the converter of NeMo-Skills that knows it."""
+
+
+def nemo_base(train: AlignerTrain) -> Output | Path:
+    """The base model in NeMo's format: the one that is named, or what the stage hf_to_nemo converts."""
+    return user_path(train.nemo_model) if train.nemo_model else Output("hf_to_nemo", "model")
 
 
 def family_of(hugging_face: Path) -> str:
