@@ -146,39 +146,6 @@ def trace(problem_id: str, text: str = "x", **more) -> Trace:
     return Trace(problem_id=problem_id, generation=text, **fields)
 
 
-def test_each_reason_is_counted():
-    traces = [
-        trace("a"),
-        trace("a", sample=1),
-        trace("a", "y"),
-        trace("b", verdict="wrong"),
-        trace("c", verdict="undecided"),
-        trace("d", finish_reason="length"),
-        trace("e", "short"),
-        trace("f", "long"),
-        trace("g"),
-        trace("h"),
-    ]
-    lengths = [10, 10, 10, 10, 10, 10, 4, 99, 10, 10]
-    config = replace(load_config([]).curate, num_traces=2, min_tokens=5, max_tokens=50, target_tokens=10)
-    result = curate(traces, lengths, config)
-    assert len(result.traces) == 2 and len(result.traces) + sum(result.dropped.values()) == len(traces)
-    assert {
-        key: result.dropped[key]
-        for key in ("verdict_wrong", "verdict_undecided", "unfinished", "too_short", "too_long")
-    } == {"verdict_wrong": 1, "verdict_undecided": 1, "unfinished": 1, "too_short": 1, "too_long": 1}
-    assert curate(traces, lengths, config) == result
-
-
-def test_too_few_traces_is_an_error_that_counts_them():
-    with pytest.raises(UserError, match=r"only 1 of 2 traces are left out of 2 \(dropped: too_short 1\)"):
-        curate(
-            [trace("a"), trace("b")],
-            [10, 1],
-            replace(load_config([]).curate, num_traces=2, min_tokens=5, max_tokens=50),
-        )
-
-
 def test_the_trained_tokens_are_the_answer_and_the_end_of_turn(run, tiny_model):
     """Decoded with transformers' own tokenizer, not with ours."""
     from transformers import AutoTokenizer
