@@ -1,7 +1,8 @@
 """The schema of every config value: plain dataclasses, without defaults.
 
 The values live in conf/. A field marked ``runtime()`` changes how a stage is executed (speed,
-memory, logging) and not what it means, so it takes no part in a stage's fingerprint.
+memory, logging) and not what it means, so it takes no part in a stage's fingerprint; one that came later is
+``added(VALUE)``, with the value that means what was done before it.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from nemo_cot.config.checks import (
     plain_name,
     runtime,
     seed,
+    some_of,
 )
 from nemo_cot.config.cluster import ClusterConfig
 from nemo_cot.config.engines import DEVICES, PRECISIONS, EngineConfig, EvaluatedModel, SamplingConfig
-from nemo_cot.errors import UserError
 from nemo_cot.config.model import ModelConfig
+from nemo_cot.errors import UserError
 
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 BACKENDS = ("local", "nemo_aligner", "nemo_rl")
@@ -163,8 +165,7 @@ class CurateConfig:
         at_least("curate.min_tokens", self.min_tokens, 1)
         at_least("curate.max_tokens", self.max_tokens, self.min_tokens, than="curate.min_tokens")
         one_of("curate.order", self.order, ("target", "shuffle"))
-        for verdict in self.verdicts:
-            one_of("curate.verdicts", verdict, VERDICTS)
+        some_of("curate.verdicts", self.verdicts, VERDICTS)
 
 
 @dataclass
@@ -293,14 +294,7 @@ class EvaluateConfig:
         for name, model in self.models.items():
             plain_name("evaluate.models", name, taken=(*OWN_SUBJECTS, "scores"))
             holds_problem(f"evaluate.models.{name}.prompt", model.prompt)
-        for subject in self.subjects:
-            one_of("evaluate.subjects", subject, (*OWN_SUBJECTS, *self.models))
-        if not self.subjects or len(set(self.subjects)) != len(self.subjects):
-            raise UserError(
-                f"{self.subjects} is empty or repeats",
-                where="evaluate.subjects",
-                fix="for example [base,trained]",
-            )
+        some_of("evaluate.subjects", self.subjects, (*OWN_SUBJECTS, *self.models))
         at_least("evaluate.samples_per_problem", self.samples_per_problem, 1)
         seed("evaluate.seed", self.seed)
         chunked("evaluate", self.chunks, self.chunk, self.samples_per_problem)
