@@ -23,10 +23,10 @@ from nemo_cot.config.cluster import looks_secret
 from nemo_cot.config.overrides import hydra_quoted, hydra_value
 from nemo_cot.errors import UserError
 from nemo_cot.experiment import groups, messages
+from nemo_cot.experiment.graph import recipe_names
 from nemo_cot.experiment.groups import CONF as CONF
 from nemo_cot.experiment.groups import EXTRA_CONF as EXTRA_CONF
 from nemo_cot.experiment.groups import PLACES, known_keys
-from nemo_cot.experiment.graph import recipe_names
 from nemo_cot.experiment.messages import explain
 from nemo_cot.experiment.typed import as_text, quoting, refuse_non_finite, text_override
 from nemo_cot.stages.manifest import flatten
