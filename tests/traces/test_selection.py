@@ -21,7 +21,7 @@ def rules(**changes) -> CurateConfig:
     """Wide enough that only ``changes`` decide."""
     fields = {
         "num_traces": 1, "per_problem": 1, "min_tokens": MIN, "max_tokens": MAX, "target_tokens": TARGET,
-        "order": "target", "verdicts": ["right"], "seed": 0,
+        "order": "target", "verdicts": ["right"], "seed": 0, "filters": {},
     }  # fmt: skip
     return CurateConfig(**(fields | changes))
 
@@ -89,6 +89,16 @@ def test_an_unfinished_trace_is_dropped_however_right_it_is():
 def test_a_trace_with_several_faults_is_counted_once_for_the_first(changes, length, reason):
     result = curate([trace("bad", **changes), trace("good")], [length, TARGET], rules())
     assert result.dropped == {reason: 1}
+
+
+def test_a_filter_of_texts_comes_after_the_other_rules_and_is_counted_by_its_name():
+    texts = {"a": r"wait \boxed{1}", "b": "wait", "c": r"\boxed{1}", "d": "wait"}
+    traces = [trace(name, text, verdict="wrong" if name == "d" else "right") for name, text in texts.items()]
+    filters = {"boxes": {}, "regex": {"pattern": "wait"}}
+    result = curate(traces, [20] * 4, rules(filters=filters))
+    assert names(result.traces) == ["c"] and result.dropped == {"boxes": 1, "regex": 1, "verdict_wrong": 1}
+    lengths = curate(traces, [20, 20, MAX + 1, 20], rules(filters={"regex": {"pattern": "wait", "keep": True}}, num_traces=2))
+    assert lengths.dropped == {"too_long": 1, "verdict_wrong": 1}
 
 
 @pytest.mark.parametrize("seed", range(5))
