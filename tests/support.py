@@ -52,15 +52,15 @@ def python(
 
 def nemo_cot(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
     """The command line, as the console script calls it."""
-    return _command("nemo_cot.launchers.cli", *arguments, **options)
+    return command("nemo_cot.launchers.cli", *arguments, **options)
 
 
 def recipe(name: str, *overrides: object, **options) -> subprocess.CompletedProcess[str]:
     """One stage alone."""
-    return _command(f"nemo_cot.recipes.{name}", *overrides, **options)
+    return command(f"nemo_cot.recipes.{name}", *overrides, **options)
 
 
-def _command(module: str, *arguments: object, **options) -> subprocess.CompletedProcess[str]:
+def command(module: str, *arguments: object, **options) -> subprocess.CompletedProcess[str]:
     """``python -m module``: forked from a process that has imported it, unless something of the start matters."""
     if options.keys() & {"cwd", "preexec", "PYTHONPATH"}:
         return python("-m", module, *arguments, **options)

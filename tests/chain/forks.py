@@ -19,8 +19,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 from nemo_cot.experiment.graph import recipe_names
+from nemo_cot.grading import workers as grading_workers
+from nemo_cot.grading.helper import _warm_up
+from nemo_cot.grading.helper import main as serve_helper
 from tests.support import SECONDS, environment, wait_for
 
 _CALLS = ((os, "rename"), (os, "replace"), (os, "fsync"), (shutil, "rmtree"))
@@ -148,8 +152,9 @@ def _import_light() -> None:
         importlib.import_module(f"nemo_cot.launchers.{verb}")
     for name in recipe_names():
         importlib.import_module(f"nemo_cot.recipes.{name}")
-    for module in ("nemo_cot.grading.batch", "nemo_cot.evaluation.scores", "jinja2", "sympy", "math_verify"):
+    for module in ("nemo_cot.evaluation.scores", "nemo_cot.grading.worker", "jinja2"):
         importlib.import_module(module)
+    _warm_up()
 
 
 def _import_torch() -> None:
@@ -170,6 +175,7 @@ def _child(request: dict) -> None:
     if "env" in request:
         os.environ.clear()
         os.environ.update(request["env"])
+    grading_workers.subprocess = SimpleNamespace(Popen=_ForkedHelper, DEVNULL=subprocess.DEVNULL)
     calls = _watch(request["kill_at"]) if "calls" in request else []
     code = 1
     try:
@@ -187,6 +193,26 @@ def _child(request: dict) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+class _ForkedHelper:
+    """The helper of grading, forked as well: its own start takes seconds, and tests/grading looks at that."""
+
+    def __init__(self, command: Sequence[str], *, pass_fds: Sequence[int], **_: object) -> None:
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.setsid()
+            kept = {0, 1, 2, *pass_fds}
+            for descriptor in map(int, os.listdir("/proc/self/fd")):
+                if descriptor not in kept:
+                    with suppress(OSError):
+                        os.close(descriptor)
+            with suppress(BaseException):
+                serve_helper(pass_fds[0])
+            os._exit(0)
+
+    def wait(self) -> None:
+        os.waitpid(self.pid, 0)
 
 
 def _created(path: str) -> int:
