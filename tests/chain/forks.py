@@ -75,11 +75,11 @@ class Forks:
         )
 
     def command(
-        self, module: str, arguments: Sequence[str], env: Mapping[str, str]
+        self, module: str, arguments: Sequence[str], env: Mapping[str, str], cwd: Path
     ) -> subprocess.CompletedProcess[str]:
-        """What ``python -m module arguments`` would do with this environment."""
+        """What ``python -m module arguments`` would do with this environment, in this directory."""
         errors = f"{self._next}.err"
-        self._ask(module=module, arguments=list(arguments), env=dict(env), errors=errors)
+        self._ask(module=module, arguments=list(arguments), env=dict(env), cwd=str(cwd), errors=errors)
         code = self._answer()
         return subprocess.CompletedProcess(
             [module, *arguments], code, Path(f"{self._path}.out").read_text(), Path(errors).read_text()
@@ -175,6 +175,7 @@ def _child(request: dict) -> None:
     if "env" in request:
         os.environ.clear()
         os.environ.update(request["env"])
+        os.chdir(request["cwd"])
     grading_workers.subprocess = SimpleNamespace(Popen=_ForkedHelper, DEVNULL=subprocess.DEVNULL)
     calls = _watch(request["kill_at"]) if "calls" in request else []
     code = 1
