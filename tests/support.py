@@ -74,7 +74,7 @@ def _forks():
 
     folder = tempfile.TemporaryDirectory(prefix="forks-")
     atexit.register(folder.cleanup)
-    forks = Forks(Path(folder.name), torch=False)
+    forks = Forks(Path(folder.name))
     atexit.register(forks.__exit__)
     return forks
 
