@@ -17,7 +17,9 @@ from nemo_cot.experiment.compose import load_config
 from nemo_cot.launchers.slurm.submit import submit_chain
 from nemo_cot.training.nemo.command import aligner_command
 from nemo_cot.training.nemo.config import AlignerTrain
+from tests.models.headers import write_holes
 from tests.support import write_lines
+from tests.tiny import write_tiny_tokenizer
 
 TRAINING, SKILLS = "/images/nemo-cot.sqsh", "/images/nemo cot-vllm.sqsh"
 CORE, NEMO_SKILLS = "/opt/nemo-cot/venv/bin/python", "/opt/nemo-skills/bin/python"
@@ -33,11 +35,10 @@ MAIN_JOBS = [
 
 
 def write_model(folder: Path) -> Path:
-    """What is looked at before submission: a config, a tokenizer, a file of weights (of no tensors)."""
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text('{"num_attention_heads": 40, "num_key_value_heads": 8}')
-    (folder / "tokenizer.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    """What is looked at before submission: a config, a tokenizer, a file of weights."""
+    write_holes(folder, {"num_attention_heads": 40, "num_key_value_heads": 8}, {"a": (1,)})
+    write_tiny_tokenizer(folder)
+    (folder / "tokenizer_config.json").unlink()  # base and Instruct models alike: it names no eos
     return folder
 
 
