@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
 import io
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -49,12 +52,30 @@ def python(
 
 def nemo_cot(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
     """The command line, as the console script calls it."""
-    return python("-m", "nemo_cot.launchers.cli", *arguments, **options)
+    return command("nemo_cot.launchers.cli", *arguments, **options)
 
 
 def recipe(name: str, *overrides: object, **options) -> subprocess.CompletedProcess[str]:
     """One stage alone."""
-    return python("-m", f"nemo_cot.recipes.{name}", *overrides, **options)
+    return command(f"nemo_cot.recipes.{name}", *overrides, **options)
+
+
+def command(module: str, *arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    """``python -m module``: forked from a process that has imported it, unless something of the start matters."""
+    if options.keys() & {"cwd", "preexec", "PYTHONPATH"}:
+        return python("-m", module, *arguments, **options)
+    return _forks().command(module, list(map(str, arguments)), environment(**options))
+
+
+@functools.cache
+def _forks():
+    from tests.chain.forks import Forks
+
+    folder = tempfile.TemporaryDirectory(prefix="forks-")
+    atexit.register(folder.cleanup)
+    forks = Forks(Path(folder.name), torch=False)
+    atexit.register(forks.__exit__)
+    return forks
 
 
 def nemo_cot_here(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -109,7 +109,7 @@ def test_the_recipes_up_to_packing_run_without_torch(core, overrides, tmp_path):
     done = python("-c", CHAIN, *overrides, PYTHONPATH=core)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "runs/core/convert/model.json").read_text())["eos_id"]
-    assert (tmp_path / "runs/core/pack/packs.jsonl").read_text()
+    assert (tmp_path / "runs/core/pack/sequences.jsonl").read_text()
     missing = recipe("hf_to_nemo", *overrides, "train.python=/no/such/python", PYTHONPATH=core)
     one_error(missing, "cannot be imported by /no/such/python", "training container")
 
