@@ -32,7 +32,7 @@ from nemo_cot.experiment.typed import as_text, quoting, refuse_non_finite, text_
 from nemo_cot.stages.manifest import flatten
 
 _VARIABLE = re.compile(r"^cluster\.environment\.[A-Za-z_][A-Za-z0-9_]*$")
-_FILTER = re.compile(r"^curate\.filters(\.\w+){1,2}$")
+_FILTER = re.compile(r"^curate\.filters(\.\w+){0,2}$")
 """Entries of cluster.environment and curate.filters: they may be new ones."""
 
 
