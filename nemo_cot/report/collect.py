@@ -44,7 +44,7 @@ class Findings:
 
     @property
     def stale(self) -> list[str]:
-        """Stages whose inputs were made anew since, or are stale themselves: results of an earlier run."""
+        """Stages whose inputs were made again since, or are stale themselves: results of an earlier run."""
         return stale_stages(self.manifests)
 
     @property

@@ -309,7 +309,7 @@ def test_grade_never_replaces_its_input_or_what_is_no_file(tmp_path):
     (tmp_path / "soft.jsonl").symlink_to(source)
     os.mkfifo(tmp_path / "pipe")
     for name in ("in.jsonl", "hard.jsonl", "soft.jsonl"):
-        one_error(nemo_cot("grade", source, tmp_path / name), "is the input as well", "choose another OUTPUT")
+        one_error(nemo_cot("grade", source, tmp_path / name), "is also the input", "choose another OUTPUT")
     one_error(nemo_cot("grade", source, tmp_path / "pipe"), "is a device or a pipe, not a file")
     assert (tmp_path / "pipe").is_fifo() and source.read_bytes() == before
 

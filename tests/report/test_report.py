@@ -172,8 +172,8 @@ def test_what_was_measured_stands_beside_the_papers_figures(tmp_path):
     for text in written(tmp_path, found):
         assert (
             "17.10 %" in text
-            and "here: trained" in text
-            and "only where problems and samples are the same" in text
+            and "this run: trained" in text
+            and "only if problems and samples are the same" in text
         )
         trained = found.scores.subjects["trained"]
         assert f"{100 * trained.nemo_skills_majority.value:.2f} %" in text and "2 x 2" in text
@@ -223,7 +223,7 @@ def test_results_of_an_earlier_run_are_named(tmp_path):
     }
     assert findings(manifests=manifests).stale == ["train", "evaluate/trained"]
     for text in written(tmp_path, findings(manifests=manifests)):
-        assert "made anew: train, evaluate/trained" in text
+        assert "made again: train, evaluate/trained" in text
     manifests["train"].inputs["pack/sequences.jsonl"].sha256 = "new"
     assert findings(manifests=manifests).stale == []
 
