@@ -23,6 +23,7 @@ if __name__ == "__main__":  # run by path: its folder would hide modules of the 
     sys.path[0] = str(HERE.parents[3])
 
 from nemo_cot.errors import UNFINISHED, UserError  # noqa: E402
+from nemo_cot.guard import guarded  # noqa: E402
 from nemo_cot.launchers.slurm import scheduler  # noqa: E402
 from nemo_cot.launchers.slurm.ends import write_chain_file  # noqa: E402
 from nemo_cot.launchers.slurm.record import Attempt, task_key, write_attempt  # noqa: E402
@@ -194,4 +195,4 @@ def _now() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(guarded(lambda: main(sys.argv[1:])))

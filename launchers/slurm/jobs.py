@@ -68,9 +68,13 @@ def chain_jobs(cfg: Config, graph: Graph, steps: Sequence[Step]) -> list[ChainJo
             job = _with_task(jobs.get(f"{wholes[name].replace('/', '-')}-chunks"), job, wholes[name])
         elif stage.recipe == "train":
             job = _behind_earlier_training(job, jobs, cluster_of(cfg).train_jobs)
-        elif name == _SCORES and (early := _early_scores(cfg, job, jobs)) is not None:
+        elif name == _SCORES and (early := _early_scores(step, job, ends, jobs)) is not None:
             jobs[early.key] = early
             job = replace(job, after=(*after, early.key))
+        if job.key in jobs and jobs[job.key].stage != job.stage:  # of two subjects, such as base-chunks
+            raise UserError(
+                f"{job.key} would be the name of two jobs", where="evaluate.models", fix="rename the subject"
+            )
         jobs[job.key] = job
         ends[name] = job.key
     return list(jobs.values())
@@ -93,16 +97,21 @@ def _behind_earlier_training(job: ChainJob, jobs: dict[str, ChainJob], count: in
     return job
 
 
-def _early_scores(cfg: Config, scores: ChainJob, jobs: Mapping[str, ChainJob]) -> ChainJob | None:
+def _early_scores(
+    step: Step, scores: ChainJob, ends: Mapping[str, str], jobs: Mapping[str, ChainJob]
+) -> ChainJob | None:
     """A job that scores the subjects that need not wait for the training, where others do: should the training
-    fail, the report has these scores.
+    fail, the report has these scores. None where they are all sampled, and there are scores from then.
     """
-    early = [key for key in scores.after if not _behind_training(key, jobs)]
-    if not early or len(early) == len(scores.after):
+    needs = step.stage.needs
+    early = [need for need in needs if need not in ends or not _behind_training(ends[need], jobs)]
+    after = tuple(ends[need] for need in early if need in ends)
+    if not early or len(early) == len(needs) or (step.finished and not after):
         return None
-    subjects = ",".join(jobs[key].stage.partition("/")[2] for key in early)
-    overrides = (f"evaluate.subjects=[{subjects}]",)
-    return replace(scores, key=f"{scores.key}-early", after=tuple(early), overrides=overrides)
+    subjects = ",".join(need.partition("/")[2] for need in early)
+    return replace(
+        scores, key=f"{scores.key}-early", after=after, overrides=(f"evaluate.subjects=[{subjects}]",)
+    )
 
 
 def _behind_training(key: str, jobs: Mapping[str, ChainJob]) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from nemo_cot.config.engines import ServerConfig
-from nemo_cot.errors import UserError, one_line
+from nemo_cot.errors import Fault, UserError, one_line
 from nemo_cot.serving.ports import claimed_port
 from nemo_cot.serving.process import Process, running
 
@@ -35,7 +35,7 @@ class Server:
     def check(self) -> None:
         """Raise UserError when the server that was started here has ended."""
         if self.process is not None and (code := self.process.exit_code()) is not None:
-            raise UserError(
+            raise Fault(
                 f"the server ended with exit code {code}: {self.process.last_lines()}",
                 where=str(self.process.log),
                 fix="correct what it says, then run the same command again: it resumes",
@@ -187,18 +187,18 @@ def _check_name(server: Server, names: list[str]) -> None:
 
 def _late(server: Server, seconds: float, trouble: str) -> UserError:
     said = f"; its log ends: {server.process.last_lines()}" if server.process else ""
-    return UserError(
+    return Fault(
         f"no server after {seconds:g} s: {trouble}{said}",
         where=server.base_url,
-        fix="correct what it says, or raise engine.server.start_deadline_seconds",
+        fix="correct what it says, or raise engine.server.start_deadline_seconds, then run the same command again",
     )
 
 
 def _nobody(server: Server, seconds: float, trouble: str) -> UserError:
-    return UserError(
+    return Fault(
         f"nothing listens there, for {seconds:g} s: {trouble}",
         where=server.base_url,
-        fix="start it, correct engine.server.base_url, or raise engine.server.connect_deadline_seconds",
+        fix="start it and run the same command again, or correct engine.server.base_url or connect_deadline_seconds",
     )
 
 

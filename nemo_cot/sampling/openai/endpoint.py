@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from nemo_cot.config.engines import OpenAIEngine
-from nemo_cot.errors import UserError, one_line
+from nemo_cot.errors import Fault, UserError, one_line
 from nemo_cot.io.jsonl import JsonlAppender, drop_cut_line, read_jsonl, write_jsonl
 from nemo_cot.progress import Tracker, track
 from nemo_cot.records import Problem, Trace
@@ -118,10 +118,10 @@ class _Sampling:
             for worker in ended:
                 worker.result()
             if pending and time.monotonic() - self._last > self._engine.stall_seconds:
-                raise UserError(
+                raise Fault(
                     f"no new sample for {self._engine.stall_seconds:g} s",
                     where=self._url,
-                    fix="look at the server's log, or raise engine.stall_seconds",
+                    fix="look at the server's log, or raise engine.stall_seconds, then run the same command again",
                 )
 
     def _flush(self, out: JsonlAppender) -> None:
@@ -133,7 +133,7 @@ class _Sampling:
     async def _ask(self, client: httpx.AsyncClient, problem: Problem, sample: int) -> Answer:
         """One sample; tried again, after growing waits, when the server is busy or does not answer."""
         body = self._maker.body(problem, sample)
-        trouble = ""
+        kind, trouble = Fault, ""
         for attempt in range(self._engine.retries + 1):
             if attempt:
                 longest = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2**attempt)
@@ -148,8 +148,9 @@ class _Sampling:
                 return self._read(reply)
             trouble = f"status {reply.status_code}: {one_line(reply.text)[:300]}"
             if reply.status_code < 500 and reply.status_code not in _BUSY:
+                kind = UserError  # it answers, and refuses what is asked
                 break
-        raise UserError(
+        raise kind(
             f"problem {problem.problem_id}, sample {sample}: {trouble}",
             where=self._url,
             fix="correct what the server says, then run the same command again: it resumes",
