@@ -65,7 +65,7 @@ def chain_jobs(cfg: Config, graph: Graph, steps: Sequence[Step]) -> list[ChainJo
         if stage.found is not None:
             job = replace(job, after=tuple(jobs), after_any=True)
         elif name in wholes:
-            job = _with_task(jobs.get(f"{wholes[name].replace('/', '-')}-chunks"), job, wholes[name])
+            job = _with_task(job, wholes[name], jobs)
         elif stage.recipe == "train":
             job = _behind_earlier_training(job, jobs, cluster_of(cfg).train_jobs)
         elif name == _SCORES and (early := _early_scores(step, job, ends, jobs)) is not None:
@@ -80,12 +80,11 @@ def chain_jobs(cfg: Config, graph: Graph, steps: Sequence[Step]) -> list[ChainJo
     return list(jobs.values())
 
 
-def _with_task(array: ChainJob | None, job: ChainJob, whole: str) -> ChainJob:
-    """The array of the chunks of ``whole``, with the chunk of ``job`` in it."""
-    number = int(job.stage.rpartition("-")[2])
-    if array is None:
-        array = replace(job, key=f"{whole.replace('/', '-')}-chunks", stage=whole)
-    return replace(array, array=(*array.array, number))
+def _with_task(chunk: ChainJob, whole: str, jobs: Mapping[str, ChainJob]) -> ChainJob:
+    """The array of the chunks of ``whole``, with ``chunk`` in it."""
+    array = replace(chunk, key=f"{whole.replace('/', '-')}-chunks", stage=whole)
+    before = jobs[array.key].array if array.key in jobs and jobs[array.key].stage == whole else ()
+    return replace(array, array=(*before, int(chunk.stage.rpartition("-")[2])))
 
 
 def _behind_earlier_training(job: ChainJob, jobs: dict[str, ChainJob], count: int) -> ChainJob:

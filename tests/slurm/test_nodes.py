@@ -85,7 +85,7 @@ def trained(cluster, tmp_path, monkeypatch):
         (code / "recipes" / "train.py").write_text(recipe)
         (code / "recipes" / "killed.py").write_text(RECIPE)
         chain = Chain(cfg, run, code, tmp_path, overrides, False)
-        job = ChainJob("train", "train", ())
+        job = ChainJob("train", "train", "train", ())
         write_json(run / "slurm" / "train.json", job_arguments(job, chain))
         (run / "slurm" / "train.sbatch").write_bytes(render_script(job, chain, "train"))
         (run / "slurm" / "logs").mkdir()
