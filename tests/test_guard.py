@@ -41,7 +41,9 @@ TABLE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("error, code, what, fix", TABLE, ids=[f"{type(e).__name__} {e}"[:40] for e, *_ in TABLE])
+@pytest.mark.parametrize(
+    "error, code, what, fix", TABLE, ids=[f"{type(e).__name__} {e}"[:40] for e, *_ in TABLE]
+)
 def test_each_cause_has_its_exit_code_and_advice(error, code, what, fix, capsys):
     def fails() -> None:
         raise error

@@ -81,10 +81,10 @@ def _job_end(run: Path, job: SubmittedJob, states: list[JobState]) -> tuple[str,
 
 
 def _task_end(run: Path, key: str, job: str, states: list[JobState]) -> tuple[str, int | None]:
-    told = read_attempt(run, key, job)
-    if told is not None and told.exit_code is not None:
-        return (_GOOD if told.exit_code == 0 else "failed"), told.exit_code
-    if told is None:
+    said = read_attempt(run, key, job)
+    if said is not None and said.exit_code is not None:
+        return (_GOOD if said.exit_code == 0 else "failed"), said.exit_code
+    if said is None:
         return "not run", None
     code = next((s.exit_code for s in states if s.id == job), "").partition(":")[0]
-    return "failed", int(code) if code.isdigit() and code != "0" else None  # killed before it could tell
+    return "failed", int(code) if code.isdigit() and code != "0" else None  # killed before it could say

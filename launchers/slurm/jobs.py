@@ -20,7 +20,7 @@ class ChainJob:
     must end well before. ``resources``: which of cluster.resources it takes.
 
     ``overrides`` come behind the user's own. ``array``: the numbers of the chunks of ``stage`` that it makes,
-    a task each. ``continued``: a later job goes on with this training. ``after_any``: it runs however the
+    one task each. ``continued``: a later job goes on with this training. ``after_any``: it runs however the
     others ended.
     """
 

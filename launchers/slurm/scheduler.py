@@ -125,7 +125,7 @@ def cluster_name() -> str:
 
 
 def live_jobs() -> list[JobState]:
-    """The user's own jobs that are queued or running; a line a task of an array."""
+    """The user's own jobs that are queued or running; a line per task of an array."""
     output = call(["squeue", "--noheader", "--me", "--array", "--format=%i|%T|%r|%M|%N|%k"])
     rows = [line.split("|", 5) for line in output.splitlines() if line.count("|") >= 5]
     return [

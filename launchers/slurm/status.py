@@ -45,10 +45,10 @@ def _row(
     run: RunDirectory, job: SubmittedJob, key: str, own: str, states: list[JobState], task: int | None
 ) -> tuple[str, ...]:
     state = next((s for s in states if s.id == own), None)
-    told = read_attempt(run.path, key, own)
-    shown = state or JobState(own, _told_state(told) if job.id else "not submitted")
-    code = told.exit_code if told is not None and told.exit_code is not None else None
-    node = shown.node or (told.node if told else "")
+    said = read_attempt(run.path, key, own)
+    shown = state or JobState(own, _said_state(said) if job.id else "not submitted")
+    code = said.exit_code if said is not None and said.exit_code is not None else None
+    node = shown.node or (said.node if said else "")
     exit_code = "" if shown.live else str(code) if code is not None else _slurms(shown)
     log = log_file(run.path, job, task)
     return (
@@ -69,11 +69,11 @@ def _log_name(run: RunDirectory, log: Path) -> str:
     return str(log.relative_to(run.path)) if log.is_relative_to(run.path) else str(log)
 
 
-def _told_state(told: Attempt | None) -> str:
+def _said_state(said: Attempt | None) -> str:
     """For a job that Slurm has forgotten."""
-    if told is None:
+    if said is None:
         return "unknown"
-    return "unknown" if told.exit_code is None else "completed" if told.exit_code == 0 else "failed"
+    return "unknown" if said.exit_code is None else "completed" if said.exit_code == 0 else "failed"
 
 
 def _progress(run: RunDirectory, job: SubmittedJob, task: int | None) -> str:

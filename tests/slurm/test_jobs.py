@@ -88,7 +88,9 @@ def test_each_stage_that_is_not_settled_has_one_job_behind_all_that_it_needs(ove
             needed = {maker[need] for need in chain.needs(name) if need in open_stages}
             assert needed <= before(jobs, maker[name]), (name, needed)
         for key in jobs:
-            assert set(jobs[key].after) <= set(list(jobs)[: list(jobs).index(key)]), "an id is known when it is named"
+            assert set(jobs[key].after) <= set(list(jobs)[: list(jobs).index(key)]), (
+                "an id is known when it is named"
+            )
         assert {k for k, job in jobs.items() if job.after_any} == {"report"} & jobs.keys()
         if "report" in jobs:
             assert set(jobs["report"].after) == jobs.keys() - {"report"}, "after any end of every other"

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 
 import pytest
 
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.launchers.slurm import scheduler
 from nemo_cot.launchers.slurm.jobs import ChainJob
-from nemo_cot.launchers.slurm.record import write_json
+from nemo_cot.launchers.slurm.record import read_submission, write_json, write_submission
 from nemo_cot.launchers.slurm.render import Chain, job_arguments, log_pattern, render_script
 from nemo_cot.launchers.slurm.snapshot import snapshot
 from tests.slurm import conftest as ours
 from tests.slurm.test_failures import LONG
-from tests.support import wait_for
+from tests.support import one_error, wait_for
 
 GLOO = """
 import os
@@ -129,3 +130,50 @@ def test_a_node_that_goes_down_sends_the_job_to_the_other_one(chain: ours.Chain)
     finally:
         chain.call("cancel")
         chain.cluster.start_node(node)
+
+
+def test_while_all_nodes_are_drained_or_down_a_chain_is_queued_with_a_note(fresh: ours.Chain):
+    """And what no node could ever run is refused then, too; a partition that takes no jobs is a fault."""
+    control = fresh.cluster.call
+    fresh.overrides += ["launcher.stages=[problems]"]
+    try:
+        for state in ("DRAIN", "DOWN"):
+            control("scontrol", "update", "NodeName=node[1-2]", f"State={state}", "Reason=test")
+            said = fresh.call("submit", *ours.PROFILE).stdout
+            assert "note: nodes that problems need are down, drained or reserved now" in said
+            job = fresh.ids()["problems"]
+            assert fresh.state(job) == "PENDING"
+            if state == "DRAIN":
+                fresh.call("cancel")
+            never = fresh.call(
+                "submit", *ours.PROFILE, "name=b", "cluster.resources.cpu.gpus_per_node=9", check=False
+            )
+            one_error(never, "sbatch", "equested node configuration is not available")
+            control("scontrol", "update", "NodeName=node[1-2]", "State=RESUME")
+        control("scontrol", "update", "PartitionName=low", "State=DRAIN")
+        closed = fresh.call("submit", *ours.PROFILE, "name=b", "cluster.partition=low", check=False)
+        one_error(closed, "partition not available", "run the same command again", code=3)
+    finally:
+        control("scontrol", "update", "NodeName=node[1-2]", "State=RESUME", check=False)
+        control("scontrol", "update", "PartitionName=low", "State=UP")
+    assert fresh.wait_end() == {"problems": "COMPLETED"}, fresh.told()
+
+
+def test_jobs_of_others_with_the_ids_of_an_earlier_chain_are_left_alone(fresh: ours.Chain):
+    """As on a second cluster, where the user has jobs with the ids that the first one gave."""
+    fresh.overrides += ["launcher.stages=[problems]"]
+    fresh.submit()
+    fresh.wait_end()
+    held = ["sbatch", "--parsable", "--hold", "--output=/dev/null", "--wrap=true"]
+    other = fresh.cluster.call(*held).strip()
+    before = read_submission(fresh.run)
+    mine = replace(before, jobs=[replace(before.jobs[0], id=other)])
+    write_submission(fresh.run, mine)
+    assert "no job of" in fresh.call("cancel").stdout and "pending" not in fresh.call("status").stdout
+    write_submission(fresh.run, replace(mine, cluster="another"))
+    one_error(fresh.call("cancel", check=False), "submitted to the cluster another, and this is test")
+    assert fresh.state(other) == "PENDING"
+    fresh.cluster.call("scancel", other)
+    again = fresh.call("submit", *ours.PROFILE, "problems.seed=9").stdout
+    assert "note: the last chain was submitted to the cluster another" in again
+    assert fresh.wait_end() == {"problems": "COMPLETED"}, fresh.told()

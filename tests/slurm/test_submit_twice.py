@@ -37,7 +37,11 @@ def stand_ins(tmp_path: Path) -> dict[str, str]:
     folder = tmp_path / "bin"
     for place in (folder, tmp_path / "queue", tmp_path / "looked"):
         place.mkdir()
-    for name, text in (("sbatch", SBATCH), ("squeue", SQUEUE), ("scontrol", "#!/bin/sh\necho ClusterName = here\n")):
+    for name, text in (
+        ("sbatch", SBATCH),
+        ("squeue", SQUEUE),
+        ("scontrol", "#!/bin/sh\necho ClusterName = here\n"),
+    ):
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     return environment(
