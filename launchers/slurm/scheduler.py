@@ -124,6 +124,30 @@ def cluster_name() -> str:
     return found[1]
 
 
+@dataclass(frozen=True)
+class Nodes:
+    """How many nodes a partition has, and how many of them take jobs now."""
+
+    there: int = 0
+    up: int = 0
+
+
+_AWAY = ("down", "drain", "fail", "inval", "maint", "unk", "reboot")
+"""Beginnings of the states of nodes that take no jobs; a star behind any state: it does not respond."""
+
+
+def partitions() -> dict[str, Nodes]:
+    """The nodes of each partition by its name, of the default one also by an empty name."""
+    found: dict[str, Nodes] = {}
+    for line in call(["sinfo", "--noheader", "--format=%P|%T|%D"]).splitlines():
+        partition, state, count = line.split("|")
+        up = not state.startswith(_AWAY) and "*" not in state
+        for name in (partition.rstrip("*"), *([""] if partition.endswith("*") else [])):
+            nodes = found.get(name, Nodes())
+            found[name] = Nodes(nodes.there + int(count), nodes.up + int(count) * up)
+    return found
+
+
 def live_jobs() -> list[JobState]:
     """The user's own jobs that are queued or running; a line per task of an array."""
     output = call(["squeue", "--noheader", "--me", "--array", "--format=%i|%T|%r|%M|%N|%k"])

@@ -189,6 +189,7 @@ def _submit(jobs: Sequence[ChainJob], names: dict[str, str], chain: Chain) -> li
     record is written before the first job, so that a kill leaves none that nemo-cot cancel does not find.
     """
     here, recipes = scheduler.cluster_name(), graph(chain.cfg).recipes
+    _check_nodes(jobs, chain.cfg)
     records = {record.key: record for record in jobs_record(jobs, chain)}
     before = read_submission(chain.run)
     submission = Submission(_now(), here, chain.code.name, list(chain.overrides), recipes, [])
@@ -203,7 +204,6 @@ def _submit(jobs: Sequence[ChainJob], names: dict[str, str], chain: Chain) -> li
             found = scheduler.sbatch(_dependency(job, records), script, environment)
             records[job.key] = replace(records[job.key], id=found)
         write_submission(chain.run, replace(submission, jobs=list(records.values())))
-        _look_over(chain.run, records.values())
     except BaseException:
         with suppress(UserError):
             _cancel(chain.run, records.values())
@@ -213,25 +213,30 @@ def _submit(jobs: Sequence[ChainJob], names: dict[str, str], chain: Chain) -> li
     return list(records.values())
 
 
-def _look_over(run: Path, submitted: Iterable[SubmittedJob]) -> None:
-    """Say which jobs wait for nodes that are down or drained. Raises UserError for one that no node will ever fit,
-    which Slurm would keep for ever.
+def _check_nodes(jobs: Sequence[ChainJob], cfg: Config) -> None:
+    """Say which jobs wait for nodes that are down or drained. Raises UserError for one that asks for more nodes
+    than its partition has, which Slurm would keep for ever.
     """
-    keys, later = {job.id: job.key for job in submitted}, {}
-    for state in live_jobs_of(run):
-        key = keys[state.id.partition("_")[0]]
-        if state.reason == "PartitionConfig":
+    cluster, partitions, later = cluster_of(cfg), scheduler.partitions(), {}
+    for job in jobs:
+        key, resources = cluster.resources.of(job.resources)
+        name = resources.partition or cluster.partition or ""
+        wanted, nodes = nodes_and_gpus(job, cfg)[0], partitions.get(name)
+        if nodes is None:  # several, or one that sbatch will refuse
+            continue
+        if wanted > nodes.there:
             raise UserError(
-                f"{key} asks for more nodes or time than its partition has ({state.reason})",
-                where="sbatch",
-                fix="ask for less in cluster.resources, or set cluster.partition to another of `sinfo -s`",
+                f"{wanted} nodes, and the partition has {nodes.there}",
+                where=f"{key}.nodes",
+                fix="ask for less, or set cluster.partition to another of `sinfo -s`",
             )
-        if state.reason.startswith("ReqNodeNotAvail"):
-            later[key] = state.reason
+        if wanted > nodes.up:
+            later[job.key] = f"{nodes.up} of {nodes.there} nodes are up"
     if later:
+        key, why = next(iter(later.items()))
+        more = f" (and {len(later) - 1} more)" if len(later) > 1 else ""
         print(one_line(
-            f"note: nodes that {', '.join(later)} need are down, drained or reserved now "
-            f"({next(iter(later.values()))}); the jobs stay in the queue until they are back"
+            f"note: {why} where {key}{more} will run, the others are down or drained; it waits in the queue for them"
         ), flush=True)  # fmt: skip
 
 

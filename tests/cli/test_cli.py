@@ -11,8 +11,9 @@ import pytest
 
 from nemo_cot import __version__
 from nemo_cot.experiment.compose import load_config
-from nemo_cot.experiment.recipe import run_directory
-from nemo_cot.launchers.plan import stage_actions
+from nemo_cot.experiment.graph import graph
+from nemo_cot.experiment.planner import plan_chain
+from nemo_cot.experiment.rundirs import run_directory
 from tests.support import nemo_cot, one_error, python, recipe, tiny_experiment, write_lines
 
 IMPORTED = """
@@ -161,17 +162,17 @@ def digests(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def test_plan_hashes_no_model_that_no_stage_has_used(run, digests):
     cfg = load_config([*run, "name=new"])
-    actions = {name: action for name, action, _ in stage_actions(cfg, run_directory(cfg))}
+    actions = {step.stage.name: step.action for step in plan_chain(graph(cfg), run_directory(cfg))}
     assert actions["convert"] == "run" and not digests
 
 
 def test_plan_says_what_it_does_when_that_takes_long(run, digests, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("nemo_cot.launchers.plan._MOMENT_SECONDS", 0.01)
+    monkeypatch.setattr("nemo_cot.stages.engine._MOMENT_SECONDS", 0.01)
     (tmp_path / "tiny" / ".hashes.json").unlink()
     cfg = load_config(run)
-    stage_actions(cfg, run_directory(cfg))
+    plan_chain(graph(cfg), run_directory(cfg))
     assert len(digests) == len(set(digests)), "each once"
-    assert "plan: hashes the inputs of convert" in capsys.readouterr().err
+    assert "hashing the inputs of convert" in capsys.readouterr().err
 
 
 def test_plan_ends_with_2_when_a_rule_finds_an_error():

@@ -127,7 +127,6 @@ def test_without_requeue_the_chain_ends_and_submit_goes_on(chain: Chain):
     ("cluster.reservation=nonesuch", "eservation"),
     ("cluster.constraint=nonesuch", "nvalid feature specification"),
     ("cluster.resources.evaluate.gpus_per_node=9", "equested node configuration is not available"),
-    ("cluster.resources.evaluate.nodes=3", "asks for more nodes or time than its partition has"),
 ])  # fmt: skip
 def test_what_can_never_run_is_refused_in_one_line_and_leaves_nothing_queued(chain: Chain, override, said):
     error = one_error(chain.call("submit", *PROFILE, override, check=False), "sbatch", said)

@@ -15,6 +15,7 @@ from nemo_cot.launchers.slurm.record import read_submission, write_json, write_s
 from nemo_cot.launchers.slurm.render import Chain, job_arguments, log_pattern, render_script
 from nemo_cot.launchers.slurm.snapshot import snapshot
 from tests.slurm import conftest as ours
+from tests.slurm.cluster import NODES
 from tests.slurm.test_failures import LONG
 from tests.support import one_error, wait_for
 
@@ -129,34 +130,41 @@ def test_a_node_that_goes_down_sends_the_job_to_the_other_one(chain: ours.Chain)
         assert chain.cluster.job(job)["NodeList"] not in (node, "(null)")
     finally:
         chain.call("cancel")
-        chain.cluster.start_node(node)
+        chain.cluster.start_nodes(node)
 
 
-def test_while_all_nodes_are_drained_or_down_a_chain_is_queued_with_a_note(fresh: ours.Chain):
-    """And what no node could ever run is refused then, too; a partition that takes no jobs is a fault."""
-    control = fresh.cluster.call
+@pytest.mark.parametrize("state", ["drained", "down"])
+def test_while_no_node_is_there_a_chain_is_queued_with_a_note(fresh: ours.Chain, state):
+    """And what no node could ever run is refused then, too."""
+    cluster = fresh.cluster
     fresh.overrides += ["launcher.stages=[problems]"]
     try:
-        for state in ("DRAIN", "DOWN"):
-            control("scontrol", "update", "NodeName=node[1-2]", f"State={state}", "Reason=test")
-            said = fresh.call("submit", *ours.PROFILE).stdout
-            assert "note: nodes that problems need are down, drained or reserved now" in said
-            job = fresh.ids()["problems"]
-            assert fresh.state(job) == "PENDING"
-            if state == "DRAIN":
-                fresh.call("cancel")
-            never = fresh.call(
-                "submit", *ours.PROFILE, "name=b", "cluster.resources.cpu.gpus_per_node=9", check=False
-            )
-            one_error(never, "sbatch", "equested node configuration is not available")
-            control("scontrol", "update", "NodeName=node[1-2]", "State=RESUME")
-        control("scontrol", "update", "PartitionName=low", "State=DRAIN")
-        closed = fresh.call("submit", *ours.PROFILE, "name=b", "cluster.partition=low", check=False)
-        one_error(closed, "partition not available", "run the same command again", code=3)
+        if state == "drained":
+            cluster.call("scontrol", "update", "NodeName=node[1-2]", "State=DRAIN", "Reason=test")
+        else:
+            for node in NODES:
+                cluster.stop_node(node)
+        never = ["name=b", "cluster.resources.cpu.gpus_per_node=9"]
+        refused = fresh.call("submit", *ours.PROFILE, *never, check=False)
+        one_error(refused, "sbatch", "equested node configuration is not available")
+        said = fresh.call("submit", *ours.PROFILE).stdout
+        assert "note: 0 of 2 nodes are up where problems will run" in said
+        assert fresh.state(fresh.ids()["problems"]) == "PENDING"
     finally:
-        control("scontrol", "update", "NodeName=node[1-2]", "State=RESUME", check=False)
-        control("scontrol", "update", "PartitionName=low", "State=UP")
+        if state == "drained":
+            cluster.call("scontrol", "update", "NodeName=node[1-2]", "State=RESUME")
+        else:
+            cluster.start_nodes(*NODES)
     assert fresh.wait_end() == {"problems": "COMPLETED"}, fresh.told()
+
+
+def test_a_partition_that_takes_no_jobs_is_a_fault(fresh: ours.Chain):
+    fresh.cluster.call("scontrol", "update", "PartitionName=low", "State=DRAIN")
+    try:
+        closed = fresh.call("submit", *ours.PROFILE, "cluster.partition=low", check=False)
+    finally:
+        fresh.cluster.call("scontrol", "update", "PartitionName=low", "State=UP")
+    one_error(closed, "partition not available", "run the same command again", code=3)
 
 
 def test_jobs_of_others_with_the_ids_of_an_earlier_chain_are_left_alone(fresh: ours.Chain):

@@ -7,10 +7,13 @@ import subprocess
 
 import pytest
 
+from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import CONF, load_config
+from nemo_cot.launchers.slurm import scheduler
 from nemo_cot.launchers.slurm.render import Chain, nodes_and_gpus, render_script, sbatch_options
 from nemo_cot.launchers.slurm.snapshot import snapshot
-from tests.slurm.test_jobs import jobs_of
+from nemo_cot.launchers.slurm.submit import _check_nodes
+from tests.slurm.test_jobs import ALIGNER, config, jobs_of
 
 
 def test_merges_and_the_check_of_a_model_ask_for_no_gpus(tmp_path):
@@ -33,6 +36,28 @@ def test_one_piece_samples_where_it_merges_with_gpus(tmp_path):
     jobs = jobs_of(cfg)
     assert nodes_and_gpus(jobs["generate"], cfg) == nodes_and_gpus(jobs["evaluate-base"], cfg) == (1, 8)
     assert nodes_and_gpus(jobs["evaluate-scores"], cfg) == (1, None)
+
+
+@pytest.mark.parametrize("sinfo, outcome", [
+    ("batch*|idle|2", None),
+    ("batch*|mixed|1\nbatch*|planned|1\nbatch*|down*|5", None),
+    ("batch*|drained|2", "note: 0 of 2 nodes are up where problems (and 8 more) will run"),
+    ("batch*|idle*|1\nbatch*|drained*|1", "note: 0 of 2 nodes are up where problems (and 8 more)"),
+    ("batch*|idle|1\nbatch*|draining|1", "note: 1 of 2 nodes are up where train will run"),
+    ("batch*|idle|1\nother|idle|9", "cluster.resources.train.nodes: 2 nodes, and the partition has 1"),
+    ("other|idle|9", None),
+])  # fmt: skip
+def test_what_waits_for_nodes_is_told_from_what_waits_for_ever(monkeypatch, capsys, sinfo, outcome):
+    """By `sinfo`; the training wants two nodes, the rest one."""
+    monkeypatch.setattr(scheduler, "call", lambda _: sinfo + "\n")
+    cfg = config([*ALIGNER, "cluster.resources.train.nodes=null", "train.layout.num_nodes=2"])
+    jobs = [job for job in jobs_of(cfg).values() if job.recipe not in ("convert", "evaluate")]
+    try:
+        _check_nodes(jobs, cfg)
+        said = capsys.readouterr().out
+    except UserError as error:
+        said = str(error)
+    assert (outcome or "") in said and bool(outcome) == bool(said), said
 
 
 @pytest.mark.parametrize("overrides, gpus", [

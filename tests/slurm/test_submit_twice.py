@@ -41,6 +41,7 @@ def stand_ins(tmp_path: Path) -> dict[str, str]:
         ("sbatch", SBATCH),
         ("squeue", SQUEUE),
         ("scontrol", "#!/bin/sh\necho ClusterName = here\n"),
+        ("sinfo", "#!/bin/sh\necho 'batch*|idle|2'\n"),
     ):
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
