@@ -78,7 +78,7 @@ def call(
 
 def _unfiltered(environment: Mapping[str, str]) -> dict[str, str]:
     """Without the variables that send a command to another cluster, or hide jobs from it."""
-    others = ("SQUEUE_", "SCANCEL_", "SCONTROL_", "SACCT_", "SLURM_CLUSTERS")
+    others = ("SQUEUE_", "SINFO_", "SCANCEL_", "SCONTROL_", "SACCT_", "SLURM_CLUSTERS")
     return {name: value for name, value in environment.items() if not name.startswith(others)}
 
 

@@ -170,14 +170,7 @@ def _write_files(jobs: Sequence[ChainJob], chain: Chain) -> dict[str, str]:
 def jobs_record(jobs: Sequence[ChainJob], chain: Chain) -> list[SubmittedJob]:
     """The jobs without ids."""
     return [
-        SubmittedJob(
-            job.key,
-            job.stage,
-            "",
-            list(job.after),
-            log_pattern(job, chain),
-            list(job.array),
-        )
+        SubmittedJob(job.key, job.stage, "", list(job.after), log_pattern(job, chain), list(job.array))
         for job in jobs
     ]
 
@@ -214,7 +207,7 @@ def _submit(jobs: Sequence[ChainJob], names: dict[str, str], chain: Chain) -> li
 
 
 def _check_nodes(jobs: Sequence[ChainJob], cfg: Config) -> None:
-    """Say which jobs wait for nodes that are down or drained. Raises UserError for one that asks for more nodes
+    """Print which jobs wait for nodes that are down or drained. Raises UserError for one that asks for more nodes
     than its partition has, which Slurm would keep for ever.
     """
     cluster, partitions, later = cluster_of(cfg), scheduler.partitions(), {}
