@@ -159,9 +159,11 @@ def _content(path: Path) -> bytes:
     return json.dumps(kept).encode()
 
 
-def one_error(done: subprocess.CompletedProcess[str], *parts: str) -> str:
-    """The one error line of a command that refused: what, where and the fix. Asserts that it is so."""
-    assert done.returncode == 2, (done.returncode, done.stdout[-2000:], done.stderr[-4000:])
+def one_error(done: subprocess.CompletedProcess[str], *parts: str, code: int = 2) -> str:
+    """The one error line of a command that refused: what, where and the fix. Asserts that it is so, and the exit
+    code: 2 for a mistake of the user's, 3 for a fault of a machine or a server.
+    """
+    assert done.returncode == code, (done.returncode, done.stdout[-2000:], done.stderr[-4000:])
     assert "Traceback" not in done.stderr + done.stdout
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1, done.stderr

@@ -202,7 +202,7 @@ def test_a_file_larger_than_allowed(stage, kib, tiny_model, run):
     before = digests(run)
     change = {"problems": "problems.seed=8", "pack": "pack.seed=1", "train": "train.seed=1"}[stage]
     done = recipe(stage, *overrides(tiny_model, run), change, preexec=_at_most(1024 * kib))
-    one_error(done, "the file is larger than is allowed here", "ulimit")
+    one_error(done, "the file is larger than is allowed here", "ulimit", code=3)
     assert {k: v for k, v in digests(run).items() if ".partial-" not in k} == before
     assert recipe(stage, *overrides(tiny_model, run), change).returncode == 0
 
@@ -243,7 +243,8 @@ def test_a_full_disk(stage, change, kib, tiny_model, packed, tmp_path):
         before = digests(run)
         filler = fill(disk, leave=1024 * kib)
         done = recipe(stage, *overrides(tiny_model, run), change)
-        one_error(done, "the disk is full", "free space, then run the same command again: it resumes")
+        again = "free space, then run the same command again: it resumes"
+        one_error(done, "the disk is full", again, code=3)
         assert {k: v for k, v in digests(run).items() if ".partial-" not in k} == before
         filler.unlink()
         again = recipe(stage, *overrides(tiny_model, run), change)
@@ -257,7 +258,7 @@ def test_a_full_disk_under_the_whole_command(tiny_model, packed, tmp_path):
         before = digests(run)
         filler = fill(disk, leave=0)
         done = nemo_cot("run", *overrides(tiny_model, run), "problems.seed=8")
-        one_error(done, "full")
+        one_error(done, "full", code=3)
         filler.unlink()
         assert digests(run) == before
 

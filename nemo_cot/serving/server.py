@@ -17,7 +17,7 @@ import httpx
 import msgspec
 
 from nemo_cot.config.engines import ServerConfig
-from nemo_cot.errors import UserError, one_line
+from nemo_cot.errors import Fault, UserError, one_line
 from nemo_cot.models.check import check_model
 from nemo_cot.serving.fetch import Trouble, fetch, read_as
 from nemo_cot.serving.ports import claimed_port
@@ -39,7 +39,7 @@ class Server:
     def check(self) -> None:
         """Raise UserError when the server that was started here has ended."""
         if self.process is not None and (code := self.process.exit_code()) is not None:
-            raise UserError(
+            raise Fault(
                 f"the server ended with exit code {code}: {self.process.last_lines()}",
                 where=str(self.process.log),
                 fix="correct what it says, then run the same command again: it resumes",
@@ -203,20 +203,21 @@ def _check_name(server: Server, names: list[str]) -> None:
 
 def _late(server: Server, seconds: float, trouble: Trouble) -> UserError:
     said = f"; its log ends: {server.process.last_lines()}" if server.process else ""
-    return UserError(
+    return Fault(
         f"no server after {seconds:g} s: {trouble}{said}",
         where=server.base_url,
-        fix="correct what it says, or raise engine.server.start_deadline_seconds",
+        fix="correct what it says, or raise engine.server.start_deadline_seconds, then run the same command again",
     )
 
 
 def _nobody(server: Server, seconds: float, trouble: Trouble) -> UserError:
     there = "what listens there is no model server" if trouble.answered else "nothing listens there"
     key = "command" if server.process else "base_url"
-    return UserError(
+    kind = UserError if trouble.answered else Fault
+    return kind(
         f"{there}, for {seconds:g} s: {trouble}",
         where=server.base_url,
-        fix=f"start it, correct engine.server.{key}, or raise engine.server.connect_deadline_seconds",
+        fix=f"start it and run the same command again, or correct engine.server.{key} or connect_deadline_seconds",
     )
 
 

@@ -181,7 +181,7 @@ def test_plan_says_what_it_does_when_that_takes_long(run, digests, tmp_path, mon
     cfg = load_config(run)
     plan_chain(graph(cfg), run_directory(cfg))
     assert len(digests) == len(set(digests)), "each once"
-    assert "plan: hashes the inputs of convert" in capsys.readouterr().err
+    assert "hashing the inputs of convert" in capsys.readouterr().err
 
 
 def test_plan_ends_with_2_when_a_rule_finds_an_error():

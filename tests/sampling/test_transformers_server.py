@@ -144,7 +144,7 @@ def test_a_server_killed_in_the_middle_is_an_error_that_resumes(prepared, cache,
     (keeper,) = servers(run.path)
     children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGKILL)
-    assert process.wait(60) == 2
+    assert process.wait(60) == 3
     text = (tmp_path / "out").read_text()
     assert "error:" in text and "the server ended with exit code 137" in text and "resumes" in text
     assert not servers(run.path)

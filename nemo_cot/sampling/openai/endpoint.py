@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from nemo_cot.config.engines import OpenAIEngine
-from nemo_cot.errors import UserError
+from nemo_cot.errors import Fault, UserError
 from nemo_cot.io.jsonl import JsonlAppender, drop_cut_line, read_jsonl, write_jsonl
 from nemo_cot.progress import Tracker, track
 from nemo_cot.records import Problem, Trace
@@ -116,10 +116,10 @@ class _Sampling:
             for worker in ended:
                 worker.result()
             if pending and time.monotonic() - self._last > self._engine.stall_seconds:
-                raise UserError(
+                raise Fault(
                     f"no new sample for {self._engine.stall_seconds:g} s{self._trouble}",
                     where=self._url,
-                    fix="look at the server's log, or raise engine.stall_seconds",
+                    fix="look at the server's log, or raise engine.stall_seconds, then run the same command again",
                 )
 
     def _flush(self, out: JsonlAppender) -> None:
@@ -148,7 +148,8 @@ class _Sampling:
                 failures += not wait
                 if not trouble.again or failures > self._engine.retries or wait > longest:
                     more = f"; it asks for {wait:g} s, engine.stall_seconds is {longest:g}" * (wait > longest)
-                    raise UserError(
+                    kind = Fault if trouble.again else UserError  # it answers, and refuses what is asked
+                    raise kind(
                         f"problem {problem.problem_id}, sample {sample}: {trouble}{more}",
                         where=self._url,
                         fix="correct what the server says, then run the same command again: it resumes",
