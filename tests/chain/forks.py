@@ -1,8 +1,9 @@
 """Recipes in processes that need no start-up: one server imports everything and forks a process each.
 
-``python -m tests.chain.forks`` is the server: a JSON request a line on stdin; a line with the pid,
-then a line with the exit code on stdout. A forked recipe notes its calls that change the disk for
-good, and kills itself with SIGKILL before the one that ``kill_at`` counts.
+``python -m tests.chain.forks`` is the server: a JSON request per line on stdin; a line with the pid,
+then a line with the exit code on stdout. A config is composed once, whatever runs_dir it is used with.
+A forked recipe notes its calls that change the disk for good, and kills itself with SIGKILL before the
+one that ``kill_at`` counts.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
+from nemo_cot.config import Config
+from nemo_cot.experiment import recipe
+from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.graph import load_recipe
 from tests.support import RECIPES, SECONDS, environment, wait_for
 
 _CALLS = ((os, "rename"), (os, "replace"), (os, "fsync"), (shutil, "rmtree"))
@@ -26,7 +31,7 @@ _CALLS = ((os, "rename"), (os, "replace"), (os, "fsync"), (shutil, "rmtree"))
 
 @dataclass(frozen=True)
 class Ended:
-    """``calls``: the calls that were noted, in order; ``output``: stdout and stderr."""
+    """``calls``: those that were noted, in order, such as "rename train"; ``output``: stdout and stderr."""
 
     code: int
     output: str
@@ -51,9 +56,6 @@ class Forks:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._server.stdin.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._server.wait(10)
         self._server.kill()
         self._server.wait()
 
@@ -81,7 +83,7 @@ class Forks:
         code = self._answer()
         calls = Path(f"{self._path}.calls")
         return Ended(
-            code, Path(f"{self._path}.out").read_text(), calls.read_text().split() if calls.exists() else []
+            code, Path(f"{self._path}.out").read_text(), calls.read_text().splitlines() if calls.exists() else []
         )
 
     @property
@@ -118,11 +120,22 @@ def _serve() -> None:
     _import_all()
     for line in sys.stdin:
         request = json.loads(line)
+        place = _composed(request["overrides"])
         pid = os.fork()
         if pid == 0:
-            _child(request)
+            _child(request, place)
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+def _composed(overrides: Sequence[str]) -> Config:
+    """The config of ``overrides``, of which the last runs_dir counts."""
+    places = [override for override in overrides if override.startswith("runs_dir=")]
+    rest = tuple(override for override in overrides if override not in places)
+    return replace(_without_place(rest), runs_dir=places[-1].partition("=")[2])
+
+
+_without_place = lru_cache(load_config)
 
 
 def _import_all() -> None:
@@ -133,12 +146,12 @@ def _import_all() -> None:
     importlib.import_module("transformers.models.llama.modeling_llama")
     importlib.import_module("reasoning_gym")
     for name in RECIPES:
-        importlib.import_module(f"nemo_cot.recipes.{name}")
+        load_recipe(name)
     provenance.code_revision()
     provenance.package_versions()
 
 
-def _child(request: dict) -> None:
+def _child(request: dict, cfg: Config) -> None:
     output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -146,13 +159,12 @@ def _child(request: dict) -> None:
     calls = _watch(request["kill_at"])
     code = 1
     try:
-        from nemo_cot.experiment.recipe import recipe_main
-
+        recipe.load_config = lambda _: cfg
         sys.argv = [request["recipe"], *request["overrides"]]
-        recipe_main(getattr(importlib.import_module(f"nemo_cot.recipes.{request['recipe']}"), request["recipe"]))
+        recipe.recipe_main(load_recipe(request["recipe"]))
     except SystemExit as end:
         code = int(end.code or 0)
-        Path(request["calls"]).write_text(" ".join(calls))
+        Path(request["calls"]).write_text("\n".join(calls))
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -167,10 +179,11 @@ def _watch(kill_at: int | None) -> list[str]:
         call = getattr(module, name)
 
         def wrapper(*arguments, **options):
-            if not str(arguments[0]).endswith(".progress.json.tmp"):  # written by the clock
+            at = os.readlink(f"/proc/self/fd/{arguments[0]}") if name == "fsync" else arguments[0]
+            if not str(at).endswith(".progress.json.tmp"):  # written by the clock
                 if len(calls) == kill_at:
                     os.kill(os.getpid(), signal.SIGKILL)
-                calls.append(name)
+                calls.append(f"{name} {Path(at).name}")
             return call(*arguments, **options)
 
         return wrapper
