@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from nemo_cot.experiment.compose import load_config
-from nemo_cot.experiment.graph import STAGES
+from nemo_cot.experiment.graph import recipe_names
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.estimate import Estimate, Shape, estimate, read_shape, train_bytes
 from nemo_cot.preflight.rules import RULES, STAGES_OF
