@@ -127,7 +127,7 @@ def test_the_last_step_becomes_the_trained_model(tmp_path, base, run):
     cfg = settings(tmp_path, base)
     convert(hf_to_nemo, cfg, run)
     convert(nemo_to_hf, cfg, run)
-    model = trained_model(cfg, run)
+    model = run.resolve(trained_model(cfg))
     assert model == run.stage("nemo_to_hf") / "model"
     assert torch.equal(weights(model)["lm_head.weight"], weights(base)["lm_head.weight"] * 4)
     assert json.loads((model / "config.json").read_text())["max_position_embeddings"] == 131072
