@@ -14,7 +14,16 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.errors import UserError
-from tests.support import SECONDS, digests, nemo_cot, nemo_cot_here, one_error, recipe_here, tiny_experiment, write_lines
+from tests.support import (
+    SECONDS,
+    digests,
+    nemo_cot,
+    nemo_cot_here,
+    one_error,
+    recipe_here,
+    tiny_experiment,
+    write_lines,
+)
 
 PROBLEMS = [{"problem": f"{n} + 1", "expected_answer": str(n + 1)} for n in range(8)]
 

@@ -15,7 +15,16 @@ import pytest
 
 from nemo_cot.stages.lock import holder
 from tests.chain.forks import wait_gone
-from tests.support import SECONDS, digests, nemo_cot, nemo_cot_here, run_stages, start, tiny_experiment, wait_for
+from tests.support import (
+    SECONDS,
+    digests,
+    nemo_cot,
+    nemo_cot_here,
+    run_stages,
+    start,
+    tiny_experiment,
+    wait_for,
+)
 
 
 @pytest.fixture(scope="module")
