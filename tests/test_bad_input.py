@@ -179,15 +179,9 @@ def eos_is_end_of_turn(model: Path, folder: Path) -> Path:
 def test_a_tokenizer_whose_eos_occurs_inside_sequences(tiny_model, run, tmp_path):
     model = eos_is_end_of_turn(tiny_model, tmp_path)
     before = digests(run)
-<<<<<<< HEAD
-    done = recipe("convert", *overrides(model, run))
-    one_error(done, "model.eos_token", "the tokenizer's eos is '<|im_end|>', that of the config '<|endoftext|>'")
-    done = nemo_cot("run", *overrides(model, run), "model.eos_token='<|im_end|>'")
-=======
     done = recipe_here("convert", *overrides(model, run))
-    one_error(done, "model.eos_token", "the tokenizer's eos is '<|im_end|>', the config says '<|endoftext|>'")
+    one_error(done, "model.eos_token", "the tokenizer's eos is '<|im_end|>', that of the config '<|endoftext|>'")
     done = nemo_cot_here("run", *overrides(model, run), "model.eos_token='<|im_end|>'")
->>>>>>> tcore
     one_error(done, "eos_not_in_prompt", "model.prompt holds the eos <|im_end|>")
     done = recipe_here("pack", *overrides(model, run), "model.eos_token='<|im_end|>'")
     one_error(
@@ -223,14 +217,9 @@ def test_a_file_larger_than_allowed(stage, kib, tiny_model, run):
     """As on a full disk, without root: writing fails after ``kib``, in Python and in libraries."""
     before = digests(run)
     change = {"problems": "problems.seed=8", "pack": "pack.seed=1", "train": "train.seed=1"}[stage]
-<<<<<<< HEAD
-    done = recipe(stage, *overrides(tiny_model, run), change, preexec=_at_most(1024 * kib))
-    one_error(done, "the file is larger than is allowed here", "ulimit", code=3)
-=======
     with files_of_at_most(1024 * kib):
         done = recipe_here(stage, *overrides(tiny_model, run), change)
-    one_error(done, "the file is larger than is allowed here", "ulimit")
->>>>>>> tcore
+    one_error(done, "the file is larger than is allowed here", "ulimit", code=3)
     assert {k: v for k, v in digests(run).items() if ".partial-" not in k} == before
     assert recipe_here(stage, *overrides(tiny_model, run), change).returncode == 0
 
@@ -270,14 +259,8 @@ def test_a_full_disk(stage, change, kib, tiny_model, packed, tmp_path):
         run = Path(shutil.copytree(packed, disk / "tiny"))
         before = digests(run)
         filler = fill(disk, leave=1024 * kib)
-<<<<<<< HEAD
-        done = recipe(stage, *overrides(tiny_model, run), change)
-        again = "free space, then run the same command again: it resumes"
-        one_error(done, "the disk is full", again, code=3)
-=======
         done = recipe_here(stage, *overrides(tiny_model, run), change)
-        one_error(done, "the disk is full", "free space, then run the same command again: it resumes")
->>>>>>> tcore
+        one_error(done, "the disk is full", "free space, then run the same command again: it resumes", code=3)
         assert {k: v for k, v in digests(run).items() if ".partial-" not in k} == before
         filler.unlink()
         again = recipe_here(stage, *overrides(tiny_model, run), change)

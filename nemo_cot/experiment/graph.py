@@ -46,12 +46,7 @@ class Graph:
 
     @property
     def wholes(self) -> dict[str, str]:
-<<<<<<< HEAD
-        """The stages that only serve another as its parts (chunks), with that stage."""
-        read = {need for stage in self.stages.values() for need in stage.needs}
-=======
-        """The stages that only serve another one of their recipe as its parts (chunks), and which one."""
->>>>>>> tcore
+        """The stages that only serve another one of their recipe as its parts (chunks), with that stage."""
         return {
             part: name
             for name, stage in self.stages.items()

@@ -48,7 +48,7 @@ class Architecture(msgspec.Struct):
     num_hidden_layers: _Layers
     num_attention_heads: _Size
     vocab_size: _Size
-    num_key_value_heads: _Size | None | msgspec.UnsetType = msgspec.UNSET
+    num_key_value_heads: _Size | msgspec.UnsetType | None = msgspec.UNSET
     head_dim: _Size | None = None
     attention_bias: bool = False
     mlp_bias: bool = False

@@ -1,14 +1,8 @@
 """Our commands in processes that need no start-up: one server imports everything and forks a process each.
 
 ``python -m tests.chain.forks`` is the server: a JSON request per line on stdin; a line with the pid,
-<<<<<<< HEAD
 then a line with the exit code on stdout. A recipe that is to be killed notes its calls that change the
 disk for good, and kills itself with SIGKILL before the one that ``kill_at`` counts.
-=======
-then a line with the exit code on stdout. A config is composed once, whatever runs_dir it is used with.
-A forked recipe notes its calls that change the disk for good, and kills itself with SIGKILL before the
-one that ``kill_at`` counts.
->>>>>>> tcore
 """
 
 from __future__ import annotations
@@ -23,18 +17,15 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from nemo_cot.experiment.graph import recipe_names, load_recipe
+from nemo_cot.experiment.graph import recipe_names
 from nemo_cot.grading import workers as grading_workers
-from nemo_cot.grading.helper import _warm_up, main as serve_helper
-from tests.support import SECONDS, environment, wait_for, RECIPES
-from nemo_cot.config import Config
-from nemo_cot.experiment import recipe
-from nemo_cot.experiment.compose import load_config
+from nemo_cot.grading.helper import _warm_up
+from nemo_cot.grading.helper import main as serve_helper
+from tests.support import SECONDS, environment, wait_for
 
 _CALLS = ((os, "rename"), (os, "replace"), (os, "fsync"), (shutil, "rmtree"))
 
@@ -66,6 +57,9 @@ class Forks:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._server.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._server.wait(10)
         self._server.kill()
         self._server.wait()
 
@@ -146,15 +140,13 @@ def _serve() -> None:
         _import_torch()
     for line in sys.stdin:
         request = json.loads(line)
-        place = _composed(request["overrides"])
         pid = os.fork()
         if pid == 0:
-            _child(request, place)
+            _child(request)
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 
-<<<<<<< HEAD
 def _import_light() -> None:
     for verb in ("compare", "grade_file", "local", "plan", "report", "status", "slurm.submit", "slurm.logs"):
         importlib.import_module(f"nemo_cot.launchers.{verb}")
@@ -166,44 +158,19 @@ def _import_light() -> None:
 
 
 def _import_torch() -> None:
-=======
-def _composed(overrides: Sequence[str]) -> Config:
-    """The config of ``overrides``, of which the last runs_dir counts."""
-    places = [override for override in overrides if override.startswith("runs_dir=")]
-    rest = tuple(override for override in overrides if override not in places)
-    return replace(_without_place(rest), runs_dir=places[-1].partition("=")[2])
-
-
-_without_place = lru_cache(load_config)
-
-
-def _import_all() -> None:
->>>>>>> tcore
     import nemo_cot.provenance as provenance
     import nemo_cot.sampling.embedded.engine
     import nemo_cot.training.local.trainer  # noqa: F401
 
     importlib.import_module("transformers.models.llama.modeling_llama")
     importlib.import_module("reasoning_gym")
-<<<<<<< HEAD
-=======
-    for name in RECIPES:
-        load_recipe(name)
->>>>>>> tcore
     provenance.code_revision()
     provenance.package_versions()
 
 
-<<<<<<< HEAD
 def _child(request: dict) -> None:
     os.dup2(_created(request["output"]), 1)
     os.dup2(_created(request["errors"]) if "errors" in request else 1, 2)
-=======
-def _child(request: dict, cfg: Config) -> None:
-    output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
->>>>>>> tcore
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     if "env" in request:
         os.environ.clear()
@@ -212,7 +179,6 @@ def _child(request: dict, cfg: Config) -> None:
     calls = _watch(request["kill_at"]) if "calls" in request else []
     code = 1
     try:
-<<<<<<< HEAD
         sys.argv = [request["module"], *request["arguments"]]
         module = importlib.import_module(request["module"])
         name = request["module"].rpartition(".")[2]
@@ -220,17 +186,9 @@ def _child(request: dict, cfg: Config) -> None:
     except SystemExit as end:
         code = int(end.code or 0)
         if "calls" in request:
-            Path(request["calls"]).write_text(" ".join(calls))
+            Path(request["calls"]).write_text("\n".join(calls))
     except BaseException:
         traceback.print_exc()
-=======
-        recipe.load_config = lambda _: cfg
-        sys.argv = [request["recipe"], *request["overrides"]]
-        recipe.recipe_main(load_recipe(request["recipe"]))
-    except SystemExit as end:
-        code = int(end.code or 0)
-        Path(request["calls"]).write_text("\n".join(calls))
->>>>>>> tcore
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

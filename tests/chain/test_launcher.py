@@ -15,9 +15,6 @@ import pytest
 
 from nemo_cot.stages.lock import holder
 from tests.chain.forks import wait_gone
-<<<<<<< HEAD
-from tests.support import SECONDS, digests, nemo_cot, run_stages, start, tiny_experiment, wait_for
-=======
 from tests.support import (
     SECONDS,
     digests,
@@ -28,18 +25,13 @@ from tests.support import (
     tiny_experiment,
     wait_for,
 )
->>>>>>> tcore
 
 
 @pytest.fixture(scope="module")
 def prepared(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory, graded."""
     overrides = tiny_experiment(tiny_model, tmp_path_factory.mktemp("prepared"))
-<<<<<<< HEAD
-    return run_stages(overrides, "problems", "convert", "generate", "grade").path
-=======
     return run_stages(overrides, "convert", "problems", "generate", "grade").path
->>>>>>> tcore
 
 
 @pytest.fixture
