@@ -73,7 +73,6 @@ def check_model(directory: Path, *, local: bool, key: str | None = None) -> None
             raise UserError(f"{name} is missing", where=where, fix=fix)
     if trouble := _trouble_with_files(directory):
         raise UserError(trouble, where=where, fix=fix)
-    path = directory / "config.json"
     config_json = directory / "config.json"
     config = read_json(config_json, _Config, fix=_FIX)
     if local and (reason := _not_computed(config)):
