@@ -35,9 +35,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
 
 
-def python(
-    *arguments: object, cwd: Path | None = None, preexec: Callable[[], None] | None = None, **more: str
-) -> subprocess.CompletedProcess[str]:
+def python(*arguments: object, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
     """Run Python to its end; ``more`` are environment variables."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
@@ -46,7 +44,6 @@ def python(
         capture_output=True,
         text=True,
         timeout=SECONDS,
-        preexec_fn=preexec,
     )
 
 
@@ -160,9 +157,11 @@ def _content(path: Path) -> bytes:
     return json.dumps(kept).encode()
 
 
-def one_error(done: subprocess.CompletedProcess[str], *parts: str) -> str:
-    """The one error line of a command that refused: what, where and the fix. Asserts that it is so."""
-    assert done.returncode == 2, (done.returncode, done.stdout[-2000:], done.stderr[-4000:])
+def one_error(done: subprocess.CompletedProcess[str], *parts: str, code: int = 2) -> str:
+    """The one error line of a command that refused: what, where and the fix. Asserts that it is so, and the exit
+    code: 2 for a mistake of the user's, 3 for a fault of a machine or a server.
+    """
+    assert done.returncode == code, (done.returncode, done.stdout[-2000:], done.stderr[-4000:])
     assert "Traceback" not in done.stderr + done.stdout
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1, done.stderr

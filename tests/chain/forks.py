@@ -33,7 +33,7 @@ _CALLS = ((os, "rename"), (os, "replace"), (os, "fsync"), (shutil, "rmtree"))
 
 @dataclass(frozen=True)
 class Ended:
-    """``calls``: the calls that were noted, in order; ``output``: stdout and stderr."""
+    """``calls``: those that were noted, in order, such as "rename train"; ``output``: stdout and stderr."""
 
     code: int
     output: str
@@ -102,7 +102,7 @@ class Forks:
         code = self._answer()
         calls = Path(f"{self._path}.calls")
         return Ended(
-            code, Path(f"{self._path}.out").read_text(), calls.read_text().split() if calls.exists() else []
+            code, Path(f"{self._path}.out").read_text(), calls.read_text().splitlines() if calls.exists() else []
         )
 
     @property
@@ -188,7 +188,7 @@ def _child(request: dict) -> None:
     except SystemExit as end:
         code = int(end.code or 0)
         if "calls" in request:
-            Path(request["calls"]).write_text(" ".join(calls))
+            Path(request["calls"]).write_text("\n".join(calls))
     except BaseException:
         traceback.print_exc()
     finally:
@@ -229,10 +229,11 @@ def _watch(kill_at: int | None) -> list[str]:
         call = getattr(module, name)
 
         def wrapper(*arguments, **options):
-            if not str(arguments[0]).endswith(".progress.json.tmp"):  # written by the clock
+            at = os.readlink(f"/proc/self/fd/{arguments[0]}") if name == "fsync" else arguments[0]
+            if not str(at).endswith(".progress.json.tmp"):  # written by the clock
                 if len(calls) == kill_at:
                     os.kill(os.getpid(), signal.SIGKILL)
-                calls.append(name)
+                calls.append(f"{name} {Path(at).name}")
             return call(*arguments, **options)
 
         return wrapper

@@ -99,9 +99,13 @@ def assert_same(reference: Reference, run: Path, recipe: str, again: Ended) -> N
 
 def moments(calls: list[str]) -> list[int]:
     """Some calls of the whole stage, and all from the publication's rename on."""
-    publication = max(i for i, call in enumerate(calls) if call == "rename")
+    publication = max(i for i, call in enumerate(calls) if call.startswith("rename "))
     spread = {round(i * (publication - 1) / (MOMENTS - 1)) for i in range(MOMENTS)}
     return sorted(spread | set(range(publication, min(publication + 3, len(calls)))))
+
+
+def first_of(calls: list[str], start: str) -> int:
+    return next(i for i, call in enumerate(calls) if call.startswith(start))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -120,7 +124,7 @@ def test_killed_again_and_again(reference, forks, tmp_path):
     """Each attempt of the training gets some calls further than the last; what it had is used."""
     run = up_to(reference, "train", tmp_path)
     overrides = reference.elsewhere(tmp_path)
-    after_a_checkpoint = reference.calls["train"].index("rename") + 1
+    after_a_checkpoint = first_of(reference.calls["train"], "rename ") + 1
     attempts = [forks.run("train", overrides, kill_at=after_a_checkpoint) for _ in range(3)]
     assert [ended.code for ended in attempts] == [-signal.SIGKILL] * 3
     assert all("[train] resumes; attempt" in ended.output for ended in attempts[1:])
@@ -195,7 +199,7 @@ def test_sampling_teacher_killed_after_its_first_batch(reference, forks, tmp_pat
     assert undisturbed.code == 0, undisturbed.output
     run = up_to(reference, "generate", tmp_path / "killed")
     overrides = [*reference.elsewhere(run.parent), *teacher]
-    batch = undisturbed.calls.index("fsync", undisturbed.calls.index("replace") + 3)  # within the first few
+    batch = first_of(undisturbed.calls, "fsync generations.jsonl")
     for _ in range(2):
         assert forks.run("generate", overrides, kill_at=batch + 1).code == -signal.SIGKILL
     again = forks.run("generate", overrides)
@@ -214,8 +218,8 @@ def test_replacing_an_older_result_survives_kills(reference, forks, tmp_path):
     assert other_weights != reference.digests["train/model/model.safetensors"]
     shutil.copytree(run, tmp_path / "whole" / "tiny")
     calls = forks.run("train", reference.elsewhere(tmp_path / "whole")).calls
-    first, last = (i for i, call in enumerate(calls) if call == "rename" and i > len(calls) - 12)
-    for moment in range(first, last + 5):
+    old = first_of(calls, "rename train")
+    for moment in range(old, old + 6):
         there = reference.elsewhere(tmp_path / str(moment))
         shutil.copytree(run, tmp_path / str(moment) / "tiny")
         assert forks.run("train", there, kill_at=moment).code == -signal.SIGKILL

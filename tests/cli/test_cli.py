@@ -181,7 +181,7 @@ def test_plan_says_what_it_does_when_that_takes_long(run, digests, tmp_path, mon
     cfg = load_config(run)
     plan_chain(graph(cfg), run_directory(cfg))
     assert len(digests) == len(set(digests)), "each once"
-    assert "plan: hashes the inputs of convert" in capsys.readouterr().err
+    assert "hashing the inputs of convert" in capsys.readouterr().err
 
 
 def test_plan_ends_with_2_when_a_rule_finds_an_error():
@@ -309,7 +309,7 @@ def test_grade_never_replaces_its_input_or_what_is_no_file(tmp_path):
     (tmp_path / "soft.jsonl").symlink_to(source)
     os.mkfifo(tmp_path / "pipe")
     for name in ("in.jsonl", "hard.jsonl", "soft.jsonl"):
-        one_error(nemo_cot("grade", source, tmp_path / name), "is the input as well", "choose another OUTPUT")
+        one_error(nemo_cot("grade", source, tmp_path / name), "is also the input", "choose another OUTPUT")
     one_error(nemo_cot("grade", source, tmp_path / "pipe"), "is a device or a pipe, not a file")
     assert (tmp_path / "pipe").is_fifo() and source.read_bytes() == before
 

@@ -74,7 +74,7 @@ def test_what_is_missing_fails(home: Path) -> None:
         f"FAILED numpy numpy {NUMPY} is not 0.1",
         "FAILED nemo-aligner nemo_aligner PackageNotFoundError: No package metadata was found for nemo-aligner",
         f"FAILED numpy numpy.absent {NUMPY} ModuleNotFoundError: No module named 'numpy.absent'",
-        f"FAILED {home}/absent is not there",
+        f"FAILED {home}/absent does not exist",
         f"FAILED {home}/promised/train.txt not a promise: '; rm -rf /'",
     ]
     assert smoke(home).returncode == 1

@@ -119,7 +119,7 @@ CFG = types.SimpleNamespace(launcher=types.SimpleNamespace(stages=["a", "b", "c"
     [
         ([stage("a"), stage("b", "z")], "reads z/x, which no stage writes"),
         ([stage("a", writes=("y",)), stage("b", "a")], "reads a/x, which no stage writes"),
-        ([stage("a", "b"), stage("b", "a")], "wait for each other"),
+        ([stage("a", "b"), stage("b", "a")], "depend on each other"),
     ],
 )
 def test_a_recipe_that_reads_what_nobody_writes_is_found_at_once(stages, what, recipes):
@@ -162,7 +162,7 @@ def test_the_planner_skips_runs_and_waits(run, recipes):
     recipes(stage("a", version=2), stage("b", "a"), stage("c", "b"), stage("d"))
     steps = {step.stage.name: step for step in plan_chain(graph(CFG), run)}
     assert steps["a"].replaces and steps["a"].why == ("run", "stage version 1 -> 2")
-    assert steps["c"].why == ("open", "runs unless b gives the same again")
+    assert steps["c"].why == ("open", "runs unless b comes out the same")
     assert steps["d"].why == ("run", "has not been run")
 
 
