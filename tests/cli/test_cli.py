@@ -49,8 +49,9 @@ def test_show_imports_hydra_but_nothing_heavy():
 
 
 def test_status_imports_nothing_heavy(tmp_path):
+    """It loads the recipes, which declare the graph; some of them use NumPy."""
     (tmp_path / "default").mkdir()
-    assert not imported("status", f"runs_dir={tmp_path}") & HEAVY
+    assert not imported("status", f"runs_dir={tmp_path}") & (HEAVY - {"numpy"})
 
 
 @pytest.mark.parametrize("arguments, code", [
