@@ -7,7 +7,7 @@ import math
 import os
 import time
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 import msgspec
