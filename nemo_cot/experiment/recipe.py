@@ -56,7 +56,7 @@ def run_recipe(recipe: Recipe, arguments: Sequence[str]) -> None:
         if not {CHAIN_JOB, INHERITED} & set(os.environ):  # a launcher has looked at the whole chain
             reuse_chain(graph.only(graph.ancestors(name)), run)
         for stage in _to_run(cfg, own, only):
-            run_stage(stage, run, say=_say)
+            run_stage(stage, run)
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], str | None]:
@@ -70,17 +70,13 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], str | None]:
 
 
 def _to_run(cfg: Config, own: Graph, only: str | None) -> Iterable[Stage]:
-    """In place of the parts of a stage that is settled without them, that stage."""
+    """The stages to run; a stage that is settled without its parts replaces them."""
     if not own.wholes:
         return [own.stages[only]] if only else own.stages.values()
     left = {step.stage.name for step in plan_chain(own, run_directory(cfg))}
     if only is None:
         return [stage for name, stage in own.stages.items() if name in left]
     return [own.stages[only if only in left else own.wholes[only]]]
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
 
 
 def _leave_script_folder() -> None:

@@ -93,7 +93,7 @@ def run_all(make, overrides: list[str]) -> tuple[RunDirectory, list[str]]:
     cfg = load_config(overrides)
     run, names = run_directory(cfg), []
     for stage in make(cfg, run):
-        run_stage(stage, run, say=lambda line: None)
+        run_stage(stage, run, show=lambda line: None)
         names.append(stage.name)
     return run, names
 
@@ -157,7 +157,7 @@ def test_the_embedded_engine_draws_again_in_other_chunks_and_says_why(base):
     embedded = [*base, "evaluate.subjects=[base]", "evaluate.seed=77"]
     cfg = load_config(embedded)
     run = run_directory(cfg)
-    run_stage(next(evaluate(cfg, run)), run, say=lambda line: None)
+    run_stage(next(evaluate(cfg, run)), run, show=lambda line: None)
     *_, merge = _sampled(load_config([*embedded, "evaluate.chunks=2"]), run)
     (reason,) = foresee(merge, run).reasons
     assert reason.startswith("chunks: 1 -> 2 (") and "embedded engine" in reason
@@ -170,7 +170,7 @@ def _sampled(cfg, run: RunDirectory):
             return
         yield stage
         if "chunk-" in stage.name:
-            run_stage(stage, run, say=lambda line: None)
+            run_stage(stage, run, show=lambda line: None)
 
 
 def test_one_chunk_alone_then_the_rest_skips_it(base):
