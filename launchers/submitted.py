@@ -30,15 +30,16 @@ def submitted_tables(run: RunDirectory) -> tuple[list[RenderableType], bool]:
     """
     if not (run.path / _SLURM).exists():
         return [], False
+    from nemo_cot.launchers.slurm.live import any_live, chain_states
     from nemo_cot.launchers.slurm.record import read_submission
-    from nemo_cot.launchers.slurm.status import any_live, chain_states, chain_table
+    from nemo_cot.launchers.slurm.status import chain_table
 
     submission = read_submission(run.path)
     if submission is None:
         return [], False
     states, note = {}, []
     try:
-        states = chain_states(submission)
+        states = chain_states(run.path, submission)
     except UserError as error:
-        note = [escape(f"Slurm does not answer, so states are those that the jobs reported: {error}")]
+        note = [escape(f"states are those that the jobs reported: {error}")]
     return [chain_table(run, submission, states), *note], any_live(states)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 EXIT_CODE = 2
-"""Exit code of a command that ended in a :class:`UserError`."""
+"""Exit code of a command that ended in a :class:`UserError`. One that ends in a traceback, a bug, has 1."""
+
+FAULT = 3
+"""Exit code of a command that ended in a :class:`Fault`."""
 
 UNFINISHED = 75
 """Exit code of work that was stopped in order, with its state saved: the same command goes on (EX_TEMPFAIL)."""
@@ -33,6 +36,12 @@ class UserError(Exception):
     def __reduce__(self):
         """Pickle all three parts, so that the error survives a worker process."""
         return _rebuild, (type(self), self.what, self.where, self.fix)
+
+
+class Fault(UserError):
+    """No mistake of the user's: a machine or a server failed. The same command may succeed later, and resumes."""
+
+    exit_code = FAULT
 
 
 class Unfinished(UserError):

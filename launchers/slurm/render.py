@@ -129,7 +129,7 @@ def job_arguments(job: ChainJob, chain: Chain) -> dict:
 
 
 def nodes_and_gpus(job: ChainJob, cfg: Config) -> tuple[int, int | None]:
-    """Nodes, and GPUs a node. Raises UserError where the profile and train.layout differ."""
+    """Nodes, and GPUs per node. Raises UserError where the profile and train.layout differ."""
     key, resources = cluster_of(cfg).resources.of(job.resources)
     if job.recipe == "train" and isinstance(cfg.train, LocalTrain):
         return resources.nodes or 1, _gpus_of_local_training(cfg.train, cluster_of(cfg).resources)
@@ -158,7 +158,7 @@ def _gpus_of_local_training(train: LocalTrain, resources: ResourceClasses) -> in
 
 
 def tasks_per_node(job: ChainJob, cfg: Config) -> int:
-    """One, but for a training of a task a GPU."""
+    """One, but for a training of one task per GPU."""
     by_gpu = _srun_trains(job, cfg) and cfg.train.process_launcher == "srun"
     return (nodes_and_gpus(job, cfg)[1] or 1) if by_gpu else 1
 
@@ -191,7 +191,7 @@ def _cpus_per_task(key: str, resources: ResourcesConfig, tasks: int) -> int | No
         return None
     if resources.cpus_per_node < tasks:
         raise UserError(
-            f"{resources.cpus_per_node} cores for {tasks} tasks a node",
+            f"{resources.cpus_per_node} cores for {tasks} tasks per node",
             where=f"{key}.cpus_per_node",
             fix=f"set it to {tasks} or more",
         )

@@ -34,7 +34,7 @@ def find_run(overrides: Sequence[str]) -> tuple[Config, RunDirectory]:
     """
     tree = compose_config(overrides)
     run = _directory(tree)
-    stored = _stored(run.path / CONFIG_FILE)
+    stored = stored_config(run.path / CONFIG_FILE)
     for key in (text.partition("=")[0] for text in overrides if stored is not None):
         if key.startswith("report."):
             OmegaConf.update(stored, key, OmegaConf.select(tree, key))
@@ -62,7 +62,7 @@ def _directory(tree: DictConfig) -> RunDirectory:
     raise UserError("no such run", where=str(run.path), fix=fix)
 
 
-def _stored(path: Path) -> DictConfig | None:
+def stored_config(path: Path) -> DictConfig | None:
     """``path`` with the types of this version of the code; None without that file."""
     try:
         tree = _typed(path.read_bytes().decode())
@@ -84,13 +84,12 @@ def _typed(text: str) -> DictConfig:
 
     Raises ValueError for a text that was cut short: ``cluster`` is the last part, and a line break the end.
     """
-    plain = OmegaConf.create(text)
+    plain = OmegaConf.create(text) if text.endswith("\n") else None
     if not isinstance(plain, DictConfig):
-        raise ValueError("it holds no keys")
+        raise ValueError("it is cut short, or holds no keys")
     found = {place: OmegaConf.select(plain, f"{place}.{key}") for place, key in KINDS.items()}
-    absent = [place for place, kind in found.items() if kind is None and place != "teacher.engine"]
-    if absent or not text.endswith("\n"):
-        raise ValueError(f"it is cut short, without {', '.join(absent) or 'an end'}")
+    if absent := [place for place, kind in found.items() if kind is None and place != "teacher.engine"]:
+        raise ValueError(f"it is cut short, without {', '.join(absent)}")
     chosen = [f"{place}={kind}" for place, kind in found.items() if kind is not None]
     tree = compose_config([_FILES.get(choice, choice) for choice in chosen])
     for place in ("evaluate.models", "cluster.environment"):  # whose keys are the user's

@@ -72,10 +72,11 @@ def stale_stages(manifests: dict[str, Manifest]) -> list[str]:
 
 
 def _read_from(manifest: Manifest) -> Iterator[tuple[str, str, Artifact]]:
-    """(stage, output, what was read of it), for what lies in the run directory."""
+    """(stage, output, what was read of it), for what lies in the run directory; chunks of another run do not."""
     for artifact in manifest.inputs.values():
         folder, _, name = artifact.path.rpartition("/")
-        yield folder.replace(f"{CHUNKS}/", "/"), name, artifact
+        if not folder.startswith("/"):
+            yield folder.replace(f"{CHUNKS}/", "/"), name, artifact
 
 
 def read_manifests(run: RunDirectory) -> dict[str, Manifest]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import python
+from tests.support import command
 
 NUMPY = importlib.metadata.version("numpy")
 WORDS = ("target=t", "base=b", "version=1", "revision=r", "source=s", 'build_id=x=$(id) "7"')
@@ -30,7 +30,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def smoke(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return python("-m", "nemo_cot.launchers.image_smoke", *arguments, cwd=home, NEMO_COT_IMAGE_HOME=str(home))
+    return command("nemo_cot.launchers.image_smoke", *arguments, NEMO_COT_IMAGE_HOME=str(home))
 
 
 def promise(home: Path, *lines: str, interpreter: str = sys.executable) -> None:

@@ -77,6 +77,12 @@ def test_the_chain_is_what_launcher_stages_names_and_applies():
         graph(load_config(["launcher.stages=[trian]"]))
 
 
+def test_what_the_chain_leaves_out_is_not_waited_for():
+    chain = graph(load_config(["launcher.stages=[train,pack]"]))
+    assert {name: chain.needs(name) for name in chain.stages} == {"pack": [], "train": ["pack"]}
+    assert chain.ancestors("train") == {"pack"}
+
+
 def test_chunks_are_no_stages_to_be_missed():
     assert "generate/chunk-000" not in stage_names(load_config(["generate.chunks=2"]))
     assert stage_names(load_config([])) == [name for name in LOCAL if name != "report"]
@@ -120,6 +126,12 @@ def test_a_recipe_that_reads_what_nobody_writes_is_found_at_once(stages, what, r
     recipes(*stages)
     with pytest.raises(UserError, match=what):
         graph(CFG)
+
+
+def test_a_recipe_of_which_one_stage_reads_the_whole_run_is_the_last(recipes):
+    found = Stage("a/all", {}, {}, lambda folder, _: None, found=lambda run: {})
+    recipes(stage("a/one"), found, stage("b"), stage("c", "b"))
+    assert graph(CFG).recipes == ["b", "c", "a"]
 
 
 def test_a_stage_that_does_not_write_what_it_says_fails(tmp_path):

@@ -16,7 +16,6 @@ from tests.support import SECONDS, environment, nemo_cot, tiny_experiment, wait_
 
 SBATCH = """\
 #!/bin/bash
-[ "$1" = --test-only ] && exit 0
 for ((id = 1; ; id++)); do mkdir "$QUEUE/$id" 2>/dev/null && break; done
 sed -n 's/^#SBATCH --comment=//p' "${@: -1}" > "$QUEUE/$id/comment"
 sleep 0.2
@@ -38,7 +37,12 @@ def stand_ins(tmp_path: Path) -> dict[str, str]:
     folder = tmp_path / "bin"
     for place in (folder, tmp_path / "queue", tmp_path / "looked"):
         place.mkdir()
-    for name, text in (("sbatch", SBATCH), ("squeue", SQUEUE), ("scontrol", "#!/bin/sh\nexit 0\n")):
+    for name, text in (
+        ("sbatch", SBATCH),
+        ("squeue", SQUEUE),
+        ("scontrol", "#!/bin/sh\necho ClusterName = here\n"),
+        ("sinfo", "#!/bin/sh\necho 'batch*|idle|2'\n"),
+    ):
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     return environment(

@@ -126,12 +126,13 @@ class _Seeds:
     def _whole(self, sample: int) -> bool:
         """Whether the seed that has ended is all there; False when it is to be run again.
 
-        Raises UserError when it failed once too often. Exit code 0 alone says nothing: NeMo-Skills
-        also ends so when it finds nothing to do.
+        Raises UserError when it failed once too often, and for rows that the next seed would have too.
+        Exit code 0 alone says nothing: NeMo-Skills also ends so when it finds nothing to do.
         """
         path = self._files[sample]
         trouble = trouble_of(path, self._job.problems) if path.exists() else f"no {path.name} was written"
         if trouble is None:
+            read_seed(path, self._job, sample)
             return True
         self._server.check()
         self._failures[sample] += 1
