@@ -461,7 +461,7 @@ def test_a_key_that_came_later_replaces_a_finished_stage_only_with_a_new_value(t
 
     def outcome(problems_config: object) -> tuple[str, list[str]]:
         (stage,) = problems(dataclasses.replace(cfg, problems=problems_config), RunDirectory(tmp_path))
-        result = run_stage(stage, RunDirectory(tmp_path).create(), say=lambda line: None)
+        result = run_stage(stage, RunDirectory(tmp_path).create(), show=lambda line: None)
         return result.outcome, result.reasons
 
     inner = dataclasses.make_dataclass("Filters", [("language", str, added("any"))])
