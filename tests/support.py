@@ -32,9 +32,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
 
 
-def python(
-    *arguments: object, cwd: Path | None = None, preexec: Callable[[], None] | None = None, **more: str
-) -> subprocess.CompletedProcess[str]:
+def python(*arguments: object, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
     """Run Python to its end; ``more`` are environment variables."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
@@ -43,7 +41,6 @@ def python(
         capture_output=True,
         text=True,
         timeout=SECONDS,
-        preexec_fn=preexec,
     )
 
 

@@ -46,10 +46,12 @@ class Graph:
 
     @property
     def wholes(self) -> dict[str, str]:
-        """The stages that only serve another as its parts (chunks), and which one."""
-        read = {need for stage in self.stages.values() for need in stage.needs}
+        """The stages that only serve another one of their recipe as its parts (chunks), and which one."""
         return {
-            part: name for name, stage in self.stages.items() for part in stage.part_stages if part not in read
+            part: name
+            for name, stage in self.stages.items()
+            for part in stage.part_stages
+            if part in self.stages and self.stages[part].recipe == stage.recipe
         }
 
     def ancestors(self, recipe: str) -> set[str]:

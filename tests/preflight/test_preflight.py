@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from nemo_cot.experiment.compose import load_config
-from nemo_cot.experiment.graph import STAGES
+from nemo_cot.experiment.graph import recipe_names
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.estimate import Estimate, Shape, estimate, read_shape, train_bytes
 from nemo_cot.preflight.rules import RULES, STAGES_OF
@@ -121,7 +121,7 @@ def test_memory_grows_with_the_pack_and_shrinks_with_activation_checkpointing():
 
 def test_a_stage_asks_its_own_rules_and_each_rule_has_a_stage():
     assert set(STAGES_OF) == set(RULES)
-    assert {stage for stages in STAGES_OF.values() for stage in stages} <= set(STAGES)
+    assert {stage for stages in STAGES_OF.values() for stage in stages} <= set(recipe_names())
     cfg = load_config(["experiment=quickstart"])
     names = {f.rule for f in preflight(cfg, estimate(cfg, None, 30), stage="evaluate")}
     others = {name for name in names if not name.startswith("engine_")}

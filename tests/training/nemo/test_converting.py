@@ -14,7 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
-from nemo_cot.experiment.graph import ancestors, chain_stages
+from nemo_cot.experiment.graph import graph
+from nemo_cot.experiment.planner import plan_chain
+from nemo_cot.experiment.rundirs import run_directory
+from nemo_cot.launchers.slurm.jobs import chain_jobs
 from nemo_cot.models.average import average_models
 from nemo_cot.models.format import trained_model
 from nemo_cot.models.tensors import tensor_index
@@ -93,7 +96,7 @@ def run(tmp_path) -> RunDirectory:
     """A run whose train stage has checkpoints of three steps; each scales the base model's weights."""
     run = RunDirectory(tmp_path / "r").create()
     run.stage("convert").mkdir()
-    (run.stage("convert") / "model.json").write_text("{}")
+    (run.stage("convert") / "manifest.json").touch()
     for step, scale in ((10, 1.5), (20, 2.0), (30, 4.0)):
         folder = (
             run.stage("train") / "aligner/checkpoints" / f"megatron_gpt_sft-step={step}-consumed_samples=8.0"
@@ -105,7 +108,7 @@ def run(tmp_path) -> RunDirectory:
 
 
 def convert(recipe, cfg, run):
-    for stage in recipe(cfg, run):
+    for stage in recipe(cfg):
         run_stage(stage, run)
     return run
 
@@ -124,7 +127,7 @@ def test_the_last_step_becomes_the_trained_model(tmp_path, base, run):
     cfg = settings(tmp_path, base)
     convert(hf_to_nemo, cfg, run)
     convert(nemo_to_hf, cfg, run)
-    model = trained_model(cfg, run)
+    model = run.resolve(trained_model(cfg))
     assert model == run.stage("nemo_to_hf") / "model"
     assert torch.equal(weights(model)["lm_head.weight"], weights(base)["lm_head.weight"] * 4)
     assert json.loads((model / "config.json").read_text())["max_position_embeddings"] == 131072
@@ -244,18 +247,23 @@ def test_a_step_that_was_not_saved_is_named(tmp_path, base):
         settings(tmp_path, base, "train.conversion.average_steps=[10]")
 
 
-def test_the_chain_has_the_conversions_where_they_are_needed(tmp_path, base):
-    aligner = settings(tmp_path, base)
-    assert [s for s in chain_stages(aligner) if "nemo" in s] == ["hf_to_nemo", "nemo_to_hf"]
-    assert "hf_to_nemo" in ancestors("evaluate", aligner)
-    named = settings(tmp_path, base, "train.nemo_model=/models/base-nemo")
-    assert [s for s in chain_stages(named) if "nemo" in s] == ["nemo_to_hf"]
-    rl = load_config(["model=hf_directory", f"model.path={base}", "train=nemo_rl"])
-    assert [s for s in chain_stages(rl) if "nemo" in s] == ["nemo_to_hf"]
-    local = load_config(["experiment=quickstart"])
-    assert not [s for s in chain_stages(local) if "nemo" in s]
-    assert (
-        list(hf_to_nemo(local, RunDirectory(tmp_path)))
-        == list(nemo_to_hf(local, RunDirectory(tmp_path)))
-        == []
-    )
+@pytest.mark.parametrize("changed, expected", [
+    ([], ["hf_to_nemo", "nemo_to_hf"]),
+    (["train.nemo_model=/models/base-nemo"], ["nemo_to_hf"]),
+    (["train=nemo_rl", "train/layout=qwen2.5_7b"], ["nemo_to_hf"]),
+    (["experiment=quickstart"], []),
+])  # fmt: skip
+def test_the_chain_has_the_conversions_where_they_are_needed(changed, expected, base):
+    nemo = ["model=hf_directory", f"model.path={base}", "train=nemo_aligner", "train/layout=qwen2.5_7b"]
+    chain = graph(load_config(changed if "experiment=quickstart" in changed else [*nemo, *changed]))
+    assert [name for name in chain.stages if "nemo" in name] == expected
+    assert set(expected) <= chain.ancestors("evaluate")
+
+
+def test_the_conversions_alone_are_a_job_each(tmp_path, base):
+    cfg = settings(tmp_path, base, "cluster=slurm_minimal", "launcher.stages=[hf_to_nemo,nemo_to_hf]")
+    chain = graph(cfg)
+    jobs = chain_jobs(cfg, chain, plan_chain(chain, run_directory(cfg)))
+    assert [(job.key, job.after, job.resources) for job in jobs] == [
+        ("hf_to_nemo", (), "conversion"), ("nemo_to_hf", ("hf_to_nemo",), "conversion"),
+    ]  # fmt: skip
