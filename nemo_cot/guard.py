@@ -22,14 +22,14 @@ _FAULTS = {
     errno.EDQUOT: ("the disk quota is used up", f"free space, {_AGAIN}"),
     errno.EIO: ("the disk or the file server failed", f"look at `dmesg`, {_AGAIN}"),
     errno.ESTALE: ("the file server has lost this file", f"wait until it is mounted again, {_AGAIN}"),
-    errno.ETIMEDOUT: ("no answer in time", f"look at the file server or the network, {_AGAIN}"),
+    errno.ETIMEDOUT: ("no answer in time", f"check the file server or the network, {_AGAIN}"),
     errno.ENOMEM: ("there is no memory left", f"ask for less or use a machine with more, {_AGAIN}"),
     errno.EMFILE: ("too many files are open", f"raise the limit (ulimit -n), {_AGAIN}"),
     errno.ENFILE: ("the machine has too many open files", f"wait for others to end, {_AGAIN}"),
     errno.EAGAIN: ("the machine starts no more processes", f"raise the limit (ulimit -u), {_AGAIN}"),
     errno.EFBIG: ("the file is larger than is allowed here", f"raise the limit (ulimit -f), {_AGAIN}"),
 }
-"""What fails without a mistake of the user's."""
+"""Failures that are no mistake of the user."""
 _PLACE = "choose another place with runs_dir=DIR"
 _MISTAKES = {
     errno.ENOENT: ("no such file or directory", "correct the path"),
@@ -46,19 +46,19 @@ _MISTAKES = {
 }
 _NUMBERED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.ENOMEM, errno.EIO)
 _IN_WORDS = {**{os.strerror(n): n for n in _NUMBERED}, "can't start new thread": errno.EAGAIN}
-"""Looked for in the message of an error without a number: libraries written in Rust and C++ give no other."""
+"""Searched in the message of an error without a number: libraries in Rust and C++ report nothing else."""
 
 
 def guarded(main: Callable[[], int | None]) -> int:
-    """Run ``main`` and return the exit code: its own; 2 for a mistake of the user's (UserError); 3 for a fault of
+    """Run ``main`` and return the exit code: its own; 2 for a mistake of the user (UserError); 3 for a fault of
     a machine or a server (Fault, a full disk, no memory), after which the same command may succeed; 75 for work
-    that was stopped and can go on; 130 for Ctrl-C. Others are bugs: they pass with their traceback, which is 1.
+    that was stopped and can resume; 130 for Ctrl-C. Other exceptions are bugs and propagate: traceback, code 1.
     """
     follow_launcher()
     try:
         return main() or 0
     except UserError as error:
-        return _say(error)
+        return _print(error)
     except Stopped as stopped:
         print(f"stopped by {stopped}; the same command resumes", file=sys.stderr, flush=True)
         return UNFINISHED
@@ -72,11 +72,11 @@ def guarded(main: Callable[[], int | None]) -> int:
         known = system_error(error)
         if known is None:
             raise
-        return _say(known)
+        return _print(known)
 
 
 def system_error(error: BaseException) -> UserError | None:
-    """What an error of the system means to the user; None for any other: a bug."""
+    """A system error as a UserError; None for other errors, which are bugs."""
     number = getattr(error, "errno", None)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
         number = errno.ENOMEM
@@ -96,7 +96,7 @@ def system_error(error: BaseException) -> UserError | None:
 
 
 def follow_launcher() -> None:
-    """Die with the launcher that started this process, also when it is killed with SIGKILL."""
+    """Die with the launcher that started this process, even if SIGKILL kills it."""
     descriptor = os.environ.pop(LIFELINE, None)
     if descriptor is not None:
         threading.Thread(target=_die_at_end_of_file, args=(int(descriptor),), daemon=True).start()
@@ -108,7 +108,7 @@ def _die_at_end_of_file(descriptor: int) -> None:
     os._exit(INTERRUPTED)
 
 
-def _say(error: UserError) -> int:
+def _print(error: UserError) -> int:
     word = "stopped" if error.exit_code == UNFINISHED else "error"
     print(f"{word}: {error}", file=sys.stderr, flush=True)
     return error.exit_code

@@ -51,7 +51,7 @@ def image_identity() -> Identity | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"not an image's identity ({error})", where=str(path), fix="build it anew") from None
+        raise UserError(f"not an image's identity ({error})", where=str(path), fix="build it again") from None
 
 
 def write_identity(identity: Identity) -> Path:

@@ -109,7 +109,7 @@ def run_stages(overrides: Sequence[str], *recipes: str) -> RunDirectory:
     cfg = load_config(overrides)
     run = run_directory(cfg).create()
     for stage in whole_graph(cfg).only(recipes).stages.values():
-        run_stage(stage, run, say=lambda line: None)
+        run_stage(stage, run, show=lambda line: None)
     return run
 
 

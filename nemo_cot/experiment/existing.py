@@ -1,4 +1,4 @@
-"""A run that is there already: where it lies, and what it was started with."""
+"""An existing run: its directory and its config."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ CONFIG_FILE = "config.yaml"
 """In the run directory: the resolved config of the last command that ran or submitted the chain."""
 
 _FILES = {"cluster=slurm": "cluster=slurm_minimal"}
-"""Where the file has another name than its kind; any file of the kind will do."""
+"""Kinds whose file has another name; any file of the kind will do."""
 
 
 def find_run(overrides: Sequence[str]) -> tuple[Config, RunDirectory]:
-    """The run that ``overrides`` name, and its config: that of its own config.yaml, but for the keys of
-    ``report`` that are given; without that file, what ``overrides`` say.
+    """The run that ``overrides`` name, and its config: that of its config.yaml, except the keys of
+    ``report`` that are given; without that file, that of ``overrides``.
 
-    Values that a chain must have need not be given. Raises UserError when there is no such run, and for a
-    config.yaml that cannot be read: what is given here may be another experiment's.
+    Values that a chain must have need not be given. Raises UserError if there is no such run, and for an
+    unreadable config.yaml: the given values may belong to another experiment.
     """
     tree = compose_config(overrides)
     run = _directory(tree)
@@ -42,12 +42,12 @@ def find_run(overrides: Sequence[str]) -> tuple[Config, RunDirectory]:
 
 
 def find_directory(overrides: Sequence[str]) -> RunDirectory:
-    """The directory of the run that ``overrides`` name, whatever its config.yaml is like. Raises UserError without one."""
+    """The directory of the run that ``overrides`` name, regardless of its config.yaml. Raises UserError without one."""
     return _directory(compose_config(overrides))
 
 
 def _directory(tree: DictConfig) -> RunDirectory:
-    """Raises UserError when there is none, naming one with nearly that name."""
+    """Raises UserError if there is none, naming the nearest."""
     try:
         name, runs_dir = str(tree.name), str(tree.runs_dir)
     except OmegaConfBaseException as error:

@@ -7,6 +7,7 @@ kill at any moment leaves the old stage, a partial one to resume, or the new one
 from __future__ import annotations
 
 import datetime
+import functools
 import shutil
 import sys
 import threading
@@ -34,7 +35,7 @@ from nemo_cot.stages.manifest import (
     write_manifest,
 )
 from nemo_cot.stages.publish import Attempt, is_output, publish, read_attempt, recover, write_attempt
-from nemo_cot.stages.reuse import other_with, take_over
+from nemo_cot.stages.reuse import other_with, reuse_from
 from nemo_cot.stages.rundir import RunDirectory
 from nemo_cot.stages.stage import Stage
 
@@ -68,8 +69,11 @@ class Plan:
         return self.action in ("skip", "reuse")
 
 
-def run_stage(stage: Stage, run: RunDirectory, *, say: Callable[[str], None] = print) -> StageResult:
-    """Bring ``stage`` up to date in ``run``; ``say`` gets one line: what is done, and why.
+_SHOW = functools.partial(print, flush=True)
+
+
+def run_stage(stage: Stage, run: RunDirectory, *, show: Callable[[str], None] = _SHOW) -> StageResult:
+    """Bring ``stage`` up to date in ``run``; ``show`` gets one line: what is done, and why.
 
     One process at a time: others wait, and skip what was finished meanwhile. Raises UserError
     for a missing input or a stage that stays in use, and whatever the stage's own work raises.
@@ -77,9 +81,9 @@ def run_stage(stage: Stage, run: RunDirectory, *, say: Callable[[str], None] = p
     image_record()  # a mistyped digest is refused now, not after hours of work
     with stage_lock(run.path, stage.name):
         ready = _Ready(stage, run)
-        plan = ready.settle()
+        plan = ready.decide()
         words = [f"reused {plan.reasons[0]}"] if plan.action == "reuse" else [_VERBS[plan.action], *plan.reasons]
-        say(one_line(f"[{stage.name}] {'; '.join(words)}"))
+        show(one_line(f"[{stage.name}] {'; '.join(words)}"))
         manifest = read_manifest(run.stage(stage.name)) if plan.settled else ready.work()
         ready.hasher.save()
         assert manifest is not None
@@ -98,7 +102,7 @@ def reuse_stage(stage: Stage, run: RunDirectory) -> Plan:
     if not _may_have_begun(stage, run):
         return Plan("run", [])
     with stage_lock(run.path, stage.name):
-        return _Ready(stage, run).settle()
+        return _Ready(stage, run).decide()
 
 
 def look_at(stage: Stage, run: RunDirectory) -> Plan:
@@ -173,12 +177,12 @@ class _Ready:
             return Plan("resume", [*reasons, f"attempt {attempt.attempts + 1}"], replaces=old is not None)
         return Plan("run", reasons, replaces=old is not None)
 
-    def settle(self) -> Plan:
+    def decide(self) -> Plan:
         """Complete what was interrupted, plan, and reuse if that is the plan."""
         name = self.stage.name
         recover(self.run, name, self.fingerprint)
         plan = self.plan()
-        if plan.other is None or take_over(
+        if plan.other is None or reuse_from(
             name, self.fingerprint, self.run, plan.other, self.inputs, self.hasher
         ):
             return plan

@@ -41,7 +41,7 @@ def other_with(
     return None, notes
 
 
-def take_over(
+def reuse_from(
     name: str,
     fingerprint: str,
     run: RunDirectory,

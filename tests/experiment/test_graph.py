@@ -151,7 +151,7 @@ def actions(run: RunDirectory) -> dict[str, tuple[str, tuple[str, ...]]]:
 
 def do(run: RunDirectory, *names: str) -> None:
     for name in names:
-        run_stage(graph(CFG).stages[name], run, say=lambda line: None)
+        run_stage(graph(CFG).stages[name], run, show=lambda line: None)
 
 
 def test_the_planner_skips_runs_and_waits(run, recipes):
