@@ -59,9 +59,10 @@ def recipe(name: str, *overrides: object, **options) -> subprocess.CompletedProc
 
 def command(module: str, *arguments: object, **options) -> subprocess.CompletedProcess[str]:
     """``python -m module``: forked from a process that has imported it, unless something of the start matters."""
-    if options.keys() & {"cwd", "preexec", "PYTHONPATH"}:
+    if options.keys() & {"preexec", "PYTHONPATH"}:
         return python("-m", module, *arguments, **options)
-    return _forks().command(module, list(map(str, arguments)), environment(**options))
+    cwd = options.pop("cwd", None)
+    return _forks().command(module, list(map(str, arguments)), environment(**options), cwd or Path.cwd())
 
 
 @functools.cache
@@ -70,7 +71,7 @@ def _forks():
 
     folder = tempfile.TemporaryDirectory(prefix="forks-")
     atexit.register(folder.cleanup)
-    forks = Forks(Path(folder.name), torch=False)
+    forks = Forks(Path(folder.name))
     atexit.register(forks.__exit__)
     return forks
 

@@ -84,11 +84,12 @@ def check_model(directory: Path, *, local: bool, key: str | None = None) -> None
     tensors = tensor_index(directory)
     if lost := sorted((weight_map(directory) or {}).keys() - tensors.keys()):
         raise UserError(f"{INDEX} names what no file holds: {_few(lost)}", where=where, fix=_FIX)
-    if config.model_type in FAMILIES and config.quantization_config is None:
-        if misfits := _misfits(tensors, read_json(config_json, Architecture, fix=_FIX)):
-            raise UserError(
-                f"its weights are not those of its config.json: {'; '.join(misfits)}", where=where, fix=_FIX
-            )
+    if config.model_type not in FAMILIES or config.quantization_config is not None:
+        return
+    if misfits := _misfits(tensors, read_json(config_json, Architecture, fix=_FIX)):
+        raise UserError(
+            f"its weights are not those of its config.json: {'; '.join(misfits)}", where=where, fix=_FIX
+        )
 
 
 def check_tokens(directory: Path, form: PromptFormat, *, key: str) -> None:
@@ -114,9 +115,10 @@ def check_tokens(directory: Path, form: PromptFormat, *, key: str) -> None:
 def expected_tensors(model: Architecture) -> dict[str, tuple[int, ...]]:
     """Name and shape of every weight of a model of the FAMILIES; lm_head also where it is tied."""
     hidden, heads = model.hidden_size, model.num_attention_heads
-    own = FAMILIES[model.model_type] if model.num_key_value_heads is msgspec.UNSET else model.num_key_value_heads
-    width = model.head_dim or hidden // heads
-    queries, keys, inner = heads * width, (own or heads) * width, model.intermediate_size
+    named = model.num_key_value_heads
+    kv_heads = (FAMILIES[model.model_type] if named is msgspec.UNSET else named) or heads
+    width, inner = model.head_dim or hidden // heads, model.intermediate_size
+    queries, keys = heads * width, kv_heads * width
     products = {
         "self_attn.q_proj": (queries, hidden), "self_attn.k_proj": (keys, hidden),
         "self_attn.v_proj": (keys, hidden), "self_attn.o_proj": (hidden, queries),
@@ -125,9 +127,10 @@ def expected_tensors(model: Architecture) -> dict[str, tuple[int, ...]]:
     layer = {"input_layernorm.weight": (hidden,), "post_attention_layernorm.weight": (hidden,)}
     layer |= {f"{name}.weight": shape for name, shape in products.items()}
     layer |= {f"{name}.bias": products[name][:1] for name in products if _has_bias(model, name)}
+    layers = range(model.num_hidden_layers)
     return {
         "model.embed_tokens.weight": (model.vocab_size, hidden),
-        **{f"model.layers.{n}.{name}": s for n in range(model.num_hidden_layers) for name, s in layer.items()},
+        **{f"model.layers.{number}.{name}": shape for number in layers for name, shape in layer.items()},
         "model.norm.weight": (hidden,),
         "lm_head.weight": (model.vocab_size, hidden),
     }

@@ -57,15 +57,15 @@ def read_weights(folder: Path, *, where: Path, **options: Any) -> torch.nn.Modul
         )
     except (MemoryError, ImportError):
         raise
-    except Exception as error:  # transformers raises what it meets: KeyError, StrictDataclassError, struct.error
+    except Exception as error:  # it lets through what it meets: KeyError, StrictDataclassError, struct.error
         raise UserError(
             f"transformers cannot load it ({type(error).__name__}: {error})", where=str(where), fix=fix
         ) from error
     odd = {kind: sorted(map(str, names)) for kind, names in info.items() if names}
     both = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
     if model.config.tie_word_embeddings and both[0] is not both[1]:
-        odd["not tied"] = ["lm_head.weight"]
+        odd["untied"] = ["lm_head.weight"]
     if odd:
-        told = "; ".join(f"{kind.removesuffix('_keys')} {', '.join(names[:3])}" for kind, names in odd.items())
+        told = "; ".join(f"{kind.partition('_')[0]} {', '.join(names[:3])}" for kind, names in odd.items())
         raise UserError(f"its weights are not those of its config.json: {told}", where=str(where), fix=fix)
     return model

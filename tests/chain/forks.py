@@ -27,6 +27,7 @@ from nemo_cot.grading.helper import _warm_up
 from nemo_cot.grading.helper import main as serve_helper
 from tests.support import SECONDS, environment, wait_for
 
+_LOAD_MODELS = tuple(f"nemo_cot.recipes.{name}" for name in ("convert", "train", "evaluate"))
 _CALLS = ((os, "rename"), (os, "replace"), (os, "fsync"), (shutil, "rmtree"))
 
 
@@ -42,11 +43,11 @@ class Ended:
 class Forks:
     """The server's other end. Use as a context manager."""
 
-    def __init__(self, folder: Path, *, torch: bool = True) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._count = 0
         self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.chain.forks", *(["torch"] if torch else [])],
+            [sys.executable, "-m", "tests.chain.forks"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment(),
@@ -75,11 +76,11 @@ class Forks:
         )
 
     def command(
-        self, module: str, arguments: Sequence[str], env: Mapping[str, str]
+        self, module: str, arguments: Sequence[str], env: Mapping[str, str], cwd: Path
     ) -> subprocess.CompletedProcess[str]:
-        """What ``python -m module arguments`` would do with this environment."""
+        """What ``python -m module arguments`` would do with this environment, in this directory."""
         errors = f"{self._next}.err"
-        self._ask(module=module, arguments=list(arguments), env=dict(env), errors=errors)
+        self._ask(module=module, arguments=list(arguments), env=dict(env), cwd=str(cwd), errors=errors)
         code = self._answer()
         return subprocess.CompletedProcess(
             [module, *arguments], code, Path(f"{self._path}.out").read_text(), Path(errors).read_text()
@@ -136,10 +137,10 @@ def wait_gone(pid: int) -> None:
 
 def _serve() -> None:
     _import_light()
-    if "torch" in sys.argv:
-        _import_torch()
     for line in sys.stdin:
         request = json.loads(line)
+        if request["module"] in _LOAD_MODELS:
+            _import_torch()
         pid = os.fork()
         if pid == 0:
             _child(request)
@@ -175,6 +176,7 @@ def _child(request: dict) -> None:
     if "env" in request:
         os.environ.clear()
         os.environ.update(request["env"])
+        os.chdir(request["cwd"])
     grading_workers.subprocess = SimpleNamespace(Popen=_ForkedHelper, DEVNULL=subprocess.DEVNULL)
     calls = _watch(request["kill_at"]) if "calls" in request else []
     code = 1

@@ -74,7 +74,9 @@ def test_the_sizes_are_those_that_memory_is_planned_by(model):
 
 
 def test_the_converter_to_megatron_knows_the_same_tensors():
-    tensors = {name: torch.zeros(shape) for name, shape in shapes_of({**LLAMA, "model_type": "qwen2"}).items()}
+    tensors = {
+        name: torch.zeros(shape) for name, shape in shapes_of({**LLAMA, "model_type": "qwen2"}).items()
+    }
     assert to_hugging_face(to_megatron(tensors, Heads(4, 2)), Heads(4, 2)).keys() == tensors.keys()
 
 

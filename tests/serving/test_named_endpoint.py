@@ -89,7 +89,10 @@ def test_something_else_at_the_address_is_not_waited_for(page, part, tmp_path, c
     started = time.monotonic()
     with scripted("m", page=page) as script:
         ask = config(
-            base_url=script.base_url, model_name="m", start_deadline_seconds=300.0, connect_deadline_seconds=1.0
+            base_url=script.base_url,
+            model_name="m",
+            start_deadline_seconds=300.0,
+            connect_deadline_seconds=1.0,
         )
         with pytest.raises(UserError, match="what listens there is no model server, for 1 s") as caught:
             with serving(ask, None, tmp_path):
@@ -113,7 +116,9 @@ def test_something_that_speaks_no_http_is_not_waited_for(tmp_path):
 
         threading.Thread(target=greet, daemon=True).start()
         where = f"http://127.0.0.1:{other.getsockname()[1]}/v1"
-        ask = config(base_url=where, model_name="m", start_deadline_seconds=300.0, connect_deadline_seconds=1.0)
+        ask = config(
+            base_url=where, model_name="m", start_deadline_seconds=300.0, connect_deadline_seconds=1.0
+        )
         with pytest.raises(UserError, match="for 1 s: its answer does not come") as caught:
             with serving(ask, None, tmp_path):
                 pytest.fail("it is no model server")

@@ -13,7 +13,7 @@ from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import drop_cut_line, iter_numbered_jsonl, write_jsonl
 from nemo_cot.records import Problem, Trace
 from nemo_cot.sampling.job import SamplingJob
-from nemo_cot.sampling.openai.replies import FINISH_REASONS, TokenCount, miscounted
+from nemo_cot.sampling.openai.replies import FINISH_REASONS, miscounted
 
 ASYNC = "-async"
 """Suffix of an output file while it is written, in the order of completion."""
@@ -27,7 +27,7 @@ class _Row(msgspec.Struct):
     id: str | int | None = None
     problem: str | None = None
     generation: str | None = None
-    num_generated_tokens: TokenCount | None = None
+    num_generated_tokens: int | None = None
     finish_reason: str | None = None
     predicted_answer: str | None = None
     symbolic_correct: bool | None = None

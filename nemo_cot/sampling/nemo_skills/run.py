@@ -46,6 +46,8 @@ def sample_nemo_skills(engine: NemoSkillsEngine, job: SamplingJob) -> None:
         check_prompts(TextTokenizer(job.model, job.form), job)
     files = {sample: output_file(work, job.seed + sample) for sample in job.samples}
     todo = [s for s, path in files.items() if repair(path, job.problems) != "done"]
+    for sample in files.keys() - set(todo):
+        read_seed(files[sample], job, sample)  # a row that cannot be used ends it here, not after all others
     if todo:
         with serving(engine.server, job.model, job.folder) as server:
             _Seeds(engine, job, server, source, files).run(todo)

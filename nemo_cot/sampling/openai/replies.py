@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from nemo_cot.serving.fetch import read_as, unlike_the_api
 
 FINISH_REASONS = ("stop", "length")
-
-TokenCount = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
 
 
 class Answer(NamedTuple):
@@ -22,7 +20,7 @@ class Answer(NamedTuple):
 
 
 class _Usage(msgspec.Struct):
-    completion_tokens: TokenCount
+    completion_tokens: int
 
 
 class _Message(msgspec.Struct):
@@ -73,6 +71,6 @@ def miscounted(text: str, tokens: int, max_tokens: int) -> str | None:
 
     One more than ``max_tokens`` is let pass: some servers do not count the end-of-turn token towards it.
     """
-    if tokens > max_tokens + 1:
-        return f"{tokens:,} where at most {max_tokens:,} were asked for"
+    if not 0 <= tokens <= max_tokens + 1:
+        return f"{str(tokens)[:20]}, of {max_tokens} that were asked for at most"
     return f"0 for a text of {len(text):,} characters" if text and not tokens else None

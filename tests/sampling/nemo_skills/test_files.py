@@ -93,9 +93,9 @@ def test_their_verdict_is_kept_and_the_repeated_text_is_not(tmp_path):
 @pytest.mark.parametrize("change, part", [
     ({"finish_reason": "abort"}, "finish_reason 'abort'"), ({"num_generated_tokens": None}, "num_generated_tokens is None"),
     ({"generation": None}, "line 2"), ({"generation": 5}, "generation"), ({"id": "c"}, "line 2"),
-    ({"num_generated_tokens": -7}, ">= 0"), ({"num_generated_tokens": 10**30}, "num_generated_tokens"),
+    ({"num_generated_tokens": -7}, "-7, of 512 that were"), ({"num_generated_tokens": 10**30}, "num_generated_tokens"),
     ({"num_generated_tokens": float("inf")}, "line 2"), ({"num_generated_tokens": 0}, "0 for a text of 14 characters"),
-    ({"num_generated_tokens": 514}, "514 where at most 512"), ({"generation": ["so"]}, "got `array`"),
+    ({"num_generated_tokens": 514}, "514, of 512 that were"), ({"generation": ["so"]}, "got `array`"),
     ({"generation": {"a": 1}}, "got `object`"), ({"generation": "\ud83d"}, "line 2"), ({"finish_reason": ["stop"]}, "line 2"),
 ])  # fmt: skip
 def test_a_row_that_cannot_be_used_is_named(change, part, tmp_path):
