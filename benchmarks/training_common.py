@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from nemo_cot.config import LocalTrain, OptimConfig, ProceduralTeacher, SchedConfig
+from nemo_cot.config import OptimConfig, ProceduralTeacher, SchedConfig
+from nemo_cot.training.local.config import LocalTrain
 from nemo_cot.records import Problem
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.traces.procedural import write_trace

@@ -20,7 +20,7 @@ from nemo_cot.io.jsonl import write_jsonl
 from nemo_cot.models.tensors import same_bytes, tensor_index
 from nemo_cot.training.nemo_aligner import smoke_model
 from nemo_cot.training.nemo.command import Command, check_importable, run_command
-from nemo_cot.training.nemo.conversion import family_of, nemo_to_hf
+from nemo_cot.training.nemo_aligner.conversion import family_of, nemo_to_hf
 from nemo_cot.packing.sequences import tokenize_traces
 from nemo_cot.stages import RunDirectory, run_stage
 from nemo_cot.text import PromptFormat, TextTokenizer

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from nemo_cot.config import Config
 from nemo_cot.models.format import base_model
-from nemo_cot.training.nemo.command import Command, check_importable, run_command, single_process
-from nemo_cot.training.nemo.config import AlignerTrain
-from nemo_cot.training.nemo.conversion import converters, family_of
-from nemo_cot.training.nemo.conversion import hf_to_nemo as conversion_command
+from nemo_cot.training.nemo.command import Command, check_importable, run_command
+from nemo_cot.training.nemo_aligner.command import single_process
+from nemo_cot.training.nemo_aligner.config import AlignerTrain
+from nemo_cot.training.nemo_aligner.conversion import converters, family_of
+from nemo_cot.training.nemo_aligner.conversion import hf_to_nemo as conversion_command
 from nemo_cot.training.nemo.converted import check_nemo_folder
 from nemo_cot.stages import RunDirectory, Stage
 from nemo_cot.experiment.recipe import recipe_main

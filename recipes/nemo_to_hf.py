@@ -10,7 +10,9 @@ from nemo_cot.config.checks import fingerprinted
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.average import average_models
 from nemo_cot.models.format import base_model
-from nemo_cot.training.nemo import conversion
+from nemo_cot.training.nemo_aligner import conversion
+from nemo_cot.training.nemo_aligner.command import single_process
+from nemo_cot.training.nemo_rl.conversion import megatron_lora_to_hf, megatron_to_hf
 from nemo_cot.training.nemo.checkpoints import (
     megatron_base,
     megatron_folder,
@@ -18,8 +20,10 @@ from nemo_cot.training.nemo.checkpoints import (
     steps_to_convert,
     unpacked_view,
 )
-from nemo_cot.training.nemo.command import Command, check_importable, run_command, single_process
-from nemo_cot.training.nemo.config import AlignerTrain, NemoRlTrain, NemoTrain
+from nemo_cot.training.nemo.command import Command, check_importable, run_command
+from nemo_cot.training.nemo.config import NemoTrain
+from nemo_cot.training.nemo_aligner.config import AlignerTrain
+from nemo_cot.training.nemo_rl.config import NemoRlTrain
 from nemo_cot.training.nemo.converted import finish_hf_directory
 from nemo_cot.training.nemo_rl.command import check_source_tree, rl_environment
 from nemo_cot.progress import track
@@ -107,9 +111,9 @@ def _from_nemo_rl(train: NemoRlTrain, run: RunDirectory, checkpoint: Path, base:
     weights, stage = megatron_folder(checkpoint), run.stage("train")
     if train.lora.enabled:
         own_base = megatron_base(stage / "megatron_base")
-        argv = conversion.megatron_lora_to_hf(weights, own_base, target, base=base)
+        argv = megatron_lora_to_hf(weights, own_base, target, base=base)
     else:
-        argv = conversion.megatron_to_hf(checkpoint, weights, target, base=base)
+        argv = megatron_to_hf(checkpoint, weights, target, base=base)
     run_command(Command(argv, rl_environment(stage), directory), os.environ, stage="nemo_to_hf")
 
 

@@ -7,15 +7,19 @@ from pathlib import Path
 
 import msgspec
 
-from nemo_cot.config import Config, LocalTrain
+from nemo_cot.config import Config
+from nemo_cot.training.local.config import LocalTrain
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.format import base_model, format_config, student_tokenizer
 from nemo_cot.training.nemo.checkpoints import LOG_DIRS, check_finished
-from nemo_cot.training.nemo.command import Command, aligner_command, run_command
-from nemo_cot.training.nemo.config import AlignerTrain, NemoRlTrain, NemoTrain
+from nemo_cot.training.nemo.command import Command, run_command
+from nemo_cot.training.nemo_aligner.command import aligner_command
+from nemo_cot.training.nemo.config import NemoTrain
+from nemo_cot.training.nemo_aligner.config import AlignerTrain
+from nemo_cot.training.nemo_rl.config import NemoRlTrain
 from nemo_cot.records import Trace
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.stages import RunDirectory, Stage

@@ -17,10 +17,12 @@ import jinja2
 from nemo_cot.launchers.slurm.container import container_prefix, pyxis_options
 from nemo_cot.launchers.slurm.jobs import ChainJob, cluster_of
 from nemo_cot.launchers.slurm.record import DRY_RUN_FOLDER, comment_of, folder_of
-from nemo_cot.config import Config, LocalTrain
+from nemo_cot.config import Config
+from nemo_cot.training.local.config import LocalTrain
 from nemo_cot.config.cluster import _PATH, ResourceClasses, ResourcesConfig, plain
 from nemo_cot.errors import UserError, one_line
-from nemo_cot.training.nemo.config import AlignerTrain, NemoTrain
+from nemo_cot.training.nemo.config import NemoTrain
+from nemo_cot.training.nemo_aligner.config import AlignerTrain
 from nemo_cot.config.overrides import hydra_quoted
 from nemo_cot.experiment.reuse import reused_runs
 

@@ -56,6 +56,11 @@ class ClusterConfig:
     def __post_init__(self) -> None:
         one_of("cluster.scheduler", self.scheduler, ("none", "slurm"))
 
+    @property
+    def slurm(self) -> SlurmCluster | None:
+        """Itself, where it is a Slurm cluster."""
+        return None
+
 
 @dataclass
 class ResourcesConfig:
@@ -205,6 +210,11 @@ class SlurmCluster(ClusterConfig):
         between("cluster.warning_seconds", self.warning_seconds, 1, 65535)  # what sbatch takes
         self._check_environment()
         self._check_resources()
+
+    @property
+    def slurm(self) -> SlurmCluster | None:
+        """Itself."""
+        return self
 
     def _check_environment(self) -> None:
         for name in (*self.environment, *self.pass_environment):

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nemo_cot.config import OWN_SUBJECTS, Config, SamplingConfig
-from nemo_cot.config.engines import EndpointEngine, EngineConfig
+from nemo_cot.config.engines import EngineConfig
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.convert import check_hf_directory
-from nemo_cot.models.format import base_model, trained_model
+from nemo_cot.models.format import base_model
 from nemo_cot.stages import RunDirectory
 from nemo_cot.text import PromptFormat
+from nemo_cot.training.backend import backend_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ def subject_of(cfg: Config, run: RunDirectory, name: str) -> Subject:
     """The subject that evaluate.subjects calls ``name``. Raises UserError when its model is not there."""
     settings = cfg.evaluate
     if name in OWN_SUBJECTS:
-        model = base_model(cfg.model, run) if name == "base" else trained_model(cfg, run)
+        trained = name == "trained"
+        model = run.artifact(backend_of(cfg.train).trained_by, "model") if trained else base_model(cfg.model, run)
         form = PromptFormat(cfg.model.prompt, cfg.model.end_of_turn, cfg.model.eos_token)
         return Subject(model, form, settings.sampling, settings.engine)
     other = settings.models[name]
@@ -47,7 +49,7 @@ def sampling_of(cfg: Config, name: str) -> SamplingConfig:
 
 def engine_of(cfg: Config, name: str) -> EngineConfig:
     """evaluate.engine with the subject's own context length."""
-    engine, other = cfg.evaluate.engine, cfg.evaluate.models.get(name)
-    if other is None or other.max_model_len is None or not isinstance(engine, EndpointEngine):
-        return engine
-    return replace(engine, server=replace(engine.server, max_model_len=other.max_model_len))
+    client, other = cfg.evaluate.engine.client, cfg.evaluate.models.get(name)
+    if other is None or other.max_model_len is None or client is None:
+        return cfg.evaluate.engine
+    return replace(client, server=replace(client.server, max_model_len=other.max_model_len))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from nemo_cot.chain import STAGES
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError
-from nemo_cot.training.nemo.config import AlignerTrain, NemoTrain
+from nemo_cot.training.nemo.config import NemoTrain
+from nemo_cot.training.nemo_aligner.config import AlignerTrain
 
 _NEEDS: dict[str, tuple[str, ...]] = {
     "generate": ("problems", "convert"),

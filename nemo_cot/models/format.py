@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nemo_cot.config import Config, LocalTrain
 from nemo_cot.io.paths import user_path
 from nemo_cot.config.model import ModelConfig
 from nemo_cot.stages import RunDirectory
@@ -17,14 +16,6 @@ def base_model(model: ModelConfig, run: RunDirectory) -> Path:
         run.artifact("convert", "model.json")
         return user_path(model.path or "").resolve()
     return run.artifact("convert", "model")
-
-
-def trained_model(cfg: Config, run: RunDirectory) -> Path:
-    """The trained model's Hugging Face directory: training's own, or what nemo_to_hf made of a NeMo backend's.
-
-    Raises UserError when the stage that writes it has not been run.
-    """
-    return run.artifact("train" if isinstance(cfg.train, LocalTrain) else "nemo_to_hf", "model")
 
 
 def student_tokenizer(model: ModelConfig, directory: Path) -> TextTokenizer:

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from pathlib import Path
 
-from nemo_cot.config import ChainSumProblems, Config, LocalTrain, ModelTeacher
+from nemo_cot.config import ChainSumProblems, Config, ModelTeacher
+from nemo_cot.training.local.config import LocalTrain
 from nemo_cot.config.cluster import KINDS, ResourcesConfig, SlurmCluster
 from nemo_cot.config.engines import EndpointEngine, EngineConfig, NemoSkillsEngine
 from nemo_cot.io.paths import user_path
-from nemo_cot.training.nemo.config import AlignerTrain, NemoTrain
+from nemo_cot.training.nemo.config import NemoTrain
+from nemo_cot.training.nemo_aligner.config import AlignerTrain
 from nemo_cot.preflight.engine_uses import engine_uses
 from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.preflight.image_names import examine_image

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_cot.config import ChainSumProblems, Config, FileProblems, LocalTrain, TrainConfig
+from nemo_cot.config import ChainSumProblems, Config, FileProblems, TrainConfig
+from nemo_cot.training.local.config import LocalTrain
 from nemo_cot.errors import UserError
 from nemo_cot.io.paths import user_path
 from nemo_cot.config.model import ModelShape

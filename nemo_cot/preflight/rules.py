@@ -9,11 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nemo_cot.config import (
-    ChainSumProblems,
-    Config,
-    LocalTrain,
-)
+from nemo_cot.config import ChainSumProblems, Config
+from nemo_cot.training.local.config import LocalTrain
 from nemo_cot.config.engines import EndpointEngine
 from nemo_cot.training.nemo.config import NemoTrain
 from nemo_cot.preflight.cluster_rules import CLUSTER_RULES

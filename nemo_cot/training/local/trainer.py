@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from nemo_cot.config import LocalTrain, PackConfig
+from nemo_cot.config import PackConfig
+from nemo_cot.training.local.config import LocalTrain
 from nemo_cot.errors import Unfinished, UserError
 from nemo_cot.io.jsonl import JsonlAppender, read_jsonl, write_jsonl
 from nemo_cot.models.attention import PACKED

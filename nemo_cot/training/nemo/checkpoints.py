@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nemo_cot.errors import Unfinished, UserError
-from nemo_cot.training.nemo.config import AlignerTrain, NemoTrain
+from nemo_cot.training.nemo.config import NemoTrain
+from nemo_cot.training.nemo_aligner.config import AlignerTrain
 
 CHECKPOINTS = "checkpoints"
 LOG_DIRS = {"nemo_aligner": "aligner", "nemo_rl": "nemo_rl"}

@@ -11,7 +11,7 @@ import numpy as np
 from nemo_cot.config import PackConfig
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.training.nemo.checkpoints import LOG_DIRS
-from nemo_cot.training.nemo.config import AlignerTrain
+from nemo_cot.training.nemo_aligner.config import AlignerTrain
 from nemo_cot.training.nemo_aligner.packed_file import Layout, Tokens, packed_lengths, write_packed_file
 from nemo_cot.training.nemo_aligner.packing_report import PackingReport, packing_report
 from nemo_cot.training.nemo_aligner.render import AlignerInputs, render_nemo_aligner

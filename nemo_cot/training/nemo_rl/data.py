@@ -11,7 +11,7 @@ from nemo_cot.config import PackConfig
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import atomic_writer, write_bytes
 from nemo_cot.io.jsonl import write_jsonl
-from nemo_cot.training.nemo.config import NemoRlTrain
+from nemo_cot.training.nemo_rl.config import NemoRlTrain
 from nemo_cot.training.nemo_rl.render import RlInputs, render_nemo_rl
 from nemo_cot.training.nemo.rendered import to_yaml
 from nemo_cot.packing import literal_draws

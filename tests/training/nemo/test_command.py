@@ -10,7 +10,8 @@ import pytest
 
 from nemo_cot.errors import UserError
 from nemo_cot.training.nemo.checkpoints import check_finished, saved_steps
-from nemo_cot.training.nemo.command import Command, aligner_command, check_importable, run_command, single_process
+from nemo_cot.training.nemo.command import Command, check_importable, run_command
+from nemo_cot.training.nemo_aligner.command import aligner_command, single_process
 from nemo_cot.experiment.compose import load_config
 
 CONFIG = Path("/run a/aligner.yaml")
