@@ -12,10 +12,10 @@ import msgspec
 
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError
+from nemo_cot.experiment.compose import load_config
 from nemo_cot.io.atomic import write_bytes, write_text
 from nemo_cot.io.paths import user_path
 from nemo_cot.stages import RunDirectory
-from nemo_cot.experiment.compose import load_config
 
 SUBJECT = "trained"
 """The subject of a run that names none."""

@@ -16,21 +16,20 @@ from contextlib import suppress
 
 import msgspec
 
-from nemo_cot.launchers.slurm.live import refuse_live_jobs
-from nemo_cot.launchers.slurm.record import folder_of
-from nemo_cot.chain import CHAIN_FILE
-from nemo_cot.config import Config
 from nemo_cot.errors import one_line
+from nemo_cot.experiment.compose import compose_config, to_dataclasses, to_yaml
+from nemo_cot.experiment.examine import examine, refuse_errors
+from nemo_cot.experiment.graph import Graph, graph
+from nemo_cot.experiment.planner import plan_chain, print_replaced
+from nemo_cot.experiment.recipe import HERE
+from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.guard import INTERRUPTED, LIFELINE
 from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.paths import CHAIN_FILE
+from nemo_cot.launchers.submitted import refuse_live_jobs
 from nemo_cot.records import StageEnd
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import INHERITED, run_lock
-from nemo_cot.experiment.graph import ancestors, chain_stages
-from nemo_cot.experiment.compose import compose_config, to_dataclasses, to_yaml
-from nemo_cot.experiment.recipe import HERE, run_directory
-from nemo_cot.experiment.examine import examine, refuse_errors
-from nemo_cot.experiment.reuse import say_replaced
 
 _GRACE_SECONDS = 10.0
 
@@ -43,28 +42,23 @@ def run_chain(overrides: Sequence[str]) -> int:
     """
     tree = compose_config(overrides)
     cfg = to_dataclasses(tree)
-    stages = chain_stages(cfg)
+    chain = graph(cfg)
     run = run_directory(cfg)
     refuse_errors(examine(cfg, run)[1])
-    _refuse_live_jobs(run)  # before the lock, which the jobs of a chain hold as well
+    refuse_live_jobs(run.path)  # before the lock, which the jobs of a chain hold as well
     with run_lock(run.create().path) as lock:
-        _refuse_live_jobs(run)  # a submission may have held it until now
+        refuse_live_jobs(run.path)  # a submission may have held it until now
         looked_at = run_directory(cfg)
-        say_replaced(cfg, looked_at)
+        print_replaced(plan_chain(chain, looked_at), looked_at)
         looked_at.hasher().save()
         write_bytes(run.path / "config.yaml", to_yaml(tree).encode())
-        return _run_and_summarise(stages, cfg, overrides, lock)
+        return _run_and_summarise(chain, run, overrides, lock)
 
 
-def _refuse_live_jobs(run: RunDirectory) -> None:
-    if folder_of(run.path).is_dir():
-        refuse_live_jobs(run.path, may_lack_slurm=True)
-
-
-def _run_and_summarise(stages: Sequence[str], cfg: Config, overrides: Sequence[str], lock: int) -> int:
+def _run_and_summarise(chain: Graph, run: RunDirectory, overrides: Sequence[str], lock: int) -> int:
     started = time.monotonic()
-    ended = _run_all(stages, cfg, overrides, lock)
-    _summarise(run_directory(cfg), ended, time.monotonic() - started)
+    ended = _run_all(chain, run, overrides, lock)
+    _summarise(run, ended, time.monotonic() - started)
     return next((e.exit_code or 1 for e in ended if e.outcome in ("failed", "interrupted")), 0)
 
 
@@ -78,26 +72,21 @@ def _summarise(run: RunDirectory, ended: Sequence[StageEnd], seconds: float) -> 
         print("        " + one_line(str(page.with_suffix(".md"))), flush=True)
 
 
-def _run_all(stages: Sequence[str], cfg: Config, overrides: Sequence[str], lock: int) -> list[StageEnd]:
+def _run_all(chain: Graph, run: RunDirectory, overrides: Sequence[str], lock: int) -> list[StageEnd]:
     ended: list[StageEnd] = []
-    for stage in stages:
-        blocked = _blocked(stage, cfg, ended)
+    for recipe in chain.recipes:
+        needed = chain.ancestors(recipe)
+        blocked = next((e.stage for e in ended if e.outcome != "ok" and e.stage in needed), None)
         ended.append(
-            StageEnd(stage, f"not run: it needs {blocked}", None)
+            StageEnd(recipe, f"not run: it needs {blocked}", None)
             if blocked
-            else _run_one(stage, overrides, lock)
+            else _run_one(recipe, overrides, lock)
         )
-        if stage != "report":
-            write_bytes(run_directory(cfg).path / CHAIN_FILE, msgspec.json.encode(ended))
+        if recipe != "report":
+            write_bytes(run.path / CHAIN_FILE, msgspec.json.encode(ended))
         if ended[-1].outcome == "interrupted":
             break
     return ended
-
-
-def _blocked(stage: str, cfg: Config, ended: Sequence[StageEnd]) -> str | None:
-    """The first stage of this chain that this one needs, directly or not, and that did not end well."""
-    needed = ancestors(stage, cfg)
-    return next((e.stage for e in ended if e.outcome != "ok" and e.stage in needed), None)
 
 
 def _run_one(stage: str, overrides: Sequence[str], lock: int) -> StageEnd:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nemo_cot.errors import one_line
+from nemo_cot.experiment.existing import find_run
+from nemo_cot.recipes.report import report
 from nemo_cot.stages import run_stage
 from nemo_cot.stages.lock import run_lock
 from nemo_cot.stages.manifest import MANIFEST
-from nemo_cot.experiment.existing import find_run
-from nemo_cot.recipes.report import report
 
 
 def write_report_anew(overrides: Sequence[str]) -> int:
@@ -17,10 +17,10 @@ def write_report_anew(overrides: Sequence[str]) -> int:
     such run, or when a chain is running in it.
     """
     cfg, run = find_run(overrides)
+    [stage] = report(cfg)
     with run_lock(run.path):
-        for stage in report(cfg, run):
-            (run.stage(stage.name) / MANIFEST).unlink(missing_ok=True)  # without it a stage is not skipped
-            run_stage(stage, run)
+        (run.stage(stage.name) / MANIFEST).unlink(missing_ok=True)  # without it a stage is not skipped
+        run_stage(stage, run)
     page = run.stage("report") / "report.html"
     print(one_line(f"report: {page}"))
     print("        " + one_line(str(page.with_suffix(".md"))), flush=True)

@@ -16,18 +16,18 @@ from pathlib import Path
 
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError, one_line
+from nemo_cot.experiment.compose import load_config
 from nemo_cot.io.jsonl import write_jsonl
 from nemo_cot.models.tensors import same_bytes, tensor_index
-from nemo_cot.training.nemo_aligner import smoke_model
-from nemo_cot.training.nemo.command import Command, check_importable, run_command
-from nemo_cot.training.nemo_aligner.conversion import family_of, nemo_to_hf
 from nemo_cot.packing.sequences import tokenize_traces
-from nemo_cot.stages import RunDirectory, run_stage
-from nemo_cot.text import PromptFormat, TextTokenizer
 from nemo_cot.recipes import hf_to_nemo as to_nemo_recipe
 from nemo_cot.recipes import nemo_to_hf as to_hf_recipe
 from nemo_cot.recipes import train as train_recipe
-from nemo_cot.experiment.compose import load_config
+from nemo_cot.stages import RunDirectory, run_stage
+from nemo_cot.text import PromptFormat, TextTokenizer
+from nemo_cot.training.nemo.command import Command, check_importable, run_command
+from nemo_cot.training.nemo_aligner import smoke_model
+from nemo_cot.training.nemo_aligner.conversion import family_of, nemo_to_hf
 
 LEARNING_RATE, STEPS = 1e-3, 2
 

@@ -1,45 +1,45 @@
-"""curate: keep the traces to train on: graded as wanted, within a length window, few a problem."""
+"""curate: keep the traces to train on: graded as wanted, within a length window, few per problem."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
-from nemo_cot.traces.selection import curate as choose
+from nemo_cot.experiment.recipe import recipe_main
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
 from nemo_cot.models.format import base_model, format_config, student_tokenizer
 from nemo_cot.records import Trace
-from nemo_cot.stages import RunDirectory, Stage
-from nemo_cot.experiment.recipe import recipe_main
+from nemo_cot.stages import Output, Stage
+from nemo_cot.traces.selection import curate as choose
 
 
-def curate(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
+def curate(cfg: Config) -> Iterator[Stage]:
     """Write traces.jsonl, and dropped.json with the count of every reason a trace was left out."""
-    student = base_model(cfg.model, run)
-    graded = run.artifact("grade", "graded.jsonl")
 
-    def work(folder: Path) -> None:
-        traces = read_jsonl(graded, Trace)
-        tokenizer = student_tokenizer(cfg.model, student)
+    def work(folder: Path, inputs: Mapping[str, Path]) -> None:
+        traces = read_jsonl(inputs["graded"], Trace)
+        tokenizer = student_tokenizer(cfg.model, inputs["tokenizer"].parent)
         # Counted anew: a teacher may have another tokenizer than the student.
         lengths = [len(tokenizer.answer_ids(trace.generation)) for trace in traces]
         traces = [msgspec.structs.replace(t, num_generated_tokens=n) for t, n in zip(traces, lengths)]
         kept = choose(traces, lengths, cfg.curate)
         write_jsonl(folder / "traces.jsonl", kept.traces)
         write_bytes(folder / "dropped.json", msgspec.json.format(msgspec.json.encode(kept.dropped)) + b"\n")
-        print(
-            f"  kept {len(kept.traces)} of {len(traces)} traces; dropped: "
-            + ", ".join(f"{reason} {count}" for reason, count in kept.dropped.items())
-        )
+        dropped = ", ".join(f"{reason} {count}" for reason, count in kept.dropped.items())
+        print(f"  kept {len(kept.traces)} of {len(traces)} traces; dropped: {dropped}")
 
     yield Stage(
         "curate",
-        inputs={"graded": graded, "tokenizer": student / "tokenizer.json"},
+        inputs={
+            "graded": Output("grade", "graded.jsonl"),
+            "tokenizer": base_model(cfg.model) / "tokenizer.json",
+        },
         config={"curate": fingerprinted(cfg.curate), "model": format_config(cfg.model)},
         work=work,
+        writes=("traces.jsonl", "dropped.json"),
     )
 
 

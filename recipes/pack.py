@@ -1,32 +1,30 @@
 """pack: turn the curated traces into tokens and lay them out in packs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
 from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
+from nemo_cot.experiment.recipe import recipe_main
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
 from nemo_cot.models.format import base_model, format_config, student_tokenizer
 from nemo_cot.packing import lower_bound, utilisation
 from nemo_cot.packing import pack as make_packs
-from nemo_cot.records import PackingFigures, Trace
 from nemo_cot.packing.sequences import tokenize_traces
-from nemo_cot.stages import RunDirectory, Stage
-from nemo_cot.experiment.recipe import recipe_main
+from nemo_cot.records import PackingFigures, Trace
+from nemo_cot.stages import Output, Stage
 
 
-def pack(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
+def pack(cfg: Config) -> Iterator[Stage]:
     """Write sequences.jsonl (tokens), packs.jsonl (which sequences share a pack) and packing.json."""
-    student = base_model(cfg.model, run)
-    traces = run.artifact("curate", "traces.jsonl")
 
-    def work(folder: Path) -> None:
+    def work(folder: Path, inputs: Mapping[str, Path]) -> None:
         capacity = cfg.pack.capacity_tokens
-        tokenizer = student_tokenizer(cfg.model, student)
-        sequences = tokenize_traces(read_jsonl(traces, Trace), tokenizer, capacity_tokens=capacity)
+        tokenizer = student_tokenizer(cfg.model, inputs["tokenizer"].parent)
+        sequences = tokenize_traces(read_jsonl(inputs["traces"], Trace), tokenizer, capacity_tokens=capacity)
         lengths = [len(s.input_ids) for s in sequences]
         packs = make_packs(lengths, capacity, strategy=cfg.pack.strategy, seed=cfg.pack.seed)
         figures = PackingFigures(
@@ -45,9 +43,13 @@ def pack(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
 
     yield Stage(
         "pack",
-        inputs={"traces": traces, "tokenizer": student / "tokenizer.json"},
+        inputs={
+            "traces": Output("curate", "traces.jsonl"),
+            "tokenizer": base_model(cfg.model) / "tokenizer.json",
+        },
         config={"pack": fingerprinted(cfg.pack), "model": format_config(cfg.model)},
         work=work,
+        writes=("sequences.jsonl", "packing.json"),
     )
 
 

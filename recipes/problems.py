@@ -1,36 +1,30 @@
 """problems: make the training problems (for the teacher) and the held-out ones (for the evaluation)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from nemo_cot.config import Config, FileProblems
+from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
+from nemo_cot.experiment.recipe import recipe_main
 from nemo_cot.io.jsonl import write_jsonl
 from nemo_cot.io.paths import user_path
 from nemo_cot.problems import make_problems
-from nemo_cot.stages import RunDirectory, Stage
-from nemo_cot.experiment.recipe import recipe_main
+from nemo_cot.stages import Stage
 
 
-def problems(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
+def problems(cfg: Config) -> Iterator[Stage]:
     """Write train.jsonl and heldout.jsonl, with no problem in both."""
 
-    def work(folder: Path) -> None:
+    def work(folder: Path, _: Mapping[str, Path]) -> None:
         made = make_problems(cfg.problems)
         write_jsonl(folder / "train.jsonl", made.train)
         write_jsonl(folder / "heldout.jsonl", made.heldout)
 
-    files = _files(cfg)
+    files = {label: user_path(path) for label, path in cfg.problems.files.items()}
     # A problem without an id is named after its file.
     names = {f"{label}_name": path.stem for label, path in files.items()}
     config = {"problems": {**fingerprinted(cfg.problems), **names}}
-    yield Stage("problems", inputs=files, config=config, work=work)
-
-
-def _files(cfg: Config) -> dict[str, Path]:
-    if isinstance(cfg.problems, FileProblems):
-        return {"train": user_path(cfg.problems.train_path), "heldout": user_path(cfg.problems.heldout_path)}
-    return {}
+    yield Stage("problems", inputs=files, config=config, work=work, writes=("train.jsonl", "heldout.jsonl"))
 
 
 if __name__ == "__main__":

@@ -1,36 +1,31 @@
 """report: write report.md and report.html about whatever the run has so far."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from nemo_cot.config import VERDICTS, Config, FileTeacher, ModelTeacher
+from nemo_cot.config import VERDICTS, Config
 from nemo_cot.config.checks import fingerprinted
-from nemo_cot.config.engines import EndpointEngine
+from nemo_cot.experiment.graph import stage_names
+from nemo_cot.experiment.recipe import recipe_main
 from nemo_cot.report.build import write_report
 from nemo_cot.report.collect import collect, input_files
 from nemo_cot.stages import RunDirectory, Stage
-from nemo_cot.experiment.recipe import recipe_main
 
 
-def report(cfg: Config, run: RunDirectory) -> Iterator[Stage]:
+def report(cfg: Config) -> Iterator[Stage]:
     """Write report.md and report.html; stages that failed, are stale or have not run are named in them.
 
     The config that is shown is the one that each stage's manifest holds, so it is the one that the
     figures were made with.
     """
-
     title = cfg.report.title or title_of(cfg)
 
-    def work(folder: Path) -> None:
-        write_report(
-            collect(run, cfg.name),
-            folder,
-            title=title,
-            num_traces_shown=cfg.report.num_traces_shown,
-        )
+    def work(folder: Path, _: Mapping[str, Path]) -> None:
+        found = collect(RunDirectory(folder.parent), cfg.name, expected=stage_names(cfg))
+        write_report(found, folder, title=title, num_traces_shown=cfg.report.num_traces_shown)
 
     config = {"report": {**fingerprinted(cfg.report), "title": title}}
-    yield Stage("report", inputs=input_files(run), config=config, work=work)
+    yield Stage("report", inputs={}, found=input_files, config=config, work=work, writes=("report.md", "report.html"))
 
 
 def title_of(cfg: Config) -> str:
@@ -40,7 +35,7 @@ def title_of(cfg: Config) -> str:
     chosen = set(cfg.curate.verdicts)
     verdicts = "" if len(chosen) == len(VERDICTS) else f"{' or '.join(cfg.curate.verdicts)} "
     traces = f"{cfg.curate.num_traces} {verdicts}trace{'s' * (cfg.curate.num_traces > 1)}"
-    return f"{cfg.name}: {_base_name(cfg)}, {traces} {_teacher(cfg)}"
+    return f"{cfg.name}: {_base_name(cfg)}, {traces} {cfg.teacher.described}"
 
 
 def _base_name(cfg: Config) -> str:
@@ -50,17 +45,6 @@ def _base_name(cfg: Config) -> str:
 
 def _model_name(cfg: Config, subject: str) -> str:
     return _base_name(cfg) if subject == "base" else subject
-
-
-def _teacher(cfg: Config) -> str:
-    teacher = cfg.teacher
-    if isinstance(teacher, FileTeacher):
-        return f"of the file {Path(teacher.path).name}"
-    if not isinstance(teacher, ModelTeacher):
-        return "written by a procedure"
-    server = teacher.engine.server if isinstance(teacher.engine, EndpointEngine) else None
-    name = teacher.path or (server and server.base_url and server.model_name)
-    return f"by {Path(name).name}" if name else "by the model itself"
 
 
 if __name__ == "__main__":

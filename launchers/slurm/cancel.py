@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nemo_cot.launchers.slurm import scheduler
-from nemo_cot.launchers.slurm.live import live_jobs_of
 from nemo_cot.errors import one_line
 from nemo_cot.experiment.existing import find_run
+from nemo_cot.launchers.slurm import scheduler
+from nemo_cot.launchers.slurm.live import live_jobs_of
 
 
 def cancel_chain(overrides: Sequence[str]) -> int:

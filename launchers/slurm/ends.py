@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nemo_cot.errors import UserError
+from nemo_cot.io.paths import CHAIN_FILE
 from nemo_cot.launchers.slurm.record import (
     Submission,
     SubmittedJob,
@@ -16,8 +18,6 @@ from nemo_cot.launchers.slurm.record import (
     write_json,
 )
 from nemo_cot.launchers.slurm.scheduler import JobState, job_states
-from nemo_cot.chain import CHAIN_FILE
-from nemo_cot.errors import UserError
 
 _GOOD = "ok"
 
@@ -35,10 +35,10 @@ def stage_ends(run: Path, submission: Submission) -> list[dict]:
     ends = {job.key: _job_end(run, job, states.get(job.id, [])) for job in submission.jobs}
     jobs = {job.key: job for job in submission.jobs}
     rows = []
-    for stage in submission.stages:
-        own = [key for key, job in jobs.items() if job.stage == stage]
-        if stage != "report":
-            rows.append(_stage_end(stage, own, ends, jobs))
+    for recipe in submission.recipes:
+        own = [key for key, job in jobs.items() if job.recipe == recipe]
+        if recipe != "report":
+            rows.append(_stage_end(recipe, own, ends, jobs))
     return rows
 
 
@@ -65,7 +65,7 @@ def _culprit(own: list[str], ends: dict[str, tuple], jobs: dict[str, SubmittedJo
         key = before.pop()
         seen.add(key)
         if ends[key][0] not in (_GOOD, "not run"):
-            return jobs[key].stage
+            return jobs[key].recipe
         before += [k for k in jobs[key].after if k not in seen]
     return "a stage that did not run"
 

@@ -22,10 +22,10 @@ HERE = Path(os.path.abspath(__file__))  # not resolved: nemo_cot/launchers is a 
 if __name__ == "__main__":  # run by path: its folder would hide modules of the same name
     sys.path[0] = str(HERE.parents[3])
 
+from nemo_cot.errors import UNFINISHED, UserError  # noqa: E402
 from nemo_cot.launchers.slurm import scheduler  # noqa: E402
 from nemo_cot.launchers.slurm.ends import write_chain_file  # noqa: E402
 from nemo_cot.launchers.slurm.record import Attempt, task_key, write_attempt  # noqa: E402
-from nemo_cot.errors import UNFINISHED, UserError  # noqa: E402
 
 _SHARE_OF_WARNING = 0.8
 """Of the time between warning and limit, what a recipe has to stop in order; then it is killed, and goes
@@ -45,7 +45,7 @@ class Runner:
 
     def __init__(self, job: dict[str, Any], environment: dict[str, str]) -> None:
         self._job, self._environment = job, environment
-        self._task = environment.get("SLURM_ARRAY_TASK_ID") if job["array_key"] else None
+        self._task = environment.get("SLURM_ARRAY_TASK_ID") if job["chunks_of"] else None
         self._restarts = int(environment.get("SLURM_RESTART_COUNT", "0"))
         self._run = Path(job["run"])
         self._key = job["key"] if self._task is None else task_key(job["key"], self._task)
@@ -61,7 +61,7 @@ class Runner:
             signal.signal(number, self._warned)
         self._tell(None)
         self._say(f"{self._key}: job {self._id()} on {self._node}, restart {self._restarts}")
-        if self._job["stage"] == "report":
+        if self._job["recipe"] == "report":
             write_chain_file(self._run)
         code = self._end(self._recipe())
         self._tell(code)
@@ -153,7 +153,7 @@ class Runner:
         """The task's number comes out of Slurm's environment, as a number and nothing else."""
         if self._task is None:
             return self._job["command"]
-        return [*self._job["command"], f"{self._job['array_key']}={int(self._task)}"]
+        return [*self._job["command"], "--only", f"{self._job['chunks_of']}/chunk-{int(self._task):03d}"]
 
     def _recipe_environment(self) -> dict[str, str]:
         code = self._job["code"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from nemo_cot.errors import UserError
 from nemo_cot.launchers.slurm import scheduler
 from nemo_cot.launchers.slurm.record import comment_of, read_submission
 from nemo_cot.launchers.slurm.scheduler import JobState
-from nemo_cot.errors import UserError
 
 
 def live_jobs_of(run: Path) -> list[JobState]:

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from nemo_cot.errors import UserError
+from nemo_cot.experiment.existing import find_run
 from nemo_cot.launchers.slurm.live import live_jobs_of
 from nemo_cot.launchers.slurm.record import Submission, SubmittedJob, log_file, read_submission
-from nemo_cot.errors import UserError
 from nemo_cot.stages.rundir import changed
-from nemo_cot.experiment.existing import find_run
 
 FOLLOW = ("--follow", "-f")
 _LINES = 200
@@ -65,7 +65,7 @@ def _chosen(run: Path, submission: Submission, names: Sequence[str], *, wait: bo
 def _named(submission: Submission, names: Sequence[str]) -> list[SubmittedJob]:
     if not names:
         return submission.jobs
-    found = [job for job in submission.jobs if names[0] in (job.key, job.stage)]
+    found = [job for job in submission.jobs if names[0] in (job.key, job.stage, job.recipe)]
     if not found:
         keys = ", ".join(job.key for job in submission.jobs)
         raise UserError(f"there is no job {names[0]!r}", where="nemo-cot logs", fix=f"choose one of {keys}")

@@ -24,7 +24,7 @@ _STATE = "state"
 @dataclass(frozen=True)
 class SubmittedJob:
     """``id`` is empty until sbatch gave one; ``log`` is the file name pattern, relative to the folder;
-    ``works_on`` as ChainJob's (none in records of version 0.1.0 and before).
+    ``array``: the chunks of ``stage`` that its tasks make.
     """
 
     key: str
@@ -33,17 +33,21 @@ class SubmittedJob:
     after: list[str]
     log: str
     array: list[int]
-    works_on: list[str] = field(default_factory=list)
+
+    @property
+    def recipe(self) -> str:
+        """The script that it runs."""
+        return self.stage.partition("/")[0]
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One call of `nemo-cot submit`. ``stages`` is the whole chain, with those that were finished already."""
+    """One call of `nemo-cot submit`. ``recipes`` is the whole chain, with those that were finished already."""
 
     submitted_at: str
     code: str
     overrides: list[str]
-    stages: list[str]
+    recipes: list[str]
     jobs: list[SubmittedJob] = field(default_factory=list)
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import msgspec
 
 import nemo_cot
-
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.provenance import REVISION, code_revision

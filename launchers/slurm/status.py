@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
+from nemo_cot.errors import one_line
 from nemo_cot.launchers.slurm.record import (
     Attempt,
     Submission,
@@ -17,7 +18,6 @@ from nemo_cot.launchers.slurm.record import (
     task_key,
 )
 from nemo_cot.launchers.slurm.scheduler import JobState, job_states
-from nemo_cot.errors import one_line
 from nemo_cot.progress import shown_progress
 from nemo_cot.sampling.chunks import chunk_stage
 from nemo_cot.stages import RunDirectory
@@ -86,7 +86,6 @@ def _told_state(told: Attempt | None) -> str:
 
 
 def _progress(run: RunDirectory, job: SubmittedJob, task: int | None) -> str:
-    """The latest progress of the stages that the job works on."""
-    stages = job.works_on or [job.stage]
-    own = stages if task is None else [chunk_stage(stage, task) for stage in stages]
-    return shown_progress([place for stage in own for place in run.partials(stage)[-1:]])
+    """The latest progress of the stage that the job works on."""
+    stage = job.stage if task is None else chunk_stage(job.stage, task)
+    return shown_progress(run.partials(stage)[-1:])

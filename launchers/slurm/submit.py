@@ -14,24 +14,24 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from nemo_cot.config import Config
+from nemo_cot.config.cluster import seconds_of_limit
+from nemo_cot.errors import UserError, one_line
+from nemo_cot.experiment.compose import EXTRA_CONF, compose_config, to_dataclasses, to_yaml
+from nemo_cot.experiment.examine import examine, refuse_errors
+from nemo_cot.experiment.graph import graph
+from nemo_cot.experiment.planner import plan_chain, print_replaced, reuse_chain
+from nemo_cot.experiment.rundirs import run_directory
+from nemo_cot.io.atomic import write_bytes
 from nemo_cot.launchers.slurm import scheduler
 from nemo_cot.launchers.slurm.jobs import ChainJob, chain_jobs, cluster_of
 from nemo_cot.launchers.slurm.live import live_jobs_of, refuse_live_jobs
 from nemo_cot.launchers.slurm.record import Submission, SubmittedJob, folder_of, write_json, write_submission
 from nemo_cot.launchers.slurm.render import Chain, job_arguments, log_pattern, nodes_and_gpus, render_script
 from nemo_cot.launchers.slurm.snapshot import snapshot
-from nemo_cot.config import Config
-from nemo_cot.config.cluster import seconds_of_limit
-from nemo_cot.errors import UserError, one_line
-from nemo_cot.io.atomic import write_bytes
-from nemo_cot.training.nemo.config import NemoTrain, seconds_of
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import run_lock
-from nemo_cot.experiment.graph import chain_stages
-from nemo_cot.experiment.compose import EXTRA_CONF, compose_config, to_dataclasses, to_yaml
-from nemo_cot.experiment.recipe import run_directory
-from nemo_cot.experiment.examine import examine, refuse_errors
-from nemo_cot.experiment.reuse import adopt_chain, say_replaced
+from nemo_cot.training.backend import backend_of
 
 DRY_RUN = "--dry-run"
 _NO_JOB = "every stage is finished: there is nothing to submit"
@@ -87,10 +87,11 @@ def _submit_all(cfg: Config, run: RunDirectory, overrides: Sequence[str], tree: 
 
 
 def _jobs(cfg: Config, run: RunDirectory, *, dry_run: bool) -> list[ChainJob]:
-    """The jobs of what is not finished after adoption; says what is replaced, and when there is none."""
-    say_replaced(cfg, run_directory(cfg))
-    adopt_chain(cfg, run, dry_run=dry_run)
-    jobs = chain_jobs(cfg, run, chain_stages(cfg))
+    """The jobs of what is not settled; says what is reused and replaced, and when there is none."""
+    chain = graph(cfg)
+    looked_at = run_directory(cfg)
+    print_replaced(plan_chain(chain, looked_at), looked_at)
+    jobs = chain_jobs(cfg, chain, reuse_chain(chain, run, dry_run=dry_run))
     if not jobs:
         print(_NO_JOB, flush=True)
     return jobs
@@ -127,14 +128,13 @@ def _check_path(run: Path) -> None:
 
 
 def _check_time(cfg: Config) -> None:
-    """A NeMo backend saves and stops at train.max_time_per_run: that must come before Slurm's warning."""
+    """A backend that saves and stops by itself must do so before Slurm's warning."""
     key, resources = cluster_of(cfg).resources.of("train")
-    if not isinstance(cfg.train, NemoTrain):
-        return
     limit = seconds_of_limit(f"{key}.time_limit", resources.time_limit)
-    if seconds_of(cfg.train.max_time_per_run) > limit - cluster_of(cfg).warning_seconds:
+    seconds = backend_of(cfg.train).seconds_per_job()
+    if seconds is not None and seconds > limit - cluster_of(cfg).warning_seconds:
         raise UserError(
-            f"{cfg.train.max_time_per_run} does not end {cluster_of(cfg).warning_seconds} s "
+            f"{seconds} s of training do not end {cluster_of(cfg).warning_seconds} s "
             f"(cluster.warning_seconds) before the job's {resources.time_limit}: nothing would be saved",
             where="train.max_time_per_run",
             fix=f"lower it, or raise {key}.time_limit",
@@ -169,7 +169,6 @@ def jobs_record(jobs: Sequence[ChainJob], chain: Chain) -> list[SubmittedJob]:
             list(job.after),
             log_pattern(job, chain),
             list(job.array),
-            list(job.works_on),
         )
         for job in jobs
     ]
@@ -180,7 +179,7 @@ def _submit(jobs: Sequence[ChainJob], names: dict[str, str], chain: Chain) -> li
 
     So nothing runs of a chain that sbatch refuses halfway, and no job ends before the next one names it.
     """
-    submission = Submission(_now(), chain.code.name, list(chain.overrides), list(chain_stages(chain.cfg)))
+    submission = Submission(_now(), chain.code.name, list(chain.overrides), graph(chain.cfg).recipes)
     done: dict[str, SubmittedJob] = {}
     environment = scheduler.chosen(cluster_of(chain.cfg).pass_environment)
     try:
@@ -240,7 +239,7 @@ def _print(
             + f", {gpus} GPUs" * bool(gpus)
         )
         after = ("any end of " if job.after_any else "") + (", ".join(job.after) or "-")
-        limit = cluster.resources.of(job.work)[1].time_limit
+        limit = cluster.resources.of(job.resources)[1].time_limit
         table.add_row(job.key, record.id or "-", after, size, limit, f"{names[job.key]}.sbatch")
     console = Console()
     console.print(table)

@@ -13,7 +13,6 @@ from typing import ClassVar, Optional
 from nemo_cot.config.checks import (
     at_least,
     between,
-    chunked,
     holds_problem,
     one_of,
     plain_name,
@@ -22,8 +21,8 @@ from nemo_cot.config.checks import (
 )
 from nemo_cot.config.cluster import ClusterConfig
 from nemo_cot.config.engines import PRECISIONS, EngineConfig, EvaluatedModel, SamplingConfig
-from nemo_cot.errors import UserError
 from nemo_cot.config.model import ModelConfig
+from nemo_cot.errors import UserError
 
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 VERDICTS = ("right", "wrong", "undecided")
@@ -105,6 +104,8 @@ class TeacherConfig:
 
     resumable: ClassVar[bool] = False
     """Whether writing that was cut short goes on where it was."""
+    draws_batches: ClassVar[bool] = False
+    """Whether a trace depends on those that are drawn beside it, as with the embedded engine."""
     in_one_piece: ClassVar[bool] = False
     """Whether all samples come at once, so that there are no chunks."""
 
@@ -164,6 +165,11 @@ class ModelTeacher(TeacherConfig):
         return self
 
     @property
+    def draws_batches(self) -> bool:  # type: ignore[override]
+        """As its engine does."""
+        return self.engine.draws_batches
+
+    @property
     def named_path(self) -> str | None:
         """Its Hugging Face directory."""
         return self.path
@@ -197,17 +203,18 @@ class FileTeacher(TeacherConfig):
 
 @dataclass
 class GenerateConfig:
-    """Solutions a problem, before grading and curation. ``chunks``, ``chunk``: see :func:`chunked`."""
+    """Solutions per problem, before grading and curation. Each of ``chunks`` is a stage of its own with a
+    part of the samples (seeds) of every problem.
+    """
 
     samples_per_problem: int
     seed: int
     chunks: int = runtime()  # where it counts, the stage adds it (nemo_cot.sampling.chunks)
-    chunk: Optional[int] = runtime()  # noqa: UP045
 
     def __post_init__(self) -> None:
         at_least("generate.samples_per_problem", self.samples_per_problem, 1)
         seed("generate.seed", self.seed)
-        chunked("generate", self.chunks, self.chunk, self.samples_per_problem)
+        between("generate.chunks", self.chunks, 1, self.samples_per_problem)
 
 
 @dataclass
@@ -346,7 +353,7 @@ class TrainConfig:
 class EvaluateConfig:
     """Samples a held-out problem, drawn alike from every subject: base, trained, or a key of ``models``.
 
-    ``chunks``, ``chunk``: see :func:`chunked`.
+    ``chunks``: as in :class:`GenerateConfig`.
     """
 
     subjects: list[str]
@@ -358,7 +365,6 @@ class EvaluateConfig:
     bootstrap_resamples: int
     confidence: float
     chunks: int
-    chunk: Optional[int] = runtime()  # noqa: UP045
 
     def __post_init__(self) -> None:
         for name, model in self.models.items():
@@ -374,7 +380,7 @@ class EvaluateConfig:
             )
         at_least("evaluate.samples_per_problem", self.samples_per_problem, 1)
         seed("evaluate.seed", self.seed)
-        chunked("evaluate", self.chunks, self.chunk, self.samples_per_problem)
+        between("evaluate.chunks", self.chunks, 1, self.samples_per_problem)
         at_least("evaluate.bootstrap_resamples", self.bootstrap_resamples, 100)
         between("evaluate.confidence", self.confidence, 0.5, 0.9999)
 

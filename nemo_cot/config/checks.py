@@ -84,14 +84,3 @@ def plain_name(key: str, name: str, *, taken: Iterable[str]) -> None:
             where=key,
             fix="use letters, digits, '_' and '-', such as qwen_math_72b",
         )
-
-
-def chunked(group: str, chunks: int, chunk: int | None, samples: int) -> None:
-    """Raise UserError unless ``samples`` a problem can be dealt out over ``chunks``, of which ``chunk`` is one.
-
-    Each chunk is a stage of its own with a part of the samples (seeds) of every problem; ``chunk``
-    null means all of them and then the merge, a number means that chunk alone (a job of an array).
-    """
-    between(f"{group}.chunks", chunks, 1, samples)
-    if chunk is not None:
-        between(f"{group}.chunk", chunk, 0, chunks - 1)

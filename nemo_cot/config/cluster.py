@@ -94,24 +94,24 @@ class ResourcesConfig:
 @dataclass
 class ResourceClasses:
     """The kinds of stages. ``cpu``: problems, convert (to a Hugging Face directory), grade, curate, pack,
-    report, and the merging of chunks; ``convert``: to NeMo and back.
+    report, the merging of chunks and the scores; ``conversion``: to NeMo and back.
     """
 
     cpu: ResourcesConfig
-    convert: ResourcesConfig
+    conversion: ResourcesConfig
     generate: ResourcesConfig
     train: ResourcesConfig
     evaluate: ResourcesConfig
 
     def of(self, stage: str) -> tuple[str, ResourcesConfig]:
-        """The config key and the resources of a stage of the chain."""
-        kind = KINDS.get(stage, "cpu")
+        """The config key and the resources of a kind, or of the kind that a recipe takes."""
+        kind = stage if stage == "conversion" else KINDS.get(stage, "cpu")
         return f"cluster.resources.{kind}", getattr(self, kind)
 
 
 KINDS = {
-    "hf_to_nemo": "convert",
-    "nemo_to_hf": "convert",
+    "hf_to_nemo": "conversion",
+    "nemo_to_hf": "conversion",
     "generate": "generate",
     "train": "train",
     "evaluate": "evaluate",
@@ -231,7 +231,7 @@ class SlurmCluster(ClusterConfig):
                 )
 
     def _check_resources(self) -> None:
-        for kind in ("cpu", "convert", "generate", "train", "evaluate"):
+        for kind in ("cpu", "conversion", "generate", "train", "evaluate"):
             resources = getattr(self.resources, kind)
             resources.check(f"cluster.resources.{kind}")
             limit = seconds_of_limit(f"cluster.resources.{kind}.time_limit", resources.time_limit)

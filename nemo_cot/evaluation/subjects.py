@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 
 from nemo_cot.config import OWN_SUBJECTS, Config, SamplingConfig
 from nemo_cot.config.engines import EngineConfig
-from nemo_cot.io.paths import user_path
-from nemo_cot.models.convert import check_hf_directory
+from nemo_cot.models.convert import hf_directory
 from nemo_cot.models.format import base_model
-from nemo_cot.stages import RunDirectory
+from nemo_cot.stages import Source
 from nemo_cot.text import PromptFormat
 from nemo_cot.training.backend import backend_of
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A Hugging Face directory, the prompt it is asked with, and how and by what it is sampled."""
+    """Where its Hugging Face directory comes from, the prompt it is asked with, and how and by what it is sampled."""
 
-    model: Path
+    model: Source
     form: PromptFormat
     sampling: SamplingConfig
     engine: EngineConfig
 
 
-def subject_of(cfg: Config, run: RunDirectory, name: str) -> Subject:
-    """The subject that evaluate.subjects calls ``name``. Raises UserError when its model is not there."""
+def subject_of(cfg: Config, name: str) -> Subject:
+    """The subject that evaluate.subjects calls ``name``."""
     settings = cfg.evaluate
     if name in OWN_SUBJECTS:
-        trained = name == "trained"
-        model = run.artifact(backend_of(cfg.train).trained_by, "model") if trained else base_model(cfg.model, run)
+        model = base_model(cfg.model) if name == "base" else backend_of(cfg.train).trained_model(cfg)
         form = PromptFormat(cfg.model.prompt, cfg.model.end_of_turn, cfg.model.eos_token)
         return Subject(model, form, settings.sampling, settings.engine)
     other = settings.models[name]
-    model = user_path(other.path).resolve()
-    check_hf_directory(model, key=f"evaluate.models.{name}.path")
+    model = partial(hf_directory, other.path, key=f"evaluate.models.{name}.path")
     form = PromptFormat(other.prompt, other.end_of_turn, other.eos_token)
     return Subject(model, form, sampling_of(cfg, name), engine_of(cfg, name))
 

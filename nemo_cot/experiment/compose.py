@@ -26,11 +26,12 @@ from nemo_cot import ROOT
 from nemo_cot import config as schema
 from nemo_cot.config import engines as engine
 from nemo_cot.config.cluster import ClusterConfig, SlurmCluster, looks_secret
-from nemo_cot.errors import UserError
-from nemo_cot.training.nemo import config as nemo
 from nemo_cot.config.overrides import hydra_quoted
-from nemo_cot.stages.manifest import flatten
+from nemo_cot.errors import UserError
+from nemo_cot.experiment.graph import recipe_names
 from nemo_cot.experiment.typed import quoting, refuse_non_finite, text_override, wanted_type
+from nemo_cot.stages.manifest import flatten
+from nemo_cot.training import backend
 
 CONF = (ROOT / "conf").resolve()
 EXTRA_CONF = "NEMO_COT_CONFIG_DIR"
@@ -43,7 +44,7 @@ _VARIANTS = {
         "model": schema.ModelTeacher,
         "file": schema.FileTeacher,
     },
-    "train": {"local": schema.LocalTrain, "nemo_aligner": nemo.AlignerTrain, "nemo_rl": nemo.NemoRlTrain},
+    "train": backend.schemas(),
     "engine": {
         "embedded": engine.EngineConfig,
         "openai": engine.OpenAIEngine,
@@ -129,6 +130,7 @@ _NO_SECRETS = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "LD
 
 def _register_schemas() -> None:
     OmegaConf.register_new_resolver("oc.env", _environment_variable, replace=True)
+    OmegaConf.register_new_resolver("recipes", recipe_names, replace=True)
     store = ConfigStore.instance()
     store.store(name="schema", node=schema.Config)
     for group, variants in _VARIANTS.items():

@@ -13,8 +13,8 @@ from yaml import YAMLError
 
 from nemo_cot.config import Config, check_name
 from nemo_cot.errors import UserError, one_line
-from nemo_cot.stages import RunDirectory
 from nemo_cot.experiment.compose import compose_config, explain, to_dataclasses
+from nemo_cot.stages import RunDirectory
 
 CONFIG_FILE = "config.yaml"
 """In the run directory: the resolved config of the last command that ran or submitted the chain."""

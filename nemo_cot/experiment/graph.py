@@ -1,55 +1,133 @@
-"""The chain: which recipes there are, and which stages each one needs."""
+"""The chain: every stage that the recipes declare, each behind those whose outputs it reads.
+
+Nothing else knows which stages there are or what they need. A recipe is a script recipes/NAME.py with a
+function NAME(cfg) that yields its stages; one that yields none does not apply to this config.
+"""
 
 from __future__ import annotations
 
-from nemo_cot.chain import STAGES
+import importlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from nemo_cot import ROOT
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError
-from nemo_cot.training.nemo.config import NemoTrain
-from nemo_cot.training.nemo_aligner.config import AlignerTrain
+from nemo_cot.stages import Output, Stage
 
-_NEEDS: dict[str, tuple[str, ...]] = {
-    "generate": ("problems", "convert"),
-    "grade": ("generate",),
-    "curate": ("grade", "convert"),
-    "pack": ("curate", "convert"),
-    "hf_to_nemo": ("convert",),
-    "nemo_to_hf": ("train", "convert"),
-}
+Recipe = Callable[[Config], Iterable[Stage]]
 
 
-def applies(stage: str, cfg: Config) -> bool:
-    """Whether ``stage`` has anything to do: the local trainer, for one, converts no weights."""
-    if stage == "hf_to_nemo":
-        return isinstance(cfg.train, AlignerTrain) and cfg.train.nemo_model is None
-    return stage != "nemo_to_hf" or isinstance(cfg.train, NemoTrain)
+def recipe_names() -> list[str]:
+    """The recipes that there are, by name."""
+    return sorted(path.stem for path in (ROOT / "recipes").glob("[a-z]*.py"))
 
 
-def chain_stages(cfg: Config) -> list[str]:
-    """The stages of launcher.stages that apply, in the chain's order. Raises UserError for an unknown one."""
-    unknown = [stage for stage in cfg.launcher.stages if stage not in STAGES]
-    if unknown:
+def load_recipe(name: str) -> Recipe:
+    """The function of recipes/NAME.py."""
+    return getattr(importlib.import_module(f"nemo_cot.recipes.{name}"), name)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """``stages`` by name, each behind those that it reads."""
+
+    stages: dict[str, Stage]
+
+    @property
+    def recipes(self) -> list[str]:
+        """In the order in which they can run."""
+        return list(dict.fromkeys(stage.recipe for stage in self.stages.values()))
+
+    def needs(self, name: str) -> list[str]:
+        """The stages that ``name`` reads, its parts included, as far as they belong to this graph."""
+        stage = self.stages[name]
+        return [need for need in (*stage.needs, *stage.part_stages) if need in self.stages]
+
+    @property
+    def wholes(self) -> dict[str, str]:
+        """The stages that only serve another as its parts (chunks), and which one."""
+        read = {need for stage in self.stages.values() for need in stage.needs}
+        return {
+            part: name for name, stage in self.stages.items() for part in stage.part_stages if part not in read
+        }
+
+    def ancestors(self, recipe: str) -> set[str]:
+        """The recipes whose stages those of ``recipe`` need, directly or through others."""
+        found: set[str] = set()
+        todo = [name for name, stage in self.stages.items() if stage.recipe == recipe]
+        while todo:
+            new = {need for need in self.needs(todo.pop()) if need not in found}
+            found |= new
+            todo += new
+        return {self.stages[name].recipe for name in found} - {recipe}
+
+    def only(self, recipes: Iterable[str]) -> Graph:
+        """The stages of ``recipes`` alone."""
+        chosen = set(recipes)
+        return Graph({name: stage for name, stage in self.stages.items() if stage.recipe in chosen})
+
+
+def whole_graph(cfg: Config) -> Graph:
+    """Every recipe that applies, whether launcher.stages names it or not. Raises UserError for a recipe that
+    reads what no other writes, or for recipes that wait for each other.
+    """
+    made = {name: list(load_recipe(name)(cfg)) for name in recipe_names()}
+    stages = {stage.name: stage for own in made.values() for stage in own}
+    for stage in stages.values():
+        _check(stage, stages)
+    needs = {
+        name: {stages[n].recipe for stage in own for n in (*stage.needs, *stage.part_stages)} - {name}
+        for name, own in made.items()
+    }
+    return Graph({stage.name: stage for name in _in_order(needs, made) for stage in made[name]})
+
+
+def graph(cfg: Config) -> Graph:
+    """The chain of launcher.stages, without the recipes that do not apply. Raises UserError for an unknown one."""
+    known = recipe_names()
+    if unknown := [name for name in cfg.launcher.stages if name not in known]:
         raise UserError(
-            f"there is no stage {unknown[0]!r}",
-            where="launcher.stages",
-            fix=f"choose among {', '.join(STAGES)}",
+            f"there is no stage {unknown[0]!r}", where="launcher.stages", fix=f"choose among {', '.join(known)}"
         )
-    return [stage for stage in STAGES if stage in cfg.launcher.stages and applies(stage, cfg)]
+    return whole_graph(cfg).only(cfg.launcher.stages)
 
 
-def needs(stage: str, cfg: Config) -> tuple[str, ...]:
-    """The stages whose results ``stage`` reads. The report needs none: it tells what failed."""
-    if stage == "train":
-        return ("pack", "convert", *(("hf_to_nemo",) if applies("hf_to_nemo", cfg) else ()))
-    if stage == "evaluate":
-        trained = "nemo_to_hf" if applies("nemo_to_hf", cfg) else "train"
-        return ("problems", "convert", *((trained,) if "trained" in cfg.evaluate.subjects else ()))
-    return _NEEDS.get(stage, ())
+def stage_names(cfg: Config) -> list[str]:
+    """The stages of the chain but the report, without the chunks that others are put together from."""
+    found = graph(cfg)
+    return [n for n, stage in found.stages.items() if n not in found.wholes and stage.found is None]
 
 
-def ancestors(stage: str, cfg: Config) -> set[str]:
-    """Every stage that ``stage`` needs, directly or through others."""
-    found: set[str] = set()
-    for need in needs(stage, cfg):
-        found |= {need} | ancestors(need, cfg)
-    return found
+def _check(stage: Stage, stages: dict[str, Stage]) -> None:
+    """Raise UserError when ``stage`` reads a file that no stage writes."""
+    for source in (*stage.inputs.values(), *stage.parts.values()):
+        if not isinstance(source, Output):
+            continue
+        maker = stages.get(source.stage)
+        name = source.file.partition("/")[0]
+        if maker is None or (source.at is None and name not in maker.writes):
+            raise UserError(
+                f"the stage {stage.name} reads {source.stage}/{source.file}, which no stage writes",
+                where=f"recipes/{stage.recipe}.py",
+                fix=f"the stages there are: {', '.join(stages)}"
+                if maker is None
+                else f"{source.stage} writes {', '.join(maker.writes)}",
+            )
+
+
+def _in_order(needs: dict[str, set[str]], made: dict[str, list[Stage]]) -> list[str]:
+    """Recipes by the length of the longest way to them, then by name; those that read what is found, last."""
+    depths: dict[str, int] = {}
+
+    def depth(name: str, above: tuple[str, ...] = ()) -> int:
+        if name in above:
+            raise UserError(
+                f"wait for each other: {' -> '.join((*above, name))}", where="recipes", fix="break the circle"
+            )
+        if name not in depths:
+            depths[name] = max((depth(need, (*above, name)) + 1 for need in needs[name]), default=0)
+        return depths[name]
+
+    last = {name for name, own in made.items() if any(stage.found for stage in own)}
+    return sorted(made, key=lambda name: (name in last, depth(name), name))

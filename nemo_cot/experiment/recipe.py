@@ -4,56 +4,77 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from nemo_cot import ROOT
 from nemo_cot.config import Config
-from nemo_cot.guard import guarded
-from nemo_cot.io.paths import user_path
-from nemo_cot.stages import RunDirectory, Stage, run_stage
-from nemo_cot.stages.lock import CHAIN_JOB, run_lock
-from nemo_cot.stopping import raise_on_signals
+from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.examine import examine, refuse_errors
-from nemo_cot.experiment.reuse import reused_runs
-
-Recipe = Callable[[Config, RunDirectory], Iterable[Stage]]
+from nemo_cot.experiment.graph import Graph, Recipe, whole_graph
+from nemo_cot.experiment.planner import plan_chain, reuse_chain
+from nemo_cot.experiment.rundirs import run_directory
+from nemo_cot.guard import guarded
+from nemo_cot.stages import Stage, run_stage
+from nemo_cot.stages.lock import CHAIN_JOB, INHERITED, run_lock
+from nemo_cot.stopping import raise_on_signals
 
 HERE = (ROOT / "recipes").resolve()
+ONLY = "--only"
 
 
 def recipe_main(recipe: Recipe) -> None:
     """Run the stages of ``recipe`` with the overrides of the command line, then exit."""
     _leave_script_folder()
     raise_on_signals()
-    sys.exit(guarded(lambda: _run(recipe, sys.argv[1:])))
+    sys.exit(guarded(lambda: _run(recipe.__name__, recipe.__doc__ or "", sys.argv[1:])))
 
 
-def run_directory(cfg: Config) -> RunDirectory:
-    """The directory of this experiment's run; it need not exist."""
-    return RunDirectory(user_path(cfg.runs_dir) / cfg.name, reuse=reused_runs(cfg).values())
-
-
-def _run(recipe: Recipe, arguments: list[str]) -> None:
+def _run(name: str, doc: str, arguments: list[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(
-            f"{(recipe.__doc__ or '').strip()}\n\nUsage: python {sys.argv[0]} [key=value ...]\n"
+            f"{doc.strip()}\n\nUsage: python {sys.argv[0]} [{ONLY} STAGE] [key=value ...]\n"
+            f"{ONLY}: one of the recipe's stages alone, such as evaluate/base or generate/chunk-003, beside others.\n"
             "`nemo-cot show` prints all keys."
         )
         return
-    cfg = load_config(arguments)
+    overrides, only = _split(arguments)
+    cfg = load_config(overrides)
     run = run_directory(cfg)
-    refuse_errors(examine(cfg, run, stage=recipe.__name__)[1])
+    refuse_errors(examine(cfg, run, stage=name)[1])
+    graph = whole_graph(cfg)
+    own = graph.only([name])
+    if only is not None and only not in own.stages:
+        raise UserError(
+            f"there is no stage {only!r}", where=ONLY, fix=f"choose one of {', '.join(own.stages) or 'none'}"
+        )
     run.create()
-    with run_lock(run.path, shared=_beside_others(recipe.__name__, cfg)):
-        for stage in recipe(cfg, run):
+    with run_lock(run.path, shared=CHAIN_JOB in os.environ or only is not None):
+        if not {CHAIN_JOB, INHERITED} & set(os.environ):  # a launcher has looked at the whole chain
+            reuse_chain(graph.only(graph.ancestors(name)), run)
+        for stage in _to_run(cfg, own, only):
             run_stage(stage, run, say=_say)
 
 
-def _beside_others(recipe: str, cfg: Config) -> bool:
-    """The jobs of a submitted chain, and one chunk alone, share the run directory with their like."""
-    return CHAIN_JOB in os.environ or getattr(getattr(cfg, recipe, None), "chunk", None) is not None
+def _split(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """Overrides, and the value of --only. Raises UserError where it has none."""
+    if ONLY not in arguments:
+        return list(arguments), None
+    at = arguments.index(ONLY)
+    if at + 1 == len(arguments):
+        raise UserError("needs the name of a stage", where=ONLY, fix=f"{ONLY} evaluate/base")
+    return [*arguments[:at], *arguments[at + 2 :]], arguments[at + 1]
+
+
+def _to_run(cfg: Config, own: Graph, only: str | None) -> Iterable[Stage]:
+    """In place of the parts of a stage that is settled without them, that stage."""
+    if not own.wholes:
+        return [own.stages[only]] if only else own.stages.values()
+    left = {step.stage.name for step in plan_chain(own, run_directory(cfg))}
+    if only is None:
+        return [stage for name, stage in own.stages.items() if name in left]
+    return [own.stages[only if only in left else own.wholes[only]]]
 
 
 def _say(line: str) -> None:

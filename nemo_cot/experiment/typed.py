@@ -8,8 +8,8 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from nemo_cot.errors import UserError
 from nemo_cot.config.overrides import hydra_quoted
+from nemo_cot.errors import UserError
 
 _PLAIN = re.compile(r"[\w.+\-/:@%~=]+(?: +[\w.+\-/:@%~=]+)*")
 """What can mean only itself. Hydra's grammar knows no letters beyond ASCII, and no = in a value."""

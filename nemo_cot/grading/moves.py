@@ -21,6 +21,12 @@ def verdict_moves(before: Path, after: Path) -> list[tuple[Trace, Trace]]:
     ]
 
 
+def compare_gradings(old: Path, new: Path) -> None:
+    """Print which verdicts moved between the files of two folders, by name."""
+    for graded in sorted(new.glob("*.jsonl")):
+        say_moves(old / graded.name, graded)
+
+
 def say_moves(before: Path, after: Path) -> None:
     """Print how many verdicts moved, by kind, with examples; nothing without an earlier grading.
 
@@ -32,7 +38,7 @@ def say_moves(before: Path, after: Path) -> None:
         moves = verdict_moves(before, after)
     except UserError as error:
         print(
-            one_line(f"  the last grading cannot be read, so no moves are told: {error.where}: {error.what}")
+            one_line(f"  the last grading cannot be read, so no moves are shown: {error.where}: {error.what}")
         )
         return
     kinds = Counter(f"{a.verdict} to {b.verdict}" for a, b in moves)

@@ -7,6 +7,9 @@ import glob
 import os
 from pathlib import Path
 
+CHAIN_FILE = "chain.json"
+"""In the run directory, by every launcher: how each recipe of the last chain ended."""
+
 
 def user_path(text: str) -> Path:
     """``text`` as a path, with a leading ~ expanded. Relative paths stay relative to the command."""

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from nemo_cot.errors import UserError
+from nemo_cot.io.paths import user_path
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -74,6 +75,13 @@ def gguf_to_hf(gguf: Path, folder: Path, *, eos_token: str) -> None:
     model.save_pretrained(folder)
     tokenizer.eos_token = eos_token
     tokenizer.save_pretrained(folder)
+
+
+def hf_directory(path: str, *, key: str = "model.path") -> Path:
+    """The directory at ``path``, without links. Raises UserError as :func:`check_hf_directory` does."""
+    directory = user_path(path).resolve()
+    check_hf_directory(directory, key=key)
+    return directory
 
 
 def check_hf_directory(folder: Path, *, key: str = "model.path") -> None:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nemo_cot.io.paths import user_path
 from nemo_cot.config.model import ModelConfig
-from nemo_cot.stages import RunDirectory
+from nemo_cot.io.paths import user_path
+from nemo_cot.stages import Output
 from nemo_cot.text import PromptFormat, TextTokenizer
 
 
-def base_model(model: ModelConfig, run: RunDirectory) -> Path:
-    """The base model's Hugging Face directory: converted in this run, or the one that is named."""
-    if model.source == "directory":
-        run.artifact("convert", "model.json")
-        return user_path(model.path or "").resolve()
-    return run.artifact("convert", "model")
+def base_model(model: ModelConfig) -> Output:
+    """The base model's Hugging Face directory: made by the stage convert, or checked by it and used in place."""
+    in_place = user_path(model.path or "").resolve() if model.source == "directory" else None
+    return Output("convert", "model", in_place)
 
 
 def student_tokenizer(model: ModelConfig, directory: Path) -> TextTokenizer:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from nemo_cot.config import Config, ModelTeacher
-from nemo_cot.config.engines import EndpointEngine
+from nemo_cot.config import Config
+from nemo_cot.config.rule import Found, rule
 from nemo_cot.io.paths import user_path
-from nemo_cot.training.nemo.config import NemoTrain
+from nemo_cot.models.facts import shape_differences
 from nemo_cot.preflight.estimate import Estimate
-from nemo_cot.preflight.model_files import read_config, shape_differences
 from nemo_cot.text import named_eos
+from nemo_cot.training.backend import backend_of
 
-Found = Iterator[tuple[str, str, str]]
 
-
-def _model_shape(cfg: Config, _: Estimate) -> Found:
+@rule("convert", "hf_to_nemo", always=True)
+def model_shape(cfg: Config, estimate: Estimate) -> Found:
     """model.shape, by which memory and hours are planned, is that of the model's config.json."""
-    folder, shape = _directory(cfg), cfg.model.shape
+    folder, shape, config = _directory(cfg), cfg.model.shape, estimate.model.config
     if folder is None or shape is None:
-        yield "ok", "does not apply: the shape is read from the model's own files", ""
         return
-    config = read_config(folder)
     if config is None:
         yield "unknown", f"there is no config.json in {folder} to compare model.shape with", ""
     elif differing := shape_differences(shape, config):
@@ -33,18 +29,18 @@ def _model_shape(cfg: Config, _: Estimate) -> Found:
         )
 
 
-def _model_eos(cfg: Config, _: Estimate) -> Found:
+@rule("convert", "hf_to_nemo", always=True)
+def model_eos(cfg: Config, _: Estimate) -> Found:
     """The eos that the model's tokenizer names is model.eos_token."""
     folder = _directory(cfg)
     if folder is None:
-        yield "ok", "does not apply: convert sets the tokenizer's eos", ""
-        return
+        return  # convert sets it
     eos, wanted = named_eos(folder), cfg.model.eos_token
     if eos is None:
         yield "unknown", f"no eos_token in {folder}/tokenizer_config.json to compare model.eos_token with", ""
     elif eos != wanted:
         turn = ": the end of turn, as an Instruct model has it" if eos == cfg.model.end_of_turn else ""
-        cut = ", where NeMo's loaders cut every sequence" if turn and isinstance(cfg.train, NemoTrain) else ""
+        cut = ", where NeMo's loaders cut every sequence" if turn and backend_of(cfg.train).cuts_at_eos else ""
         yield (
             "error",
             f"model.eos_token: the tokenizer's eos is {eos!r}, the config says {wanted!r} ({folder}){turn}{cut}",
@@ -53,15 +49,12 @@ def _model_eos(cfg: Config, _: Estimate) -> Found:
         )
 
 
-def _teacher_path(cfg: Config, _: Estimate) -> Found:
+@rule("generate")
+def teacher_path(cfg: Config, _: Estimate) -> Found:
     """A teacher that answers through a chat template is named."""
-    teacher = cfg.teacher
-    if not isinstance(teacher, ModelTeacher) or "generate" not in cfg.launcher.stages:
-        yield "ok", "does not apply: no model writes the traces", ""
-        return
-    engine = teacher.engine
-    chat = isinstance(engine, EndpointEngine) and engine.endpoint == "chat" and not engine.server.base_url
-    if chat and not teacher.path:
+    client = cfg.teacher.by_model and cfg.teacher.by_model.engine.client
+    chat = client and client.endpoint == "chat" and not client.server.base_url
+    if chat and not cfg.teacher.named_path:
         yield (
             "error",
             f"teacher.path is not given: {cfg.model.name}, the base model, would write the traces",
@@ -73,5 +66,4 @@ def _directory(cfg: Config) -> Path | None:
     return user_path(cfg.model.path or "") if cfg.model.source == "directory" else None
 
 
-MODEL_RULES = (_model_shape, _model_eos)
-TEACHER_RULES = (_teacher_path,)
+MODEL_RULES = (model_shape, model_eos, teacher_path)

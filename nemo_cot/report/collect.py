@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from nemo_cot.chain import CHAIN_FILE, STAGES
 from nemo_cot.errors import UserError
 from nemo_cot.evaluation.scores import Scores, as_builtins
 from nemo_cot.io.json_file import read_json
 from nemo_cot.io.jsonl import read_jsonl
+from nemo_cot.io.paths import CHAIN_FILE
 from nemo_cot.records import PackingFigures, StageEnd, StepMetrics, Trace
 from nemo_cot.stages import RunDirectory
-from nemo_cot.stages.manifest import MANIFEST, Manifest, read_manifest
+from nemo_cot.stages.manifest import MANIFEST, Artifact, Manifest, read_manifest
 from nemo_cot.stages.rundir import CHUNKS, OLD, PARTIAL
 
 T = TypeVar("T")
-_OWN = ("evaluate/base", "evaluate/trained")
-REPORTED = (*(stage for stage in STAGES if stage not in ("evaluate", "report")), *_OWN, "evaluate/scores")
-"""What leaves a manifest: evaluate does so for each subject and for the scores."""
-_CONVERSIONS = ("hf_to_nemo", "nemo_to_hf")
-"""Stages that only some trainers have."""
-
-
 @dataclass
 class Findings:
     """Everything the templates read; None or empty where a stage has not run. ``damaged`` says by stage
-    what is wrong with its manifest."""
+    what is wrong with its manifest; ``expected``: the stages of the chain."""
 
     name: str
     manifests: dict[str, Manifest]
+    expected: Sequence[str] = ()
     damaged: dict[str, str] = field(default_factory=dict)
     chain: list[StageEnd] = field(default_factory=list)
     scores: dict[str, Any] | None = None
@@ -60,21 +55,15 @@ class Findings:
 
     @property
     def missing(self) -> list[str]:
-        """Stages without a result; conversions, and subjects that nobody asked for, are not missed."""
-        scored = [f"evaluate/{name}" for name in (self.scores or {}).get("subjects", ())]
-        optional = {*_CONVERSIONS, *(_OWN if scored else ())} - set(scored)
-        return [
-            s for s in REPORTED if s not in self.manifests and s not in self.damaged and s not in optional
-        ]
+        """Stages of the chain without a result."""
+        return [s for s in self.expected if s not in self.manifests and s not in self.damaged]
 
 
 def stale_stages(manifests: dict[str, Manifest]) -> list[str]:
     """Compare what each stage read with what the stage that wrote it holds now, in the chain's order."""
     stale: list[str] = []
     for stage, manifest in manifests.items():
-        for artifact in manifest.inputs.values():
-            folder, _, name = artifact.path.rpartition("/")
-            maker = folder.replace(f"{CHUNKS}/", "/")
+        for maker, name, artifact in _read_from(manifest):
             made = manifests[maker].outputs.get(name) if maker in manifests else None
             changed = made is not None and made.sha256 != artifact.sha256
             if (changed or maker in stale) and stage not in stale:
@@ -82,26 +71,39 @@ def stale_stages(manifests: dict[str, Manifest]) -> list[str]:
     return stale
 
 
+def _read_from(manifest: Manifest) -> Iterator[tuple[str, str, Artifact]]:
+    """(stage, output, what was read of it), for what lies in the run directory."""
+    for artifact in manifest.inputs.values():
+        folder, _, name = artifact.path.rpartition("/")
+        yield folder.replace(f"{CHUNKS}/", "/"), name, artifact
+
+
 def read_manifests(run: RunDirectory) -> dict[str, Manifest]:
-    """Every finished stage of ``run`` in the chain's order; chunks stand before the stage that merged them.
+    """Every finished stage of ``run``, each behind those that it read. Of chunks only those that the merged
+    stage was made of.
 
     Damaged manifests are left out: :func:`damaged_manifests` names them.
     """
-    found: dict[str, Manifest] = {}
-    for stage in _stage_names(run):
-        if not isinstance(manifest := _manifest(run, stage), Manifest):
-            continue
-        for chunk in (f"{stage}/{label}" for label in manifest.inputs if label.startswith("chunk-")):
-            if isinstance(part := _manifest(run, chunk), Manifest):
-                found[chunk] = part
-        found[stage] = manifest
-    return found
+    found = {name: m for name, m in _manifests(run).items() if isinstance(m, Manifest) and m.stage != "report"}
+    ordered: dict[str, Manifest] = {}
+
+    def add(name: str) -> None:
+        manifest = found.get(name) or _manifest(run, name)
+        if name in ordered or not isinstance(manifest, Manifest):
+            return
+        for maker, _, artifact in _read_from(manifest):
+            if maker in found or artifact.part:
+                add(maker)
+        ordered[name] = manifest
+
+    for name in sorted(found):
+        add(name)
+    return ordered
 
 
 def damaged_manifests(run: RunDirectory) -> dict[str, str]:
     """What is wrong with each manifest that cannot be read, and the fix, by stage."""
-    found = {stage: _manifest(run, stage) for stage in _stage_names(run)}
-    return {stage: str(error) for stage, error in found.items() if isinstance(error, UserError)}
+    return {name: str(m) for name, m in _manifests(run).items() if isinstance(m, UserError)}
 
 
 def _manifest(run: RunDirectory, stage: str) -> Manifest | UserError | None:
@@ -111,11 +113,13 @@ def _manifest(run: RunDirectory, stage: str) -> Manifest | UserError | None:
         return error
 
 
-def _stage_names(run: RunDirectory) -> list[str]:
-    """REPORTED, with what evaluate.models names before the scores."""
-    sampled = (path.parent for path in sorted(run.path.glob(f"evaluate/*/{MANIFEST}")))
-    others = [f"evaluate/{p.name}" for p in sampled if PARTIAL not in p.name and not p.name.endswith(OLD)]
-    return [*REPORTED[:-1], *(name for name in others if name not in REPORTED), REPORTED[-1]]
+def _manifests(run: RunDirectory) -> dict[str, Manifest | UserError | None]:
+    """By stage: a folder of the run with a manifest, or one below a folder that has none (evaluate/base)."""
+    names = [path.parent.name for path in sorted(run.path.glob(f"*/{MANIFEST}"))]
+    below = (path.parent for path in sorted(run.path.glob(f"*/*/{MANIFEST}")))
+    names += [f"{path.parent.name}/{path.name}" for path in below if path.parent.name not in names]
+    own = [n for n in names if PARTIAL not in n and OLD not in n and CHUNKS not in n]
+    return {name: _manifest(run, name) for name in own}
 
 
 def input_files(run: RunDirectory) -> dict[str, Path]:
@@ -126,13 +130,14 @@ def input_files(run: RunDirectory) -> dict[str, Path]:
     return {label: path for label, path in files.items() if path.exists()}
 
 
-def collect(run: RunDirectory, name: str) -> Findings:
-    """Read every finished stage of ``run``."""
+def collect(run: RunDirectory, name: str, *, expected: Sequence[str] = ()) -> Findings:
+    """Read every finished stage of ``run``; ``expected`` are those that its chain has."""
     manifests = read_manifests(run)
     scores, chain = run.stage("evaluate/scores"), run.path / CHAIN_FILE
     return Findings(
         name=name,
         manifests=manifests,
+        expected=expected,
         damaged=damaged_manifests(run),
         chain=read_json(chain, list[StageEnd], fix=f"remove {chain}; the next run writes it anew") or [],
         scores=_scores(scores),

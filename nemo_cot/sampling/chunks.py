@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_cot.config.engines import EndpointEngine, EngineConfig
 from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import iter_numbered_jsonl, read_jsonl, write_jsonl
 from nemo_cot.records import Problem, Trace
-from nemo_cot.stages import RunDirectory, Stage
-from nemo_cot.stages.engine import is_finished
+from nemo_cot.stages import Output, Source, Stage
 
 GENERATIONS = "generations.jsonl"
 _BATCHED = "the embedded engine draws in batches, and each chunk has its own"
@@ -20,72 +18,54 @@ _BATCHED = "the embedded engine draws in batches, and each chunk has its own"
 
 @dataclass(frozen=True)
 class Sampling:
-    """What is sampled, and in how many chunks. ``work(folder, samples)`` writes generations.jsonl with
+    """What is sampled, and in how many chunks. ``work(folder, inputs, samples)`` writes generations.jsonl with
     the samples of those numbers of every problem, in the problems' order. ``inputs`` holds problems.
 
     A sample depends on its own number and seed alone, so how it was chunked takes no part in the
-    fingerprint of the whole; except with an engine that draws ``batches`` (:func:`draws_batches`).
+    fingerprint of the whole; except with an engine that draws ``batches``, where a sample depends on those beside it.
     """
 
     name: str
-    inputs: dict[str, Path]
+    inputs: Mapping[str, Source]
     config: dict[str, Any]
-    work: Callable[[Path, range], None]
+    work: Callable[[Path, Mapping[str, Path], range], None]
     samples: int
     chunks: int
-    chunk: int | None
     resumable: bool
     batches: bool
+    resources: str
 
-    def stages(self, run: RunDirectory) -> Iterator[Stage]:
-        """One stage; or one a chunk and the merge; or only the chunk that is asked for.
-
-        The whole alone where it is finished already, here or in a run to adopt it from, in whatever chunks.
-        """
-        whole = self._whole()
-        if self.chunks == 1 or is_finished(whole, run):
-            yield whole
-            return
-        for chunk in range(self.chunks) if self.chunk is None else [self.chunk]:
-            yield self._chunk(chunk)
-        if self.chunk is None:
-            yield self._merge(whole, run)
-
-    def _whole(self) -> Stage:
+    def stages(self) -> Iterator[Stage]:
+        """One stage; or one per chunk, and the one that merges them."""
         config, notes = self.config, {}
         if self.batches:
             config, notes = {**config, "chunks": self.chunks}, {"chunks": _BATCHED}
-        samples = self._samples(range(self.samples))
-        return Stage(self.name, self.inputs, config, samples, resumable=self.resumable, notes=notes)
-
-    def _chunk(self, chunk: int) -> Stage:
-        samples = chunk_samples(self.samples, self.chunks, chunk)
-        config = {**self.config, "chunks": self.chunks, "chunk": chunk}
-        name = chunk_stage(self.name, chunk)
-        return Stage(name, self.inputs, config, self._samples(samples), resumable=self.resumable)
-
-    def _samples(self, samples: range) -> Callable[[Path], None]:
-        return lambda folder: self.work(folder, samples)
-
-    def _merge(self, whole: Stage, run: RunDirectory) -> Stage:
-        """The stage ``whole`` out of its chunks, which its manifest keeps."""
+        if self.chunks == 1:
+            yield self._stage(self.name, config, range(self.samples), notes)
+            return
         names = [chunk_stage(self.name, chunk) for chunk in range(self.chunks)]
-        files = {name.rpartition("/")[2]: run.artifact(name, GENERATIONS) for name in names}
-        problems = self.inputs["problems"]
+        ranges = [chunk_samples(self.samples, self.chunks, chunk) for chunk in range(self.chunks)]
+        for chunk, (name, samples) in enumerate(zip(names, ranges)):
+            yield self._stage(name, {**self.config, "chunks": self.chunks, "chunk": chunk}, samples, {})
+        parts = {name.rpartition("/")[2]: Output(name, GENERATIONS) for name in names}
 
-        def work(folder: Path) -> None:
-            parts = [
-                (path, chunk_samples(self.samples, self.chunks, chunk))
-                for chunk, path in enumerate(files.values())
-            ]
-            write_jsonl(folder / GENERATIONS, merged(parts, read_jsonl(problems, Problem)))
+        def merge(folder: Path, inputs: Mapping[str, Path]) -> None:
+            files = [(inputs[label], samples) for label, samples in zip(parts, ranges)]
+            write_jsonl(folder / GENERATIONS, merged(files, read_jsonl(inputs["problems"], Problem)))
 
-        return replace(whole, work=work, resumable=False, parts=files)
+        yield Stage(self.name, self.inputs, config, merge, (GENERATIONS,), parts=parts, notes=notes)
 
-
-def draws_batches(engine: EngineConfig) -> bool:
-    """Whether a sample's bits depend on those drawn beside it; a server takes a seed a sample."""
-    return not isinstance(engine, EndpointEngine)
+    def _stage(self, name: str, config: dict[str, Any], samples: range, notes: dict[str, str]) -> Stage:
+        return Stage(
+            name,
+            self.inputs,
+            config,
+            lambda folder, inputs: self.work(folder, inputs, samples),
+            (GENERATIONS,),
+            resumable=self.resumable,
+            notes=notes,
+            resources=self.resources,
+        )
 
 
 def chunk_stage(name: str, chunk: int) -> str:

@@ -1,6 +1,7 @@
 """The stage engine: manifests, fingerprints, skipping, resuming, locks."""
 
-from nemo_cot.stages.engine import Stage, StageResult, run_stage
+from nemo_cot.stages.engine import StageResult, run_stage
 from nemo_cot.stages.rundir import RunDirectory
+from nemo_cot.stages.stage import Output, Source, Stage
 
-__all__ = ["RunDirectory", "Stage", "StageResult", "run_stage"]
+__all__ = ["Output", "RunDirectory", "Source", "Stage", "StageResult", "run_stage"]

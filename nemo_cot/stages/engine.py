@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import datetime
 import shutil
+import sys
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.image import image_record
 from nemo_cot.io.atomic import sync_tree
 from nemo_cot.io.hashing import Hasher
 from nemo_cot.provenance import code_revision, hardware, package_versions
-from nemo_cot.stages.adopt import adopt, other_with
 from nemo_cot.stages.lock import stage_lock
 from nemo_cot.stages.manifest import (
     MANIFEST,
@@ -34,35 +35,16 @@ from nemo_cot.stages.manifest import (
     write_manifest,
 )
 from nemo_cot.stages.publish import Attempt, is_output, publish, read_attempt, recover, write_attempt
+from nemo_cot.stages.reuse import other_with, take_over
 from nemo_cot.stages.rundir import RunDirectory
+from nemo_cot.stages.stage import Stage
 
-
-@dataclass(frozen=True)
-class Stage:
-    """What to run. ``work(folder)`` writes the outputs into ``folder`` and may find there what a
-    former attempt with the same fingerprint left. ``config`` decides the result, ``settings`` do
-    not; raise ``version`` when the code gives the same config another meaning. A stage that is not
-    ``resumable`` finds an empty folder at every attempt. Folders named in ``listed`` are told
-    apart by names and sizes alone: terabytes of checkpoints would take an hour to hash. ``parts`` are
-    further inputs that decide nothing, kept in the manifest alone. ``notes`` say of a key of
-    ``config`` (dotted) why a change of it counts.
-    """
-
-    name: str
-    inputs: dict[str, Path]
-    config: dict[str, Any]
-    work: Callable[[Path], None]
-    settings: dict[str, Any] = field(default_factory=dict)
-    version: int = 1
-    resumable: bool = False
-    listed: tuple[str, ...] = ()
-    parts: dict[str, Path] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
+_MOMENT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """``outcome`` is skipped, adopted, resumed or ran; ``reasons`` says why, a line each."""
+    """``outcome`` is skipped, reused, resumed or ran; ``reasons`` says why, a line each."""
 
     outcome: str
     reasons: list[str]
@@ -71,7 +53,7 @@ class StageResult:
 
 @dataclass(frozen=True)
 class Plan:
-    """What :func:`run_stage` would do: ``action`` is skip, adopt (from ``other``), resume or run.
+    """What :func:`run_stage` would do: ``action`` is skip, reuse (from ``other``), resume or run.
 
     ``replaces``: a finished result of another config or other inputs makes way.
     """
@@ -81,9 +63,10 @@ class Plan:
     other: RunDirectory | None = None
     replaces: bool = False
 
-
-SETTLED = ("skip", "adopt")
-"""Actions after which the stage's result is known."""
+    @property
+    def settled(self) -> bool:
+        """Whether the stage's result is known already."""
+        return self.action in ("skip", "reuse")
 
 
 def run_stage(stage: Stage, run: RunDirectory, *, say: Callable[[str], None] = print) -> StageResult:
@@ -94,75 +77,96 @@ def run_stage(stage: Stage, run: RunDirectory, *, say: Callable[[str], None] = p
     """
     image_record()  # a digest mistyped is refused now, not after hours of work
     with stage_lock(run.path, stage.name):
-        return _run_alone(stage, run, say)
-
-
-def _run_alone(stage: Stage, run: RunDirectory, say: Callable[[str], None]) -> StageResult:
-    hasher = run.hasher()
-    inputs = {label: describe(path, run.path, hasher) for label, path in _existing(stage.inputs).items()}
-    plan = _settle(stage, run, inputs, hasher)
-    say(one_line(f"[{stage.name}] " + _said(plan)))
-    if plan.action in SETTLED:
+        hasher = run.hasher()
+        paths = _paths(stage, run)
+        inputs = _described(paths, run, hasher)
+        plan = _settle(stage, run, inputs, hasher)
+        say(one_line(f"[{stage.name}] {_words(plan)}"))
+        if plan.settled:
+            hasher.save()
+            manifest = read_manifest(run.stage(stage.name))
+            assert manifest is not None
+            return StageResult("skipped" if plan.action == "skip" else "reused", plan.reasons, manifest)
+        manifest = _work(stage, run, paths, inputs, hasher)
         hasher.save()
-        outcome = "skipped" if plan.action == "skip" else "adopted"
-        return StageResult(outcome, plan.reasons, _manifest_of(run, stage.name))
-    manifest = _work(stage, run, inputs, _fingerprint(stage, inputs), hasher)
-    hasher.save()
-    return StageResult("resumed" if plan.action == "resume" else "ran", plan.reasons, manifest)
+        return StageResult("resumed" if plan.action == "resume" else "ran", plan.reasons, manifest)
 
 
-def adopt_stage(stage: Stage, run: RunDirectory) -> Plan:
-    """Adopt ``stage`` if another run has it, and give the plan that was carried out, or is to be.
+def reuse_stage(stage: Stage, run: RunDirectory) -> Plan:
+    """Take ``stage`` over from another run if one has it, and give the plan that was carried out, or is to be.
 
-    Raises OSError for a missing input, and as the file system does.
+    Raises UserError for a missing input, and OSError as the file system does.
     """
+    if not _may_have_begun(stage, run):
+        return Plan("run", [])
     hasher = run.hasher()
     with stage_lock(run.path, stage.name):
-        return _settle(stage, run, _described(stage, run, hasher), hasher)
+        return _settle(stage, run, _described(_paths(stage, run), run, hasher), hasher)
 
 
-def foresee(stage: Stage, run: RunDirectory) -> Plan:
-    """What :func:`adopt_stage` would do; what would be adopted is borrowed, so that the stages behind it can
-    be foreseen too. Raises OSError for a missing input. Writes nothing.
+def look_at(stage: Stage, run: RunDirectory) -> Plan:
+    """What :func:`run_stage` would do. What would be reused is read where it lies from now on, so that the
+    stages behind it can be planned too. Writes nothing. Raises UserError for a missing input.
     """
+    paths = _paths(stage, run)
+    if not _may_have_begun(stage, run):
+        return Plan("run", [])
     hasher = run.hasher()
-    plan = plan_stage(stage, run, _described(stage, run, hasher), hasher)
+    with _said_when_long(f"  hashing the inputs of {stage.name}, to compare them with the last run's"):
+        plan = plan_stage(stage, run, _described(paths, run, hasher), hasher)
     if plan.other is not None:
         run.borrow(stage.name, plan.other)
     return plan
 
 
-def is_finished(stage: Stage, run: RunDirectory) -> bool:
-    """Whether ``stage`` would be skipped or adopted. False for a missing input. Writes nothing."""
-    if not may_be_finished(stage, run) or not all(path.exists() for path in stage.inputs.values()):
-        return False
-    hasher = run.hasher()
-    return plan_stage(stage, run, _described(stage, run, hasher), hasher).action in SETTLED
+def _may_have_begun(stage: Stage, run: RunDirectory) -> bool:
+    """Asked before inputs, models of 60 GB, are hashed."""
+    return bool(run.partials(stage.name)) or any(
+        (r.stage(stage.name) / MANIFEST).exists() for r in (run, *run.reuse)
+    )
 
 
-def may_be_finished(stage: Stage, run: RunDirectory) -> bool:
-    """Whether there is a manifest, here or in a run to adopt from: asked before inputs, models of 60 GB, are hashed."""
-    return any((r.stage(stage.name) / MANIFEST).exists() for r in (run, *run.reuse))
+@contextmanager
+def _said_when_long(line: str) -> Iterator[None]:
+    """Print ``line`` when the body takes longer than a moment."""
+    timer = threading.Timer(_MOMENT_SECONDS, print, (line,), {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
-def _described(stage: Stage, run: RunDirectory, hasher: Hasher) -> dict[str, Artifact]:
-    return {label: describe(path, run.path, hasher) for label, path in stage.inputs.items()}
+def _paths(stage: Stage, run: RunDirectory) -> dict[str, Path]:
+    """The inputs of ``stage`` by label. Raises UserError for what is missing."""
+    paths = {label: run.resolve(source, label) for label, source in stage.inputs.items()}
+    return paths if stage.found is None else {**paths, **stage.found(run)}
+
+
+def _described(paths: dict[str, Path], run: RunDirectory, hasher: Hasher) -> dict[str, Artifact]:
+    return {label: describe(path, run.path, hasher) for label, path in paths.items()}
 
 
 def _settle(stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], hasher: Hasher) -> Plan:
-    """Complete what was cut short, plan, and adopt if that is the plan."""
-    recover(run, stage.name, _fingerprint(stage, inputs))
-    return _adopt_if_planned(stage, run, inputs, hasher, plan_stage(stage, run, inputs, hasher))
+    """Complete what was cut short, plan, and reuse if that is the plan."""
+    fingerprint = _fingerprint(stage, inputs)
+    recover(run, stage.name, fingerprint)
+    plan = plan_stage(stage, run, inputs, hasher)
+    if plan.other is None or take_over(stage.name, fingerprint, run, plan.other, inputs, hasher):
+        return plan
+    alone = _plan_alone(stage, run, inputs, hasher)  # the other run has changed meanwhile
+    return replace(alone, reasons=[*alone.reasons, f"{plan.other.path.name} has changed meanwhile"])
 
 
 def plan_stage(stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], hasher: Hasher) -> Plan:
-    """Decide between skip, adopt, resume and run, with the reasons; writes nothing."""
+    """Decide between skip, reuse, resume and run, with the reasons; writes nothing."""
     plan = _plan_alone(stage, run, inputs, hasher)
     if plan.action == "skip":
         return plan
     other, said = other_with(stage.name, run, _fingerprint(stage, inputs), hasher)
     if other is not None:
-        return Plan("adopt", said, other, plan.replaces)
+        return Plan("reuse", said, other, plan.replaces)
     return replace(plan, reasons=[*plan.reasons, *said])
 
 
@@ -182,12 +186,12 @@ def _plan_alone(stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], ha
     return Plan("run", reasons, replaces=old is not None)
 
 
-_VERBS = {"skip": "done, skipped", "resume": "resumes", "run": "runs"}
+_VERBS = {"skip": "done, skipped", "reuse": "reused", "resume": "resumes", "run": "runs"}
 
 
-def _said(plan: Plan) -> str:
-    if plan.action == "adopt":
-        return f"adopted {'; '.join(plan.reasons)}"
+def _words(plan: Plan) -> str:
+    if plan.action == "reuse":
+        return f"reused {'; '.join(plan.reasons)}"
     return "; ".join([_VERBS[plan.action], *plan.reasons])
 
 
@@ -196,20 +200,10 @@ def _noted(line: str, notes: dict[str, str]) -> str:
     return f"{line} ({note})" if note else line
 
 
-def _adopt_if_planned(
-    stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], hasher: Hasher, plan: Plan
-) -> Plan:
-    """Carry out a plan to adopt. Where the other run has changed meanwhile: what is to be done without it."""
-    fingerprint = _fingerprint(stage, inputs)
-    if plan.other is None or adopt(stage.name, fingerprint, run, plan.other, inputs, hasher):
-        return plan
-    alone = _plan_alone(stage, run, inputs, hasher)
-    return replace(alone, reasons=[*alone.reasons, f"{plan.other.path.name} has changed meanwhile"])
-
-
 def _work(
-    stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], fingerprint: str, hasher: Hasher
+    stage: Stage, run: RunDirectory, paths: dict[str, Path], inputs: dict[str, Artifact], hasher: Hasher
 ) -> Manifest:
+    fingerprint = _fingerprint(stage, inputs)
     partial = run.partial(stage.name, fingerprint)
     before = read_attempt(partial)
     if before is None or before.fingerprint != fingerprint or not stage.resumable:
@@ -219,11 +213,14 @@ def _work(
     partial.mkdir(parents=True, exist_ok=True)
     attempt = Attempt(fingerprint, before.attempts + 1)
     write_attempt(partial, attempt)
-    parts = {label: describe(path, run.path, hasher, part=True) for label, path in stage.parts.items()}
-    inputs = {**inputs, **parts}
+    parts = {label: run.resolve(source, label) for label, source in stage.parts.items()}
+    described = {label: describe(path, run.path, hasher, part=True) for label, path in parts.items()}
     started = time.monotonic()
-    stage.work(partial)
+    stage.work(partial, {**paths, **parts})
+    inputs = {**inputs, **described}
     manifest = _manifest(stage, inputs, fingerprint, partial, hasher, attempt, time.monotonic() - started)
+    if stage.compare is not None and run.stage(stage.name).is_dir():
+        stage.compare(run.stage(stage.name), partial)
     sync_tree(partial)
     write_manifest(partial, manifest)
     publish(run, stage.name, partial)
@@ -245,8 +242,8 @@ def _manifest(
         for path in sorted(partial.iterdir())
         if is_output(path)
     }
-    if not outputs:
-        raise UserError("the stage wrote no output", where=stage.name, fix="report this as a bug")
+    if missing := [name for name in stage.writes if name not in outputs] or ([] if outputs else ["output"]):
+        raise UserError(f"the stage wrote no {missing[0]}", where=stage.name, fix="report this as a bug")
     flat = flatten(stage.config)
     return Manifest(
         stage=stage.name,
@@ -267,26 +264,9 @@ def _manifest(
     )
 
 
-def _existing(inputs: dict[str, Path]) -> dict[str, Path]:
-    for label, path in inputs.items():
-        if not path.exists():
-            raise UserError(
-                f"input {label} is missing",
-                where=str(path),
-                fix="check the path, or run the stage that writes it",
-            )
-    return inputs
-
-
 def _fingerprint(stage: Stage, inputs: dict[str, Artifact]) -> str:
     return fingerprint_of(stage.name, stage.version, stage.config, _digests(inputs))
 
 
 def _digests(inputs: dict[str, Artifact]) -> dict[str, str]:
     return {label: artifact.sha256 for label, artifact in inputs.items()}
-
-
-def _manifest_of(run: RunDirectory, name: str) -> Manifest:
-    manifest = read_manifest(run.stage(name))
-    assert manifest is not None
-    return manifest

@@ -35,7 +35,7 @@ class Manifest(msgspec.Struct, kw_only=True):
 
     ``config`` decides the result, ``settings`` do not. ``finished_at`` is UTC, ISO 8601;
     ``wall_seconds`` is that of the last of ``attempts``. ``image``: the container's digest and
-    what it says of itself, None outside one (:func:`nemo_cot.image.image_record`). ``adopted_from``:
+    what it says of itself, None outside one (:func:`nemo_cot.image.image_record`). ``reused_from``:
     the directory of the run that did the work; everything else but ``inputs`` is what it wrote.
     """
 
@@ -54,7 +54,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     wall_seconds: float
     attempts: int
     image: dict[str, str] | None = None  # manifests of version 0.1.0 and before have none
-    adopted_from: str | None = None
+    reused_from: str | None = None
 
 
 def read_manifest(folder: Path) -> Manifest | None:

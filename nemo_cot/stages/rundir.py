@@ -11,6 +11,8 @@ from pathlib import Path
 from nemo_cot.errors import UserError
 from nemo_cot.io.hashing import Hasher
 from nemo_cot.io.paths import matches
+from nemo_cot.stages.manifest import MANIFEST
+from nemo_cot.stages.stage import Output, Source
 
 PARTIAL = ".partial-"
 OLD = ".old"
@@ -24,7 +26,7 @@ class RunDirectory:
 
     STAGE.old exists only for the moment in which a stage is replaced. The chunks of a stage,
     STAGE/chunk-000 and on, lie beside it in STAGE.chunks, so that replacing it leaves them alone.
-    ``reuse``: directories of other runs, whose finished stages may be adopted, the first one first.
+    ``reuse``: directories of other runs, whose finished stages may be reused, the first one first.
     """
 
     def __init__(self, path: Path, reuse: Iterable[Path] = ()) -> None:
@@ -44,7 +46,7 @@ class RunDirectory:
         return self._borrowed.get(name) or self.path / _CHUNK.sub(f"{CHUNKS}/", name)
 
     def borrow(self, name: str, other: RunDirectory) -> None:
-        """From now on :meth:`stage` gives the folder of ``other``: what a plan, which adopts nothing, reads."""
+        """From now on :meth:`stage` gives the folder of ``other``: what a plan, which writes nothing, reads."""
         self._borrowed[name] = other.stage(name)
 
     def partial(self, name: str, fingerprint: str) -> Path:
@@ -77,8 +79,19 @@ class RunDirectory:
             )
         return path
 
+    def resolve(self, source: Source, label: str = "") -> Path:
+        """The path of an input. Raises UserError when it is not there."""
+        if isinstance(source, Output):
+            if source.at is None:
+                return self.artifact(source.stage, source.file)
+            self.artifact(source.stage, MANIFEST)  # it checks what lies elsewhere
+        path = source.at if isinstance(source, Output) else source() if callable(source) else source
+        if not path.exists():
+            raise UserError(f"input {label} is missing", where=str(path), fix="check the path")
+        return path
+
     def hasher(self) -> Hasher:
-        """The one of this object, with the memory of this run and, for the stages to adopt, of the others."""
+        """The one of this object, with the memory of this run and, for the stages to reuse, of the others."""
         if self._hasher is None:
             self._hasher = Hasher(self.path / _HASHES)
             for other in self.reuse:

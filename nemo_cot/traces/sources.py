@@ -10,8 +10,8 @@ from nemo_cot.config import ProceduralTeacher
 from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import iter_numbered_jsonl
 from nemo_cot.records import Problem, Trace, row_id
-from nemo_cot.traces.procedural import write_trace
 from nemo_cot.text import TextTokenizer
+from nemo_cot.traces.procedural import write_trace
 
 
 def procedural_traces(

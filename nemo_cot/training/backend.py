@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -18,6 +20,7 @@ from nemo_cot.config import Config, TrainConfig
 from nemo_cot.config.cluster import ResourceClasses
 from nemo_cot.config.rule import Rule
 from nemo_cot.models.facts import ModelFacts
+from nemo_cot.stages import Output, Stage
 
 T = TypeVar("T", bound=TrainConfig)
 
@@ -41,13 +44,11 @@ class TrainingCost:
     at: str = ""
 
 
-class Backend(Generic[T]):
+class Backend(ABC, Generic[T]):
     """What the rest asks of the backend with the keys ``train``. All but the training itself has a default."""
 
     rules: ClassVar[tuple[Rule, ...]] = ()
     """Asked with (cfg, cfg.train, :class:`TrainingCost`)."""
-    trained_by: ClassVar[str] = "train"
-    """The stage whose model/ is the trained model, as a Hugging Face directory."""
     packages: ClassVar[dict[str, str]] = {}
     """Modules that the stage train imports into its own Python, and what pip installs them with."""
     num_gpus: ClassVar[int | None] = None
@@ -55,11 +56,31 @@ class Backend(Generic[T]):
     several_nodes: ClassVar[bool] = False
     cuts_at_eos: ClassVar[bool] = False
     """Whether its loaders cut every sequence at the eos of the tokenizer."""
+    started_by_srun: ClassVar[bool] = False
+    """Whether the recipe stays outside of the container, and starts its processes there by srun."""
+    task_per_gpu: ClassVar[bool] = False
+    """Whether a job has a task per GPU, rather than per node."""
     fewer_checkpoints: ClassVar[str] = ""
     """How to keep fewer of them, where that can be chosen."""
 
     def __init__(self, train: T) -> None:
         self.train = train
+
+    @abstractmethod
+    def train_stage(self, cfg: Config) -> Stage:
+        """The stage train."""
+
+    def base_stage(self, cfg: Config) -> Stage | None:
+        """The stage hf_to_nemo, where it trains from a format of its own."""
+        return None
+
+    def export_stage(self, cfg: Config) -> Stage | None:
+        """The stage nemo_to_hf, where it does not train in a Hugging Face directory."""
+        return None
+
+    def trained_model(self, cfg: Config) -> Output:
+        """The trained model's Hugging Face directory: training's own, or what it is converted to."""
+        return Output((self.export_stage(cfg) or self.train_stage(cfg)).name, "model")
 
     def cost(self, cfg: Config, model: ModelFacts, tokens: int) -> TrainingCost:
         """Of training on ``tokens`` per step.
@@ -93,6 +114,12 @@ class Backend(Generic[T]):
     def size(self, resources: ResourceClasses) -> tuple[int, int | None]:
         """Nodes, and GPUs per node, of a job that trains. Raises UserError where the profile contradicts."""
         return resources.train.nodes or 1, resources.train.gpus_per_node
+
+    def in_container(self, recipe: str, srun_options: Sequence[str] | None) -> list[str]:
+        """Overrides for a job of ``recipe`` with a container; ``srun_options`` are those of srun that put the
+        training's processes into it, None where the recipe itself is in it.
+        """
+        return []
 
 
 def sequences_per_step(cfg: Config) -> int:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from nemo_cot.launchers.plan import stage_actions
 from nemo_cot import __version__
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.recipe import run_directory
+from nemo_cot.launchers.plan import stage_actions
 from tests.support import nemo_cot, one_error, python, recipe, tiny_experiment, write_lines
 
 IMPORTED = """

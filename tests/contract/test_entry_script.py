@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from nemo_cot.config import PackConfig
+from nemo_cot.packing import distinct_packs, literal_draws
+from nemo_cot.training.nemo.rendered import to_yaml
 from nemo_cot.training.nemo_aligner import aligner_sft
 from nemo_cot.training.nemo_aligner.convention import read_convention, write_convention
 from nemo_cot.training.nemo_aligner.packed_file import packed_lengths, read_packed_file, write_packed_file
 from nemo_cot.training.nemo_aligner.render import AlignerInputs, render_nemo_aligner
-from nemo_cot.training.nemo.rendered import to_yaml
-from nemo_cot.packing import distinct_packs, literal_draws
 from tests.contract.entry_script import Calls, make_model, set_up_optimizer, step_of
 from tests.contract.test_rendered_config import CHECKPOINT, PEAK, train_config
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from nemo_cot.errors import UserError
+from nemo_cot.packing import pack
 from nemo_cot.training.nemo_aligner.packed_file import Layout, packed_lengths, write_packed_file
 from nemo_cot.training.nemo_aligner.verify import verify_packed_file
-from nemo_cot.packing import pack
 from tests.contract.contract_data import END_OF_TEXT, END_OF_TURN, PROBLEMS, PROMPT, trained_texts
 
 ANSWERS = [answer for _, answer in PROBLEMS]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from nemo_cot.errors import UserError
+from nemo_cot.packing import distinct_packs, literal_draws, literal_packs, pack
 from nemo_cot.training.nemo_aligner.convention import check_convention
 from nemo_cot.training.nemo_aligner.loss_weights import aligner_token_weights
 from nemo_cot.training.nemo_aligner.packed_file import packed_lengths, write_packed_file
-from nemo_cot.packing import distinct_packs, literal_draws, literal_packs, pack
 from tests.contract.contract_data import END_OF_TURN, PROBLEMS, trained_texts
 
 

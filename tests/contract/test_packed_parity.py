@@ -10,9 +10,9 @@ import itertools
 
 import pytest
 
+from nemo_cot.packing import pack
 from nemo_cot.training.nemo_aligner.packed_file import packed_lengths, write_packed_file
 from nemo_cot.training.nemo_aligner.parity import check_parity, packing_parity, sequences_of, trained_tokens
-from nemo_cot.packing import pack
 from tests.contract.megatron_cpu import tiny_gpt
 
 VOCABULARY = 512

@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from nemo_cot.config import OptimConfig, PackConfig, SchedConfig
+from nemo_cot.packing import literal_draws, literal_packs
 from nemo_cot.training.nemo.config import ConversionConfig, LayoutConfig, LoraConfig
+from nemo_cot.training.nemo.rendered import to_yaml
 from nemo_cot.training.nemo_aligner.config import AlignerTrain
 from nemo_cot.training.nemo_aligner.packed_file import packed_lengths, write_packed_file
 from nemo_cot.training.nemo_aligner.render import AlignerInputs, render_nemo_aligner
-from nemo_cot.training.nemo.rendered import to_yaml
-from nemo_cot.packing import literal_draws, literal_packs
 
 STEPS, BATCH, PEAK = 50, 1024, 1e-5
 CHECKPOINT = {

@@ -15,8 +15,8 @@ import pytest
 
 from nemo_cot.launchers.smoke import STEPS_IN_ORDER, Smoke, main, run_steps
 from nemo_cot.training.nemo_aligner import smoke_model
-from tests.training.nemo.packed_loss import TRAPS
 from tests.support import ROOT
+from tests.training.nemo.packed_loss import TRAPS
 
 STAND_IN = f"""#!{sys.executable}
 import json, os, pathlib, sys

@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from nemo_cot.training.nemo_aligner.packed_file import packed_lengths, write_packed_file
 from nemo_cot.packing import literal_draws, literal_packs
+from nemo_cot.training.nemo_aligner.packed_file import packed_lengths, write_packed_file
 
 STEPS, BATCH = 50, 1024
 

@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 from nemo_cot import config as schema
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.errors import UserError
-from nemo_cot.stages import RunDirectory
 from nemo_cot.experiment.compose import CONF, EXTRA_CONF, compose_config, known_keys, load_config
 from nemo_cot.recipes.report import report
+from nemo_cot.stages import RunDirectory
 
 FILES = sorted(CONF.rglob("*.yaml"))
 OPTIONS = [path.relative_to(CONF).with_suffix("") for path in FILES if path.parent != CONF]

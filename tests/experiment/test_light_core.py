@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.graph import STAGES
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.estimate import estimate
-from nemo_cot.experiment.graph import STAGES
-from nemo_cot.experiment.compose import load_config
 from tests.support import ROOT, one_error, python, recipe, write_lines
 from tests.tiny import END, EOS, START, write_tiny_tokenizer
 

@@ -6,20 +6,20 @@ import shutil
 from pathlib import Path
 
 import pytest
+from nemo_cot.experiment.reuse import adopt_chain, reused_runs, say_replaced
 
-from nemo_cot.launchers.plan import stage_actions
-from nemo_cot.launchers.slurm.jobs import chain_jobs
 from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.errors import UserError
+from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.examine import examine, refuse_errors
+from nemo_cot.experiment.graph import chain_stages
+from nemo_cot.experiment.recipe import run_directory
+from nemo_cot.launchers.plan import stage_actions
+from nemo_cot.launchers.slurm.jobs import chain_jobs
+from nemo_cot.recipes.evaluate import evaluate
 from nemo_cot.stages import RunDirectory, run_stage
 from nemo_cot.stages.manifest import read_manifest
-from nemo_cot.experiment.graph import chain_stages
-from nemo_cot.experiment.compose import load_config
-from nemo_cot.recipes.evaluate import evaluate
-from nemo_cot.experiment.recipe import run_directory
-from nemo_cot.experiment.examine import examine, refuse_errors
-from nemo_cot.experiment.reuse import adopt_chain, reused_runs, say_replaced
 from tests.support import tiny_experiment
 
 PACKED = ["problems", "convert", "generate", "grade", "curate", "pack"]

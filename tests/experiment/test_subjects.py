@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from nemo_cot.launchers.compare import compare_command
-from nemo_cot.launchers.slurm.jobs import ChainJob, chain_jobs
 from nemo_cot.config import EvaluateConfig
 from nemo_cot.errors import UserError
-from nemo_cot.sampling.chunks import GENERATIONS, chunk_stage
-from nemo_cot.stages import RunDirectory, run_stage
-from nemo_cot.experiment.graph import chain_stages
 from nemo_cot.experiment.compose import EXTRA_CONF, load_config
+from nemo_cot.experiment.graph import chain_stages
+from nemo_cot.experiment.recipe import run_directory
+from nemo_cot.launchers.compare import compare_command
+from nemo_cot.launchers.slurm.jobs import ChainJob, chain_jobs
 from nemo_cot.recipes.convert import convert
 from nemo_cot.recipes.evaluate import evaluate
-from nemo_cot.experiment.recipe import run_directory
 from nemo_cot.recipes.problems import problems
 from nemo_cot.recipes.report import report
+from nemo_cot.sampling.chunks import GENERATIONS, chunk_stage
+from nemo_cot.stages import RunDirectory, run_stage
 from tests.support import tiny_experiment
 
 EXPERIMENT = """# @package _global_

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.errors import UserError
+from nemo_cot.experiment.examine import refuse_errors
 from nemo_cot.preflight import Finding
 from nemo_cot.stages.lock import CHAIN_JOB, INHERITED
-from nemo_cot.experiment.examine import refuse_errors
 from tests.support import nemo_cot, recipe, tiny_experiment
 
 WARNED = Finding("a_rule", "warning", "it is\nso", "set key=value")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from nemo_cot.experiment.compose import load_config
 from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.estimate import estimate
 from nemo_cot.preflight.image_names import examine_image
-from nemo_cot.experiment.compose import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CORE = "/opt/nemo-cot/venv/bin/python"

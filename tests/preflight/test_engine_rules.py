@@ -6,11 +6,11 @@ import json
 
 import pytest
 
+from nemo_cot.experiment.compose import load_config
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.engine_rules import ENGINE_RULES
 from nemo_cot.preflight.engine_uses import engine_uses
 from nemo_cot.preflight.estimate import estimate
-from nemo_cot.experiment.compose import load_config
 
 PAPER = ["problems.train_path=/none", "problems.heldout_path=/none", "model.path=/none"]
 MAIN = ["experiment=paper_main", *PAPER, "teacher.path=/none"]

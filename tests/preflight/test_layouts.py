@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from nemo_cot.preflight import Finding
 from nemo_cot.experiment.compose import CONF, load_config
-from nemo_cot.experiment.recipe import run_directory
 from nemo_cot.experiment.examine import examine, presets
+from nemo_cot.experiment.recipe import run_directory
+from nemo_cot.preflight import Finding
 
 NAMES = sorted(path.stem for path in (CONF / "train" / "layout").glob("*.yaml"))
 

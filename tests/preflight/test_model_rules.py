@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from nemo_cot.preflight.model_files import context_tokens, shape_of
 
+from nemo_cot.experiment.compose import load_config
 from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.estimate import estimate
-from nemo_cot.preflight.model_files import context_tokens, shape_of
-from nemo_cot.experiment.compose import load_config
 
 QWEN_14B = {
     "model_type": "qwen2", "num_hidden_layers": 48, "hidden_size": 5120, "intermediate_size": 13824,

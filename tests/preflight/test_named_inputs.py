@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from nemo_cot.experiment.compose import load_config
 from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.estimate import estimate
-from nemo_cot.experiment.compose import load_config
 from tests.support import write_lines
 
 NOBODY = 65534

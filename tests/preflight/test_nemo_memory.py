@@ -4,11 +4,11 @@ import dataclasses
 import re
 
 import pytest
+from nemo_cot.preflight.nemo_memory import GIB, adapter_parameters, gpu_memory, parameters
 
 from nemo_cot.config.model import ModelShape
-from nemo_cot.training.nemo.config import LayoutConfig, LoraConfig
-from nemo_cot.preflight.nemo_memory import GIB, adapter_parameters, gpu_memory, parameters
 from nemo_cot.experiment.compose import CONF, load_config
+from nemo_cot.training.nemo.config import LayoutConfig, LoraConfig
 
 PRESETS = sorted(path.stem for path in (CONF / "train" / "layout").glob("*.yaml"))
 PACK_TOKENS = 16_384

@@ -1,11 +1,11 @@
 """Every NeMo rule fires on the trap it is for, names the key, and stays quiet on the presets."""
 
 import pytest
+from nemo_cot.preflight.nemo_rules import NEMO_RULES
 
+from nemo_cot.experiment.compose import CONF, load_config
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.estimate import Shape, estimate
-from nemo_cot.preflight.nemo_rules import NEMO_RULES
-from nemo_cot.experiment.compose import CONF, load_config
 
 PRESETS = sorted(path.stem for path in (CONF / "train" / "layout").glob("*.yaml"))
 NAMES = [rule.__name__.strip("_") for rule in NEMO_RULES]

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.graph import STAGES
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.estimate import Estimate, Shape, estimate, read_shape, train_bytes
 from nemo_cot.preflight.rules import RULES, STAGES_OF
-from nemo_cot.experiment.graph import STAGES
-from nemo_cot.experiment.compose import load_config
 
 SMOLLM2 = Shape(134_515_008, 30, 576, 1536, 9, 3, 49152)
 

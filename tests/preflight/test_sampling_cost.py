@@ -7,17 +7,17 @@ import json
 from pathlib import Path
 
 import pytest
+from nemo_cot.preflight.nemo_memory import adapter_parameters, parameters
 
+from nemo_cot.experiment.compose import load_config
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.estimate import estimate
-from nemo_cot.preflight.nemo_memory import adapter_parameters, parameters
 from nemo_cot.preflight.sampling_cost import (
     H100_BF16_FLOPS,
     H100_BYTES,
     H100_BYTES_PER_SECOND,
     decode_seconds,
 )
-from nemo_cot.experiment.compose import load_config
 
 PAPER = ["problems.train_path=/none", "problems.heldout_path=/none", "model.path=/none"]
 MAIN = ["experiment=paper_main", *PAPER, "teacher.path=/none"]

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from nemo_cot.chain import CHAIN_FILE
 from nemo_cot.config import EvaluateConfig, SamplingConfig
 from nemo_cot.config.engines import EngineConfig
 from nemo_cot.errors import UserError
 from nemo_cot.evaluation.scores import as_builtins, score
+from nemo_cot.io.paths import CHAIN_FILE
 from nemo_cot.records import StageEnd, StepMetrics, Trace
 from nemo_cot.report.build import fenced, markdown_cell, write_report
 from nemo_cot.report.collect import Findings, collect, read_manifests, stale_stages

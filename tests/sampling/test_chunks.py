@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.errors import UserError
+from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.recipe import run_directory
 from nemo_cot.io.jsonl import write_jsonl
+from nemo_cot.recipes.evaluate import evaluate
+from nemo_cot.recipes.generate import generate
 from nemo_cot.records import Problem, Trace
 from nemo_cot.sampling.chunks import chunk_samples, merged
 from nemo_cot.stages import RunDirectory, run_stage
 from nemo_cot.stages.engine import foresee
 from nemo_cot.stages.manifest import read_manifest
-from nemo_cot.experiment.compose import load_config
-from nemo_cot.recipes.evaluate import evaluate
-from nemo_cot.recipes.generate import generate
-from nemo_cot.experiment.recipe import run_directory
 from tests.support import SECONDS, environment, one_error, recipe, tiny_experiment
 
 PROBLEMS = [Problem(problem_id=name, problem=f"problem {name}", expected_answer="1") for name in "abc"]

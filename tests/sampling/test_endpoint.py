@@ -14,12 +14,12 @@ import pytest
 
 from nemo_cot.config.engines import OpenAIEngine, SamplingConfig
 from nemo_cot.errors import UserError
+from nemo_cot.experiment.compose import load_config
 from nemo_cot.records import Problem
+from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.sampling.openai import endpoint
 from nemo_cot.sampling.openai.endpoint import sample_endpoint
-from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.text import PromptFormat, TextTokenizer
-from nemo_cot.experiment.compose import load_config
 from tests.scripted_server import scripted
 
 FORM = PromptFormat(

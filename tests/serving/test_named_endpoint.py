@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from nemo_cot.errors import UserError
-from nemo_cot.serving.server import serving
 from nemo_cot.experiment.compose import load_config
+from nemo_cot.serving.server import serving
 from tests.scripted_server import scripted
 from tests.serving.test_server import config
 

@@ -16,10 +16,10 @@ import pytest
 
 from nemo_cot.config.engines import ServerConfig
 from nemo_cot.errors import UserError
+from nemo_cot.experiment.compose import load_config
 from nemo_cot.serving import ports
 from nemo_cot.serving.process import running
 from nemo_cot.serving.server import Server, _wait, server_command, serving
-from nemo_cot.experiment.compose import load_config
 from tests.scripted_server import scripted
 from tests.support import ROOT, environment, wait_for
 

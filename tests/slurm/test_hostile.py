@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nemo_cot.config.cluster import ContainerConfig, SlurmCluster
+from nemo_cot.config.overrides import hydra_quoted
+from nemo_cot.errors import UserError
+from nemo_cot.experiment.compose import _parse, load_config
 from nemo_cot.launchers.slurm import render
 from nemo_cot.launchers.slurm.jobs import ChainJob
 from nemo_cot.launchers.slurm.record import write_json
 from nemo_cot.launchers.slurm.render import job_arguments, render_script, sbatch_options
-from nemo_cot.config.cluster import ContainerConfig, SlurmCluster
-from nemo_cot.errors import UserError
-from nemo_cot.config.overrides import hydra_quoted
-from nemo_cot.experiment.compose import _parse, load_config
 from tests.slurm.conftest import Chain
 from tests.slurm.hostile import hostile_strings
 from tests.support import SECONDS, environment, one_error

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from nemo_cot.errors import UserError
 from nemo_cot.launchers.slurm import logs
 from nemo_cot.launchers.slurm.record import Submission, SubmittedJob, write_submission
-from nemo_cot.errors import UserError
 
 
 @pytest.fixture

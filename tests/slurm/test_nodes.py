@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
+from nemo_cot.experiment.compose import load_config
 from nemo_cot.launchers.slurm import scheduler
 from nemo_cot.launchers.slurm.jobs import ChainJob
 from nemo_cot.launchers.slurm.record import write_json
 from nemo_cot.launchers.slurm.render import Chain, job_arguments, log_pattern, render_script
 from nemo_cot.launchers.slurm.snapshot import snapshot
-from nemo_cot.experiment.compose import load_config
 from tests.slurm import conftest as ours
 from tests.slurm.test_failures import LONG
 from tests.support import wait_for

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from nemo_cot.launchers.slurm.submit import submit_chain
 from nemo_cot.errors import UserError
+from nemo_cot.experiment.compose import load_config
+from nemo_cot.launchers.slurm.submit import submit_chain
 from nemo_cot.training.nemo_aligner.command import aligner_command
 from nemo_cot.training.nemo_aligner.config import AlignerTrain
-from nemo_cot.experiment.compose import load_config
 from tests.support import write_lines
 
 TRAINING, SKILLS = "/images/nemo-cot.sqsh", "/images/nemo cot-vllm.sqsh"

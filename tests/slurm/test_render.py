@@ -7,12 +7,12 @@ import subprocess
 
 import pytest
 
+from nemo_cot.experiment.compose import CONF, load_config
+from nemo_cot.experiment.graph import chain_stages
 from nemo_cot.launchers.slurm.jobs import chain_jobs
 from nemo_cot.launchers.slurm.render import Chain, nodes_and_gpus, render_script, sbatch_options
 from nemo_cot.launchers.slurm.snapshot import snapshot
 from nemo_cot.stages import RunDirectory
-from nemo_cot.experiment.graph import chain_stages
-from nemo_cot.experiment.compose import CONF, load_config
 
 
 def test_merges_and_the_check_of_a_model_ask_for_no_gpus(tmp_path):

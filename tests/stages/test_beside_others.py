@@ -16,19 +16,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from nemo_cot.errors import UserError
+from nemo_cot.experiment import recipe as main
+from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.examine import examine
+from nemo_cot.experiment.recipe import run_directory
+from nemo_cot.io.paths import num_bytes_below
 from nemo_cot.launchers.slurm.record import Submission, SubmittedJob
 from nemo_cot.launchers.slurm.scheduler import JobState
 from nemo_cot.launchers.slurm.status import chain_table
 from nemo_cot.launchers.status import print_status
-from nemo_cot.errors import UserError
-from nemo_cot.io.paths import num_bytes_below
 from nemo_cot.progress import PROGRESS, ProgressFile
 from nemo_cot.stages import RunDirectory, Stage, lock
 from nemo_cot.stages.lock import CHAIN_JOB, run_lock, stage_lock
-from nemo_cot.experiment import recipe as main
-from nemo_cot.experiment.compose import load_config
-from nemo_cot.experiment.recipe import run_directory
-from nemo_cot.experiment.examine import examine
 from tests.support import SECONDS as BOUND
 from tests.support import environment
 

@@ -9,8 +9,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 
 import nemo_cot.models.attention  # noqa: F401 (registers the attention functions)
 from nemo_cot.config import OptimConfig, PackConfig, SchedConfig
-from nemo_cot.training.local.config import LocalTrain
 from nemo_cot.packing.sequences import TokenSequence
+from nemo_cot.training.local.config import LocalTrain
 
 VOCABULARY = 97
 SHAPE = {

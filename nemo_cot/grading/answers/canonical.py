@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from nemo_cot.grading.answers.expression import Node, symbols
+from nemo_cot.grading.answers.intervals import normal_form
 from nemo_cot.grading.answers.kinds import (
     Answer,
     Choice,
@@ -16,8 +18,6 @@ from nemo_cot.grading.answers.kinds import (
     Scalar,
     Words,
 )
-from nemo_cot.grading.answers.expression import Node, symbols
-from nemo_cot.grading.answers.intervals import normal_form
 from nemo_cot.grading.answers.latex_text import squeeze
 from nemo_cot.grading.answers.reading import read
 from nemo_cot.grading.answers.scalars import sample_points

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nemo_cot.grading.answers.equations import factors, proportional
+from nemo_cot.grading.answers.expression import Node, number, symbols
+from nemo_cot.grading.answers.intervals import same_set
 from nemo_cot.grading.answers.kinds import (
     Answer,
     Choice,
@@ -16,9 +19,6 @@ from nemo_cot.grading.answers.kinds import (
     Unread,
     Words,
 )
-from nemo_cot.grading.answers.equations import factors, proportional
-from nemo_cot.grading.answers.expression import Node, number, symbols
-from nemo_cot.grading.answers.intervals import same_set
 from nemo_cot.grading.answers.scalars import (
     Finding,
     compare_scalars,

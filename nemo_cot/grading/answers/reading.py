@@ -11,10 +11,10 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from nemo_cot.grading.answers.kinds import Answer, Choice, Items, Named, RealSet, Scalar, Unread, Words
 from nemo_cot.grading.answers.brackets import read_brackets, read_set_algebra
 from nemo_cot.grading.answers.expression import number
 from nemo_cot.grading.answers.intervals import intersection
+from nemo_cot.grading.answers.kinds import Answer, Choice, Items, Named, RealSet, Scalar, Unread, Words
 from nemo_cot.grading.answers.latex_text import clean
 from nemo_cot.grading.answers.relations import read_relation
 from nemo_cot.grading.answers.simple_answers import cut_unit, read_matrix, read_scalar

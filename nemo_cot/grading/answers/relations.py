@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nemo_cot.grading.answers.kinds import Answer, Interval, Items, Named, RealSet, Scalar
 from nemo_cot.grading.answers.expression import Node, parse_expression, symbols
 from nemo_cot.grading.answers.intervals import INFINITY, MINUS_INFINITY, is_infinite, line_without
+from nemo_cot.grading.answers.kinds import Answer, Interval, Items, Named, RealSet, Scalar
 from nemo_cot.grading.answers.scalars import compare_scalars
 from nemo_cot.grading.answers.token_lists import Tokens, depth_change, expand, plain
 from nemo_cot.grading.answers.tokens import Token, Unreadable

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from nemo_cot.grading.answers.kinds import Answer, Matrix, Numeral, Scalar, Words
 from nemo_cot.grading.answers.expression import Node, parse_expression
+from nemo_cot.grading.answers.kinds import Answer, Matrix, Numeral, Scalar, Words
 from nemo_cot.grading.answers.token_lists import Tokens, cut_at, plain
 from nemo_cot.grading.answers.tokens import Token, Unreadable
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from nemo_cot.grading.answers.kinds import Answer, RealSet, Scalar, Words
 from nemo_cot.grading.answers.expression import number
 from nemo_cot.grading.answers.intervals import INFINITY, WHOLE_LINE
+from nemo_cot.grading.answers.kinds import Answer, RealSet, Scalar, Words
 from nemo_cot.grading.answers.token_lists import Tokens, plain
 
 _LEADING = frozenset([

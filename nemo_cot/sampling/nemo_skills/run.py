@@ -14,9 +14,6 @@ from nemo_cot.progress import Tracker, track
 from nemo_cot.records import Problem
 from nemo_cot.sampling.chunks import GENERATIONS
 from nemo_cot.sampling.job import SamplingJob
-from nemo_cot.sampling.openai.requests import check_prompts, messages
-from nemo_cot.serving.process import Process
-from nemo_cot.serving.server import Server, serving
 from nemo_cot.sampling.nemo_skills.command import generate_command
 from nemo_cot.sampling.nemo_skills.files import (
     RowCounter,
@@ -27,6 +24,9 @@ from nemo_cot.sampling.nemo_skills.files import (
     trouble_of,
     write_input,
 )
+from nemo_cot.sampling.openai.requests import check_prompts, messages
+from nemo_cot.serving.process import Process
+from nemo_cot.serving.server import Server, serving
 from nemo_cot.text import TextTokenizer
 
 _POLL_SECONDS = 0.5

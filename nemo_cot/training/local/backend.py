@@ -1,16 +1,22 @@
-"""train=local for the rest of the program: what it costs, and the rules that it is checked by."""
+"""train=local for the rest of the program: its stage, what it costs, and the rules that it is checked by."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 
 from nemo_cot.config import Config
+from nemo_cot.config.checks import fingerprinted
 from nemo_cot.config.cluster import ResourceClasses
 from nemo_cot.config.model import ModelShape
 from nemo_cot.config.rule import GIB, KNOWN_LATER, Found, rule
+from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.models.facts import ModelFacts
+from nemo_cot.models.format import base_model
+from nemo_cot.packing.sequences import TokenSequence
+from nemo_cot.stages import Output, Stage
 from nemo_cot.training.backend import Backend, TrainingCost
 from nemo_cot.training.local.config import LocalTrain
 
@@ -49,6 +55,27 @@ class LocalBackend(Backend[LocalTrain]):
 
     rules = (literal_cost, memory)
     num_gpus = 1
+
+    def train_stage(self, cfg: Config) -> Stage:
+        """Write model/ (Hugging Face) and metrics.jsonl (a row per step)."""
+        train = self.train
+
+        def work(folder: Path, inputs: Mapping[str, Path]) -> None:
+            from nemo_cot.training.local.trainer import train as run_training
+
+            sequences = read_jsonl(inputs["sequences"], TokenSequence)
+            run_training(inputs["base"], sequences, train, cfg.pack, folder)
+
+        return Stage(
+            "train",
+            inputs={"base": base_model(cfg.model), "sequences": Output("pack", "sequences.jsonl")},
+            config={"train": fingerprinted(train), "pack": fingerprinted(cfg.pack)},
+            settings={"device": train.device, "save_interval_steps": train.save_interval_steps},
+            work=work,
+            writes=("model", "metrics.jsonl"),
+            resumable=True,
+            resources="train",
+        )
 
     @property
     def packages(self) -> dict[str, str]:  # type: ignore[override]

@@ -9,9 +9,9 @@ from typing import Any
 
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import write_bytes
+from nemo_cot.models import facts
 from nemo_cot.models.convert import copy_tokenizer
 from nemo_cot.models.tensors import same_bytes, tensor_index
-from nemo_cot.models import facts
 
 _FIELDS = {
     "num_layers": "num_hidden_layers",

@@ -1,113 +1,110 @@
-"""train=nemo_aligner for the rest of the program: what it needs, and the rules that it is checked by."""
+"""train=nemo_aligner for the rest of the program: its three stages, and what they need."""
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
 from nemo_cot.config import Config
-from nemo_cot.config.rule import Found
-from nemo_cot.errors import UserError
+from nemo_cot.config.overrides import hydra_quoted
+from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.io.paths import user_path
-from nemo_cot.training.backend import TrainingCost, sequences_per_step
-from nemo_cot.training.nemo.rules import NEMO_RULES, nemo_rule
-from nemo_cot.training.nemo.shared import NemoBackend
+from nemo_cot.models.average import average_models
+from nemo_cot.models.format import base_model
+from nemo_cot.packing.sequences import TokenSequence
+from nemo_cot.stages import Output, Source, Stage
+from nemo_cot.training.nemo import shared
+from nemo_cot.training.nemo.command import Command, check_importable, run_command
+from nemo_cot.training.nemo.converted import check_nemo_folder
+from nemo_cot.training.nemo_aligner import conversion
+from nemo_cot.training.nemo_aligner.checkpoints import LOG_DIR, saved_steps, unpacked_view
+from nemo_cot.training.nemo_aligner.command import aligner_command, single_process
 from nemo_cot.training.nemo_aligner.config import AlignerTrain
-from nemo_cot.training.nemo_aligner.conversion import TIED, family_of
+from nemo_cot.training.nemo_aligner.rules import ALIGNER_RULES
 
 
-@nemo_rule
-def nemo_micro_batch(cfg: Config, train: AlignerTrain, _: TrainingCost) -> Found:
-    """A micro batch is one pack."""
-    if train.micro_batch_size != 1:
-        yield (
-            "error",
-            f"a micro batch of {train.micro_batch_size}: packed rows go one at a time",
-            "set train.micro_batch_size=1",
+class AlignerBackend(shared.NemoBackend[AlignerTrain]):
+    """NeMo-Aligner 0.7.0. It trains from NeMo's own format, and its checkpoints are converted back."""
+
+    rules = ALIGNER_RULES
+    log_dir = LOG_DIR
+    saved_steps = staticmethod(saved_steps)
+
+    @property
+    def nemo_base(self) -> Source:
+        """The base model in NeMo's format: the one that is named, or what the stage hf_to_nemo converts."""
+        return user_path(self.train.nemo_model) if self.train.nemo_model else Output("hf_to_nemo", "model")
+
+    def base_stage(self, cfg: Config) -> Stage | None:
+        """Write model/, an unpacked NeMo model; nothing to do with train.nemo_model."""
+        train = self.train
+
+        def work(folder: Path, inputs: Mapping[str, Path]) -> None:
+            base, target = inputs["model"], folder / "model"
+            family, prefix = conversion.family_of(base), single_process(train, os.environ)
+            modules = ["nemo.collections.nlp", conversion.converters(family)[0]]
+            check_importable(prefix, train.python, modules, stage="hf_to_nemo")
+            argv = [*prefix, *conversion.hf_to_nemo(train.python, family, base, target)]
+            run_command(Command(argv, {}), os.environ, stage="hf_to_nemo")
+            check_nemo_folder(target, base)
+
+        if train.nemo_model:
+            return None
+        return Stage(
+            "hf_to_nemo",
+            inputs={"model": base_model(cfg.model)},
+            config={"format": "zarr", "precision": "bf16"},
+            work=work,
+            writes=("model",),
+            resources="conversion",
         )
 
+    def train_stage(self, cfg: Config) -> Stage:
+        """Write train.npy, packing.json, aligner.yaml, command.json and aligner/ (NeMo's logs and checkpoints)."""
+        train = self.train
 
-@nemo_rule
-def nemo_batch_ranks(cfg: Config, train: AlignerTrain, _: TrainingCost) -> Found:
-    """Every data-parallel rank has a pack in every step."""
-    layout, sequences = train.layout, sequences_per_step(cfg)
-    ranks, left = divmod(layout.world_size, layout.model_parallel_size)
-    if not left and sequences < ranks:  # else nemo_copies says so
-        yield (
-            "error",
-            f"{sequences} sequences per step for {ranks} ranks: some would have no pack",
-            "set train.batching=literal, raise train.global_batch_size, or lower train.layout.num_nodes",
-        )
+        def work(folder: Path, inputs: Mapping[str, Path]) -> None:
+            from nemo_cot.training.nemo_aligner.packed_file import Layout
+            from nemo_cot.training.nemo_aligner.prepare import CONFIG_FILE, prepare_aligner
 
+            ids = msgspec.json.decode(inputs["tokens"].read_bytes())
+            context = train.layout.context_parallel_size
+            layout = Layout(cfg.pack.capacity_tokens, ids["eos_id"], ids["end_of_turn_id"], context)
+            rows = read_jsonl(inputs["sequences"], TokenSequence)
+            report = prepare_aligner(train, cfg.pack, rows, layout, folder, cfg.name, inputs["base"])
+            print(report.line(), flush=True)
+            self.run(aligner_command(train, folder / CONFIG_FILE, os.environ), folder)
 
-@nemo_rule
-def nemo_loss_weights(cfg: Config, train: AlignerTrain, _: TrainingCost) -> Found:
-    """Every trained token counts as much as it is meant to."""
-    if train.batching == "distinct" or cfg.pack.strategy not in ("shuffle", "in_order"):
-        yield (
-            "warning",
-            f"Aligner's loss is the mean over each pack, then over packs: with {train.batching} batches and "
-            f"pack.strategy={cfg.pack.strategy} the same traces always share a pack, and weigh unequally "
-            "(docs/packing.md)",
-            "set train.batching=literal and pack.strategy=shuffle",
-        )
+        inputs = {
+            "base": self.nemo_base,
+            "sequences": Output("pack", "sequences.jsonl"),
+            "tokens": Output("convert", "model.json"),
+        }
+        return self.stage(cfg, inputs, {}, work)
 
+    def export_parts(self) -> dict[str, Source]:
+        """NeMo's description of the base model."""
+        return {"nemo_base": self.nemo_base}
 
-@nemo_rule
-def nemo_model(cfg: Config, train: AlignerTrain, _: TrainingCost) -> Found:
-    """The base model is there in NeMo's format, or is converted."""
-    stages = cfg.launcher.stages
-    if train.nemo_model is None and "train" in stages and "hf_to_nemo" not in stages:
-        yield (
-            "error",
-            "no base model in NeMo's format, and no stage that converts it",
-            "add hf_to_nemo to launcher.stages, or set train.nemo_model",
-        )
-    elif train.nemo_model is not None and not user_path(train.nemo_model).exists():
-        yield (
-            "warning",
-            f"there is no {train.nemo_model} here",
-            "correct train.nemo_model, unless the container mounts it there",
-        )
+    def to_hugging_face(self, checkpoint: Path, inputs: Mapping[str, Path], base: Path, target: Path) -> None:
+        """By NeMo-Skills' script, from the checkpoint in the form of an unpacked .nemo folder."""
+        train, family = self.train, conversion.family_of(base)
+        prefix = single_process(train, os.environ)
+        modules = ["nemo.collections.nlp", conversion.converters(family)[1]]
+        check_importable(prefix, train.python, modules, stage="nemo_to_hf")
+        view = unpacked_view(checkpoint, inputs["nemo_base"], target.with_name(f".{target.name}.nemo"))
+        argv = [*prefix, *conversion.nemo_to_hf(train.python, family, view, target, base=base)]
+        run_command(Command(argv, {}), os.environ, stage="nemo_to_hf")
+        shutil.rmtree(view)
 
-
-@nemo_rule
-def nemo_conversion(cfg: Config, train: AlignerTrain, cost: TrainingCost) -> Found:
-    """The base model can be converted to NeMo's format, and the trained one back."""
-    stages, model = cfg.launcher.stages, cost.model
-    back = "nemo_to_hf" in stages
-    if back and train.lora.enabled:
-        yield (
-            "error",
-            "NeMo-Aligner saves adapters alone, and the converter does not merge them",
-            "set train=nemo_rl for adapters, or take nemo_to_hf and the trained subject out "
-            "(launcher.stages, evaluate.subjects=[base])",
-        )
-    if not back and (train.nemo_model is not None or "hf_to_nemo" not in stages):
-        return
-    if model.folder and model.config:
-        try:
-            family_of(model.folder)
-        except UserError as error:
-            yield "error", f"{error.where}: {error.what}", error.fix
-    elif model.shape and model.shape.tied_embeddings:
-        yield "error", *TIED
-
-
-@nemo_rule
-def nemo_o2(cfg: Config, train: AlignerTrain, _: TrainingCost) -> Found:
-    """Weights are kept in the type that they are computed in."""
-    if not train.megatron_amp_O2:
-        yield (
-            "warning",
-            "without O2 the weights stay fp32 and are cast anew in each step: more memory than the estimate",
-            "set train.megatron_amp_O2=true",
-        )
-
-
-class AlignerBackend(NemoBackend[AlignerTrain]):
-    """NeMo-Aligner 0.7.0."""
-
-    rules = (
-        *NEMO_RULES, nemo_micro_batch, nemo_batch_ranks, nemo_loss_weights, nemo_model, nemo_conversion, nemo_o2
-    )  # fmt: skip
+    def average(self, models: Sequence[Path], inputs: Mapping[str, Path], target: Path) -> None:
+        """In the Python that trained."""
+        python = [*single_process(self.train, os.environ), self.train.python]
+        average_models(models, target, python=python)
 
     def programs(self) -> dict[str, str]:
         """The interpreter that has NeMo."""
@@ -116,6 +113,24 @@ class AlignerBackend(NemoBackend[AlignerTrain]):
     def paths(self) -> dict[str, str]:
         """The base model in NeMo's format, where one is named."""
         return {"train.nemo_model": self.train.nemo_model} if self.train.nemo_model else {}
+
+    @property
+    def started_by_srun(self) -> bool:
+        """Its ranks, or a torchrun on each of several nodes."""
+        return self.train.process_launcher == "srun" or self.train.layout.num_nodes > 1
+
+    @property
+    def task_per_gpu(self) -> bool:
+        """With srun for the ranks themselves."""
+        return self.train.process_launcher == "srun"
+
+    def in_container(self, recipe: str, srun_options: Sequence[str] | None) -> list[str]:
+        """train.srun_arguments: srun's own for the training, unless the user named some; none for a conversion."""
+        if recipe in ("hf_to_nemo", "nemo_to_hf"):
+            return ["train.srun_arguments=[]"]  # it is in the container already
+        if srun_options is None or self.train.srun_arguments:
+            return []
+        return [f"train.srun_arguments=[{','.join(map(hydra_quoted, srun_options))}]"]
 
 
 BACKEND = AlignerBackend

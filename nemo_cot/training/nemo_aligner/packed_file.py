@@ -24,7 +24,12 @@ import numpy as np
 
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import atomic_writer
-from nemo_cot.training.nemo_aligner.convention import NEMO_VERSIONS, Convention, pad_multiple, write_convention
+from nemo_cot.training.nemo_aligner.convention import (
+    NEMO_VERSIONS,
+    Convention,
+    pad_multiple,
+    write_convention,
+)
 from nemo_cot.training.nemo_aligner.object_array import ObjectArrayWriter, read_object_array
 
 MAX_ID = 2**31 - 1

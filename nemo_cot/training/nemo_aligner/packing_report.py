@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from nemo_cot.training.nemo_aligner.loss_weights import aligner_token_weights, mean_token_weights
 from nemo_cot.packing import StepPacks, lower_bound, utilisation
+from nemo_cot.training.nemo_aligner.loss_weights import aligner_token_weights, mean_token_weights
 
 
 class PackingReport(msgspec.Struct, frozen=True):

@@ -30,7 +30,7 @@ def render_nemo_aligner(train: AlignerTrain, pack: PackConfig, inputs: AlignerIn
     """The config that nemo_cot.training.nemo_aligner.aligner_sft reads, as plain dicts, lists, numbers and strings.
 
     Raises UserError when the layout's GPUs do not make whole copies of the model. Everything
-    else that can be wrong is preflight's to find (nemo_cot.preflight.nemo_rules).
+    else that can be wrong is preflight's to find (nemo_cot.training.nemo.rules).
     """
     return {
         "trainer": _trainer(train),

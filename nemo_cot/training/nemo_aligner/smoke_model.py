@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from nemo_cot.errors import UserError
-from nemo_cot.training.nemo.conversion import read_config
+from nemo_cot.records import Trace
+from nemo_cot.training.nemo.converted import read_config
 from nemo_cot.training.nemo_aligner.packed_file import read_packed_file
 from nemo_cot.training.nemo_aligner.weights import Heads, stacked, to_megatron
-from nemo_cot.records import Trace
 
 _SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 MOVE_AT_MOST = 2 * 1e-3 * 1.5

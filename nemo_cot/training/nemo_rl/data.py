@@ -11,13 +11,13 @@ from nemo_cot.config import PackConfig
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import atomic_writer, write_bytes
 from nemo_cot.io.jsonl import write_jsonl
+from nemo_cot.packing import literal_draws
+from nemo_cot.packing.sequences import TokenSequence
+from nemo_cot.records import Trace
+from nemo_cot.text import TextTokenizer
+from nemo_cot.training.nemo.rendered import to_yaml
 from nemo_cot.training.nemo_rl.config import NemoRlTrain
 from nemo_cot.training.nemo_rl.render import RlInputs, render_nemo_rl
-from nemo_cot.training.nemo.rendered import to_yaml
-from nemo_cot.packing import literal_draws
-from nemo_cot.records import Trace
-from nemo_cot.packing.sequences import TokenSequence
-from nemo_cot.text import TextTokenizer
 
 TRAIN_FILE, EXPECTED_FILE, CONFIG_FILE = "train.jsonl", "tokens.jsonl", "nemo_rl.yaml"
 

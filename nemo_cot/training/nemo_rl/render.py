@@ -79,7 +79,6 @@ def _checkpointing(train: NemoRlTrain, inputs: RlInputs) -> Rendered:
 
 
 def _policy(train: NemoRlTrain, pack: PackConfig, inputs: RlInputs) -> Rendered:
-    layout = train.layout
     tokens = pack.capacity_tokens
     return {
         "model_name": inputs.base_model,

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.config.engines import SamplingConfig
-from nemo_cot.errors import UserError
 from nemo_cot.config.overrides import hydra_value
+from nemo_cot.errors import UserError
+from nemo_cot.experiment.compose import load_config
 from nemo_cot.records import Problem
 from nemo_cot.sampling.job import SamplingJob
-from nemo_cot.serving.server import Server
 from nemo_cot.sampling.nemo_skills.command import generate_command
 from nemo_cot.sampling.nemo_skills.files import RowCounter, in_problem_order, read_seed, repair, seed_files
+from nemo_cot.serving.server import Server
 from nemo_cot.text import PromptFormat
-from nemo_cot.experiment.compose import load_config
 
 PROBLEMS = [Problem(problem_id=name, problem=name, expected_answer="1") for name in "abc"]
 

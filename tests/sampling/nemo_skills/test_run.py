@@ -18,11 +18,11 @@ import pytest
 
 from nemo_cot.config.engines import NemoSkillsEngine, SamplingConfig
 from nemo_cot.errors import UserError
+from nemo_cot.experiment.compose import load_config
 from nemo_cot.records import Problem
 from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.sampling.nemo_skills.run import sample_nemo_skills
 from nemo_cot.text import PromptFormat
-from nemo_cot.experiment.compose import load_config
 from tests.scripted_server import scripted
 
 FORM = PromptFormat(

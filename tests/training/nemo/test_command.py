@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.errors import UserError
+from nemo_cot.experiment.compose import load_config
 from nemo_cot.training.nemo.checkpoints import check_finished, saved_steps
 from nemo_cot.training.nemo.command import Command, check_importable, run_command
 from nemo_cot.training.nemo_aligner.command import aligner_command, single_process
-from nemo_cot.experiment.compose import load_config
 
 CONFIG = Path("/run a/aligner.yaml")
 
@@ -139,8 +139,8 @@ def test_the_recipe_prepares_runs_and_checks(tmp_path, capsys):
 
     from nemo_cot.io.jsonl import write_jsonl
     from nemo_cot.packing.sequences import TokenSequence
-    from nemo_cot.stages import RunDirectory, run_stage
     from nemo_cot.recipes.train import train as recipe
+    from nemo_cot.stages import RunDirectory, run_stage
 
     python = tmp_path / "python"
     python.write_text(f"""#!{sys.executable}

@@ -13,15 +13,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nemo_cot.errors import UserError
+from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.graph import ancestors, chain_stages
 from nemo_cot.models.average import average_models
 from nemo_cot.models.format import trained_model
 from nemo_cot.models.tensors import tensor_index
-from nemo_cot.training.nemo.checkpoints import saved_steps, steps_to_convert, unpacked_view
-from nemo_cot.stages import RunDirectory, run_stage
-from nemo_cot.experiment.graph import ancestors, chain_stages
-from nemo_cot.experiment.compose import load_config
 from nemo_cot.recipes.hf_to_nemo import hf_to_nemo
 from nemo_cot.recipes.nemo_to_hf import nemo_to_hf
+from nemo_cot.stages import RunDirectory, run_stage
+from nemo_cot.training.nemo.checkpoints import saved_steps, steps_to_convert, unpacked_view
 
 CONFIG = {"model_type": "qwen2", "rope_theta": 1e6, "num_hidden_layers": 1, "max_position_embeddings": 131072}
 STAND_IN = """import json, pathlib, runpy, sys

@@ -8,12 +8,12 @@ import pytest
 import yaml
 
 from nemo_cot.errors import UserError
+from nemo_cot.experiment.compose import load_config
+from nemo_cot.packing import draw_counts, literal_draws
+from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.training.nemo_aligner.convention import check_convention, read_convention
 from nemo_cot.training.nemo_aligner.packed_file import Layout, read_packed_file
 from nemo_cot.training.nemo_aligner.prepare import CONFIG_FILE, PACKED_FILE, REPORT_FILE, prepare_aligner
-from nemo_cot.packing import draw_counts, literal_draws
-from nemo_cot.packing.sequences import TokenSequence
-from nemo_cot.experiment.compose import load_config
 
 EOS, END_OF_TURN = 0, 1
 BASE = Path("/models/base-nemo")

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from nemo_cot.errors import UserError
+from nemo_cot.experiment.compose import load_config
+from nemo_cot.training.nemo.rendered import to_yaml
 from nemo_cot.training.nemo_aligner.render import AlignerInputs, render_nemo_aligner
 from nemo_cot.training.nemo_rl.render import RlInputs, render_nemo_rl
-from nemo_cot.training.nemo.rendered import to_yaml
-from nemo_cot.experiment.compose import load_config
 
 GOLDEN = Path(__file__).parent / "golden"
 ALIGNER = AlignerInputs("/models/base-nemo", "/run/train.npy", 216, "/run/aligner", "paper")

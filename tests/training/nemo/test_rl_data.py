@@ -9,17 +9,17 @@ import pytest
 import yaml
 
 from nemo_cot.errors import UserError
+from nemo_cot.experiment.compose import load_config
 from nemo_cot.io.jsonl import write_jsonl
+from nemo_cot.packing import literal_draws
+from nemo_cot.packing.sequences import tokenize_traces
+from nemo_cot.recipes.train import train as recipe
+from nemo_cot.records import Trace
+from nemo_cot.stages import RunDirectory, run_stage
+from nemo_cot.text import PromptFormat, TextTokenizer
 from nemo_cot.training.nemo.checkpoints import check_finished, megatron_base, megatron_folder, saved_steps
 from nemo_cot.training.nemo_rl.command import check_command, rl_command
 from nemo_cot.training.nemo_rl.data import CONFIG_FILE, EXPECTED_FILE, TRAIN_FILE
-from nemo_cot.packing import literal_draws
-from nemo_cot.records import Trace
-from nemo_cot.packing.sequences import tokenize_traces
-from nemo_cot.stages import RunDirectory, run_stage
-from nemo_cot.text import PromptFormat, TextTokenizer
-from nemo_cot.experiment.compose import load_config
-from nemo_cot.recipes.train import train as recipe
 
 UV = f"""#!{sys.executable}
 import json, os, pathlib, sys, yaml

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.errors import UserError
-from nemo_cot.training.nemo.command import Command, run_command
 from nemo_cot.serving.process import held_locks
 from nemo_cot.stages.lock import run_lock, stage_lock
+from nemo_cot.training.nemo.command import Command, run_command
 from tests.support import environment, wait_for
 
 RANK = """

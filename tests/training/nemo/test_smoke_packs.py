@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from nemo_cot.launchers.smoke import Smoke
 from nemo_cot.io.jsonl import read_jsonl
+from nemo_cot.launchers.smoke import Smoke
+from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.training.nemo_aligner import smoke_model
 from nemo_cot.training.nemo_aligner.packed_file import Layout, read_packed_file
 from nemo_cot.training.nemo_aligner.prepare import PACKED_FILE, prepare_aligner
-from nemo_cot.packing.sequences import TokenSequence
 from tests.training.nemo.packed_loss import TRAPS, model_of, packed_loss
 
 

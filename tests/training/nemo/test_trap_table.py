@@ -5,9 +5,9 @@ import re
 
 import pytest
 
+from nemo_cot.experiment.compose import load_config
 from nemo_cot.preflight.estimate import estimate
 from nemo_cot.preflight.rules import RULES, preflight
-from nemo_cot.experiment.compose import load_config
 from tests.support import ROOT
 
 TEXT = (ROOT / "docs" / "nemo.md").read_text()

@@ -1,4 +1,4 @@
-"""Adopt a finished stage of another run: its files are hard-linked, or copied where that cannot be.
+"""Take over a finished stage of another run: its files are hard-linked, or copied where that cannot be.
 
 Hard links are safe because every write to a finished stage is by rename: what one run does to its
 files never shows in the other's, and either run can be removed.
@@ -18,8 +18,8 @@ from nemo_cot.stages.manifest import Artifact, damaged, read_manifest, write_man
 from nemo_cot.stages.publish import Attempt, publish, write_attempt
 from nemo_cot.stages.rundir import RunDirectory
 
-_ADOPTION = "adoption"
-"""In place of a fingerprint, in the name of the folder in which an adopted stage is put together."""
+_TAKEN = "reused"
+"""In place of a fingerprint, in the name of the folder in which a reused stage is put together."""
 
 
 def other_with(
@@ -37,11 +37,11 @@ def other_with(
             bad = ["the manifest or a file"]
         if not bad:
             return other, [f"from {other.path.name}, unchanged since {there.finished_at}"]
-        said.append(f"not adopted from {other.path.name}, where {bad[0]} is missing or was changed")
+        said.append(f"not reused from {other.path.name}, where {bad[0]} is missing or was changed")
     return None, said
 
 
-def adopt(
+def take_over(
     name: str,
     fingerprint: str,
     run: RunDirectory,
@@ -54,7 +54,7 @@ def adopt(
     A kill leaves the old stage or the new one. False, with nothing published, where ``other`` does not
     have it (any more). Raises OSError as the file system does.
     """
-    source, folder = other.stage(name), run.partial(name, _ADOPTION)
+    source, folder = other.stage(name), run.partial(name, _TAKEN)
     manifest = read_manifest(source)
     if manifest is None or manifest.fingerprint != fingerprint:
         return False
@@ -65,7 +65,7 @@ def adopt(
     parts = {label: part for label, part in manifest.inputs.items() if part.part}
     for part in parts.values():
         part.path = str(other.path / part.path)
-    manifest.inputs, manifest.adopted_from = {**inputs, **parts}, str(other.path)
+    manifest.inputs, manifest.reused_from = {**inputs, **parts}, str(other.path)
     write_attempt(folder, Attempt(fingerprint, manifest.attempts))
     sync_tree(folder)
     write_manifest(folder, manifest)
