@@ -81,7 +81,7 @@ def _with_local_packages(cfg: Config) -> list[str]:
         "train": backend_of(cfg.train).packages,
         **{use.stage: True for use in engine_uses(cfg) if use.engine.client is None},
     }
-    return [stage for stage in cfg.launcher.stages if wanting.get(stage)]
+    return [stage for stage, wants in wanting.items() if wants and stage in cfg.launcher.stages]
 
 
 @rule()

@@ -21,7 +21,8 @@ from nemo_cot.models.tensors import tensor_index
 from nemo_cot.recipes.hf_to_nemo import hf_to_nemo
 from nemo_cot.recipes.nemo_to_hf import nemo_to_hf
 from nemo_cot.stages import RunDirectory, run_stage
-from nemo_cot.training.nemo.checkpoints import saved_steps, steps_to_convert, unpacked_view
+from nemo_cot.training.nemo.checkpoints import steps_to_convert
+from nemo_cot.training.nemo_aligner.checkpoints import saved_steps, unpacked_view
 
 CONFIG = {"model_type": "qwen2", "rope_theta": 1e6, "num_hidden_layers": 1, "max_position_embeddings": 131072}
 STAND_IN = """import json, pathlib, runpy, sys
@@ -151,7 +152,7 @@ def weights(folder):
 def test_a_converter_that_fails_or_changes_nothing_is_told(tmp_path, base, run):
     cfg = settings(tmp_path, base)
     convert(hf_to_nemo, cfg, run)
-    last = saved_steps(cfg.train, run.stage("train"))[30]
+    last = saved_steps(run.stage("train"))[30]
     (last / "scale.json").write_text("1.0")
     with pytest.raises(UserError, match="every weight is the base model's"):
         convert(nemo_to_hf, cfg, run)
