@@ -10,7 +10,7 @@
 ARG BASE_IMAGE=nvcr.io/nvidia/pytorch:24.07-py3
 ARG NEMO_RL_IMAGE=nvcr.io/nvidia/nemo-rl:v0.7.0
 ARG VLLM_IMAGE=docker.io/vllm/vllm-openai:v0.10.1.1
-# 0: leave out everything that needs NVIDIA's base; what is left builds on any Debian or Ubuntu.
+# 0: leave out everything that needs NVIDIA's base; the rest builds on any Debian or Ubuntu.
 ARG WITH_NEMO=1
 
 FROM scratch AS source
@@ -20,7 +20,7 @@ COPY launchers /opt/nemo-cot/src/launchers
 COPY nemo_cot /opt/nemo-cot/src/nemo_cot
 COPY recipes /opt/nemo-cot/src/recipes
 
-# Compiled apart from what uses them: in parallel, and without their build trees in the image.
+# Compiled in stages of their own: in parallel, and without build trees in the image.
 FROM ${BASE_IMAGE} AS transformer-engine
 ARG WITH_NEMO
 ARG MAX_JOBS=8
@@ -33,7 +33,7 @@ FROM ${BASE_IMAGE} AS apex
 ARG WITH_NEMO
 ARG MAX_JOBS=8
 ARG APEX_REVISION=810ffae374a2b9cb4b5c5e28eaeca7d7998fca0c
-# distributed_adam: the optimizer that the rendered config names. The others: what NeMo's layers import.
+# distributed_adam: the optimizer in the rendered config. NeMo's layers import the others.
 RUN --mount=type=bind,source=docker,target=/docker \
     /docker/wheel.sh "${WITH_NEMO}" https://github.com/NVIDIA/apex.git "${APEX_REVISION}" \
         "--cpp_ext --cuda_ext --fast_layer_norm --distributed_adam --deprecated_fused_adam"
@@ -103,7 +103,7 @@ LABEL org.opencontainers.image.title="nemo-cot, with NeMo-Skills and vLLM" \
 HEALTHCHECK --interval=30m --timeout=5m \
     CMD ["/opt/nemo-cot/venv/bin/python", "-m", "nemo_cot.launchers.image_smoke", "--installed-only"]
 USER ${USER_ID}:${GROUP_ID}
-# vLLM's image would start its server in front of every command.
+# vLLM's image starts its server before every command.
 ENTRYPOINT []
 CMD ["nemo-cot", "--help"]
 

@@ -1,18 +1,18 @@
-# make run    set up .venv and run the quickstart: 20 traces, training, evaluation, report
-# make test   set up .venv and run the test suite
-# make test-gmpy2   the grading tests once more, with gmpy2
-# make contract   the tests against the real NeMo packages, in an environment of their own
-# make slurm      the launcher on a real two-node Slurm, started here (root, Debian's Slurm packages)
-# make image  build the cluster image with docker (docs/container.md)
-# make docker-check   build the Dockerfile on a plain Debian with buildah, and try the image
+# make run           set up .venv and run the quickstart: 20 traces, training, evaluation, report
+# make test          set up .venv and run the test suite
+# make test-gmpy2    run the grading tests again, with gmpy2
+# make contract      run the tests against the real NeMo packages, in a separate environment
+# make slurm         run the launcher on a real two-node Slurm started here (root, Debian's Slurm packages)
+# make image         build the cluster image with docker (docs/container.md)
+# make docker-check  build the Dockerfile on a plain Debian with buildah, and test the image
 # make lint, make clean
 
-# Any Python from 3.10 to 3.12; the first of these that is one.
+# The first of these that is Python 3.10 to 3.12.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
-# Which build of torch. On Linux the package index serves one with CUDA (several GB). For a CPU build
-# give PyTorch's index of CPU wheels (its address: pytorch.org, Get Started, CPU):
+# The build of torch. On Linux the package index serves one with CUDA (several GB). For a CPU build
+# pass PyTorch's index of CPU wheels (pytorch.org, Get Started, CPU):
 #   make run TORCH_INDEX=https://...
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
@@ -28,16 +28,16 @@ PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no
 run: $(VENV)/.local
 	$(VENV)/bin/nemo-cot run experiment=quickstart $(ARGS)
 
-# Two workers, each with one thread: two thread pools on two cores would wait for each other.
+# Two workers with one thread each: two thread pools on two cores would wait for each other.
 TEST_WORKERS ?= 2
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --ignore=tests/slurm -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
-# Not part of `make test`: it starts daemons, a cluster a worker, and mostly waits for them. Without root or Slurm it fails and says what is missing.
+# Not part of `make test`: it starts one cluster per worker and mostly waits. Without root or Slurm it fails and names what is missing.
 slurm: $(VENV)/.test
 	NEMO_COT_SLURM=required $(VENV)/bin/python -m pytest tests/slurm -n 2 --dist loadfile $(PYTEST_ARGS)
 
-# SymPy computes with gmpy2 where it finds it, which changes how hostile answers behave: both are tested.
+# SymPy uses gmpy2 if installed, which changes how hostile answers behave: both cases are tested.
 test-gmpy2: $(VENV)/.gmpy2
 	PYTHONPATH=$(VENV)/gmpy2 $(VENV)/bin/python -c "import gmpy2, sympy.external.gmpy as g; assert g.GROUND_TYPES == 'gmpy', g.GROUND_TYPES"
 	PYTHONPATH=$(VENV)/gmpy2 $(VENV)/bin/python -m pytest tests/grading $(PYTEST_ARGS)
@@ -53,7 +53,7 @@ $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.10 to 3.12 found. Fix: install one, or make PYTHON=/path/to/python" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-# --no-deps: the package's own dependency compiles a runtime (10 minutes) that is not used.
+# --no-deps: the package depends on a runtime that takes 10 minutes to compile and is not used.
 $(VENV)/.local: pyproject.toml | $(VENV)/bin/python
 	@echo "installing into $(VENV) ($(TORCH)$(if $(TORCH_INDEX), from $(TORCH_INDEX)))"
 	$(PIP) "$(TORCH)" -e ".[local]"
@@ -64,8 +64,8 @@ $(VENV)/.test: $(VENV)/.local
 	$(PIP) -e ".[local,test]"
 	@touch $@
 
-# The real NeMo-Aligner, NeMo and Megatron-core on a CPU, from a lock: their pins clash with a modern
-# transformers. Python 3.11. Without CUDA wheels: PIP_EXTRA_INDEX_URL as TORCH_INDEX above.
+# The real NeMo-Aligner, NeMo and Megatron-core on a CPU, from a lock: their pins conflict with a modern
+# transformers. Python 3.11. For CPU wheels set PIP_EXTRA_INDEX_URL, as TORCH_INDEX above.
 CONTRACT_PYTHON ?= $(PYTHON)
 
 contract: .venv-contract/.installed
@@ -87,7 +87,7 @@ VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' nemo_cot/__init__.py)
 image:
 	$(ENGINE) build -t $(IMAGE) --build-arg REVISION=$(REVISION) --build-arg VERSION=$(VERSION) $(IMAGE_ARGS) .
 
-# As root, with buildah, crun and debootstrap; what is missing is told, and skipped.
+# As root, with buildah, crun and debootstrap; tests that lack one are skipped with the reason.
 docker-check: $(VENV)/.test
 	NEMO_COT_DOCKER=build $(VENV)/bin/python -m pytest tests/docker $(PYTEST_ARGS)
 

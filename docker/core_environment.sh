@@ -1,17 +1,17 @@
 #!/bin/sh
-# core_environment.sh LOCK VENV: an environment of its own, for nemo-cot's light core or NeMo-Skills, from a lock with hashes.
+# core_environment.sh LOCK VENV: a separate environment for nemo-cot's light core or NeMo-Skills, from a lock with hashes.
 #
-# The base decides how: uv where it is (NeMo-RL's image), else Python's venv and pip, else apt-get installs them.
-# The base's own Python is left as it is: its torch, and what was built against it, must not move.
+# It uses uv if the base has it (NeMo-RL's image), else Python's venv and pip, else apt-get installs these.
+# The base's own Python stays unchanged: its torch, and what was built against it, must not change.
 set -eu
 lock=$1
 venv=$2
-unset PIP_CONSTRAINT # NVIDIA's images pin their own packages through it
+unset PIP_CONSTRAINT # NVIDIA's images pin their packages with it
 
 has() { python3 -c "import $1" 2>/dev/null; }
 
 if command -v uv >/dev/null; then
-	# Not under /root, where a user without rights could not run it.
+	# Not under /root, which other users cannot read.
 	UV_PYTHON_INSTALL_DIR=/opt/nemo-cot/python uv venv --no-cache --python '>=3.10,<3.13' "$venv"
 	uv pip install --no-cache --quiet --python "$venv/bin/python" --require-hashes --requirement "$lock"
 	exit 0

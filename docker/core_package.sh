@@ -1,5 +1,5 @@
 #!/bin/sh
-# core_package.sh SOURCE VENV: install nemo-cot from SOURCE into VENV, editable: its config lies beside its code.
+# core_package.sh SOURCE VENV: install nemo-cot from SOURCE into VENV, editable: config stays beside the code.
 set -eu
 source=$1
 venv=$2
@@ -10,6 +10,6 @@ if command -v uv >/dev/null; then
 else
 	"$venv/bin/python" -m pip install --quiet --no-cache-dir --disable-pip-version-check --no-deps --editable "$source"
 fi
-# Only the command goes on PATH: `python` there stays the base's, which has torch and NeMo.
+# Only the command goes on PATH: `python` stays the base's, which has torch and NeMo.
 mkdir -p /opt/nemo-cot/bin
 ln -sf "$venv/bin/nemo-cot" /opt/nemo-cot/bin/nemo-cot

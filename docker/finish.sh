@@ -1,6 +1,6 @@
 #!/bin/sh
-# finish.sh TARGET BASE USER_ID GROUP_ID: the user, if it is not root; what the image is; and a last check, so that an
-# image that lacks what it promises is never made. VERSION, REVISION, SOURCE and BUILD_ID come from the environment.
+# finish.sh TARGET BASE USER_ID GROUP_ID: create the user unless it is root, write the image's identity, and check that
+# the image holds what it promises. VERSION, REVISION, SOURCE and BUILD_ID come from the environment.
 set -eu
 target=$1
 base=$2

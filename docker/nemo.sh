@@ -1,8 +1,8 @@
 #!/bin/sh
-# nemo.sh WITH_NEMO LOCK: NeMo-Aligner, NeMo, Megatron-core and NeMo-Skills into the base's own Python, and a list of
+# nemo.sh WITH_NEMO LOCK: install NeMo-Aligner, NeMo, Megatron-core and NeMo-Skills into the base's own Python, and list
 # what the image then promises (launchers/image_smoke.py). Versions come from the environment (Dockerfile).
 #
-# --no-deps everywhere: their declared dependencies would replace the base's torch; what they need is in LOCK.
+# --no-deps everywhere: their declared dependencies would replace the base's torch; LOCK holds what they need.
 set -eu
 with_nemo=$1
 lock=$2
@@ -14,7 +14,7 @@ version() { python3 -c 'import importlib.metadata, sys; print(importlib.metadata
 install() { python3 -m pip install --no-cache-dir --disable-pip-version-check --no-deps "$@"; }
 
 torch=$(version torch)
-# The base's own builds are older than what NeMo asks for.
+# The base's own builds are older than NeMo requires.
 python3 -m pip uninstall --yes transformer-engine apex megatron-core nemo_toolkit
 install /wheels/*/*.whl
 install --requirement "$lock"
@@ -26,8 +26,8 @@ now=$(version torch)
 	echo "error: torch was $torch and is now $now: an installation replaced the base's" >&2
 	exit 3
 }
-# The training processes run in this Python and import nemo_cot.training.nemo; their code comes from here unless
-# PYTHONPATH names a newer copy. The alias: NeMo-Skills' converters know Lightning by its former name.
+# The training processes run in this Python and import nemo_cot from here unless PYTHONPATH names a newer copy.
+# The alias: NeMo-Skills' converters import Lightning by its former name.
 cp -r "$(dirname "$0")/alias" /opt/nemo-cot/alias
 python3 - /opt/nemo-cot/src /opt/nemo-cot/alias <<'PTH'
 import pathlib, site, sys

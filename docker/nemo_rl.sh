@@ -1,5 +1,5 @@
 #!/bin/sh
-# nemo_rl.sh WITH_NEMO: write down what NeMo-RL's image has to hold; it is used as it is, nothing is added to it.
+# nemo_rl.sh WITH_NEMO: list what NeMo-RL's image must hold; nothing is added to it.
 set -eu
 [ "$1" = 1 ] || exit 0
 mkdir -p /opt/nemo-cot/promised

@@ -1,6 +1,6 @@
 #!/bin/sh
-# nemo_skills.sh WITH_NEMO LOCK: NeMo-Skills in an environment of its own, /opt/nemo-skills, beside vLLM's; and what the
-# image then promises. NEMO_SKILLS_INFERENCE_REVISION comes from the environment (Dockerfile).
+# nemo_skills.sh WITH_NEMO LOCK: install NeMo-Skills into a separate environment, /opt/nemo-skills, beside vLLM's, and
+# list what the image then promises. NEMO_SKILLS_INFERENCE_REVISION comes from the environment (Dockerfile).
 set -eu
 with_nemo=$1
 lock=$2
@@ -10,7 +10,7 @@ environment=/opt/nemo-skills
 skills="git+https://github.com/NVIDIA-NeMo/Skills.git@$NEMO_SKILLS_INFERENCE_REVISION"
 
 "$(dirname "$0")/core_environment.sh" "$lock" "$environment"
-# --no-deps: what its generation imports is in LOCK; the rest of its requirements is for other work.
+# --no-deps: LOCK holds what its generation imports; its other requirements serve other tasks.
 if command -v uv >/dev/null; then
 	uv pip install --no-cache --python "$environment/bin/python" --no-deps "$skills"
 else

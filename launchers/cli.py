@@ -11,16 +11,16 @@ nemo-cot: teach a base model to reason from 20 long chain-of-thought traces.
 usage: nemo-cot VERB [key=value ...]
 
 verbs
-  run      run the chain here; finished stages are skipped, a killed one resumes
+  run      run the chain on this machine; finished stages are skipped, a killed stage resumes
   show     print the resolved config
-  plan     what would run and why, what it costs, and what is wrong with it
-  submit   put the chain into a Slurm cluster's queue [--dry-run: write the job files only]
-  status   how far each stage of a run is, and its jobs in the queue [--watch]
-  logs     what a job of a submitted chain wrote: nemo-cot logs [JOB] [--follow] [key=value ...]
-  cancel   take a submitted chain out of the queue
-  report   write the report of a run anew, and print where it is
-           (status, logs, cancel and report go by name= and runs_dir=, or an experiment's name)
-  compare  what differs between runs, with intervals: nemo-cot compare RUN[:SUBJECT] RUN[:SUBJECT] ...
+  plan     show what would run and why, its cost, and its errors; writes nothing
+  submit   queue the chain on a Slurm cluster [--dry-run: only write the job files]
+  status   show the progress of each stage of a run, and its jobs in the queue [--watch]
+  logs     print the log of a submitted job: nemo-cot logs [JOB] [--follow] [key=value ...]
+  cancel   remove a submitted chain from the queue
+  report   write the report of a run again, and print its path
+           (status, logs, cancel and report find the run by name= and runs_dir=, or by experiment=)
+  compare  compare runs, with intervals: nemo-cot compare RUN[:SUBJECT] RUN[:SUBJECT] ...
            [--subject NAME] [--json FILE] [--markdown FILE] [runs_dir=DIR]
   grade    grade any JSON-lines file: nemo-cot grade INPUT.jsonl OUTPUT.jsonl [grade.key=value ...]
 
@@ -30,7 +30,7 @@ examples
   nemo-cot show experiment=quickstart train.batching=literal
   nemo-cot submit experiment=quickstart cluster=slurm_minimal
 
-Keys are Hydra overrides; `nemo-cot show` prints all of them. Each stage also runs alone:
+key=value is a Hydra override; `nemo-cot show` prints all keys. Each recipe also runs alone:
   python recipes/train.py experiment=quickstart
 """
 

@@ -20,6 +20,7 @@ from nemo_cot.experiment.compose import load_config
 from nemo_cot.io.jsonl import write_jsonl
 from nemo_cot.models.tensors import same_bytes, tensor_index
 from nemo_cot.packing.sequences import tokenize_traces
+from nemo_cot.recipes import convert as convert_recipe
 from nemo_cot.recipes import hf_to_nemo as to_nemo_recipe
 from nemo_cot.recipes import nemo_to_hf as to_hf_recipe
 from nemo_cot.recipes import train as train_recipe
@@ -55,11 +56,9 @@ class Smoke:
         smoke_model.write(self.base)
         tokenizer = TextTokenizer(self.base, _format(self.cfg))
         rows = tokenize_traces(smoke_model.traces(), tokenizer, capacity_tokens=self.cfg.pack.capacity_tokens)
-        for name in ("convert", "pack"):
-            self.run.stage(name).mkdir(exist_ok=True)
+        self._stages(convert_recipe.convert)
+        self.run.stage("pack").mkdir(exist_ok=True)
         write_jsonl(self.run.stage("pack") / "sequences.jsonl", rows)
-        ids = {"name": "smoke", "eos_id": tokenizer.eos_id, "end_of_turn_id": tokenizer.end_of_turn_id}
-        (self.run.stage("convert") / "model.json").write_text(json.dumps(ids))
         return f"{len(tensor_index(self.base))} tensors, {len(rows)} traces"
 
     def to_nemo(self) -> str:
@@ -107,7 +106,7 @@ class Smoke:
         return f"largest move {moved:g}"
 
     def _stages(self, recipe: Callable) -> None:
-        for stage in recipe(self.cfg, self.run):
+        for stage in recipe(self.cfg):
             run_stage(stage, self.run)
 
 

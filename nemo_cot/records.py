@@ -30,8 +30,9 @@ class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
 class Trace(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One solution: ``generation`` is the text after the prompt, without the end-of-turn token.
 
-    ``num_generated_tokens`` counts the student's tokens of ``generation`` with the end-of-turn
-    token; ``finish_reason`` is "stop" (the end-of-turn token came) or "length".
+    ``num_generated_tokens`` counts the tokens of the model that wrote it, ``num_student_tokens`` those of the
+    student, from curate on; both with the end-of-turn token. ``finish_reason`` is "stop" (the end-of-turn
+    token came) or "length".
     ``verdict`` is "right", "wrong" or "undecided"; absent before grading. ``symbolic_correct`` and
     ``nemo_skills_answer`` are what NeMo-Skills' own rule says.
     ``lineage`` lists what made and changed the trace, oldest first.
@@ -44,6 +45,7 @@ class Trace(msgspec.Struct, kw_only=True, omit_defaults=True):
     generation: str
     num_generated_tokens: int
     finish_reason: str
+    num_student_tokens: int | None = None
     subset_for_metrics: str | None = None
     predicted_answer: str | None = None
     answer_source: str | None = None
@@ -64,6 +66,10 @@ class Trace(msgspec.Struct, kw_only=True, omit_defaults=True):
             subset_for_metrics=problem.subset_for_metrics,
             **own,
         )
+
+    def with_step(self, **step: Any) -> Trace:
+        """The same trace with ``step`` appended to its lineage."""
+        return msgspec.structs.replace(self, lineage=[*self.lineage, step])
 
 
 class StageEnd(msgspec.Struct):

@@ -22,11 +22,13 @@ def curate(cfg: Config) -> Iterator[Stage]:
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
         traces = read_jsonl(inputs["graded"], Trace)
         tokenizer = student_tokenizer(cfg.model, inputs["tokenizer"].parent)
-        # Counted anew: a teacher may have another tokenizer than the student.
         lengths = [len(tokenizer.answer_ids(trace.generation)) for trace in traces]
-        traces = [msgspec.structs.replace(t, num_generated_tokens=n) for t, n in zip(traces, lengths)]
-        kept = choose(traces, lengths, cfg.curate)
-        write_jsonl(folder / "traces.jsonl", kept.traces)
+        counted = [msgspec.structs.replace(t, num_student_tokens=n) for t, n in zip(traces, lengths)]
+        kept = choose(counted, lengths, cfg.curate)
+        write_jsonl(
+            folder / "traces.jsonl",
+            (trace.with_step(chosen_by="curate", rank=rank) for rank, trace in enumerate(kept.traces)),
+        )
         write_bytes(folder / "dropped.json", msgspec.json.format(msgspec.json.encode(kept.dropped)) + b"\n")
         dropped = ", ".join(f"{reason} {count}" for reason, count in kept.dropped.items())
         print(f"  kept {len(kept.traces)} of {len(traces)} traces; dropped: {dropped}")

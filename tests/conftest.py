@@ -30,13 +30,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def packed(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run directory of the tiny experiment, done up to the packs. Copy it before changing anything."""
-    from tests.support import nemo_cot, tiny_experiment
+    from tests.support import RECIPES, run_stages, tiny_experiment
 
-    runs = tmp_path_factory.mktemp("packed")
-    stages = "launcher.stages=[problems,convert,generate,grade,curate,pack]"
-    done = nemo_cot("run", *tiny_experiment(tiny_model, runs), stages)
-    assert done.returncode == 0, done.stderr
-    return runs / "tiny"
+    overrides = tiny_experiment(tiny_model, tmp_path_factory.mktemp("packed"))
+    return run_stages(overrides, *RECIPES[: RECIPES.index("train")]).path
 
 
 @pytest.fixture

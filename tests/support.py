@@ -1,18 +1,24 @@
-"""What several tests need: our commands as processes, a small experiment, digests of what it made."""
+"""What several tests need: our commands, here or as processes, a small experiment, digests of what it made."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nemo_cot.stages import RunDirectory
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPES = ("problems", "convert", "generate", "grade", "curate", "pack", "train", "evaluate", "report")
+RECIPES = ("convert", "problems", "generate", "grade", "curate", "pack", "train", "evaluate", "report")
 SECONDS = 240
 """Bound of every wait: far above what anything here takes."""
 
@@ -49,6 +55,43 @@ def nemo_cot(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
 def recipe(name: str, *overrides: object, **options) -> subprocess.CompletedProcess[str]:
     """One stage alone."""
     return python("-m", f"nemo_cot.recipes.{name}", *overrides, **options)
+
+
+def nemo_cot_here(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command line in this process, which takes no start-up; what it starts itself is not caught."""
+    from nemo_cot.launchers import cli
+
+    return _here(lambda: cli._dispatch(str(arguments[0]), [str(a) for a in arguments[1:]]))
+
+
+def recipe_here(name: str, *overrides: object) -> subprocess.CompletedProcess[str]:
+    """One stage alone, in this process."""
+    from nemo_cot.experiment.graph import load_recipe
+    from nemo_cot.experiment.recipe import run_recipe
+
+    return _here(lambda: run_recipe(load_recipe(name), [str(o) for o in overrides]))
+
+
+def _here(main: Callable[[], int | None]) -> subprocess.CompletedProcess[str]:
+    from nemo_cot.guard import guarded
+
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as error:
+        code = guarded(main)
+    return subprocess.CompletedProcess([], code, out.getvalue(), error.getvalue())
+
+
+def run_stages(overrides: Sequence[str], *recipes: str) -> RunDirectory:
+    """Bring the stages of ``recipes`` up to date in this process, without preflight; the run."""
+    from nemo_cot.experiment.compose import load_config
+    from nemo_cot.experiment.graph import whole_graph
+    from nemo_cot.experiment.rundirs import run_directory
+    from nemo_cot.stages import run_stage
+
+    cfg = load_config(overrides)
+    run = run_directory(cfg).create()
+    for stage in whole_graph(cfg).only(recipes).stages.values():
+        run_stage(stage, run, say=lambda line: None)
+    return run
 
 
 def start(*arguments: object, output: Path, **more: str) -> subprocess.Popen:

@@ -198,8 +198,3 @@ def _settings(config: EvaluateConfig) -> dict[str, Any]:
         "confidence": config.confidence,
         "seed": config.seed,
     }
-
-
-def as_builtins(scores: Scores) -> dict[str, Any]:
-    """Plain dicts, for JSON and templates."""
-    return msgspec.to_builtins(scores)

@@ -28,10 +28,12 @@ def recipe_main(recipe: Recipe) -> None:
     """Run the stages of ``recipe`` with the overrides of the command line, then exit."""
     _leave_script_folder()
     raise_on_signals()
-    sys.exit(guarded(lambda: _run(recipe.__name__, recipe.__doc__ or "", sys.argv[1:])))
+    sys.exit(guarded(lambda: run_recipe(recipe, sys.argv[1:])))
 
 
-def _run(name: str, doc: str, arguments: list[str]) -> None:
+def run_recipe(recipe: Recipe, arguments: Sequence[str]) -> None:
+    """Run its stages, or the one that --only names, with the other ``arguments`` as overrides. Raises UserError."""
+    name, doc = recipe.__name__, recipe.__doc__ or ""
     if {"-h", "--help"} & set(arguments):
         print(
             f"{doc.strip()}\n\nUsage: python {sys.argv[0]} [{ONLY} STAGE] [key=value ...]\n"

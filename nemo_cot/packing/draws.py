@@ -38,7 +38,7 @@ def literal_draws(num_sequences: int, steps: int, global_batch_size: int, seed: 
             raise UserError(f"{name} is {value}", fix=f"give a {name} of at least 1")
     total = steps * global_batch_size
     epochs = -(-total // num_sequences)
-    drawn = permutations(epochs, num_sequences, seed).reshape(-1)[:total]
+    drawn = permutations(epochs, num_sequences, seed).ravel()[:total]
     return drawn.reshape(steps, global_batch_size)
 
 
@@ -56,4 +56,4 @@ def draw_counts(draws: np.ndarray, num_sequences: int) -> np.ndarray:
         )
     steps = draws.shape[0]
     places = draws + num_sequences * np.arange(steps)[:, None]
-    return np.bincount(places.reshape(-1), minlength=steps * num_sequences).reshape(steps, num_sequences)
+    return np.bincount(places.ravel(), minlength=steps * num_sequences).reshape(steps, num_sequences)

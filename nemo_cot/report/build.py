@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from nemo_cot.evaluation.scores import Scores
 from nemo_cot.io.atomic import write_text
 from nemo_cot.records import Trace
 from nemo_cot.report.collect import Findings
@@ -67,20 +68,20 @@ def _environment(*, html: bool) -> Environment:
     return environment
 
 
-def _tables(scores: Mapping[str, Any] | None) -> dict[str, Any]:
+def _tables(scores: Scores | None) -> dict[str, Any]:
     """The tables and charts of the figures, by their names in the templates; empty without scores."""
-    if not scores:
+    if scores is None or not scores.subjects:
         return {}
     charts = [
         curve_chart(curve_points(scores, keys), x_label="k: samples a problem", y_label=name)
         for name, keys in (("pass@k", CURVES[:1]), ("maj@k", CURVES[1:]))
     ]
-    [subject, *_] = scores["subjects"].values()
+    [subject, *_] = scores.subjects.values()
     return {
         "results": results(scores),
         "subsets": subsets(scores),
         "over_k": over_k(scores),
-        "majority_subsets": subject["curves"]["majority_subsets"],
+        "majority_subsets": subject.curves.majority_subsets,
         "curve_charts": charts,
     }
 
@@ -111,7 +112,7 @@ def _differing(findings: Findings) -> list[Trace]:
 
 def _lengths(findings: Findings) -> dict[str, list[int]]:
     groups = {"traces": findings.traces, **findings.samples}
-    return {name: [t.num_generated_tokens for t in rows] for name, rows in groups.items()}
+    return {name: [t.num_student_tokens or t.num_generated_tokens for t in rows] for name, rows in groups.items()}
 
 
 def _summary(values: Sequence[int]) -> dict[str, Any]:

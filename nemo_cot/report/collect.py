@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from nemo_cot.errors import UserError
-from nemo_cot.evaluation.scores import Scores, as_builtins
+from nemo_cot.evaluation.scores import Scores
 from nemo_cot.io.json_file import read_json
 from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.io.paths import CHAIN_FILE
@@ -30,7 +30,7 @@ class Findings:
     expected: Sequence[str] = ()
     damaged: dict[str, str] = field(default_factory=dict)
     chain: list[StageEnd] = field(default_factory=list)
-    scores: dict[str, Any] | None = None
+    scores: Scores | None = None
     steps: list[StepMetrics] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
     packing: PackingFigures | None = None
@@ -92,7 +92,7 @@ def read_manifests(run: RunDirectory) -> dict[str, Manifest]:
         if name in ordered or not isinstance(manifest, Manifest):
             return
         for maker, _, artifact in _read_from(manifest):
-            if maker in found or artifact.part:
+            if maker in found or ("/chunk-" in maker and not artifact.path.startswith("/")):
                 add(maker)
         ordered[name] = manifest
 
@@ -154,11 +154,10 @@ def _figures(run: RunDirectory, stage: str, name: str, value_type: type[T]) -> T
     return read_json(folder / name, value_type, fix=f"remove {folder} and run the chain again")
 
 
-def _scores(folder: Path) -> dict[str, Any] | None:
+def _scores(folder: Path) -> Scores | None:
     """metrics.json, checked against its type: another version of the code may have written it."""
     fix = f"remove {folder} and run evaluate again; nothing is sampled anew"
-    scores = read_json(folder / "metrics.json", Scores, fix=fix)
-    return None if scores is None else as_builtins(scores)
+    return read_json(folder / "metrics.json", Scores, fix=fix)
 
 
 def _rows(path: Path, row_type: type[T]) -> list[T]:

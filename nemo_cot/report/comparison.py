@@ -71,12 +71,12 @@ def _markdown_rows(found: Comparison) -> Iterator[tuple[str, ...]]:
 
 def _cells(found: Comparison, run: ComparedRun, key: str) -> tuple[str, str, str]:
     """Value, difference and p-value of one figure; the last two are empty for the first run."""
-    value = share(msgspec.structs.asdict(run.figures[key]))
+    value = share(run.figures[key])
     shown = f"{value.value} [{value.interval}]"
     if run.minus_first is None:
         return shown, "", ""
     moved = run.minus_first[key]
-    cell = change(msgspec.structs.asdict(moved))
+    cell = change(moved)
     return shown, f"{cell.value} [{cell.interval}]", _p(moved.p_value, found.bootstrap_resamples)
 
 

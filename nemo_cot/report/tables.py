@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from nemo_cot.evaluation.scores import Change, CountedFigure, Figure, Figures, Scores
 
 LABELS = {
     "lenient": "pass@1, lenient (answer anywhere)",
@@ -65,10 +66,10 @@ def label(key: str, k: int | str) -> str:
     return LABELS[key].format(k=k)
 
 
-def results(scores: Mapping[str, Any]) -> Table:
-    """Every figure of every subject, and what training changed beside it; ``scores`` as metrics.json."""
-    subjects, effect = scores["subjects"], scores["learning_effect"]
-    table = _figures(subjects, scores["samples_per_problem"])
+def results(scores: Scores) -> Table:
+    """Every figure of every subject, and what training changed beside it."""
+    effect = scores.learning_effect
+    table = _figures(scores.subjects, scores.samples_per_problem)
     if not effect:
         return table
     changes = [[change(effect[key]) if key in effect else Cell("")] for key in LABELS]
@@ -76,70 +77,66 @@ def results(scores: Mapping[str, Any]) -> Table:
     return Table([*table.heads, "trained minus base, points"], rows)
 
 
-def subsets(scores: Mapping[str, Any]) -> dict[str, Table]:
+def subsets(scores: Scores) -> dict[str, Table]:
     """For each subject with several subsets its figures over all problems and over each subset."""
+    found = {name: {"all": own, **own.subsets} for name, own in scores.subjects.items() if len(own.subsets) > 1}
     return {
         name: _figures(
-            {
-                f"{part} ({figures['problems']})": figures
-                for part, figures in {"all": found, **found["subsets"]}.items()
-            },
-            scores["samples_per_problem"],
+            {f"{part} ({figures.problems})": figures for part, figures in parts.items()},
+            scores.samples_per_problem,
         )
-        for name, found in scores["subjects"].items()
-        if len(found["subsets"]) > 1
+        for name, parts in found.items()
     }
 
 
-def over_k(scores: Mapping[str, Any]) -> Table:
-    """The curves of every subject, a row a k; no rows where there is one sample a problem."""
+def over_k(scores: Scores) -> Table:
+    """The curves of every subject, a row per k; no rows where there is one sample per problem."""
     columns = [
-        (f"{name}: {label(key, 'k')}", found["curves"][key])
-        for name, found in scores["subjects"].items()
+        (f"{name}: {label(key, 'k')}", getattr(found.curves, key))
+        for name, found in scores.subjects.items()
         for key in CURVES
     ]
-    sizes = [point["k"] for point in columns[0][1]] if columns else []
+    sizes = [point.k for point in columns[0][1]] if columns else []
     rows = [(str(k), [share(curve[i]) for _, curve in columns]) for i, k in enumerate(sizes)]
     return Table([head for head, _ in columns], rows if len(rows) > 1 else [])
 
 
-def share(figure: Mapping[str, Any]) -> Cell:
-    """A share in percent."""
-    counts = f"{figure['count']} of {figure['total']}" if "count" in figure else ""
-    return Cell(percent(figure["value"]), _ends(figure, lambda end: f"{100 * end:.1f}"), counts)
+def share(figure: Figure) -> Cell:
+    """A share in percent, with its counts where it has some."""
+    counts = f"{figure.count} of {figure.total}" if isinstance(figure, CountedFigure) else ""
+    return Cell(percent(figure.value), _ends(figure, lambda end: f"{100 * end:.1f}"), counts)
 
 
-def change(figure: Mapping[str, Any]) -> Cell:
+def change(figure: Change) -> Cell:
     """A paired difference in points."""
-    return Cell(points(figure["value"]), _ends(figure, points))
+    return Cell(points(figure.value), _ends(figure, points))
 
 
-def _figures(columns: Mapping[str, Mapping[str, Any]], k: int) -> Table:
+def _figures(columns: Mapping[str, Figures], k: int) -> Table:
     rows = [(label(key, k), [_cell(key, figures) for figures in columns.values()]) for key in LABELS]
     return Table(list(columns), rows)
 
 
-def _cell(key: str, figures: Mapping[str, Any]) -> Cell:
+def _cell(key: str, figures: Figures) -> Cell:
     if key == "mean_tokens":
-        tokens = figures[key]
-        return Cell(f"{tokens['value']:.1f}", _ends(tokens, "{:.1f}".format))
+        tokens = figures.mean_tokens
+        return Cell(f"{tokens.value:.1f}", _ends(tokens, "{:.1f}".format))
     if key != "cut":
-        return share(figures[key])
-    cut = figures["finish_reasons"].get("length")
-    return share(cut or {"value": 0.0, "low": 0.0, "high": 0.0, "count": 0, "total": figures["samples"]})
+        return share(getattr(figures, key))
+    return share(figures.finish_reasons.get("length") or CountedFigure(0.0, 0.0, 0.0, 0, figures.samples))
 
 
-def _ends(figure: Mapping[str, Any], write: Callable[[float], str]) -> str:
-    return f"{write(figure['low'])}, {write(figure['high'])}"
+def _ends(figure: Figure | Change, write: Callable[[float], str]) -> str:
+    return f"{write(figure.low)}, {write(figure.high)}"
 
 
 def curve_points(
-    scores: Mapping[str, Any], keys: Sequence[str]
+    scores: Scores, keys: Sequence[str]
 ) -> dict[str, list[tuple[float, float, float, float]]]:
-    """What the curves of ``keys`` hold as (k, value, low, high), by subject and the figure's name."""
+    """The curves of ``keys`` as (k, value, low, high), by subject and the figure's name."""
     return {
-        f"{name}: {label(key, 'k')}": [(p["k"], p["value"], p["low"], p["high"]) for p in curve]
+        f"{name}: {label(key, 'k')}": [(p.k, p.value, p.low, p.high) for p in curve]
         for key in keys
-        for name, found in scores["subjects"].items()
-        if len(curve := found["curves"][key]) > 1
+        for name, found in scores.subjects.items()
+        if len(curve := getattr(found.curves, key)) > 1
     }

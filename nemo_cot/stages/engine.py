@@ -19,7 +19,6 @@ from pathlib import Path
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.image import image_record
 from nemo_cot.io.atomic import sync_tree
-from nemo_cot.io.hashing import Hasher
 from nemo_cot.provenance import code_revision, hardware, package_versions
 from nemo_cot.stages.lock import stage_lock
 from nemo_cot.stages.manifest import (
@@ -77,19 +76,18 @@ def run_stage(stage: Stage, run: RunDirectory, *, say: Callable[[str], None] = p
     """
     image_record()  # a digest mistyped is refused now, not after hours of work
     with stage_lock(run.path, stage.name):
-        hasher = run.hasher()
-        paths = _paths(stage, run)
-        inputs = _described(paths, run, hasher)
-        plan = _settle(stage, run, inputs, hasher)
-        say(one_line(f"[{stage.name}] {_words(plan)}"))
-        if plan.settled:
-            hasher.save()
-            manifest = read_manifest(run.stage(stage.name))
-            assert manifest is not None
-            return StageResult("skipped" if plan.action == "skip" else "reused", plan.reasons, manifest)
-        manifest = _work(stage, run, paths, inputs, hasher)
-        hasher.save()
-        return StageResult("resumed" if plan.action == "resume" else "ran", plan.reasons, manifest)
+        ready = _Ready(stage, run)
+        plan = ready.settle()
+        words = [f"reused {plan.reasons[0]}"] if plan.action == "reuse" else [_VERBS[plan.action], *plan.reasons]
+        say(one_line(f"[{stage.name}] {'; '.join(words)}"))
+        manifest = read_manifest(run.stage(stage.name)) if plan.settled else ready.work()
+        ready.hasher.save()
+        assert manifest is not None
+        return StageResult(_OUTCOMES[plan.action], plan.reasons, manifest)
+
+
+_VERBS = {"skip": "done, skipped", "resume": "resumes", "run": "runs"}
+_OUTCOMES = {"skip": "skipped", "reuse": "reused", "resume": "resumed", "run": "ran"}
 
 
 def reuse_stage(stage: Stage, run: RunDirectory) -> Plan:
@@ -99,21 +97,19 @@ def reuse_stage(stage: Stage, run: RunDirectory) -> Plan:
     """
     if not _may_have_begun(stage, run):
         return Plan("run", [])
-    hasher = run.hasher()
     with stage_lock(run.path, stage.name):
-        return _settle(stage, run, _described(_paths(stage, run), run, hasher), hasher)
+        return _Ready(stage, run).settle()
 
 
 def look_at(stage: Stage, run: RunDirectory) -> Plan:
     """What :func:`run_stage` would do. What would be reused is read where it lies from now on, so that the
     stages behind it can be planned too. Writes nothing. Raises UserError for a missing input.
     """
-    paths = _paths(stage, run)
     if not _may_have_begun(stage, run):
+        _paths(stage, run)
         return Plan("run", [])
-    hasher = run.hasher()
-    with _said_when_long(f"  hashing the inputs of {stage.name}, to compare them with the last run's"):
-        plan = plan_stage(stage, run, _described(paths, run, hasher), hasher)
+    with _printed_when_long(f"  hashing the inputs of {stage.name}, to compare them with the last run's"):
+        plan = _Ready(stage, run).plan()
     if plan.other is not None:
         run.borrow(stage.name, plan.other)
     return plan
@@ -127,7 +123,7 @@ def _may_have_begun(stage: Stage, run: RunDirectory) -> bool:
 
 
 @contextmanager
-def _said_when_long(line: str) -> Iterator[None]:
+def _printed_when_long(line: str) -> Iterator[None]:
     """Print ``line`` when the body takes longer than a moment."""
     timer = threading.Timer(_MOMENT_SECONDS, print, (line,), {"file": sys.stderr, "flush": True})
     timer.daemon = True
@@ -144,129 +140,112 @@ def _paths(stage: Stage, run: RunDirectory) -> dict[str, Path]:
     return paths if stage.found is None else {**paths, **stage.found(run)}
 
 
-def _described(paths: dict[str, Path], run: RunDirectory, hasher: Hasher) -> dict[str, Artifact]:
-    return {label: describe(path, run.path, hasher) for label, path in paths.items()}
+class _Ready:
+    """A stage in its run, with its inputs hashed. Raises UserError for a missing one."""
 
+    def __init__(self, stage: Stage, run: RunDirectory) -> None:
+        self.stage, self.run, self.hasher = stage, run, run.hasher()
+        self.paths = _paths(stage, run)
+        self.inputs = {label: describe(path, run.path, self.hasher) for label, path in self.paths.items()}
+        self.digests = {label: artifact.sha256 for label, artifact in self.inputs.items()}
+        self.fingerprint = fingerprint_of(stage.name, stage.version, stage.config, self.digests)
 
-def _settle(stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], hasher: Hasher) -> Plan:
-    """Complete what was cut short, plan, and reuse if that is the plan."""
-    fingerprint = _fingerprint(stage, inputs)
-    recover(run, stage.name, fingerprint)
-    plan = plan_stage(stage, run, inputs, hasher)
-    if plan.other is None or take_over(stage.name, fingerprint, run, plan.other, inputs, hasher):
-        return plan
-    alone = _plan_alone(stage, run, inputs, hasher)  # the other run has changed meanwhile
-    return replace(alone, reasons=[*alone.reasons, f"{plan.other.path.name} has changed meanwhile"])
+    def plan(self) -> Plan:
+        """Decide between skip, reuse, resume and run, with the reasons; writes nothing."""
+        plan = self._plan_alone()
+        if plan.action == "skip":
+            return plan
+        other, notes = other_with(self.stage.name, self.run, self.fingerprint, self.hasher)
+        if other is not None:
+            return Plan("reuse", notes, other, plan.replaces)
+        return replace(plan, reasons=[*plan.reasons, *notes])
 
+    def _plan_alone(self) -> Plan:
+        stage, folder = self.stage, self.run.stage(self.stage.name)
+        old = read_manifest(folder)
+        if old is not None and old.fingerprint == self.fingerprint:
+            bad = [f"output {name} is missing or was changed" for name in damaged(old, folder, self.hasher)]
+            return Plan("run", bad) if bad else Plan("skip", [f"unchanged since {old.finished_at}"])
+        reasons = [] if old is None else changes(old, stage.config, self.digests, stage.version)
+        reasons = [_noted(line, stage.notes) for line in reasons]
+        attempt = read_attempt(self.run.partial(stage.name, self.fingerprint))
+        if attempt is not None and attempt.fingerprint == self.fingerprint and stage.resumable:
+            return Plan("resume", [*reasons, f"attempt {attempt.attempts + 1}"], replaces=old is not None)
+        return Plan("run", reasons, replaces=old is not None)
 
-def plan_stage(stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], hasher: Hasher) -> Plan:
-    """Decide between skip, reuse, resume and run, with the reasons; writes nothing."""
-    plan = _plan_alone(stage, run, inputs, hasher)
-    if plan.action == "skip":
-        return plan
-    other, said = other_with(stage.name, run, _fingerprint(stage, inputs), hasher)
-    if other is not None:
-        return Plan("reuse", said, other, plan.replaces)
-    return replace(plan, reasons=[*plan.reasons, *said])
+    def settle(self) -> Plan:
+        """Complete what was cut short, plan, and reuse if that is the plan."""
+        name = self.stage.name
+        recover(self.run, name, self.fingerprint)
+        plan = self.plan()
+        if plan.other is None or take_over(
+            name, self.fingerprint, self.run, plan.other, self.inputs, self.hasher
+        ):
+            return plan
+        alone = self._plan_alone()  # the other run has changed meanwhile
+        return replace(alone, reasons=[*alone.reasons, f"{plan.other.path.name} has changed meanwhile"])
 
+    def work(self) -> Manifest:
+        """Do the stage's work, and publish it."""
+        stage, run, hasher = self.stage, self.run, self.hasher
+        partial, attempt = self._begin()
+        parts = {label: run.resolve(source, label) for label, source in stage.parts.items()}
+        described = {label: describe(path, run.path, hasher, part=True) for label, path in parts.items()}
+        started = time.monotonic()
+        stage.work(partial, {**self.paths, **parts})
+        seconds = time.monotonic() - started
+        manifest = self._manifest(partial, attempt, described, seconds)
+        if stage.compare is not None and run.stage(stage.name).is_dir():
+            stage.compare(run.stage(stage.name), partial)
+        sync_tree(partial)
+        write_manifest(partial, manifest)
+        publish(run, stage.name, partial)
+        hasher.moved(partial, run.stage(stage.name))
+        return manifest
 
-def _plan_alone(stage: Stage, run: RunDirectory, inputs: dict[str, Artifact], hasher: Hasher) -> Plan:
-    fingerprint = _fingerprint(stage, inputs)
-    old = read_manifest(run.stage(stage.name))
-    if old is not None and old.fingerprint == fingerprint:
-        reasons = [
-            f"output {n} is missing or was changed" for n in damaged(old, run.stage(stage.name), hasher)
-        ]
-        return Plan("run", reasons) if reasons else Plan("skip", [f"unchanged since {old.finished_at}"])
-    lines = [] if old is None else changes(old, stage.config, _digests(inputs), stage.version)
-    reasons = [_noted(line, stage.notes) for line in lines]
-    attempt = read_attempt(run.partial(stage.name, fingerprint))
-    if attempt is not None and attempt.fingerprint == fingerprint and stage.resumable:
-        return Plan("resume", [*reasons, f"attempt {attempt.attempts + 1}"], replaces=old is not None)
-    return Plan("run", reasons, replaces=old is not None)
+    def _begin(self) -> tuple[Path, Attempt]:
+        """The folder to work in: with what an attempt left if the stage can go on from there, else empty."""
+        partial = self.run.partial(self.stage.name, self.fingerprint)
+        before = read_attempt(partial)
+        same = before is not None and before.fingerprint == self.fingerprint
+        if not same or not self.stage.resumable:
+            shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True, exist_ok=True)
+        attempt = Attempt(self.fingerprint, before.attempts + 1 if before is not None and same else 1)
+        write_attempt(partial, attempt)
+        return partial, attempt
 
-
-_VERBS = {"skip": "done, skipped", "reuse": "reused", "resume": "resumes", "run": "runs"}
-
-
-def _words(plan: Plan) -> str:
-    if plan.action == "reuse":
-        return f"reused {'; '.join(plan.reasons)}"
-    return "; ".join([_VERBS[plan.action], *plan.reasons])
+    def _manifest(
+        self, partial: Path, attempt: Attempt, parts: dict[str, Artifact], seconds: float
+    ) -> Manifest:
+        stage = self.stage
+        outputs = {
+            path.name: describe(path, partial, self.hasher, listed=path.name in stage.listed)
+            for path in sorted(partial.iterdir())
+            if is_output(path)
+        }
+        if missing := [n for n in stage.writes if n not in outputs] or ([] if outputs else ["output"]):
+            raise UserError(f"the stage wrote no {missing[0]}", where=stage.name, fix="report this as a bug")
+        flat = flatten(stage.config)
+        return Manifest(
+            stage=stage.name,
+            stage_version=stage.version,
+            fingerprint=self.fingerprint,
+            config=stage.config,
+            settings=stage.settings,
+            inputs={**self.inputs, **parts},
+            outputs=outputs,
+            seeds={key: value for key, value in flat.items() if key.split(".")[-1] == "seed"},
+            code=code_revision(),
+            packages=package_versions(),
+            hardware=hardware(),
+            image=image_record(),
+            finished_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            wall_seconds=round(seconds, 3),
+            attempts=attempt.attempts,
+        )
 
 
 def _noted(line: str, notes: dict[str, str]) -> str:
     note = notes.get(line.partition(": ")[0])
     return f"{line} ({note})" if note else line
-
-
-def _work(
-    stage: Stage, run: RunDirectory, paths: dict[str, Path], inputs: dict[str, Artifact], hasher: Hasher
-) -> Manifest:
-    fingerprint = _fingerprint(stage, inputs)
-    partial = run.partial(stage.name, fingerprint)
-    before = read_attempt(partial)
-    if before is None or before.fingerprint != fingerprint or not stage.resumable:
-        shutil.rmtree(partial, ignore_errors=True)
-    if before is None or before.fingerprint != fingerprint:
-        before = Attempt(fingerprint, 0)
-    partial.mkdir(parents=True, exist_ok=True)
-    attempt = Attempt(fingerprint, before.attempts + 1)
-    write_attempt(partial, attempt)
-    parts = {label: run.resolve(source, label) for label, source in stage.parts.items()}
-    described = {label: describe(path, run.path, hasher, part=True) for label, path in parts.items()}
-    started = time.monotonic()
-    stage.work(partial, {**paths, **parts})
-    inputs = {**inputs, **described}
-    manifest = _manifest(stage, inputs, fingerprint, partial, hasher, attempt, time.monotonic() - started)
-    if stage.compare is not None and run.stage(stage.name).is_dir():
-        stage.compare(run.stage(stage.name), partial)
-    sync_tree(partial)
-    write_manifest(partial, manifest)
-    publish(run, stage.name, partial)
-    hasher.moved(partial, run.stage(stage.name))
-    return manifest
-
-
-def _manifest(
-    stage: Stage,
-    inputs: dict[str, Artifact],
-    fingerprint: str,
-    partial: Path,
-    hasher: Hasher,
-    attempt: Attempt,
-    seconds: float,
-) -> Manifest:
-    outputs = {
-        path.name: describe(path, partial, hasher, listed=path.name in stage.listed)
-        for path in sorted(partial.iterdir())
-        if is_output(path)
-    }
-    if missing := [name for name in stage.writes if name not in outputs] or ([] if outputs else ["output"]):
-        raise UserError(f"the stage wrote no {missing[0]}", where=stage.name, fix="report this as a bug")
-    flat = flatten(stage.config)
-    return Manifest(
-        stage=stage.name,
-        stage_version=stage.version,
-        fingerprint=fingerprint,
-        config=stage.config,
-        settings=stage.settings,
-        inputs=inputs,
-        outputs=outputs,
-        seeds={key: value for key, value in flat.items() if key.split(".")[-1] == "seed"},
-        code=code_revision(),
-        packages=package_versions(),
-        hardware=hardware(),
-        image=image_record(),
-        finished_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        wall_seconds=round(seconds, 3),
-        attempts=attempt.attempts,
-    )
-
-
-def _fingerprint(stage: Stage, inputs: dict[str, Artifact]) -> str:
-    return fingerprint_of(stage.name, stage.version, stage.config, _digests(inputs))
-
-
-def _digests(inputs: dict[str, Artifact]) -> dict[str, str]:
-    return {label: artifact.sha256 for label, artifact in inputs.items()}

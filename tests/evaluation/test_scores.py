@@ -11,7 +11,7 @@ import pytest
 from nemo_cot.errors import UserError
 from nemo_cot.evaluation.intervals import bootstrap_interval, bootstrap_intervals, paired_differences
 from nemo_cot.evaluation.metrics import Metric
-from nemo_cot.evaluation.scores import Scores, as_builtins, score
+from nemo_cot.evaluation.scores import Scores, score
 from nemo_cot.records import Trace
 from tests.grading.shared_data import comp_math
 from tests.report.test_report import evaluation, trace
@@ -49,7 +49,7 @@ def rows(problems=6, samples=4, seed=0, **subsets):
 
 
 def test_every_figure_has_an_interval_around_it():
-    scores = as_builtins(score({"base": rows(seed=1), "trained": rows(seed=2)}, evaluation(4)))
+    scores = msgspec.to_builtins(score({"base": rows(seed=1), "trained": rows(seed=2)}, evaluation(4)))
     found = dict(figures(scores["subjects"]))
     assert len(found) == 2 * (14 + 9), "12 figures, two finish reasons, three curves at k = 1, 2, 4"
     for path, figure in found.items():

@@ -14,11 +14,11 @@ from nemo_cot.experiment.compose import load_config
 from nemo_cot.packing.sequences import tokenize_traces
 from nemo_cot.problems import make_problems
 from nemo_cot.records import Problem, Trace
-from nemo_cot.stages import RunDirectory, run_stage
+from nemo_cot.stages import RunDirectory
 from nemo_cot.text import PromptFormat, TextTokenizer
 from nemo_cot.traces.procedural import parse_sum, write_trace
 from nemo_cot.traces.selection import curate
-from tests.support import tiny_experiment, write_lines
+from tests.support import run_stages, tiny_experiment, write_lines
 
 SUMS = ChainSumProblems(source="chain_sum", terms=3, digits=1, num_train=40, num_heldout=30, seed=7)
 FORM = PromptFormat(
@@ -34,22 +34,9 @@ def tokenizer(tiny_model: Path) -> TextTokenizer:
 @pytest.fixture(scope="module")
 def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """The default data of the quickstart, with a tokenizer of bytes."""
-    import importlib
-
-    cfg = load_config(
-        [
-            *tiny_experiment(tiny_model, tmp_path_factory.mktemp("runs")),
-            "problems.num_train=20",
-            "generate.samples_per_problem=8",
-            "curate.num_traces=10",
-            "curate.max_tokens=200",
-        ]
-    )
-    made = RunDirectory(Path(cfg.runs_dir) / cfg.name).create()
-    for name in ("problems", "convert", "generate", "grade", "curate", "pack"):
-        for stage in getattr(importlib.import_module(f"nemo_cot.recipes.{name}"), name)(cfg, made):
-            run_stage(stage, made, say=lambda line: None)
-    return made
+    more = ["problems.num_train=20", "generate.samples_per_problem=8", "curate.num_traces=10", "curate.max_tokens=200"]
+    overrides = [*tiny_experiment(tiny_model, tmp_path_factory.mktemp("runs")), *more]
+    return run_stages(overrides, "convert", "problems", "generate", "grade", "curate", "pack")
 
 
 def rows(path: Path) -> list[dict]:
@@ -157,39 +144,6 @@ def trace(problem_id: str, text: str = "x", **more) -> Trace:
         **more,
     }
     return Trace(problem_id=problem_id, generation=text, **fields)
-
-
-def test_each_reason_is_counted():
-    traces = [
-        trace("a"),
-        trace("a", sample=1),
-        trace("a", "y"),
-        trace("b", verdict="wrong"),
-        trace("c", verdict="undecided"),
-        trace("d", finish_reason="length"),
-        trace("e", "short"),
-        trace("f", "long"),
-        trace("g"),
-        trace("h"),
-    ]
-    lengths = [10, 10, 10, 10, 10, 10, 4, 99, 10, 10]
-    config = replace(load_config([]).curate, num_traces=2, min_tokens=5, max_tokens=50, target_tokens=10)
-    result = curate(traces, lengths, config)
-    assert len(result.traces) == 2 and len(result.traces) + sum(result.dropped.values()) == len(traces)
-    assert {
-        key: result.dropped[key]
-        for key in ("verdict_wrong", "verdict_undecided", "unfinished", "too_short", "too_long")
-    } == {"verdict_wrong": 1, "verdict_undecided": 1, "unfinished": 1, "too_short": 1, "too_long": 1}
-    assert curate(traces, lengths, config) == result
-
-
-def test_too_few_traces_is_an_error_that_counts_them():
-    with pytest.raises(UserError, match=r"only 1 of 2 traces are left out of 2 \(dropped: too_short 1\)"):
-        curate(
-            [trace("a"), trace("b")],
-            [10, 1],
-            replace(load_config([]).curate, num_traces=2, min_tokens=5, max_tokens=50),
-        )
 
 
 def test_the_trained_tokens_are_the_answer_and_the_end_of_turn(run, tiny_model):

@@ -1,4 +1,4 @@
-"""`reuse`: which runs are meant, what is adopted before jobs are made, and what would be replaced."""
+"""`reuse`: which runs are meant, what is reused before jobs are made, and what would be replaced."""
 
 from __future__ import annotations
 
@@ -6,23 +6,20 @@ import shutil
 from pathlib import Path
 
 import pytest
-from nemo_cot.experiment.reuse import adopt_chain, reused_runs, say_replaced
 
 from nemo_cot.config import Config
-from nemo_cot.config.checks import fingerprinted
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.examine import examine, refuse_errors
-from nemo_cot.experiment.graph import chain_stages
-from nemo_cot.experiment.recipe import run_directory
-from nemo_cot.launchers.plan import stage_actions
+from nemo_cot.experiment.graph import graph
+from nemo_cot.experiment.planner import plan_chain, print_replaced, reuse_chain
+from nemo_cot.experiment.rundirs import reused_runs, run_directory
 from nemo_cot.launchers.slurm.jobs import chain_jobs
-from nemo_cot.recipes.evaluate import evaluate
-from nemo_cot.stages import RunDirectory, run_stage
+from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import read_manifest
-from tests.support import tiny_experiment
+from tests.support import run_stages, tiny_experiment
 
-PACKED = ["problems", "convert", "generate", "grade", "curate", "pack"]
+PACKED = ["convert", "problems", "generate", "grade", "curate", "pack"]
 
 
 @pytest.fixture
@@ -49,7 +46,7 @@ def test_names_are_runs_beside_this_one_and_paths_are_paths(tmp_path, monkeypatc
     cfg, run = opened(["name=a", "runs_dir=runs", "reuse=[b,./c,/d/e,'~/f',a]"])
     expected = [tmp_path / "runs/b", tmp_path / "c", Path("/d/e"), tmp_path / "home/f", tmp_path / "runs/a"]
     assert list(reused_runs(cfg).values()) == expected
-    assert [other.path for other in run.reuse] == expected[:-1], "a run does not adopt from itself"
+    assert [other.path for other in run.reuse] == expected[:-1], "a run reuses nothing of itself"
 
 
 def test_a_run_that_is_not_there_is_named(ablation):
@@ -67,57 +64,47 @@ def test_a_run_that_is_gone_stops_nothing_that_was_begun(stage, ablation, capsys
     assert "warning: preflight, reused_runs_exist: reuse=gone" in capsys.readouterr().err
 
 
-def test_plan_shows_that_the_base_models_evaluation_would_be_adopted(runs, tiny_model, ablation):
-    before, other = opened([*tiny_experiment(tiny_model, runs), "evaluate.subjects=[base]"])
-    for stage in evaluate(before, other):
-        run_stage(stage, other, say=lambda line: None)
-    actions = {stage: action for stage, action, _ in stage_actions(*opened(ablation))}
-    assert [actions[f"evaluate/{name}"] for name in ("base", "trained", "scores")] == [
-        "adopt tiny",
-        "run",
-        "run",
-    ]
+def actions(cfg: Config, run: RunDirectory) -> dict[str, str]:
+    return {step.stage.name: step.action for step in plan_chain(graph(cfg), run)}
 
 
-def test_plan_shows_what_would_be_adopted_and_writes_nothing(ablation):
+def test_the_base_models_evaluation_is_reused_too_and_the_plan_says_so_and_writes_nothing(
+    runs, tiny_model, ablation
+):
+    run_stages([*tiny_experiment(tiny_model, runs), "evaluate.subjects=[base]"], "evaluate")
     cfg, run = opened(ablation)
-    actions = {stage: action for stage, action, _ in stage_actions(cfg, run)}
-    assert [actions[stage] for stage in PACKED] == ["adopt tiny"] * len(PACKED)
-    assert {
-        actions[s] for s in ("train", "evaluate/base", "evaluate/trained", "evaluate/scores", "report")
-    } == {"run"}
-    assert not run.path.exists()
+    before = sorted(runs.rglob("*"))
+    assert actions(cfg, run) == {stage: "reuse" for stage in (*PACKED, "evaluate/base")} | {
+        "train": "run",
+        **{stage: "wait" for stage in ("evaluate/trained", "evaluate/scores", "report")},
+    }
+    assert sorted(runs.rglob("*")) == before and not run.path.exists()
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
-def test_what_is_adopted_makes_no_job(dry_run, ablation, capsys):
-    cfg, run = opened([*ablation, "cluster=slurm_minimal"])
+@pytest.mark.parametrize("more", [[], ["generate.chunks=2"]], ids=["whole", "in chunks"])
+def test_what_is_reused_makes_no_job(more, dry_run, ablation, capsys):
+    """A merged stage is reused whatever the chunks."""
+    cfg, run = opened([*ablation, "cluster=slurm_minimal", *more])
     if not dry_run:
         run.create()
-    adopt_chain(cfg, run, dry_run=dry_run)
+    steps = reuse_chain(graph(cfg), run, dry_run=dry_run)
     said = capsys.readouterr().out.splitlines()
-    verb = "would be adopted" if dry_run else "adopted"
+    verb = "would be reused" if dry_run else "reused"
     assert [line.partition(" from tiny")[0] for line in said] == [f"[{stage}] {verb}" for stage in PACKED]
-    keys = [job.key for job in chain_jobs(cfg, run, chain_stages(cfg))]
-    assert keys[0] == "train" and not {*PACKED} & {*keys}
-    assert run.path.exists() is not dry_run
+    jobs = [job.stage for job in chain_jobs(cfg, graph(cfg), steps)]
+    assert jobs == ["train", "evaluate/base", "evaluate/trained", "evaluate/scores", "evaluate/scores", "report"]
+    assert run.path.exists() is not dry_run and not (run.path / "generate.chunks").exists()
     if not dry_run:
-        assert all(read_manifest(run.path / s).adopted_from == str(run.reuse[0].path) for s in PACKED)
-
-
-def test_a_merged_stage_is_adopted_whatever_the_chunks(ablation):
-    cfg, run = opened([*ablation, "generate.chunks=2", "cluster=slurm_minimal"])
-    adopt_chain(cfg, run.create(), dry_run=False)
-    assert not [job for job in chain_jobs(cfg, run, chain_stages(cfg)) if job.stage == "generate"]
-    assert not (run.path / "generate.chunks").exists()
+        assert all(read_manifest(run.path / s).reused_from == str(run.reuse[0].path) for s in PACKED)
 
 
 def test_the_same_files_elsewhere_are_the_same(ablation, tiny_model, tmp_path):
     """Paths take no part in the fingerprints: only what lies there does."""
     moved = shutil.copytree(tiny_model, tmp_path / "moved")
     rows = '{"problem_id": "p", "problem": "1 + 1", "expected_answer": "2"}\n'
-    stages = []
-    for folder in ("a", "b"):
+    made = []
+    for folder, teacher in (("a", tiny_model), ("b", moved)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "train.jsonl").write_text(rows)
         (tmp_path / folder / "test.jsonl").write_text(rows.replace("1 + 1", "1 + 2").replace('"p"', '"q"'))
@@ -125,24 +112,22 @@ def test_the_same_files_elsewhere_are_the_same(ablation, tiny_model, tmp_path):
             f"problems.{k}_path={tmp_path / folder / n}.jsonl"
             for k, n in (("train", "train"), ("heldout", "test"))
         ]
-        teacher = ["teacher=model", f"teacher.path={tiny_model if folder == 'a' else moved}"]
-        cfg, _ = opened([*(o for o in ablation if "problems." not in o), "problems=file", *files, *teacher])
-        stages.append((fingerprinted(cfg.problems), fingerprinted(cfg.teacher)))
-    assert stages[0] == stages[1]
+        cfg, _ = opened([*(o for o in ablation if "problems." not in o), "problems=file", *files,
+                         "teacher=model", f"teacher.path={teacher}"])  # fmt: skip
+        stages = graph(cfg).stages
+        made.append([stages[name].config for name in ("problems", "generate")])
+    assert made[0] == made[1]
 
 
-def test_finished_stages_that_will_be_replaced_are_told_in_one_line(runs, tiny_model, capsys):
-    overrides = tiny_experiment(tiny_model, runs)
-    say_replaced(*opened(overrides))
-    assert capsys.readouterr().out == "", "nothing changes"
-    say_replaced(*opened([*overrides, "train.optim.lr=5e-4"]))
-    assert capsys.readouterr().out == "", "no training is there yet"
-    say_replaced(*opened([*overrides, "curate.num_traces=3"]))
-    (line,) = capsys.readouterr().out.splitlines()
-    assert "curate (curate.num_traces: 4 -> 3)" in line and "inputs come out the same, pack." in line
-    assert line.endswith("To keep them: name=OTHER reuse=[tiny]")
-
-
-def test_a_new_run_replaces_nothing(ablation, capsys):
-    say_replaced(*opened(ablation))
-    assert capsys.readouterr().out == ""
+@pytest.mark.parametrize("changed, told", [
+    ([], ""),
+    (["train.optim.lr=5e-4"], ""),  # no training is there yet
+    (["curate.num_traces=3"], "curate (curate.num_traces: 4 -> 3); and, unless their inputs come out the same, pack."),
+    (["name=new", "reuse=[tiny]", "curate.num_traces=3"], ""),
+])  # fmt: skip
+def test_finished_stages_that_will_be_replaced_are_named_in_one_line(changed, told, runs, tiny_model, capsys):
+    cfg, run = opened([*tiny_experiment(tiny_model, runs), *changed])
+    print_replaced(plan_chain(graph(cfg), run), run)
+    said = capsys.readouterr().out
+    line = f"finished stages will be replaced: {told} To keep them: name=OTHER reuse=[tiny]\n"
+    assert said == (line if told else "")

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 
 import pytest
 
-from nemo_cot.config import EvaluateConfig
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import EXTRA_CONF, load_config
-from nemo_cot.experiment.graph import chain_stages
-from nemo_cot.experiment.recipe import run_directory
+from nemo_cot.experiment.graph import graph
+from nemo_cot.experiment.planner import plan_chain
+from nemo_cot.experiment.recipe import ONLY
+from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.launchers.compare import compare_command
 from nemo_cot.launchers.slurm.jobs import ChainJob, chain_jobs
-from nemo_cot.recipes.convert import convert
-from nemo_cot.recipes.evaluate import evaluate
-from nemo_cot.recipes.problems import problems
-from nemo_cot.recipes.report import report
-from nemo_cot.sampling.chunks import GENERATIONS, chunk_stage
-from nemo_cot.stages import RunDirectory, run_stage
-from tests.support import tiny_experiment
+from tests.support import recipe_here, run_stages, tiny_experiment
 
 EXPERIMENT = """# @package _global_
 name: compare
@@ -50,10 +44,7 @@ def overrides(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_another_model_is_sampled_scored_reported_and_compared(overrides, capsys):
-    cfg = load_config(overrides)
-    run = run_directory(cfg).create()
-    names = [s.name for make in (problems, convert, evaluate, report) for s in _run(make, cfg, run)]
-    assert names == ["problems", "convert", "evaluate/base", "evaluate/other", "evaluate/scores", "report"]
+    run = run_stages(overrides, "convert", "problems", "evaluate", "report")
     rows = [
         json.loads(t) for t in (run.stage("evaluate/other") / "generations.jsonl").read_text().splitlines()
     ]
@@ -81,79 +72,55 @@ CHAIN = [
 THREE = "evaluate.subjects=[base,other,trained]"
 
 
-@pytest.mark.parametrize("changed, keys", [
-    (["evaluate.subjects=[base,trained]"], ["evaluate-base", "evaluate"]),
-    ([THREE], ["evaluate-base", "evaluate-other", "evaluate-scores", "evaluate"]),
-    ([THREE, "evaluate.chunks=2"],
-     ["evaluate-base-chunks", "evaluate-other-chunks", "evaluate-trained-chunks", "evaluate"]),
-    (["evaluate.subjects=[base,other]"], ["evaluate"]),
+def jobs_of(overrides: list[str]) -> dict[str, ChainJob]:
+    """The jobs of evaluate, and of what comes before, by key."""
+    cfg = load_config(overrides)
+    chain = graph(cfg)
+    return {job.key: job for job in chain_jobs(cfg, chain, plan_chain(chain, run_directory(cfg)))}
+
+
+SAMPLED = ("convert", "problems")
+TRAINED = ("train", "problems")
+
+
+@pytest.mark.parametrize("changed, expected", [
+    (["evaluate.subjects=[base,trained]"], {
+        "evaluate-base": SAMPLED, "evaluate-trained": TRAINED, "evaluate-scores-early": ("evaluate-base",),
+        "evaluate-scores": ("evaluate-base", "evaluate-trained", "evaluate-scores-early"),
+    }),
+    ([THREE], {
+        "evaluate-base": SAMPLED, "evaluate-other": ("problems",), "evaluate-trained": TRAINED,
+        "evaluate-scores-early": ("evaluate-base", "evaluate-other"),
+        "evaluate-scores": ("evaluate-base", "evaluate-other", "evaluate-trained", "evaluate-scores-early"),
+    }),
+    (["evaluate.subjects=[base,other]", "evaluate.chunks=2"], {
+        "evaluate-base-chunks": SAMPLED, "evaluate-base": (*SAMPLED, "evaluate-base-chunks"),
+        "evaluate-other-chunks": ("problems",), "evaluate-other": ("problems", "evaluate-other-chunks"),
+        "evaluate-scores": ("evaluate-base", "evaluate-other"),
+    }),
 ])  # fmt: skip
-def test_no_two_jobs_at_once_work_on_the_same_stage(changed, keys, overrides):
-    """And each works on what its own overrides make of the recipe."""
-    cfg = load_config([*overrides, *CHAIN, *changed])
-    run = run_directory(cfg).create()
-    jobs = {job.key: job for job in chain_jobs(cfg, run, chain_stages(cfg))}
-    assert [key for key in jobs if key.startswith("evaluate")] == keys
-    for one, other in itertools.combinations(jobs, 2):
-        if not {one, other} & (_before(one, jobs) | _before(other, jobs)):
-            assert not set(_works_on(jobs[one])) & set(_works_on(jobs[other])), (one, other)
-    list(_run(problems, cfg, run))
-    list(_run(convert, cfg, run))
-    _pretend_done(run, cfg.evaluate)
-    for key in keys:
-        task = [f"evaluate.chunk={jobs[key].array[0]}"] if jobs[key].array else []
-        made = evaluate(load_config([*overrides, *CHAIN, *changed, *jobs[key].overrides, *task]), run)
-        names = [stage.name for stage in made]
-        chunks = {chunk_stage(name, n) for name in _works_on(jobs[key]) for n in range(2)}
-        if task:
-            assert names == [f"{name}/chunk-000" for name in _works_on(jobs[key])]
-        else:
-            assert [name for name in names if name not in chunks] == _works_on(jobs[key])
+def test_a_job_waits_for_what_its_stage_reads_and_the_training_holds_up_none_but_its_own(
+    changed, expected, overrides
+):
+    """No two jobs at once work on one stage; and there are scores should the training fail."""
+    jobs = jobs_of([*overrides, *CHAIN, *changed])
+    assert {key: job.after for key, job in jobs.items() if job.recipe == "evaluate"} == expected
+    assert jobs["report"].after_any and jobs["report"].after == tuple(key for key in jobs if key != "report")
 
 
-def _works_on(job: ChainJob) -> list[str]:
-    return list(job.works_on) or [job.stage]
-
-
-def _before(key: str, jobs: dict[str, ChainJob]) -> set[str]:
-    """All jobs that have ended when ``key`` starts."""
-    return {name for after in jobs[key].after for name in (after, *_before(after, jobs))}
-
-
-def _pretend_done(run: RunDirectory, settings: EvaluateConfig) -> None:
-    """The files that evaluate's stages read, with nothing in them."""
-    (run.stage("train") / "model").mkdir(parents=True)
-    for subject in settings.subjects:
-        sampled = f"evaluate/{subject}"
-        for name in (sampled, *(chunk_stage(sampled, n) for n in range(settings.chunks))):
-            run.stage(name).mkdir(parents=True, exist_ok=True)
-            (run.stage(name) / GENERATIONS).touch()
-
-
-def test_what_training_has_not_to_be_waited_for_is_scored_once_all_of_it_is_sampled(overrides):
-    """In two jobs that only sample, at once; then the scores, which the report has should the training fail."""
-    cfg = load_config([*overrides, *CHAIN, THREE])
-    run = run_directory(cfg).create()
-    jobs = {job.key: job for job in chain_jobs(cfg, run, chain_stages(cfg))}
-    assert jobs["evaluate-base"].after == jobs["evaluate-other"].after == ("problems", "convert")
-    assert jobs["evaluate-scores"].after == ("evaluate-base", "evaluate-other")
-    assert jobs["evaluate"].after[-3:] == ("evaluate-base", "evaluate-other", "evaluate-scores")
-    assert jobs["evaluate-scores"].work == "merge" and jobs["evaluate"].work == "evaluate"
-    for make in (problems, convert):
-        list(_run(make, cfg, run))
-    for key in ("evaluate-base", "evaluate-other", "evaluate-scores"):
-        list(_run(evaluate, load_config([*overrides, *CHAIN, THREE, *jobs[key].overrides]), run))
-        assert (run.stage("evaluate/scores") / "metrics.json").exists() == (key == "evaluate-scores")
+def test_what_the_training_has_not_to_be_waited_for_is_scored_and_nothing_sampled_again(overrides):
+    chain = [*overrides, *CHAIN, THREE]
+    early = jobs_of(chain)["evaluate-scores-early"]
+    run = run_stages(chain, *SAMPLED)
+    for stage in ("evaluate/base", "evaluate/other"):
+        done = recipe_here("evaluate", *chain, ONLY, stage)
+        assert done.returncode == 0, done.stderr
+    done = recipe_here("evaluate", *chain, ONLY, early.stage, *early.overrides)
+    assert done.returncode == 0, done.stderr
     scores = json.loads((run.stage("evaluate/scores") / "metrics.json").read_text())
     assert scores["subjects"].keys() == {"base", "other"}
-    left = [job.key for job in chain_jobs(cfg, run, chain_stages(cfg)) if job.stage == "evaluate"]
-    assert left == ["evaluate"], "after the training's failure: nothing is sampled again"
-
-
-def _run(make, cfg, run: RunDirectory):
-    for stage in make(cfg, run):
-        run_stage(stage, run, say=lambda line: None)
-        yield stage
+    left = [key for key, job in jobs_of(chain).items() if job.recipe == "evaluate"]
+    assert left == ["evaluate-trained", "evaluate-scores"], "after the training's failure"
 
 
 @pytest.mark.parametrize("changed, where", [
@@ -165,10 +132,7 @@ def _run(make, cfg, run: RunDirectory):
 ])  # fmt: skip
 def test_what_is_wrong_with_a_model_is_named(changed, where, overrides):
     with pytest.raises(UserError) as caught:
-        cfg = load_config([*overrides, changed])
-        run = run_directory(cfg).create()
-        for make in (problems, convert, evaluate):
-            list(_run(make, cfg, run))
+        run_stages([*overrides, changed], "convert", "problems", "evaluate")
     assert where in caught.value.where
 
 

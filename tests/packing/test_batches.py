@@ -50,6 +50,15 @@ def test_shuffled_steps_are_shuffled_apart():
     assert batch.packs[: batch.packs_per_step] != batch.packs[batch.packs_per_step :]
 
 
+def test_a_pack_of_which_a_step_draws_a_part_is_trained_by_that_part():
+    batch = distinct_packs(np.array([[0, 2], [1, 2]]), [40, 40, 80], 100)
+    assert batch.packs_per_step == 2
+    assert [dict(zip(*pair)) for pair in zip(batch.packs, batch.weights)] in (
+        [{0: 1, 1: 0}, {2: 1}, {0: 0, 1: 1}, {2: 1}],
+        [{2: 1}, {0: 1, 1: 0}, {2: 1}, {0: 0, 1: 1}],
+    )
+
+
 def test_a_pack_that_a_step_never_draws_is_refused():
     draws = np.array([[0, 1], [0, 0]])
     with pytest.raises(UserError, match="step 1 draws no sequence of one of the 2 packs"):

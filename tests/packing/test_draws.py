@@ -51,6 +51,8 @@ def test_refuses_counts_below_one(arguments):
         literal_draws(*arguments, seed=0)
 
 
-def test_refuses_draws_of_other_sequences():
-    with pytest.raises(UserError, match=r"outside 0\.\.3"):
-        draw_counts(np.array([[0, 4]]), 4)
+@pytest.mark.parametrize("draws", [[[0, 4]], [[4, 0]], [[-1, 3]], [[0, 1], [2, -1]]])
+def test_refuses_draws_of_other_sequences(draws):
+    with pytest.raises(UserError, match=r"the draws reach from -?\d to \d, outside 0\.\.3"):
+        draw_counts(np.array(draws), 4)
+    assert draw_counts(np.array([[0, 3]]), 4).tolist() == [[1, 0, 0, 1]]

@@ -7,7 +7,7 @@ import pytest
 from nemo_cot.config import EvaluateConfig, SamplingConfig
 from nemo_cot.config.engines import EngineConfig
 from nemo_cot.errors import UserError
-from nemo_cot.evaluation.scores import as_builtins, score
+from nemo_cot.evaluation.scores import score
 from nemo_cot.io.paths import CHAIN_FILE
 from nemo_cot.records import StageEnd, StepMetrics, Trace
 from nemo_cot.report.build import fenced, markdown_cell, write_report
@@ -42,7 +42,7 @@ def trace(
 def evaluation(samples: int = 2) -> EvaluateConfig:
     sampling = SamplingConfig(0.7, 0, 1.0, 16, "fp32", 4, "cpu")
     return EvaluateConfig(
-        ["base", "trained"], {}, samples, 0, sampling, EngineConfig("embedded"), 1000, 0.95, 1, None
+        ["base", "trained"], {}, samples, 0, sampling, EngineConfig("embedded"), 1000, 0.95, 1
     )
 
 
@@ -62,7 +62,8 @@ def findings(**changes) -> Findings:
     fields = {
         "name": "n",
         "manifests": {},
-        "scores": as_builtins(score(rows, evaluation())),
+        "scores": score(rows, evaluation()),
+        "expected": ["problems", "train"],
         "samples": rows,
         "steps": [
             StepMetrics(
@@ -100,8 +101,8 @@ def test_scores_keep_lenient_strict_and_format_apart():
 def test_scores_do_not_depend_on_the_order_of_rows():
     rows = graded()
     backwards = {name: group[::-1] for name, group in rows.items()}
-    ours, theirs = as_builtins(score(rows, evaluation())), as_builtins(score(backwards, evaluation()))
-    assert ours["subjects"]["base"]["strict"]["count"] == theirs["subjects"]["base"]["strict"]["count"]
+    ours, theirs = score(rows, evaluation()), score(backwards, evaluation())
+    assert ours.subjects["base"].strict.count == theirs.subjects["base"].strict.count
 
 
 def test_report_states_the_effect_and_the_counts(tmp_path):
@@ -120,8 +121,8 @@ def test_every_figure_of_the_table_has_its_interval(tmp_path):
     assert len(rows) == 14, "13 figures below their head"
     for row in rows[1:]:
         assert all(re.search(r"\[[\d.]+, [\d.]+\]", cell) for cell in row.split("|")[2:4]), row
-    majority = found.scores["subjects"]["base"]["majority_equivalence"]
-    assert f"[{100 * majority['low']:.1f}, {100 * majority['high']:.1f}]" in html
+    majority = found.scores.subjects["base"].majority_equivalence
+    assert f"[{100 * majority.low:.1f}, {100 * majority.high:.1f}]" in html
     assert "+50.0 [+0.0, +100.0]" in markdown, "the paired change stands beside"
 
 
@@ -130,7 +131,7 @@ def with_subsets(names: dict[str, str]) -> Findings:
     rows = graded()
     for row in [row for group in rows.values() for row in group]:
         row.subset_for_metrics = names.get(row.problem_id)
-    return findings(samples=rows, scores=as_builtins(score(rows, evaluation())))
+    return findings(samples=rows, scores=score(rows, evaluation()))
 
 
 def test_subsets_stand_beside_the_total_where_there_are_several(tmp_path):
@@ -151,7 +152,7 @@ def test_curves_over_k_are_drawn_and_listed(tmp_path):
     assert "| k | base: pass@k |" in markdown and "200 subsets of k samples" in markdown
     assert "trained: maj@k, votes by equality, k = 2" in html and html.count("<polygon") == 6
     alone = score({"trained": [trace("a", 0, "right"), trace("b", 0, "wrong")]}, evaluation(1))
-    for text in written(tmp_path, findings(scores=as_builtins(alone))):
+    for text in written(tmp_path, findings(scores=alone)):
         assert "Over the number of samples" not in text and "polygon" not in text
 
 
@@ -174,8 +175,8 @@ def test_what_was_measured_stands_beside_the_papers_figures(tmp_path):
             and "here: trained" in text
             and "only where problems and samples are the same" in text
         )
-        trained = found.scores["subjects"]["trained"]
-        assert f"{100 * trained['nemo_skills_majority']['value']:.2f} %" in text and "2 x 2" in text
+        trained = found.scores.subjects["trained"]
+        assert f"{100 * trained.nemo_skills_majority.value:.2f} %" in text and "2 x 2" in text
     empty = findings(scores=None, samples={})
     for text in written(tmp_path, empty):
         assert "17.10 %" in text and "here:" not in text

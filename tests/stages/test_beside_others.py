@@ -10,23 +10,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from nemo_cot.config import Config
 from nemo_cot.errors import UserError
-from nemo_cot.experiment import recipe as main
+from nemo_cot.experiment import graph
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.examine import examine
-from nemo_cot.experiment.recipe import run_directory
+from nemo_cot.experiment.graph import Recipe
+from nemo_cot.experiment.recipe import ONLY, run_recipe
+from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.io.paths import num_bytes_below
 from nemo_cot.launchers.slurm.record import Submission, SubmittedJob
 from nemo_cot.launchers.slurm.scheduler import JobState
 from nemo_cot.launchers.slurm.status import chain_table
 from nemo_cot.launchers.status import print_status
 from nemo_cot.progress import PROGRESS, ProgressFile
+from nemo_cot.sampling.chunks import Sampling
 from nemo_cot.stages import RunDirectory, Stage, lock
 from nemo_cot.stages.lock import CHAIN_JOB, run_lock, stage_lock
 from tests.support import SECONDS as BOUND
@@ -42,7 +46,7 @@ from nemo_cot.stages import RunDirectory, Stage, run_stage
 run, journal, *names = sys.argv[1:]
 
 def work(name):
-    def rows(folder):
+    def rows(folder, _):
         with open(journal, "a") as told:
             told.write(name + "\\n")
         for row in range(20):
@@ -84,43 +88,56 @@ def test_many_processes_at_a_few_stages_make_each_once(tmp_path: Path):
         assert run.partials(name) == []
 
 
-def generate(cfg, run: RunDirectory) -> Iterator[Stage]:
-    """A recipe whose one stage is a chunk."""
-    name = f"generate/chunk-{cfg.generate.chunk:03d}"
-    yield Stage(name, {}, {}, work=lambda folder: (folder / "rows.jsonl").write_text("{}\n"))
+@pytest.fixture
+def generate(monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    """The one recipe that there is: it samples in two chunks."""
 
+    def generate(cfg: Config) -> Iterator[Stage]:
+        def work(folder: Path, _: Mapping[str, Path], samples: range) -> None:
+            (folder / "generations.jsonl").write_text("{}\n")
 
-def test_a_chunk_by_hand_keeps_off_the_one_that_a_job_works_on(overrides: list[str], monkeypatch):
-    """Whoever started it; and a launcher keeps off both."""
+        yield from Sampling("generate", {}, {}, work, 2, 2, False, False, "cpu").stages()
+
+    monkeypatch.setattr(graph, "recipe_names", lambda: ["generate"])
+    monkeypatch.setattr(graph, "load_recipe", lambda _: generate)
     monkeypatch.setattr(lock, "_PATIENCE_SECONDS", 0.05)
+    return generate
+
+
+def test_a_chunk_by_hand_keeps_off_the_one_that_a_job_works_on(overrides: list[str], generate: Recipe):
+    """Whoever started it; and a launcher keeps off both."""
     run = run_directory(load_config(overrides)).create()
-    chunks = [*overrides, "generate.chunks=2"]
     with run_lock(run.path, shared=True), stage_lock(run.path, "generate/chunk-000"):
         with pytest.raises(
             UserError, match=f"the stage generate/chunk-000 is in use by process {os.getpid()}"
         ):
-            main._run(generate, [*chunks, "generate.chunk=0"])
-        main._run(generate, [*chunks, "generate.chunk=1"])
+            run_recipe(generate, [ONLY, "generate/chunk-000", *overrides])
+        run_recipe(generate, [*overrides, ONLY, "generate/chunk-001"])
         with pytest.raises(UserError, match="this run directory is in use by"):
             with run_lock(run.path):
                 pytest.fail("a launcher beside a job")
     assert run.stage("generate/chunk-001").is_dir() and not run.stage("generate/chunk-000").exists()
 
 
-def test_a_job_shares_the_run_and_a_recipe_by_hand_has_it_alone(overrides: list[str], monkeypatch):
-    monkeypatch.setattr(lock, "_PATIENCE_SECONDS", 0.05)
+def test_a_job_shares_the_run_and_a_recipe_by_hand_has_it_alone(overrides: list[str], generate, monkeypatch):
     run = run_directory(load_config(overrides)).create()
-
-    def problems(cfg, run: RunDirectory) -> Iterator[Stage]:
-        yield Stage("problems", {}, {}, work=lambda folder: (folder / "x").touch())
-
     with run_lock(run.path, shared=True):
         with pytest.raises(UserError, match="this run directory is in use by"):
-            main._run(problems, overrides)
-        monkeypatch.setenv(CHAIN_JOB, "problems")
+            run_recipe(generate, overrides)
+        monkeypatch.setenv(CHAIN_JOB, "generate")
         monkeypatch.setattr(lock, "_PATIENCE_OF_JOBS_SECONDS", 0.05)
-        main._run(problems, overrides)
-    assert run.stage("problems").is_dir()
+        run_recipe(generate, [*overrides, ONLY, "generate/chunk-001"])
+    assert run.stage("generate/chunk-001").is_dir()
+
+
+@pytest.mark.parametrize("arguments, part", [
+    ([ONLY, "generate/chunk-002"], "choose one of generate/chunk-000, generate/chunk-001, generate"),
+    ([ONLY], "needs the name of a stage"),
+])  # fmt: skip
+def test_only_wants_a_stage_of_the_recipe(arguments, part, overrides: list[str], generate: Recipe, tmp_path):
+    with pytest.raises(UserError, match=part) as caught:
+        run_recipe(generate, [*overrides, *arguments])
+    assert caught.value.where == ONLY and not list(tmp_path.iterdir())
 
 
 @pytest.fixture
@@ -168,7 +185,7 @@ def test_status_beside_others(busy: RunDirectory, overrides: list[str], capsys: 
 
 
 def test_status_of_submitted_jobs_beside_others(busy: RunDirectory):
-    jobs = [SubmittedJob(s, s.partition("/")[0], str(i), [], "x.log", []) for i, s in enumerate(STAGES)]
+    jobs = [SubmittedJob(s.replace("/", "-"), s, str(i), [], "x.log", []) for i, s in enumerate(STAGES)]
     submission = Submission("2026-01-01T00:00:00+00:00", "code", [], list(STAGES), jobs)
     states = {job.id: [JobState(job.id, "RUNNING")] for job in jobs}
     _again_and_again(lambda: chain_table(busy, submission, states))
@@ -223,25 +240,14 @@ def test_status_tells_each_stage_by_its_own_lock(
 
 def test_a_jobs_progress_is_that_of_its_own_stages(tmp_path: Path):
     run = RunDirectory(tmp_path).create()
-    stages = (
-        "evaluate/base",
-        "evaluate/other",
-        "evaluate/base/chunk-001",
-        "evaluate/trained/chunk-001",
-        "generate/chunk-001",
-    )
-    for number, stage in enumerate(stages):
+    for number, stage in enumerate(("evaluate/base", "evaluate/base/chunk-001", "generate/chunk-001")):
         _progress(run, stage, number)
-    made = [("evaluate-base", [], ["evaluate/base", "evaluate/scores"]), ("evaluate-other", [], ["evaluate/other"]),
-            ("evaluate-base-chunks", [1], ["evaluate/base"]), ("evaluate-trained-chunks", [1], ["evaluate/trained"]),
-            ("generate-chunks", [1], []), ("train", [], [])]  # fmt: skip
-    jobs = [
-        SubmittedJob(k, k.partition("-")[0], str(i), [], "x.log", a, w) for i, (k, a, w) in enumerate(made)
-    ]
+    made = [("evaluate/base", []), ("evaluate/base", [1]), ("generate", [1]), ("train", [])]
+    jobs = [SubmittedJob(f"job-{i}", stage, str(i), [], "x.log", a) for i, (stage, a) in enumerate(made)]
     states = {job.id: [JobState(f"{job.id}_1" if job.array else job.id, "RUNNING")] for job in jobs}
     table = chain_table(run, Submission("2026-01-01T00:00:00+00:00", "code", [], [], jobs), states)
     shown = [cell.partition("/")[0] for cell in table.columns[7].cells]
-    assert shown == ["0", "1", "2", "3", "4", ""]
+    assert shown == ["0", "1", "2", ""]
 
 
 def _progress(run: RunDirectory, stage: str, done: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import JsonlAppender
-from nemo_cot.stages import RunDirectory, Stage, run_stage
+from nemo_cot.stages import Output, RunDirectory, Stage, run_stage
 from nemo_cot.stages.manifest import read_manifest
 from tests.stages.deaths import Killed, die_at
 
@@ -42,7 +42,7 @@ class Counter:
             resumable=True,
             settings={"device": "cpu"},
             version=version,
-            work=lambda folder: self._work(folder, num_rows),
+            work=lambda folder, _: self._work(folder, num_rows),
         )
 
     def _work(self, folder: Path, num_rows: int) -> None:
@@ -194,7 +194,7 @@ def test_a_missing_input_is_named(run, counter, source):
 
 def test_a_stage_without_output_is_refused(run):
     with pytest.raises(UserError, match="wrote no output"):
-        run_stage(Stage("empty", {}, {}, work=lambda folder: None), run, say=quiet)
+        run_stage(Stage("empty", {}, {}, work=lambda folder, _: None), run, say=quiet)
     assert not run.stage("empty").exists()
 
 
@@ -233,19 +233,18 @@ def test_names_with_special_characters(tmp_path, counter):
 def test_a_run_directory_can_be_moved(run, counter, tmp_path):
     run_stage(counter.stage(), run, say=quiet)
     inside = Stage(
-        "next", {"rows": run.stage("count") / "rows.jsonl"}, {}, work=lambda f: (f / "x").write_text("x")
+        "next", {"rows": Output("count", "rows.jsonl")}, {}, work=lambda f, _: (f / "x").write_text("x")
     )
     run_stage(inside, run, say=quiet)
     moved = RunDirectory(run.path.rename(tmp_path / "moved"))
     assert run_stage(counter.stage(), moved, say=quiet).outcome == "skipped"
-    there = Stage("next", {"rows": moved.stage("count") / "rows.jsonl"}, {}, work=inside.work)
-    assert run_stage(there, moved, say=quiet).outcome == "skipped"
+    assert run_stage(inside, moved, say=quiet).outcome == "skipped"
 
 
 def test_a_stage_that_is_not_resumable_starts_with_an_empty_folder(run):
     seen = []
 
-    def work(folder):
+    def work(folder, _):
         seen.append(sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")))
         (folder / "out.txt").write_text("x")
         if len(seen) == 1:

@@ -6,13 +6,14 @@ import errno
 import os
 import shutil
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nemo_cot.stages import RunDirectory, Stage, run_stage
-from nemo_cot.stages.engine import foresee, is_finished
+from nemo_cot.stages.engine import look_at
 from nemo_cot.stages.manifest import read_manifest
 from tests.stages.deaths import Killed, die_at
 
@@ -27,7 +28,7 @@ def source(tmp_path: Path) -> Path:
 def a_stage(source: Path, content: str = "x", *, listed: tuple[str, ...] = (), **config) -> Stage:
     """A stage that counts how often it works in ``made``."""
 
-    def work(folder: Path) -> None:
+    def work(folder: Path, _: Mapping[str, Path]) -> None:
         (folder / "model" / "deep").mkdir(parents=True)
         (folder / "model" / "deep" / "weights").write_text(content)
         (folder / "model" / "link").symlink_to("deep/weights")
@@ -70,14 +71,14 @@ def only_the_stage(run: RunDirectory) -> None:
 def test_a_finished_stage_is_linked_and_says_where_it_is_from(run, donor, source):
     stage, said = a_stage(source), []
     result = run_stage(stage, run, say=said.append)
-    assert result.outcome == "adopted" and stage.made == []
-    assert len(said) == 1 and said[0].startswith("[model/base] adopted from donor, unchanged since ")
+    assert result.outcome == "reused" and stage.made == []
+    assert len(said) == 1 and said[0].startswith("[model/base] reused from donor, unchanged since ")
     mine, theirs = run.stage("model/base"), donor.stage("model/base")
     assert contents(mine) == contents(theirs)
     assert (mine / "model/deep/weights").samefile(theirs / "model/deep/weights"), "linked, not copied"
     assert os.readlink(mine / "model" / "link") == "deep/weights"
     manifest, original = read_manifest(mine), read_manifest(theirs)
-    assert manifest.adopted_from == str(donor.path) and original.adopted_from is None
+    assert manifest.reused_from == str(donor.path) and original.reused_from is None
     assert not (mine / "manifest.json").samefile(theirs / "manifest.json")
     assert (manifest.finished_at, manifest.outputs) == (original.finished_at, original.outputs)
     only_the_stage(run)
@@ -89,11 +90,11 @@ def test_the_first_run_that_has_it_is_taken_and_a_missing_one_passed_over(tmp_pa
     paths[1].mkdir()
     run = RunDirectory(tmp_path / "run", reuse=[*paths, tmp_path / "run"]).create()
     assert [other.path for other in run.reuse] == paths, "not from itself"
-    assert run_stage(a_stage(source), run, say=quiet).manifest.adopted_from == str(donor.path)
+    assert run_stage(a_stage(source), run, say=quiet).manifest.reused_from == str(donor.path)
 
 
 @pytest.mark.parametrize("change", ["config", "input", "version"])
-def test_another_fingerprint_is_not_adopted(change, run, source):
+def test_another_fingerprint_is_not_reused(change, run, source):
     stage = a_stage(source)
     if change == "config":
         stage = a_stage(source, content="y")
@@ -110,24 +111,24 @@ def test_another_fingerprint_is_not_adopted(change, run, source):
     lambda folder: shutil.rmtree(folder / "model"),
     lambda folder: (folder / "manifest.json").write_text("{"),
 ], ids=["changed", "file gone", "folder gone", "manifest"])  # fmt: skip
-def test_a_damaged_stage_is_not_adopted_and_that_is_said(damage, run, donor, source):
+def test_a_damaged_stage_is_not_reused_and_that_is_said(damage, run, donor, source):
     damage(donor.stage("model/base"))
     result = run_stage(a_stage(source), run, say=quiet)
-    assert result.outcome == "ran" and "not adopted from donor" in result.reasons[-1]
+    assert result.outcome == "ran" and "not reused from donor" in result.reasons[-1]
 
 
-def test_a_listed_folder_of_another_size_is_not_adopted(tmp_path, source):
+def test_a_listed_folder_of_another_size_is_not_reused(tmp_path, source):
     donor = RunDirectory(tmp_path / "listed").create()
     run_stage(a_stage(source, listed=("model",)), donor, say=quiet)
     weights = donor.stage("model/base") / "model/deep/weights"
     run = RunDirectory(tmp_path / "run", reuse=[donor.path]).create()
-    assert foresee(a_stage(source, listed=("model",)), run).action == "adopt"
+    assert look_at(a_stage(source, listed=("model",)), run).action == "reuse"
     weights.write_text("longer")
     run = RunDirectory(tmp_path / "run", reuse=[donor.path])
-    assert foresee(a_stage(source, listed=("model",)), run).action == "run"
+    assert look_at(a_stage(source, listed=("model",)), run).action == "run"
 
 
-def test_a_manifest_that_names_files_elsewhere_is_not_adopted(run, donor, source):
+def test_a_manifest_that_names_files_elsewhere_is_not_reused(run, donor, source):
     path = donor.stage("model/base") / "manifest.json"
     path.write_text(path.read_text().replace('"rows.jsonl"', '"../../rows.jsonl"'))
     (donor.path.parent / "rows.jsonl").write_text('{"row": 0}\n')
@@ -136,7 +137,7 @@ def test_a_manifest_that_names_files_elsewhere_is_not_adopted(run, donor, source
     assert not (run.path.parent / "rows.jsonl").samefile(donor.path / "rows.jsonl")
 
 
-def test_half_a_stage_is_not_adopted(run, donor, source):
+def test_half_a_stage_is_not_reused(run, donor, source):
     os.rename(donor.stage("model/base"), donor.partial("model/base", "f" * 64))
     assert run_stage(a_stage(source), run, say=quiet).outcome == "ran"
 
@@ -146,7 +147,7 @@ def test_it_is_copied_where_it_cannot_be_linked(run, donor, source, monkeypatch)
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
     monkeypatch.setattr(os, "link", other_device)
-    assert run_stage(a_stage(source), run, say=quiet).outcome == "adopted"
+    assert run_stage(a_stage(source), run, say=quiet).outcome == "reused"
     mine, theirs = run.stage("model/base"), donor.stage("model/base")
     assert contents(mine) == contents(theirs)
     assert not (mine / "rows.jsonl").samefile(theirs / "rows.jsonl")
@@ -215,39 +216,38 @@ def test_a_kill_leaves_the_old_stage_or_the_new_one(moment, run, donor, source, 
             or (folder / ".attempt.json").exists()
         )
     result = run_stage(a_stage(source), run, say=quiet)
-    assert result.outcome in ("adopted", "skipped") and result.manifest.adopted_from == str(donor.path)
+    assert result.outcome in ("reused", "skipped") and result.manifest.reused_from == str(donor.path)
     assert contents(folder) == contents(donor.stage("model/base"))
     only_the_stage(run)
 
 
 def test_many_at_once(tmp_path, donor, source):
-    """As the jobs of an array: one adopts, the others find it done."""
+    """As the jobs of an array: one reuses it, the others find it done."""
     outcomes: list[str] = []
 
-    def adopt() -> None:
+    def reuse() -> None:
         run = RunDirectory(tmp_path / "run", reuse=[donor.path]).create()
         outcomes.append(run_stage(a_stage(source), run, say=quiet).outcome)
 
-    threads = [threading.Thread(target=adopt) for _ in range(8)]
+    threads = [threading.Thread(target=reuse) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(outcomes) == ["adopted"] + ["skipped"] * 7
+    assert sorted(outcomes) == ["reused"] + ["skipped"] * 7
 
 
 def test_what_is_foreseen_writes_nothing_and_lets_the_next_stage_be_foreseen(run, donor, source):
     before = sorted(run.path.rglob("*"))
-    assert is_finished(a_stage(source), run)
-    plan = foresee(a_stage(source), run)
-    assert (plan.action, plan.other.path) == ("adopt", donor.path)
+    plan = look_at(a_stage(source), run)
+    assert (plan.action, plan.other.path) == ("reuse", donor.path)
     assert sorted(run.path.rglob("*")) == before
     assert run.artifact("model/base", "rows.jsonl") == donor.stage("model/base") / "rows.jsonl"
 
 
 def test_what_was_hashed_in_the_other_run_is_not_hashed_again(run, source, monkeypatch):
     monkeypatch.setattr("nemo_cot.io.hashing._digest", lambda path: pytest.fail(f"{path} is hashed again"))
-    assert run_stage(a_stage(source), run, say=quiet).outcome == "adopted"
+    assert run_stage(a_stage(source), run, say=quiet).outcome == "reused"
     assert run_stage(a_stage(source), RunDirectory(run.path), say=quiet).outcome == "skipped"
 
 

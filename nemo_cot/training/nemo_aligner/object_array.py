@@ -1,90 +1,52 @@
-"""Write and read .npy files of dictionaries, pack by pack and without running their code.
+"""Write and read .npy files of dictionaries, row by row and without running their code.
 
-NumPy stores an array of Python objects as a header and one pickle. ``np.save`` builds that pickle
-in memory; :class:`ObjectArrayWriter` emits the same opcodes one dictionary at a time, so that its
-memory does not grow with the file. A pickle can run any code when it is loaded:
-:func:`read_object_array` builds nothing but numbers, lists, dictionaries and flat arrays.
+NumPy stores an array of Python objects as a header and one pickle of it all, which ``np.save`` makes
+of rows that are all in memory; :func:`write_object_array` pickles rows as they come. A pickle can run
+any code when it is loaded: :func:`read_object_array` builds nothing but numbers, lists, dictionaries
+and flat arrays.
 """
 
 from __future__ import annotations
 
 import pickle
-import struct
-from collections.abc import Hashable
+from collections.abc import Iterable
+from types import GeneratorType
 from typing import IO, Any
 
 import numpy as np
 
 from nemo_cot.errors import UserError
 
-# The name that every NumPy since 1.0 can load; 2.x calls it numpy._core and keeps this one.
-_RECONSTRUCT = ("numpy.core.multiarray", "_reconstruct")
-_FIRST_FREE = 16  # memo places below this one hold the names that every array needs
+# Public names, which every NumPy has: np.save of NumPy 2 writes numpy._core, which NumPy 1.25 cannot load.
+_REDUCED = {
+    np.ndarray: lambda array: (np.frombuffer, (array.tobytes(), array.dtype.str)),
+    GeneratorType: lambda rows: (list, (), None, rows),
+}
 
 
-class ObjectArrayWriter:
-    """Write dictionaries of int arrays and int lists to ``handle``; :meth:`close` ends the file.
+class _Rows:
+    """Pickles as the object array of ``rows``, one after another."""
 
-    Arrays given the same ``share`` key are stored once, as one object for the reader too.
+    def __init__(self, rows: Iterable[dict[str, Any]]) -> None:
+        self.rows = (row for row in rows)
+
+    def __reduce__(self) -> tuple:
+        return np.array, (self.rows, "O")
+
+
+def write_object_array(
+    handle: IO[bytes], rows: Iterable[dict[str, Any]], count: int, *, recurring: bool
+) -> None:
+    """Write ``count`` dictionaries of flat arrays and int lists to ``handle``, as ``np.load`` reads them.
+
+    recurring: store an array that is one object in several rows once, for the reader too, and keep
+    every array until the end. Otherwise nothing that was written is kept.
     """
-
-    def __init__(self, handle: IO[bytes], rows: int) -> None:
-        self._handle = handle
-        self._shared: dict[Hashable, int] = {}
-        self._dtypes: dict[str, int] = {}
-        self.rows_left = rows
-        header = {"descr": "|O", "fortran_order": False, "shape": (rows,)}
-        np.lib.format.write_array_header_1_0(handle, header)
-        handle.write(pickle.PROTO + b"\x03")
-        self._handle.write(
-            _global(*_RECONSTRUCT) + _put(0) + _global("numpy", "ndarray") + _put(1)
-            + _NO_SHAPE + pickle.TUPLE3 + pickle.REDUCE
-            + pickle.MARK + pickle.BININT1 + b"\x01" + _int(rows) + pickle.TUPLE1
-            + _dtype("O8") + pickle.NEWFALSE + pickle.EMPTY_LIST
-        )  # fmt: skip
-
-    def add(self, row: dict[str, np.ndarray | list[int]], share: dict[str, Hashable] | None = None) -> None:
-        """Append one dictionary. ``share`` gives, by field, the key of an array that may recur."""
-        self.rows_left -= 1
-        self._handle.write(pickle.EMPTY_DICT + pickle.MARK)
-        for name, value in row.items():
-            self._handle.write(_text(name))
-            if isinstance(value, list):
-                items = b"".join(_int(item) for item in value)
-                self._handle.write(pickle.EMPTY_LIST + pickle.MARK + items + pickle.APPENDS)
-            else:
-                self._array(value, (share or {}).get(name))
-        self._handle.write(pickle.SETITEMS + pickle.APPEND)
-
-    def close(self) -> None:
-        """End the array. Raises ValueError unless as many rows were added as announced."""
-        if self.rows_left:
-            raise ValueError(f"{self.rows_left} rows are missing")
-        self._handle.write(pickle.TUPLE + pickle.BUILD + pickle.STOP)
-
-    def _array(self, array: np.ndarray, key: Hashable | None) -> None:
-        if key is not None and key in self._shared:
-            self._handle.write(_get(self._shared[key]))
-            return
-        data = np.ascontiguousarray(array).data.cast("B")
-        self._handle.write(
-            _get(0) + _get(1) + _NO_SHAPE + pickle.TUPLE3 + pickle.REDUCE
-            + pickle.MARK + pickle.BININT1 + b"\x01" + _int(len(array)) + pickle.TUPLE1
-            + self._dtype_of(array) + pickle.NEWFALSE
-            + pickle.BINBYTES + struct.pack("<I", len(data))
-        )  # fmt: skip
-        self._handle.write(data)
-        self._handle.write(pickle.TUPLE + pickle.BUILD)
-        if key is not None:
-            self._shared[key] = _FIRST_FREE + len(self._shared)
-            self._handle.write(_put(self._shared[key]))
-
-    def _dtype_of(self, array: np.ndarray) -> bytes:
-        name = array.dtype.str[1:]
-        if name in self._dtypes:
-            return _get(self._dtypes[name])
-        self._dtypes[name] = 2 + len(self._dtypes)
-        return _dtype(name) + _put(self._dtypes[name])
+    np.lib.format.write_array_header_1_0(handle, {"descr": "|O", "fortran_order": False, "shape": (count,)})
+    pickler = pickle.Pickler(handle, protocol=4)
+    pickler.fast = not recurring  # no memo
+    pickler.dispatch_table = _REDUCED
+    pickler.dump(_Rows(rows))
 
 
 def read_object_array(path: Any) -> list[Any]:
@@ -126,10 +88,8 @@ def _header_rows(handle: IO[bytes]) -> int:
 class _Array:
     """Stands in for an array while the pickle is read; ``value`` is a list (objects) or an array."""
 
-    value: Any = None
-
-    def __init__(self, *_: object) -> None:
-        pass
+    def __init__(self, value: Any = None) -> None:
+        self.value = value
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, _, data = state
@@ -151,20 +111,28 @@ class _Dtype:
     def __setstate__(self, state: tuple) -> None:
         self.order = state[1] if state[1] in ("<", ">") else "<"
 
-    def array(self, data: bytes, length: int) -> np.ndarray:
+    def array(self, data: bytes, length: int = -1) -> np.ndarray:
         return np.frombuffer(data, dtype=np.dtype(self.order + self.name), count=length)
+
+
+_STAND_INS = {
+    ("numpy", "array"): lambda rows, _: _Array([_plain(row) for row in rows]),
+    ("numpy", "frombuffer"): lambda data, dtype: _Array(_Dtype(dtype[1:]).array(data)),
+    ("builtins", "list"): list,
+    # What np.save writes, NumPy 1 and 2: _reconstruct is called with the class, no shape and a code, all passed over.
+    ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
+    ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+}
 
 
 class _SafeUnpickler(pickle.Unpickler):
     """Builds only the stand-ins above; every other name in the file is refused, not imported."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if name == "_reconstruct" and module in (_RECONSTRUCT[0], "numpy._core.multiarray"):
-            return _Array  # called with the class, no shape and a code: all passed over
-        if (module, name) == ("numpy", "ndarray"):
-            return _Array
-        if (module, name) == ("numpy", "dtype"):
-            return _Dtype
+        if (module, name) in _STAND_INS:
+            return _STAND_INS[module, name]
         raise UserError(
             f"the file asks to build {module}.{name}, which no packed file needs",
             fix="do not load it with np.load either; write it anew from its traces",
@@ -176,37 +144,3 @@ def _plain(item: Any) -> Any:
     if isinstance(item, dict):
         return {key: value.value if isinstance(value, _Array) else value for key, value in item.items()}
     return item.value if isinstance(item, _Array) else item
-
-
-def _global(module: str, name: str) -> bytes:
-    return pickle.GLOBAL + f"{module}\n{name}\n".encode()
-
-
-def _put(place: int) -> bytes:
-    return pickle.LONG_BINPUT + struct.pack("<I", place)
-
-
-def _get(place: int) -> bytes:
-    return pickle.LONG_BINGET + struct.pack("<I", place)
-
-
-def _int(value: int) -> bytes:
-    return pickle.BININT + struct.pack("<i", value)
-
-
-def _text(value: str) -> bytes:
-    return pickle.BINUNICODE + struct.pack("<I", len(value.encode())) + value.encode()
-
-
-def _dtype(name: str) -> bytes:
-    """What NumPy writes for a dtype: dtype(name, False, True), then its byte order and no fields."""
-    order = "|" if name == "O8" or name.endswith("1") else "<"
-    flags = 63 if name == "O8" else 0
-    state = pickle.BININT1 + b"\x03" + _text(order) + pickle.NONE * 3 + _int(-1) * 2 + _int(flags)
-    return (
-        _global("numpy", "dtype") + _text(name) + pickle.NEWFALSE + pickle.NEWTRUE + pickle.TUPLE3
-        + pickle.REDUCE + pickle.MARK + state + pickle.TUPLE + pickle.BUILD
-    )  # fmt: skip
-
-
-_NO_SHAPE = pickle.BININT1 + b"\x00" + pickle.TUPLE1 + pickle.SHORT_BINBYTES + b"\x01b"

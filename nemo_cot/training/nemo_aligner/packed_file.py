@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -30,7 +30,7 @@ from nemo_cot.training.nemo_aligner.convention import (
     pad_multiple,
     write_convention,
 )
-from nemo_cot.training.nemo_aligner.object_array import ObjectArrayWriter, read_object_array
+from nemo_cot.training.nemo_aligner.object_array import read_object_array, write_object_array
 
 MAX_ID = 2**31 - 1
 """Ids and counts are written as int32 or the smallest type that holds them."""
@@ -93,24 +93,32 @@ def write_packed_file(
     packs: indices into ``traces``, in the order of training. packs_per_step: the global batch
     size of NeMo-Aligner, which counts packs. weights: how often the step draws each member of
     each pack, same nesting as ``packs``; None for 1 throughout (literal).
-    Memory: the traces and one pack. Arrays that recur, as in distinct packs, are stored once.
+    Memory: the traces and one pack. Arrays that recur, as in distinct packs (``weights``), are stored once.
     Raises UserError naming the trace or pack that the loader would train wrongly on.
     """
     _check_layout(layout, len(packs), packs_per_step)
     _check_as_many(packs, weights)
     prepared = [_prepare(trace, layout, index) for index, trace in enumerate(traces)]
-    with atomic_writer(Path(path), "wb") as handle:
-        hashing = _Hashing(handle)
-        writer = ObjectArrayWriter(hashing, len(packs))
-        longest = 0
+    stored: dict[tuple, np.ndarray] = {}  # of distinct packs, which recur
+    longest = 0
+
+    def rows() -> Iterator[dict[str, np.ndarray | list[int]]]:
+        nonlocal longest
         for number, members in enumerate(packs):
             drawn = [1] * len(members) if weights is None else weights[number]
             _check_members(members, drawn, len(traces), number)
             pack = _build(prepared, members, drawn, number)
             longest = max(longest, len(pack.input_ids) - len(members))
             _check_capacity(longest, layout, number)
-            writer.add(pack._asdict(), {"input_ids": ("ids", *members), "loss_mask": (*members, "x", *drawn)})
-        writer.close()
+            if weights is not None:
+                ids = stored.setdefault(tuple(members), pack.input_ids)
+                mask = stored.setdefault((*members, "drawn", *drawn), pack.loss_mask)
+                pack = pack._replace(input_ids=ids, loss_mask=mask)
+            yield pack._asdict()
+
+    with atomic_writer(Path(path), "wb") as handle:
+        hashing = _Hashing(handle)
+        write_object_array(hashing, rows(), len(packs), recurring=weights is not None)
     convention = Convention(
         packer=f"nemo-cot {_own_version()}",
         weighting="literal" if weights is None else "distinct",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import pickletools
 import re
 import tracemalloc
 
@@ -57,6 +58,9 @@ def test_packs_read_back_as_written_by_numpy_too(path):
     assert first.loss_mask.tolist() == [False, False, True, True, True, False, True, True]
     assert first.seq_start_id == [0, 5]
     assert read_packed_file(path)[1].input_ids[1] == 300_000
+    named = {name for opcode, name, _ in pickletools.genops(path.read_bytes()[128:]) if "UNICODE" in opcode.name}
+    assert {"numpy", "frombuffer"} <= named, "names that every NumPy can load"
+    assert not any("multiarray" in name for name in named)
 
 
 def test_a_file_of_lists_saved_by_numpy_reads_as_well(path):

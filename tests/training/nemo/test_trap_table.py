@@ -17,7 +17,7 @@ NUMBERED = {
     if re.match(r"\| \d+ \|", line)
     for row in [re.split(r"(?<!\\)\|", line)]
 }
-TESTS = sorted(set(re.findall(r"([a-z]+/test_\w+)::(test_\w+)", TEXT)))
+TESTS = sorted(set(re.findall(r"((?:[a-z]+/)+test_\w+)::(test_\w+)", TEXT)))
 STOPPED_BY = [
     re.split(r"(?<!\\)\|", line)[-3 if re.match(r"\| \d+ \|", line) else -2]
     for line in TEXT[TEXT.index("## Traps") : TEXT.index("## What was compared")].splitlines()
@@ -94,14 +94,14 @@ def not_run(names, trees):
     text = "\n".join(ast.unparse(tree) for tree in trees.values())
     idle = {name for name in names & defined if name not in called}
     for name in (names & modules) - defined:
-        used = rf"import .*\b{name}\b|\.{name} import|nemo_cot\.nemo\.{name}['\"]"
+        used = rf"import .*\b{name}\b|\.{name} import|nemo_cot\.training\.\w+\.{name}['\"]"
         idle |= set() if re.search(used, text) else {name}
     return idle
 
 
 def test_the_named_functions_are_called_outside_of_tests():
     trees, names = package_trees(), checks_named(STOPPED_BY)
-    assert {"check_finished", "check_nemo_folder", "finish_hf_directory", "parity", "rl_check"} <= names
+    assert {"check_finished", "check_nemo_folder", "finish_hf_directory", "parity", "check"} <= names
     defined = defined_and_called(trees)[0] | {path.stem for path in trees}
     assert len(names & defined) >= 10
     assert not_run(names, trees) == set()

@@ -1,0 +1,48 @@
+"""Filters of traces: a file per filter, nemo_cot/traces/filters/NAME.py, found by its name in curate.filters.
+
+Each file defines a frozen dataclass ``Filter`` whose fields are the filter's keys (with defaults, where one
+makes sense), and a method ``drops(trace, length)``. See docs/extending.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from nemo_cot.errors import UserError
+from nemo_cot.records import Trace
+
+Drops = Callable[[Trace, int], bool]
+"""Whether a trace, of so many of the student's tokens, is left out."""
+
+
+def filter_names() -> list[str]:
+    """The filters that there are."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load_filters(chosen: Mapping[str, Mapping[str, Any]]) -> dict[str, Drops]:
+    """The filters that curate.filters names, with its values, in its order.
+
+    Raises UserError for a filter that there is not, and for a key or value that it does not take.
+    """
+    return {name: _load(name, values).drops for name, values in chosen.items()}
+
+
+def _load(name: str, values: Mapping[str, Any]) -> Any:
+    key = f"curate.filters.{name}"
+    if name not in filter_names():
+        raise UserError("there is no such filter", where=key, fix=f"choose among {', '.join(filter_names())}")
+    kind = importlib.import_module(f"{__name__}.{name}").Filter
+    fields = [field.name for field in dataclasses.fields(kind)]
+    if unknown := [own for own in values if own not in fields]:
+        raise UserError("unknown key", where=f"{key}.{unknown[0]}", fix=f"it has {', '.join(fields)}")
+    try:
+        return msgspec.convert(dict(values), kind)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise UserError(f"{error}", where=key, fix=f"set {' and '.join(f'{key}.{own}' for own in fields)}") from None

@@ -1,0 +1,153 @@
+"""What docs/extending.md promises: how many files an addition takes, each shown by adding one to a copy of the code."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import ROOT, environment, tiny_experiment
+
+
+class Copy:
+    """A copy of the repository, without its history, and the command line in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("conf", "nemo_cot", "recipes", "launchers"):
+            shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def add(self, **files: str) -> None:
+        """New files, by path with __ for a slash; none may be there."""
+        for name, content in files.items():
+            path = self.folder / name.replace("__", "/").replace("_dot_", ".")
+            assert not path.exists(), f"{path} would be edited, not added"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+
+    def __call__(self, *arguments: object, config_dir: Path | None = None) -> str:
+        """What the command prints. Asserts that it ends well."""
+        more = {"NEMO_COT_CONFIG_DIR": str(config_dir)} if config_dir else {}
+        done = subprocess.run(
+            [sys.executable, "-m", "nemo_cot.launchers.cli", *map(str, arguments)],
+            env={**environment(COLUMNS="200", **more), "PYTHONPATH": str(self.folder)},
+            cwd=self.folder.parent, capture_output=True, text=True, timeout=240,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    return Copy(tmp_path / "copy")
+
+
+@pytest.fixture
+def tiny(packed: Path, tiny_model: Path, tmp_path: Path) -> list[str]:
+    """Overrides of a run that is done up to the packs."""
+    shutil.copytree(packed, tmp_path / "runs" / "tiny")
+    return tiny_experiment(tiny_model, tmp_path / "runs")
+
+
+RECIPE = '''"""count: how often a word occurs in the chosen traces."""
+
+from nemo_cot.config.checks import fingerprinted
+from nemo_cot.counting import CountConfig, count_word
+from nemo_cot.experiment.recipe import recipe_main
+from nemo_cot.stages import Output, Stage
+
+CONFIG = CountConfig
+
+
+def count(cfg):
+    def work(folder, inputs):
+        (folder / "count.json").write_text(str(count_word(inputs["traces"], cfg.count)))
+
+    yield Stage(
+        "count",
+        inputs={"traces": Output("curate", "traces.jsonl")},
+        config={"count": fingerprinted(cfg.count)},
+        work=work,
+        writes=("count.json",),
+    )
+
+
+if __name__ == "__main__":
+    recipe_main(count)
+'''
+LIBRARY = '''"""Count a word."""
+
+from dataclasses import dataclass
+
+from nemo_cot.config.checks import one_of
+
+
+@dataclass
+class CountConfig:
+    word: str
+
+    def __post_init__(self):
+        one_of("count.word", self.word, ("check", "wait"))
+
+
+def count_word(traces, config):
+    return traces.read_text().count(config.word)
+'''
+
+
+def test_a_stage_is_three_files_and_is_found_everywhere(copy: Copy, tiny: list[str], tmp_path: Path):
+    copy.add(
+        recipes__count_dot_py=RECIPE, nemo_cot__counting_dot_py=LIBRARY, conf__count__default_dot_yaml="word: check\n"
+    )
+    assert "count:\n  word: check\n" in copy("show", *tiny)
+    rows = [line for line in copy("plan", *tiny).splitlines() if line.startswith("│ ")]
+    stages = [row.split()[1] for row in rows if len(row.split("│")) == 5]
+    assert stages.index("curate") < stages.index("count") < stages.index("report")
+    dry_run = copy("submit", *tiny, "cluster=slurm_minimal", "--dry-run")
+    assert any(row.split("│")[1].strip() == "count" for row in dry_run.splitlines() if row.startswith("│"))
+    out = copy("run", *tiny, "launcher.stages=[count,report]", "count.word=wait")
+    assert "[count] runs" in out and (tmp_path / "runs/tiny/count/count.json").read_text().isdigit()
+    assert "count" in copy("status", *tiny)
+    assert "count.word: wait -> check" in copy("plan", *tiny)
+    report = (tmp_path / "runs/tiny/report/report.md").read_text()
+    assert "| count |" in report, "the report shows its manifest"
+
+
+FILTER = '''"""initial: leave out traces that begin with a letter."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Filter:
+    letter: str
+
+    def drops(self, trace, length):
+        return trace.generation.startswith(self.letter)
+'''
+
+
+def test_a_filter_is_one_file(copy: Copy, tiny: list[str], tmp_path: Path):
+    copy.add(nemo_cot__traces__filters__initial_dot_py=FILTER)
+    filters = 'curate.filters={initial:{letter:"I"}}'
+    copy("run", *tiny, "launcher.stages=[curate]", filters, "curate.num_traces=1")
+    assert '"initial": ' in (tmp_path / "runs/tiny/curate/dropped.json").read_text()
+
+
+def test_an_experiment_is_one_file(copy: Copy):
+    copy.add(conf__experiment__mine_dot_yaml="# @package _global_\nname: mine\ntrain:\n  max_steps: 7\n")
+    assert "max_steps: 7" in copy("show", "experiment=mine")
+
+
+def test_a_cluster_is_one_file_outside_of_the_repository(copy: Copy, tiny: list[str], tmp_path: Path):
+    profile = tmp_path / "own" / "cluster" / "mine.yaml"
+    profile.parent.mkdir(parents=True)
+    profile.write_text("defaults:\n  - slurm_minimal\n  - _self_\npartition: mine\n")
+    copy("submit", *tiny, "cluster=mine", "--dry-run", config_dir=tmp_path / "own")
+    scripts = list((tmp_path / "runs/tiny/slurm/dry-run").glob("*.sbatch"))
+    assert scripts and all("#SBATCH --partition=mine" in script.read_text() for script in scripts)
+    assert os.environ.get("NEMO_COT_CONFIG_DIR") is None

@@ -1,0 +1,221 @@
+"""Curation: every rule and every boundary, in tables; the whole against the rules said once more, slowly."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nemo_cot.config import CurateConfig
+from nemo_cot.errors import UserError
+from nemo_cot.records import Trace
+from nemo_cot.traces.selection import curate
+
+MIN, MAX, TARGET = 10, 50, 30
+
+
+def rules(**changes) -> CurateConfig:
+    """Wide enough that only ``changes`` decide."""
+    fields = {
+        "num_traces": 1, "per_problem": 1, "min_tokens": MIN, "max_tokens": MAX, "target_tokens": TARGET,
+        "order": "target", "verdicts": ["right"], "seed": 0,
+    }  # fmt: skip
+    return CurateConfig(**(fields | changes))
+
+
+def trace(problem_id: str, generation: str = "x", **more) -> Trace:
+    fields = {"sample": 0, "finish_reason": "stop", "verdict": "right", "num_generated_tokens": 5}
+    return Trace(
+        problem_id=problem_id, problem="p", expected_answer="1", generation=generation, **(fields | more)
+    )
+
+
+def of_lengths(*lengths: int) -> tuple[list[Trace], list[int]]:
+    """One trace per length, each of a problem of its own that is named after the length and its place."""
+    return [trace(f"{length}.{place}") for place, length in enumerate(lengths)], list(lengths)
+
+
+def names(traces: list[Trace]) -> list[str]:
+    return [t.problem_id for t in traces]
+
+
+def kept_lengths(*lengths: int, **changes) -> list[int]:
+    """The lengths of the traces that are kept, in their order."""
+    return [int(name.partition(".")[0]) for name in names(curate(*of_lengths(*lengths), rules(**changes)).traces)]
+
+
+@pytest.mark.parametrize(
+    ("length", "reason"),
+    [(1, "too_short"), (MIN - 1, "too_short"), (MIN, None), (MAX, None), (MAX + 1, "too_long"), (10**6, "too_long")],
+)
+@pytest.mark.parametrize("order", ["target", "shuffle"])
+def test_the_window_holds_both_its_ends(length, reason, order):
+    result = curate([trace("a"), trace("b")], [TARGET, length], rules(num_traces=1 if reason else 2, order=order))
+    assert sorted(names(result.traces)) == (["a"] if reason else ["a", "b"])
+    assert result.dropped == ({reason: 1} if reason else {})
+
+
+def test_a_window_of_one_length_keeps_that_length():
+    changes = {"num_traces": 2, "min_tokens": 20, "max_tokens": 20}
+    assert kept_lengths(19, 20, 21, 20, **changes) == [20, 20]
+
+
+@pytest.mark.parametrize("verdict", ["right", "wrong", "undecided", None])
+@pytest.mark.parametrize("wanted", [["right"], ["wrong"], ["undecided"], ["right", "undecided"], ["wrong", "right"]])
+def test_only_the_wanted_verdicts_pass(verdict, wanted):
+    traces = [trace("certain", verdict=wanted[0]), trace("asked", verdict=verdict)]
+    passes = verdict in wanted
+    result = curate(traces, [20, 20], rules(num_traces=1 + passes, verdicts=wanted))
+    assert ("asked" in names(result.traces)) == passes
+    assert result.dropped == ({} if passes else {f"verdict_{verdict}": 1})
+
+
+def test_an_unfinished_trace_is_dropped_however_right_it_is():
+    result = curate([trace("cut", finish_reason="length"), trace("whole")], [TARGET, MAX], rules())
+    assert names(result.traces) == ["whole"] and result.dropped == {"unfinished": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "length", "reason"),
+    [
+        ({"finish_reason": "length", "verdict": "wrong"}, 1, "unfinished"),
+        ({"verdict": "wrong"}, 1, "verdict_wrong"),
+        ({"verdict": "undecided"}, MAX + 1, "verdict_undecided"),
+    ],
+)
+def test_a_trace_with_several_faults_is_counted_once_for_the_first(changes, length, reason):
+    result = curate([trace("bad", **changes), trace("good")], [length, TARGET], rules())
+    assert result.dropped == {reason: 1}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_order_target_takes_the_nearest_first_on_both_sides(seed):
+    lengths = [20, 44, 31, 10, 28, 50, 35]  # distances 10, 14, 1, 20, 2, 20, 5
+    assert kept_lengths(*lengths, num_traces=5, seed=seed) == [31, 28, 35, 20, 44]
+    assert kept_lengths(*lengths, num_traces=1, seed=seed) == [31]
+    assert kept_lengths(*lengths, num_traces=2, seed=seed, target_tokens=50) == [50, 44]
+    assert kept_lengths(*lengths, num_traces=2, seed=seed, target_tokens=1) == [10, 20]
+    assert kept_lengths(*reversed(lengths), num_traces=5, seed=seed) == [31, 28, 35, 20, 44]
+
+
+def first_place_by_seed(*lengths: int, **changes) -> Counter[str]:
+    traces, lengths = of_lengths(*lengths)
+    return Counter(names(curate(traces, lengths, rules(seed=s, **changes)).traces)[0] for s in range(400))
+
+
+def test_equal_distances_are_a_matter_of_the_seed_alone():
+    """Two on each side, alike far from the target; a fifth, farther away, never comes first."""
+    found = first_place_by_seed(25, 35, 25, 35, 36)
+    assert found.keys() == {"25.0", "35.1", "25.2", "35.3"}
+    assert min(found.values()) > 60, "of 100 expected"
+
+
+def test_order_shuffle_does_not_look_at_lengths():
+    found = first_place_by_seed(TARGET, MIN, MAX, 11, order="shuffle")
+    assert len(found) == 4 and min(found.values()) > 60, "of 100 expected"
+
+
+@pytest.mark.parametrize("order", ["target", "shuffle"])
+def test_the_same_seed_gives_the_same_choice_and_another_seed_another(order):
+    traces, lengths = of_lengths(*[25, 35] * 10)
+    chosen = [names(curate(traces, lengths, rules(num_traces=8, order=order, seed=s)).traces) for s in (3, 3, 4)]
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+@pytest.mark.parametrize(("per_problem", "kept"), [(1, [30, 33]), (2, [30, 31, 33, 34]), (3, [30, 31, 32, 33, 34])])
+def test_a_problem_gives_no_more_than_per_problem_and_its_nearest(per_problem, kept):
+    lengths = [32, 34, 30, 33, 31]
+    traces = [trace("ab"[length > 32], f"text {length}") for length in lengths]
+    result = curate(traces, lengths, rules(num_traces=len(kept), per_problem=per_problem))
+    assert [t.generation for t in result.traces] == [f"text {length}" for length in kept]
+    assert result.dropped == ({"enough_of_problem": 5 - len(kept)} if len(kept) < 5 else {})
+
+
+def test_a_text_counts_once_per_problem_and_leaves_room_for_another():
+    traces = [trace("a", "same"), trace("a", "same", sample=1), trace("a", "other"), trace("b", "same")]
+    result = curate(traces, [30, 30, 31, 32], rules(num_traces=3, per_problem=2))
+    assert [(t.problem_id, t.generation) for t in result.traces] == [("a", "same"), ("a", "other"), ("b", "same")]
+    assert result.dropped == {"duplicate": 1}
+
+
+@pytest.mark.parametrize(
+    ("third", "reason"),
+    [(("a", "one"), "duplicate"), (("a", "two"), "enough_of_problem"), (("c", "one"), "beyond_num_traces")],
+)
+def test_what_comes_too_late_is_counted_by_its_own_reason(third, reason):
+    traces = [trace("a", "one"), trace("b", "one"), trace(*third, sample=1)]
+    result = curate(traces, [30, 31, 32], rules(num_traces=2))
+    assert names(result.traces) == ["a", "b"] and result.dropped == {reason: 1}
+
+
+@pytest.mark.parametrize("num_traces", [1, 2, 3])
+def test_exactly_num_traces_are_kept(num_traces):
+    result = curate(*of_lengths(30, 31, 32), rules(num_traces=num_traces))
+    assert len(result.traces) == num_traces
+    assert result.dropped == ({"beyond_num_traces": 3 - num_traces} if num_traces < 3 else {})
+
+
+def test_too_few_is_an_error_with_the_whole_arithmetic():
+    traces = [
+        trace("a"), trace("a", sample=1), trace("a", "y"), trace("b"), trace("c", verdict="wrong"),
+        trace("d", finish_reason="length"), trace("e"), trace("f"), trace("g"),
+    ]  # fmt: skip
+    lengths = [30, 30, 31, 32, 30, 30, MIN - 1, MAX + 1, MAX + 2]
+    with pytest.raises(UserError) as caught:
+        curate(traces, lengths, rules(num_traces=3))
+    assert caught.value.what == (
+        "only 2 of 3 traces are left out of 9 (dropped: duplicate 1, enough_of_problem 1, too_long 2, "
+        "too_short 1, unfinished 1, verdict_wrong 1)"
+    )
+    assert caught.value.where == "curate" and "curate.num_traces" in caught.value.fix
+
+
+def test_too_few_though_none_was_dropped():
+    with pytest.raises(UserError, match=r"only 1 of 2 traces are left out of 1 \(dropped: none\)"):
+        curate([trace("a")], [30], rules(num_traces=2))
+
+
+def test_a_length_too_few_is_an_error_of_the_caller():
+    with pytest.raises(ValueError, match="shorter"):
+        curate([trace("a"), trace("b")], [30], rules())
+
+
+@given(
+    pool=st.lists(
+        st.tuples(
+            st.sampled_from("abc"), st.sampled_from(["x", "y", "z"]), st.integers(MIN - 2, MAX + 2),
+            st.sampled_from(["right", "wrong"]), st.sampled_from(["stop", "stop", "length"]),
+        ),
+        max_size=14,
+    ),
+    per_problem=st.integers(1, 3), order=st.sampled_from(["target", "shuffle"]), seed=st.integers(0, 2),
+)  # fmt: skip
+@settings(max_examples=150, deadline=None)
+def test_the_choice_is_that_of_the_rules_said_one_by_one(pool, per_problem, order, seed):
+    """Filters keep the order of the file; then the seed's shuffle, then the distance, then the limits."""
+    traces = [trace(p, text, sample=i, verdict=v, finish_reason=f) for i, (p, text, _, v, f) in enumerate(pool)]
+    lengths = [length for _, _, length, _, _ in pool]
+    passing = [
+        (t, n) for t, n in zip(traces, lengths)
+        if t.finish_reason == "stop" and t.verdict == "right" and MIN <= n <= MAX
+    ]  # fmt: skip
+    random.Random(seed).shuffle(passing)
+    if order == "target":
+        passing = sorted(passing, key=lambda pair: abs(pair[1] - TARGET))
+    expected: list[Trace] = []
+    for t, _ in passing:
+        mates = [kept for kept in expected if kept.problem_id == t.problem_id]
+        if len(mates) < per_problem and all(kept.generation != t.generation for kept in mates):
+            expected.append(t)
+    if not expected:
+        with pytest.raises(UserError, match="only 0 of 1"):
+            curate(traces, lengths, rules(per_problem=per_problem, order=order, seed=seed))
+        return
+    for wanted in {1, len(expected)}:
+        result = curate(traces, lengths, rules(num_traces=wanted, per_problem=per_problem, order=order, seed=seed))
+        assert result.traces == expected[:wanted]
+        assert len(result.traces) + sum(result.dropped.values()) == len(traces)
+        assert list(result.dropped) == sorted(result.dropped)
