@@ -176,7 +176,7 @@ checkpoints = config.parent / "aligner" / "checkpoints"
     ]
     write_jsonl(run.stage("pack") / "sequences.jsonl", rows)
     (run.stage("convert") / "model.json").write_text('{"name": "m", "eos_id": 0, "end_of_turn_id": 1}')
-    for stage in recipe(cfg, run):
+    for stage in recipe(cfg):
         run_stage(stage, run)
     folder = run.stage("train")
     report = json.loads((folder / "packing.json").read_text())
@@ -197,4 +197,4 @@ checkpoints = config.parent / "aligner" / "checkpoints"
     cut = replace(cfg.train, max_steps=3)
     cfg.train = cut
     with pytest.raises(UserError, match="step 2 of 3"):
-        run_stage(next(iter(recipe(cfg, run))), run)
+        run_stage(next(iter(recipe(cfg))), run)

@@ -14,13 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
-from nemo_cot.experiment.graph import ancestors, chain_stages
+from nemo_cot.experiment.graph import graph
 from nemo_cot.models.average import average_models
-from nemo_cot.models.format import trained_model
 from nemo_cot.models.tensors import tensor_index
 from nemo_cot.recipes.hf_to_nemo import hf_to_nemo
 from nemo_cot.recipes.nemo_to_hf import nemo_to_hf
 from nemo_cot.stages import RunDirectory, run_stage
+from nemo_cot.training.backend import backend_of
 from nemo_cot.training.nemo.checkpoints import steps_to_convert
 from nemo_cot.training.nemo_aligner.checkpoints import saved_steps, unpacked_view
 
@@ -94,7 +94,8 @@ def run(tmp_path) -> RunDirectory:
     """A run whose train stage has checkpoints of three steps; each scales the base model's weights."""
     run = RunDirectory(tmp_path / "r").create()
     run.stage("convert").mkdir()
-    (run.stage("convert") / "model.json").write_text("{}")
+    for name in ("model.json", "manifest.json"):  # the base model is used in place
+        (run.stage("convert") / name).write_text("{}")
     for step, scale in ((10, 1.5), (20, 2.0), (30, 4.0)):
         folder = (
             run.stage("train") / "aligner/checkpoints" / f"megatron_gpt_sft-step={step}-consumed_samples=8.0"
@@ -106,7 +107,7 @@ def run(tmp_path) -> RunDirectory:
 
 
 def convert(recipe, cfg, run):
-    for stage in recipe(cfg, run):
+    for stage in recipe(cfg):
         run_stage(stage, run)
     return run
 
@@ -125,7 +126,7 @@ def test_the_last_step_becomes_the_trained_model(tmp_path, base, run):
     cfg = settings(tmp_path, base)
     convert(hf_to_nemo, cfg, run)
     convert(nemo_to_hf, cfg, run)
-    model = trained_model(cfg, run)
+    model = run.resolve(backend_of(cfg.train).trained_model(cfg))
     assert model == run.stage("nemo_to_hf") / "model"
     assert torch.equal(weights(model)["lm_head.weight"], weights(base)["lm_head.weight"] * 4)
     assert json.loads((model / "config.json").read_text())["max_position_embeddings"] == 131072
@@ -247,16 +248,12 @@ def test_a_step_that_was_not_saved_is_named(tmp_path, base):
 
 def test_the_chain_has_the_conversions_where_they_are_needed(tmp_path, base):
     aligner = settings(tmp_path, base)
-    assert [s for s in chain_stages(aligner) if "nemo" in s] == ["hf_to_nemo", "nemo_to_hf"]
-    assert "hf_to_nemo" in ancestors("evaluate", aligner)
+    assert [s for s in graph(aligner).recipes if "nemo" in s] == ["hf_to_nemo", "nemo_to_hf"]
+    assert "hf_to_nemo" in graph(aligner).ancestors("evaluate")
     named = settings(tmp_path, base, "train.nemo_model=/models/base-nemo")
-    assert [s for s in chain_stages(named) if "nemo" in s] == ["nemo_to_hf"]
+    assert [s for s in graph(named).recipes if "nemo" in s] == ["nemo_to_hf"]
     rl = load_config(["model=hf_directory", f"model.path={base}", "train=nemo_rl"])
-    assert [s for s in chain_stages(rl) if "nemo" in s] == ["nemo_to_hf"]
+    assert [s for s in graph(rl).recipes if "nemo" in s] == ["nemo_to_hf"]
     local = load_config(["experiment=quickstart"])
-    assert not [s for s in chain_stages(local) if "nemo" in s]
-    assert (
-        list(hf_to_nemo(local, RunDirectory(tmp_path)))
-        == list(nemo_to_hf(local, RunDirectory(tmp_path)))
-        == []
-    )
+    assert not [s for s in graph(local).recipes if "nemo" in s]
+    assert list(hf_to_nemo(local)) == list(nemo_to_hf(local)) == []

@@ -112,8 +112,8 @@ def start(cfg, base, rows):
     write_jsonl(
         run.stage("pack") / "sequences.jsonl", tokenize_traces(rows, tokenizer, capacity_tokens=16384)
     )
-    (run.stage("convert") / "model.json").write_text("{}")
-    run_stage(next(iter(recipe(cfg, run))), run)
+    (run.stage("convert") / "manifest.json").write_text("{}")  # the base model is used in place
+    run_stage(next(iter(recipe(cfg))), run)
     return run
 
 
