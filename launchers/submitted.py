@@ -10,15 +10,15 @@ from rich.markup import escape
 from nemo_cot.errors import UserError
 from nemo_cot.stages import RunDirectory
 
-_SLURM = "slurm"
-"""The folder that submissions leave in a run directory."""
+_SLURM = "slurm/submission.json"
+"""What a submission leaves in a run directory; a dry run leaves files beside it."""
 
 
 def refuse_live_jobs(run: Path) -> None:
     """Raise UserError when jobs of ``run`` are in a queue. Without Slurm here none can be seen, and the lock of
     the run directory is what keeps two runs apart.
     """
-    if (run / _SLURM).is_dir():
+    if (run / _SLURM).exists():
         from nemo_cot.launchers.slurm.live import refuse_live_jobs as refuse
 
         refuse(run, may_lack_slurm=True)
@@ -28,7 +28,7 @@ def submitted_tables(run: RunDirectory) -> tuple[list[RenderableType], bool]:
     """The table of submitted jobs, and whether one is queued or running. Where Slurm does not answer, its own
     files have to do.
     """
-    if not (run.path / _SLURM).is_dir():
+    if not (run.path / _SLURM).exists():
         return [], False
     from nemo_cot.launchers.slurm.record import read_submission
     from nemo_cot.launchers.slurm.status import any_live, chain_states, chain_table

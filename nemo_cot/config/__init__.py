@@ -1,16 +1,18 @@
 """The schema of every config value: plain dataclasses, without defaults.
 
 The values live in conf/. A field marked ``runtime()`` changes how a stage is executed (speed,
-memory, logging) and not what it means, so it takes no part in a stage's fingerprint.
+memory, logging) and not what it means, so it takes no part in a stage's fingerprint; one that came later is
+``added(VALUE)``, with the value that means what was done before it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Optional
+from typing import Any, ClassVar, Optional
 
 from nemo_cot.config.checks import (
+    added,
     at_least,
     between,
     holds_problem,
@@ -18,11 +20,13 @@ from nemo_cot.config.checks import (
     plain_name,
     runtime,
     seed,
+    some_of,
 )
 from nemo_cot.config.cluster import ClusterConfig
 from nemo_cot.config.engines import PRECISIONS, EngineConfig, EvaluatedModel, SamplingConfig
 from nemo_cot.config.model import ModelConfig
 from nemo_cot.errors import UserError
+from nemo_cot.traces.filters import load_filters
 
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 VERDICTS = ("right", "wrong", "undecided")
@@ -236,6 +240,7 @@ class CurateConfig:
     """Which traces are kept. Lengths count the student's tokens, the end-of-turn token included.
 
     ``order``: target (nearest to ``target_tokens`` first) or shuffle. ``verdicts`` lists what may be kept.
+    ``filters``: names of nemo_cot/traces/filters, each with its keys; they come after the other rules.
     """
 
     num_traces: int
@@ -246,6 +251,7 @@ class CurateConfig:
     order: str
     verdicts: list[str]
     seed: int
+    filters: dict[str, Any] = added({})  # noqa: RUF009
 
     def __post_init__(self) -> None:
         at_least("curate.num_traces", self.num_traces, 1)
@@ -253,8 +259,8 @@ class CurateConfig:
         at_least("curate.min_tokens", self.min_tokens, 1)
         at_least("curate.max_tokens", self.max_tokens, self.min_tokens, than="curate.min_tokens")
         one_of("curate.order", self.order, ("target", "shuffle"))
-        for verdict in self.verdicts:
-            one_of("curate.verdicts", verdict, VERDICTS)
+        some_of("curate.verdicts", self.verdicts, VERDICTS)
+        load_filters(self.filters)
 
 
 @dataclass
@@ -370,14 +376,7 @@ class EvaluateConfig:
         for name, model in self.models.items():
             plain_name("evaluate.models", name, taken=(*OWN_SUBJECTS, "scores"))
             holds_problem(f"evaluate.models.{name}.prompt", model.prompt)
-        for subject in self.subjects:
-            one_of("evaluate.subjects", subject, (*OWN_SUBJECTS, *self.models))
-        if not self.subjects or len(set(self.subjects)) != len(self.subjects):
-            raise UserError(
-                f"{self.subjects} is empty or repeats",
-                where="evaluate.subjects",
-                fix="for example [base,trained]",
-            )
+        some_of("evaluate.subjects", self.subjects, (*OWN_SUBJECTS, *self.models))
         at_least("evaluate.samples_per_problem", self.samples_per_problem, 1)
         seed("evaluate.seed", self.seed)
         between("evaluate.chunks", self.chunks, 1, self.samples_per_problem)

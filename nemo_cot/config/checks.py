@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import field
 from typing import Any
 
 from nemo_cot.errors import UserError
 
-_RUNTIME = "runtime"
+_RUNTIME, _BEFORE = "runtime", "before"
 _SPELLED_OUT = re.compile(r"\\n(?![a-z]|Left|Right|V[Dd])")
 """Not the commands of LaTeX that begin so: neq, nabla, nRightarrow, nVdash, ..."""
 
@@ -20,13 +20,23 @@ def runtime() -> Any:
     return field(metadata={_RUNTIME: True})
 
 
+def added(before: Any) -> Any:
+    """A required field that is younger than finished stages. The value ``before`` means what was done without it.
+
+    While it has that value, :func:`fingerprinted` leaves it out, so that a stage that finished before the key
+    came stays valid; any other value replaces the stage. This is the one place where that is settled: mark
+    the field, write ``before`` into conf, and nothing else. A group of such fields is ``added({})`` itself.
+    """
+    return field(metadata={_BEFORE: before})
+
+
 def fingerprinted(config: Any) -> Any:
-    """``config`` as plain dicts and lists, without the ``runtime()`` fields."""
+    """``config`` as plain dicts and lists, without the ``runtime()`` fields and what is as it was before :func:`added`."""
     if dataclasses.is_dataclass(config):
+        fields = {f.name: f.metadata for f in dataclasses.fields(config) if not f.metadata.get(_RUNTIME)}
+        plain = {name: fingerprinted(getattr(config, name)) for name in fields}
         return {
-            f.name: fingerprinted(getattr(config, f.name))
-            for f in dataclasses.fields(config)
-            if not f.metadata.get(_RUNTIME)
+            name: v for name, v in plain.items() if _BEFORE not in fields[name] or v != fields[name][_BEFORE]
         }
     if isinstance(config, (list, tuple)):
         return [fingerprinted(item) for item in config]
@@ -38,6 +48,18 @@ def one_of(key: str, value: str, allowed: Iterable[str]) -> None:
     if value not in allowed:
         raise UserError(
             f"{value!r} is not one of {', '.join(allowed)}", where=key, fix=f"choose one for {key}"
+        )
+
+
+def some_of(key: str, values: Sequence[str], allowed: Sequence[str]) -> None:
+    """Raise UserError unless ``values`` are one or more of ``allowed``, each once."""
+    for value in values:
+        one_of(key, value, allowed)
+    if not values or len(set(values)) != len(values):
+        raise UserError(
+            f"{list(values)} is empty or repeats",
+            where=key,
+            fix=f"name at least one, each once: {', '.join(allowed)}",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,14 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from nemo_cot.config import Config, check_name
-from nemo_cot.errors import UserError, one_line
+from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import compose_config, explain, to_dataclasses
+from nemo_cot.experiment.groups import KINDS
 from nemo_cot.stages import RunDirectory
 
 CONFIG_FILE = "config.yaml"
 """In the run directory: the resolved config of the last command that ran or submitted the chain."""
 
-_KINDS = {
-    "problems": "source",
-    "teacher": "kind",
-    "train": "backend",
-    "cluster": "scheduler",
-    "teacher.engine": "kind",
-    "evaluate.engine": "kind",
-}
-"""The key that says which file of a config group a part of config.yaml was made with."""
 _FILES = {"cluster=slurm": "cluster=slurm_minimal"}
 """Where the file has another name than its kind; any file of the kind will do."""
 
@@ -36,63 +29,74 @@ def find_run(overrides: Sequence[str]) -> tuple[Config, RunDirectory]:
     """The run that ``overrides`` name, and its config: that of its own config.yaml, but for the keys of
     ``report`` that are given; without that file, what ``overrides`` say.
 
-    Values that a chain must have need not be given. Raises UserError when there is no such run.
+    Values that a chain must have need not be given. Raises UserError when there is no such run, and for a
+    config.yaml that cannot be read: what is given here may be another experiment's.
     """
     tree = compose_config(overrides)
+    run = _directory(tree)
+    stored = _stored(run.path / CONFIG_FILE)
+    for key in (text.partition("=")[0] for text in overrides if stored is not None):
+        if key.startswith("report."):
+            OmegaConf.update(stored, key, OmegaConf.select(tree, key))
+    return _config(tree if stored is None else stored), run
+
+
+def find_directory(overrides: Sequence[str]) -> RunDirectory:
+    """The directory of the run that ``overrides`` name, whatever its config.yaml is like. Raises UserError without one."""
+    return _directory(compose_config(overrides))
+
+
+def _directory(tree: DictConfig) -> RunDirectory:
+    """Raises UserError when there is none, naming one with nearly that name."""
     try:
-        run = _run_directory(str(tree.name), str(tree.runs_dir))
+        name, runs_dir = str(tree.name), str(tree.runs_dir)
     except OmegaConfBaseException as error:
         raise explain(error) from None
-    given = [key for key, _, _ in (text.partition("=") for text in overrides) if key.startswith("report.")]
-    stored = _stored(run.path / CONFIG_FILE, {key: OmegaConf.select(tree, key) for key in given})
-    return stored or _config(tree), run
-
-
-def _run_directory(name: str, runs_dir: str) -> RunDirectory:
-    """Raises UserError when there is none, naming one with nearly that name."""
     check_name(name)
     run = RunDirectory(Path(runs_dir).expanduser() / name)
     if run.path.is_dir():
         return run
     parent = run.path.parent
     near = difflib.get_close_matches(name, [p.name for p in parent.iterdir()] if parent.is_dir() else [], n=1)
-    raise UserError(
-        "no such run",
-        where=str(run.path),
-        fix=f"did you mean name={near[0]}?"
-        if near
-        else "give the name= and runs_dir= that it was started with",
-    )
+    fix = f"did you mean name={near[0]}?" if near else "give the name= and runs_dir= that it was started with"
+    raise UserError("no such run", where=str(run.path), fix=fix)
 
 
-def _stored(path: Path, given: dict[str, object]) -> Config | None:
-    """``path``, with the values of ``given`` by key; None without that file. One that this version of
-    the code cannot read is named, and passed over.
-    """
-    if not path.is_file():
-        return None
+def _stored(path: Path) -> DictConfig | None:
+    """``path`` with the types of this version of the code; None without that file."""
     try:
-        tree = _typed(OmegaConf.load(path))
-        for key, value in given.items():
-            OmegaConf.update(tree, key, value)
-        return _config(tree)
-    except (UserError, OmegaConfBaseException, YAMLError, KeyError, ValueError, OSError) as error:
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-        print(one_line(f"warning: {path} cannot be read ({cause}); going by what is given here"), flush=True)
+        tree = _typed(path.read_bytes().decode())
+        _config(tree.copy())
+        return tree
+    except FileNotFoundError:
         return None
+    except (UserError, OmegaConfBaseException, YAMLError, ValueError, RecursionError, OSError) as error:
+        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"damaged, or written by another version of the code ({cause})",
+            where=str(path),
+            fix="restore it, or take the version that wrote it; or remove it, and give what the run was started with",
+        ) from None
 
 
-def _typed(plain: DictConfig) -> DictConfig:
-    """With the types of this version of the code, and its defaults for keys that came after the run."""
-    found = {place: OmegaConf.select(plain, f"{place}.{key}") for place, key in _KINDS.items()}
-    if found["train"] is None:
-        raise ValueError("it is empty")
+def _typed(text: str) -> DictConfig:
+    """With the types of this version of the code, and its defaults for keys that came after the run.
+
+    Raises ValueError for a text that was cut short: ``cluster`` is the last part, and a line break the end.
+    """
+    plain = OmegaConf.create(text)
+    if not isinstance(plain, DictConfig):
+        raise ValueError("it holds no keys")
+    found = {place: OmegaConf.select(plain, f"{place}.{key}") for place, key in KINDS.items()}
+    absent = [place for place, kind in found.items() if kind is None and place != "teacher.engine"]
+    if absent or not text.endswith("\n"):
+        raise ValueError(f"it is cut short, without {', '.join(absent) or 'an end'}")
     chosen = [f"{place}={kind}" for place, kind in found.items() if kind is not None]
     tree = compose_config([_FILES.get(choice, choice) for choice in chosen])
     for place in ("evaluate.models", "cluster.environment"):  # whose keys are the user's
         if (node := OmegaConf.select(tree, place)) is not None:
             OmegaConf.set_struct(node, False)
-    return OmegaConf.merge(tree, plain)
+    return typing.cast(DictConfig, OmegaConf.merge(tree, plain))
 
 
 def _config(tree: DictConfig) -> Config:

@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
+from omegaconf.errors import GrammarParseError, InterpolationKeyError, UnsupportedInterpolationType
+
 from nemo_cot.config.overrides import hydra_quoted
 from nemo_cot.errors import UserError
 
@@ -64,6 +66,15 @@ def wanted_type(cause: str, key: str, given: str | None) -> UserError | None:
     return None
 
 
+def not_filled_in(error: Exception, cause: str, key: str) -> UserError | None:
+    """The error for a ${ in the text of ``key`` that leads nowhere; None for another error."""
+    kinds = (InterpolationKeyError, UnsupportedInterpolationType, GrammarParseError)
+    if not isinstance(error, kinds) and not isinstance(error.__cause__, kinds):
+        return None
+    fix = r"where it is meant as text, as in LaTeX, write \${ (within $'...' \\${); else name a key"
+    return UserError(f"${{ fills in the value of a key: {cause}", where=key, fix=fix)
+
+
 def _example(value: str, kind: str) -> str:
     """1e3 is a float to Hydra, as in YAML: the integer that it stands for."""
     if kind == "Float":
@@ -90,3 +101,12 @@ def _children(tree: Any, key: str) -> Iterator[tuple[str, Any]]:
         yield from ((f"{key}.{name}" if key else str(name), value) for name, value in tree.items())
     elif isinstance(tree, list):
         yield from ((f"{key}[{index}]", value) for index, value in enumerate(tree))
+
+
+def as_text(tree: Any) -> Any:
+    """``tree`` (dicts and lists) with every ${ in its texts escaped, so that OmegaConf reads them back as they are."""
+    if isinstance(tree, dict):
+        return {key: as_text(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [as_text(value) for value in tree]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", tree) if isinstance(tree, str) else tree

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from nemo_cot.config import CurateConfig
 from nemo_cot.errors import UserError
 from nemo_cot.records import Trace
+from nemo_cot.traces.filters import load_filters
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,11 @@ def curate(traces: Sequence[Trace], lengths: Sequence[int], config: CurateConfig
     distances as shuffled. Raises UserError when too few are left.
     """
     dropped: Counter[str] = Counter()
-    candidates = []
+    candidates, filters = [], load_filters(config.filters)
     for trace, length in zip(traces, lengths, strict=True):
-        reason = _reason(trace, length, config)
+        reason = _reason(trace, length, config) or next(
+            (name for name, drops in filters.items() if drops(trace, length)), None
+        )
         if reason:
             dropped[reason] += 1
         else:

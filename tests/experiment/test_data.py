@@ -10,14 +10,12 @@ import pytest
 
 from nemo_cot.config import ChainSumProblems, FileProblems, ProceduralTeacher
 from nemo_cot.errors import UserError
-from nemo_cot.experiment.compose import load_config
 from nemo_cot.packing.sequences import tokenize_traces
 from nemo_cot.problems import make_problems
 from nemo_cot.records import Problem, Trace
 from nemo_cot.stages import RunDirectory
 from nemo_cot.text import PromptFormat, TextTokenizer
 from nemo_cot.traces.procedural import parse_sum, write_trace
-from nemo_cot.traces.selection import curate
 from tests.support import run_stages, tiny_experiment, write_lines
 
 SUMS = ChainSumProblems(source="chain_sum", terms=3, digits=1, num_train=40, num_heldout=30, seed=7)

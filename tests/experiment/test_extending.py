@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -29,16 +30,16 @@ class Copy:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
 
-    def __call__(self, *arguments: object, config_dir: Path | None = None) -> str:
-        """What the command prints. Asserts that it ends well."""
+    def __call__(self, *arguments: object, config_dir: Path | None = None, fails: int = 0) -> str:
+        """What the command prints. Asserts that it ends with the exit code ``fails``."""
         more = {"NEMO_COT_CONFIG_DIR": str(config_dir)} if config_dir else {}
         done = subprocess.run(
             [sys.executable, "-m", "nemo_cot.launchers.cli", *map(str, arguments)],
             env={**environment(COLUMNS="200", **more), "PYTHONPATH": str(self.folder)},
             cwd=self.folder.parent, capture_output=True, text=True, timeout=240,
         )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        assert done.returncode == fails, done.stdout + done.stderr
+        return done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -133,9 +134,11 @@ class Filter:
 
 def test_a_filter_is_one_file(copy: Copy, tiny: list[str], tmp_path: Path):
     copy.add(nemo_cot__traces__filters__initial_dot_py=FILTER)
-    filters = 'curate.filters={initial:{letter:"I"}}'
-    copy("run", *tiny, "launcher.stages=[curate]", filters, "curate.num_traces=1")
-    assert '"initial": ' in (tmp_path / "runs/tiny/curate/dropped.json").read_text()
+    traces = tmp_path / "runs/tiny/curate/traces.jsonl"
+    letter = json.loads(traces.read_text().splitlines()[0])["generation"][0]
+    filters = f"curate.filters.initial.letter={letter}"
+    done = copy("run", *tiny, "launcher.stages=[curate]", filters, fails=2)
+    assert "only 0 of 4 traces are left" in done and "initial " in done, "all of them begin alike"
 
 
 def test_an_experiment_is_one_file(copy: Copy):

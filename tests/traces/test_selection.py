@@ -21,7 +21,7 @@ def rules(**changes) -> CurateConfig:
     """Wide enough that only ``changes`` decide."""
     fields = {
         "num_traces": 1, "per_problem": 1, "min_tokens": MIN, "max_tokens": MAX, "target_tokens": TARGET,
-        "order": "target", "verdicts": ["right"], "seed": 0,
+        "order": "target", "verdicts": ["right"], "seed": 0, "filters": {},
     }  # fmt: skip
     return CurateConfig(**(fields | changes))
 
@@ -219,3 +219,9 @@ def test_the_choice_is_that_of_the_rules_said_one_by_one(pool, per_problem, orde
         assert result.traces == expected[:wanted]
         assert len(result.traces) + sum(result.dropped.values()) == len(traces)
         assert list(result.dropped) == sorted(result.dropped)
+
+
+def test_a_filter_comes_after_the_other_rules_and_is_counted_by_its_name():
+    texts = [trace("a", generation="wait"), trace("b", generation="so"), trace("c", generation="wait", verdict="wrong")]
+    found = curate(texts, [TARGET] * 3, rules(filters={"regex": {"pattern": "wait"}}))
+    assert [t.problem_id for t in found.traces] == ["b"] and found.dropped == {"regex": 1, "verdict_wrong": 1}

@@ -38,6 +38,8 @@ def _load(name: str, values: Mapping[str, Any]) -> Any:
     key = f"curate.filters.{name}"
     if name not in filter_names():
         raise UserError("there is no such filter", where=key, fix=f"choose among {', '.join(filter_names())}")
+    if not isinstance(values, Mapping):
+        raise UserError(f"{values!r} is no group of keys", where=key, fix=f"set its keys, as in {key}.KEY=VALUE")
     kind = importlib.import_module(f"{__name__}.{name}").Filter
     fields = [field.name for field in dataclasses.fields(kind)]
     if unknown := [own for own in values if own not in fields]:
