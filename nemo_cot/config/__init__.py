@@ -39,23 +39,16 @@ class ProblemsConfig:
     """Where problems come from; ``source`` names the module in nemo_cot.problems, and the subclass.
 
     ``packages`` are the modules that making them imports, and what pip installs them with; ``more`` says
-    how to have more training problems.
+    how to have more training problems. ``counts``: training and held-out problems, where the config says how
+    many; ``files``: those that they are read from, called train and heldout.
     """
 
+    counts: ClassVar[tuple[int | None, int | None]] = (None, None)
+    files: ClassVar[dict[str, str]] = {}
     packages: ClassVar[dict[str, str]] = {}
     more: ClassVar[str] = "raise their number"
 
     source: str
-
-    @property
-    def counts(self) -> tuple[int | None, int | None]:
-        """Training and held-out problems, where the config says how many."""
-        return None, None
-
-    @property
-    def files(self) -> dict[str, str]:
-        """The files that they are read from: train and heldout."""
-        return {}
 
 
 @dataclass
@@ -79,7 +72,7 @@ class ChainSumProblems(ProblemsConfig):
         seed("problems.seed", self.seed)
 
     @property
-    def counts(self) -> tuple[int | None, int | None]:
+    def counts(self) -> tuple[int, int]:  # type: ignore[override]
         """As configured."""
         return self.num_train, self.num_heldout
 
@@ -97,7 +90,7 @@ class FileProblems(ProblemsConfig):
     heldout_path: str = runtime()
 
     @property
-    def files(self) -> dict[str, str]:
+    def files(self) -> dict[str, str]:  # type: ignore[override]
         """Both."""
         return {"train": self.train_path, "heldout": self.heldout_path}
 
@@ -113,22 +106,14 @@ class TeacherConfig:
     in_one_piece: ClassVar[bool] = False
     """Whether all samples come at once, so that there are no chunks."""
 
+    by_model: ClassVar[ModelTeacher | None] = None
+    """Itself, where a model writes the traces."""
+    named_path: ClassVar[str | None] = None
+    """The file or folder that teacher.path names."""
+    described: ClassVar[str] = "written by a procedure"
+    """Who wrote the traces, behind "20 traces"."""
+
     kind: str
-
-    @property
-    def by_model(self) -> ModelTeacher | None:
-        """Itself, where a model writes the traces."""
-        return None
-
-    @property
-    def named_path(self) -> str | None:
-        """The file or folder that teacher.path names."""
-        return None
-
-    @property
-    def described(self) -> str:
-        """Who wrote the traces, behind "20 traces"."""
-        return "written by a procedure"
 
 
 @dataclass
@@ -164,7 +149,7 @@ class ModelTeacher(TeacherConfig):
         holds_problem("teacher.prompt", self.prompt)
 
     @property
-    def by_model(self) -> ModelTeacher | None:
+    def by_model(self) -> ModelTeacher:  # type: ignore[override]
         """Itself."""
         return self
 
@@ -174,12 +159,12 @@ class ModelTeacher(TeacherConfig):
         return self.engine.draws_batches
 
     @property
-    def named_path(self) -> str | None:
+    def named_path(self) -> str | None:  # type: ignore[override]
         """Its Hugging Face directory."""
         return self.path
 
     @property
-    def described(self) -> str:
+    def described(self) -> str:  # type: ignore[override]
         """By its name."""
         served = self.engine.client and self.engine.client.server
         name = self.path or (served and served.base_url and served.model_name)
@@ -195,12 +180,12 @@ class FileTeacher(TeacherConfig):
     path: str = runtime()
 
     @property
-    def named_path(self) -> str | None:
+    def named_path(self) -> str | None:  # type: ignore[override]
         """The file."""
         return self.path
 
     @property
-    def described(self) -> str:
+    def described(self) -> str:  # type: ignore[override]
         """By the file's name."""
         return f"of the file {Path(self.path).name}"
 

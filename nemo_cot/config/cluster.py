@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Optional
+from typing import ClassVar, Optional
 
 from nemo_cot.config.checks import at_least, between, one_of
 from nemo_cot.errors import UserError
@@ -51,15 +51,13 @@ _SECRET = re.compile(
 class ClusterConfig:
     """``scheduler``: none (no cluster is chosen), or slurm, which is :class:`SlurmCluster`."""
 
+    slurm: ClassVar[SlurmCluster | None] = None
+    """Itself, where it is a Slurm cluster."""
+
     scheduler: str
 
     def __post_init__(self) -> None:
         one_of("cluster.scheduler", self.scheduler, ("none", "slurm"))
-
-    @property
-    def slurm(self) -> SlurmCluster | None:
-        """Itself, where it is a Slurm cluster."""
-        return None
 
 
 @dataclass
@@ -212,7 +210,7 @@ class SlurmCluster(ClusterConfig):
         self._check_resources()
 
     @property
-    def slurm(self) -> SlurmCluster | None:
+    def slurm(self) -> SlurmCluster:  # type: ignore[override]
         """Itself."""
         return self
 

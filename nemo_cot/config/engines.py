@@ -64,6 +64,8 @@ class EngineConfig:
     the model into the recipe's own process.
     """
 
+    client: ClassVar[EndpointEngine | None] = None
+    """Itself, where it asks a server."""
     draws_batches: ClassVar[bool] = True
     """Whether a sample's bits depend on those that are drawn beside it; a server takes a seed per sample."""
 
@@ -71,11 +73,6 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         one_of("engine.kind", self.kind, ENGINES)
-
-    @property
-    def client(self) -> EndpointEngine | None:
-        """Itself, where it asks a server."""
-        return None
 
 
 @dataclass
@@ -175,7 +172,7 @@ class EndpointEngine(EngineConfig):
             )
 
     @property
-    def client(self) -> EndpointEngine | None:
+    def client(self) -> EndpointEngine:  # type: ignore[override]
         """Itself."""
         return self
 

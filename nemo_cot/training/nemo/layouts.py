@@ -7,7 +7,6 @@ from functools import lru_cache
 
 from nemo_cot import ROOT
 from nemo_cot.config.model import ModelShape
-from nemo_cot.config.rule import Found
 from nemo_cot.training.nemo.config import LayoutConfig, NemoTrain
 from nemo_cot.training.nemo.rendered import from_yaml
 
@@ -23,6 +22,11 @@ class NamedLayout:
     shape: ModelShape
     layout: LayoutConfig
 
+    @property
+    def key(self) -> str:
+        """The override that chooses it."""
+        return f"train/layout={self.name}"
+
 
 @lru_cache(maxsize=1)
 def presets() -> tuple[NamedLayout, ...]:
@@ -35,32 +39,13 @@ def presets() -> tuple[NamedLayout, ...]:
     return tuple(found)
 
 
-def preset_of(shape: ModelShape | None) -> NamedLayout | None:
+def preset(shape: ModelShape | None) -> NamedLayout | None:
     """The layout for a model of this shape."""
     return next((named for named in presets() if named.shape == shape), None)
 
 
-def other_preset(train: NemoTrain, shape: ModelShape | None) -> str | None:
-    """``train/layout=NAME``, where conf/ has a layout for the model and another one is configured."""
-    preset = preset_of(shape)
-    if preset is None or all(getattr(train.layout, size) == getattr(preset.layout, size) for size in _SIZES):
-        return None
-    return f"train/layout={preset.name}"
-
-
-def smaller_layout(train: NemoTrain, shape: ModelShape | None) -> Found:
-    """A warning where the model's own layout takes fewer nodes than the configured one."""
-    preset, wanted = preset_of(shape), other_preset(train, shape)
-    if wanted and preset:
-        own, here = preset.layout, train.layout
-        if own.world_size < here.world_size and own.gpus_per_node == here.gpus_per_node:
-            yield (
-                "warning",
-                f"{here.num_nodes} nodes for a model that fits {own.num_nodes}",
-                f"set {wanted}, unless the nodes are meant to make it faster",
-            )
-
-
-def with_preset(fix: str, wanted: str | None) -> str:
-    """``fix``, with the model's own layout named first where it speaks of the layout."""
-    return f"set {wanted}, or {fix}" if wanted and "train.layout." in fix else fix
+def other_preset(train: NemoTrain, shape: ModelShape | None) -> NamedLayout | None:
+    """The layout that conf/ has for the model, where another one is configured."""
+    own = preset(shape)
+    same = own is None or all(getattr(train.layout, size) == getattr(own.layout, size) for size in _SIZES)
+    return None if same else own

@@ -14,7 +14,7 @@ from nemo_cot.config.rule import GIB, Found, Rule, rule
 from nemo_cot.errors import UserError
 from nemo_cot.training.backend import TrainingCost
 from nemo_cot.training.nemo.config import NemoTrain
-from nemo_cot.training.nemo.layouts import other_preset, smaller_layout, with_preset
+from nemo_cot.training.nemo.layouts import other_preset
 from nemo_cot.training.nemo.memory import gpu_memory
 
 
@@ -25,7 +25,7 @@ def nemo_rule(check: Callable[[Config, Any, TrainingCost], Found]) -> Rule:
     def named(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
         wanted = other_preset(train, cost.model.shape)
         for level, what, fix in check(cfg, train, cost):
-            yield level, what, with_preset(fix, wanted)
+            yield level, what, f"set {wanted.key}, or {fix}" if wanted and "train.layout." in fix else fix
 
     return rule("pack", "hf_to_nemo", "train", "nemo_to_hf")(named)
 
@@ -175,7 +175,14 @@ def nemo_average_steps(cfg: Config, train: NemoTrain, _: TrainingCost) -> Found:
 @rule()
 def layout_size(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
     """No smaller layout of conf/train/layout is meant for the model."""
-    yield from smaller_layout(train, cost.model.shape)
+    here, wanted = train.layout, other_preset(train, cost.model.shape)
+    own = wanted.layout if wanted else here
+    if wanted and own.world_size < here.world_size and own.gpus_per_node == here.gpus_per_node:
+        yield (
+            "warning",
+            f"{here.num_nodes} nodes for a model that fits {own.num_nodes}",
+            f"set {wanted.key}, unless the nodes are meant to make it faster",
+        )
 
 
 NEMO_RULES = (

@@ -154,25 +154,20 @@ class NemoBackend(Backend[N]):
         shape, count = model.shape, model.parameters
         if count is None or cost.operations is None:
             return replace(cost, place="the fullest GPU")
-        in_all = tokens * train.max_steps
-        operations, formula = cost.operations, cost.formula
-        if train.lora.enabled:
+        in_all, lora = tokens * train.max_steps, train.lora.enabled
+        if lora:
             adapters = shape.layers * adapter_parameters(shape, train.lora) if shape else 0
             operations = (4.0 * count + 6.0 * adapters) * in_all
-            formula = "(4 x parameters + 6 x adapters) x tokens"
+            cost = replace(cost, operations=operations, formula="(4 x parameters + 6 x adapters) x tokens")
+        if shape and train.layout.world_size % train.layout.model_parallel_size == 0:  # else rule nemo_copies
+            memory = gpu_memory(shape, train.layout, train.lora, cfg.pack.capacity_tokens)
+            cost = replace(cost, memory_bytes=memory.total)
         again = 2.0 * count * in_all if train.layout.checkpoint_activations == "full" else 0.0
-        kept = 0 if train.lora.enabled else 14 * (train.save_top_k + 1)
-        copies = train.layout.world_size % train.layout.model_parallel_size == 0  # else rule nemo_copies
-        return TrainingCost(
-            model=model,
-            operations=operations,
-            formula=formula,
-            memory_bytes=gpu_memory(shape, train.layout, train.lora, cfg.pack.capacity_tokens).total
-            if shape and copies
-            else None,
+        return replace(
+            cost,
             place="the fullest GPU",
-            disk_bytes=count * (2 + 2 + 2 + kept),
-            gpu_hours=(operations + again) / (UTILISATION * h100.BF16_FLOPS) / 3600,
+            disk_bytes=count * (2 + 2 + 2 + (0 if lora else 14 * (train.save_top_k + 1))),
+            gpu_hours=(cost.operations + again) / (UTILISATION * h100.BF16_FLOPS) / 3600,
             at=f"{UTILISATION:.0%} of an H100's peak",
         )
 

@@ -18,6 +18,13 @@ from nemo_cot.training.nemo import shared
 from nemo_cot.training.nemo.command import Command, run_command
 from nemo_cot.training.nemo_rl import conversion
 from nemo_cot.training.nemo_rl.checkpoints import LOG_DIR, megatron_base, megatron_folder, saved_steps
+from nemo_cot.training.nemo_rl.command import (
+    MEGATRON_BASE,
+    check_command,
+    check_source_tree,
+    rl_command,
+    rl_environment,
+)
 from nemo_cot.training.nemo_rl.config import NemoRlTrain
 from nemo_cot.training.nemo_rl.rules import NEMO_RL_RULES
 
@@ -35,7 +42,6 @@ class NemoRlBackend(shared.NemoBackend[NemoRlTrain]):
 
         def work(folder: Path, inputs: Mapping[str, Path]) -> None:
             from nemo_cot.training.nemo_rl import data
-            from nemo_cot.training.nemo_rl.command import check_command, rl_command
             from nemo_cot.training.nemo_rl.render import RlInputs
 
             base, config = inputs["base"].resolve(), folder / data.CONFIG_FILE
@@ -61,8 +67,6 @@ class NemoRlBackend(shared.NemoBackend[NemoRlTrain]):
 
     def to_hugging_face(self, checkpoint: Path, inputs: Mapping[str, Path], base: Path, target: Path) -> None:
         """By NeMo-RL's scripts, in its source tree; adapters are merged into its own copy of the base model."""
-        from nemo_cot.training.nemo_rl.command import MEGATRON_BASE, check_source_tree, rl_environment
-
         directory, stage = user_path(self.train.nemo_rl_directory), inputs["trained"].parent
         check_source_tree(directory, "nemo_to_hf")
         weights = megatron_folder(checkpoint)
@@ -75,8 +79,6 @@ class NemoRlBackend(shared.NemoBackend[NemoRlTrain]):
 
     def average(self, models: Sequence[Path], inputs: Mapping[str, Path], target: Path) -> None:
         """In NeMo-RL's own environment."""
-        from nemo_cot.training.nemo_rl.command import rl_environment
-
         average_models(
             models,
             target,
