@@ -82,7 +82,7 @@ def _report(
         f"{describe_machine()}; {versions(('torch', 'transformers'))}",
         f"{TRACES} traces, {DRAWS} draws a step, packs of {capacity:,}, bf16 with float32 masters",
         "",
-        "| batching | sequences | packs | tokens | seconds a step | |",
+        "| batching | sequences | packs | tokens | seconds per step | |",
         "|---|---|---|---|---|---|",
         f"| literal | {DRAWS} | {len(literal)} | {tokens(literal):,} | {every:.1f} | {kind} |",
         f"| distinct | {TRACES} | {len(distinct)} | {tokens(distinct):,} | {once:.1f} | median |",
@@ -100,7 +100,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--model", type=Path, help="a Hugging Face directory (default: SmolLM2-135M, made here)"
     )
-    parser.add_argument("--capacity", type=int, default=1024, help="tokens a pack")
+    parser.add_argument("--capacity", type=int, default=1024, help="tokens per pack")
     parser.add_argument(
         "--share", type=float, default=0.1, help="share of the literal step's packs to compute"
     )

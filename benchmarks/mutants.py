@@ -238,8 +238,14 @@ def _run_tests(tests: Sequence[str], tree: Path) -> None:
 
 
 def _listed(survivors: Sequence[Mutant]) -> str:
-    lines = [f"{m.module}:{m.line} `{_short(m.before)}` -> `{_short(m.after)}`" for m in survivors]
+    lines = [f"{m.module}:{m.line} {_place(m)}`{_short(m.before)}` -> `{_short(m.after)}`" for m in survivors]
     return "; ".join(lines).replace("|", "\\|")
+
+
+def _place(mutant: Mutant) -> str:
+    """The line, where the change alone would say nothing: a number or a name."""
+    line = (ROOT / mutant.module).read_text(encoding="utf-8").splitlines()[mutant.line - 1]
+    return f"in `{_short(line)}`: " if len(mutant.before) < 8 else ""
 
 
 def _short(code: str) -> str:

@@ -1,1 +1,1 @@
-"""Where a chain of recipes is run, and the nemo-cot command."""
+"""Where a chain is run, and the nemo-cot command."""

@@ -1,4 +1,4 @@
-"""The nemo-cot command. Only what a verb needs is imported, so that help and show answer at once."""
+"""The nemo-cot command. It imports only what a verb needs, so that help and show start fast."""
 
 from __future__ import annotations
 
@@ -109,9 +109,9 @@ def _cancel(overrides: Sequence[str]) -> int:
 
 
 def _report(overrides: Sequence[str]) -> int:
-    from nemo_cot.launchers.report import write_report_anew
+    from nemo_cot.launchers.report import write_report_again
 
-    return write_report_anew(overrides)
+    return write_report_again(overrides)
 
 
 def _compare(arguments: Sequence[str]) -> int:
@@ -127,11 +127,11 @@ def _grade(arguments: Sequence[str]) -> int:
 
 
 _OPTIONS = {"submit": ("--dry-run",), "status": ("--watch",), "logs": ("--follow", "-f")}
-"""Options by verb; the others have none, but for compare, which looks at its own (they take values)."""
+"""Options by verb; other verbs have none, except compare, which parses its own (they take values)."""
 
 
 def _check_options(verb: str, arguments: Sequence[str]) -> None:
-    """Refuse an option that ``verb`` does not have: it would be taken for a job, a file or a key."""
+    """Refuse an option that ``verb`` does not have: it would be read as a job, a file or a key."""
     if verb == "compare":
         return
     known = (*_OPTIONS.get(verb, ()), "-h", "--help")
@@ -153,7 +153,7 @@ def _option_fix(wrong: str, known: Sequence[str]) -> str:
     if equals:
         return f"a key is set without dashes: {wrong.lstrip('-')}"
     if owner := next((verb for verb, options in _OPTIONS.items() if name in options), None):
-        return f"leave it out; it is one of nemo-cot {owner}"
+        return f"leave it out; it belongs to nemo-cot {owner}"
     return f"use one of {', '.join(known)}"
 
 

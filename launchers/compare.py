@@ -1,4 +1,4 @@
-"""nemo-cot compare: what differs between evaluated runs, problem by problem."""
+"""nemo-cot compare: differences between evaluated runs, paired by problem."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nemo_cot.io.paths import user_path
 from nemo_cot.stages import RunDirectory
 
 SUBJECT = "trained"
-"""The subject of a run that names none."""
+"""The subject of a run given without one."""
 _OPTIONS = ("--subject", "--json", "--markdown")
 _KEYS = ("runs_dir", "experiment", "evaluate.bootstrap_resamples", "evaluate.confidence", "evaluate.seed")
 _OVERRIDE = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)=")
@@ -34,7 +34,7 @@ class _Arguments:
 
 def compare_command(arguments: Sequence[str]) -> int:
     """``RUN[:SUBJECT] ... [--subject NAME] [--json FILE] [--markdown FILE] [overrides]``. Prints the
-    comparison with the first run, and writes it where asked to. Raises UserError as :func:`compare` does.
+    comparison with the first run, and writes the files asked for. Raises UserError as :func:`compare`.
     """
     given = _parse(arguments)
     cfg = load_config(given.overrides)
@@ -96,7 +96,7 @@ def _unknown(argument: str, what: str, known: Sequence[str]) -> UserError:
 def _target(text: str) -> Path:
     path = user_path(text)
     if path.is_dir() or not path.parent.is_dir():
-        what = "is a directory, not a file" if path.is_dir() else "its directory is not there"
+        what = "is a directory, not a file" if path.is_dir() else "its directory does not exist"
         raise UserError(what, where=str(path), fix="name a file in a directory that exists")
     return path
 
@@ -115,13 +115,13 @@ def _named(text: str, subject: str, cfg: Config) -> tuple[RunDirectory, str, str
     fix = (
         f"did you mean {near[0]}?"
         if near
-        else "give the name of a run there, or a path; runs_dir=DIR names another place"
+        else "give the name of a run there, or a path; runs_dir=DIR names another directory"
     )
     raise UserError("no such run", where=f"{text} (below {runs_dir})", fix=fix)
 
 
 def _distinct(named: Sequence[tuple[RunDirectory, str, str]]) -> list[tuple[RunDirectory, str, str]]:
-    """The same with labels RUN:SUBJECT, by their whole paths where two runs have one name."""
+    """The same with labels RUN:SUBJECT, with whole paths if two runs have the same name."""
     found, places = [], {(run.path, name) for run, _, name in named}
     for run, subject, name in named:
         alone = sum(other == name for _, other in places) == 1

@@ -1,4 +1,4 @@
-"""nemo-cot grade: grade a JSON-lines file of any project that names its keys as NeMo-Skills does."""
+"""nemo-cot grade: grade any JSON-lines file with NeMo-Skills' key names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nemo_cot.grading.files import Change, GradeSummary
 
 SHOWN = 10
-"""Examples of each kind that are printed; the output file holds every verdict."""
+"""Examples of each kind to print; the output file holds every verdict."""
 
 
 def grade_command(arguments: Sequence[str]) -> int:
@@ -38,7 +38,7 @@ def grade_command(arguments: Sequence[str]) -> int:
 
 
 def _check_source(source: Path) -> None:
-    """Raise UserError for a file that cannot be read; whether it is there the grader tells."""
+    """Raise UserError for a file that cannot be read; the grader reports a missing one."""
     if not source.is_file():
         return
     try:
@@ -51,17 +51,17 @@ def _check_source(source: Path) -> None:
 
 
 def _check_target(target: Path, source: Path) -> None:
-    """Raise UserError, before anything is graded, for a file that cannot be written or is ``source``."""
+    """Raise UserError, before grading starts, for a file that cannot be written or is ``source``."""
     if target.is_dir():
         raise UserError("is a directory, not a file", where=str(target), fix="name a file for OUTPUT")
-    if target.exists() and not target.is_file():  # it would be replaced: /dev/null, of all things
+    if target.exists() and not target.is_file():  # it would be replaced, even /dev/null
         raise UserError("is a device or a pipe, not a file", where=str(target), fix="name a file for OUTPUT")
     if not target.parent.is_dir():
         raise UserError(
             "no such directory", where=str(target.parent), fix="make it, or choose another OUTPUT"
         )
     if target.exists() and source.exists() and target.samefile(source):
-        raise UserError("is the input as well", where=str(target), fix="choose another OUTPUT")
+        raise UserError("is also the input", where=str(target), fix="choose another OUTPUT")
     try:
         with tempfile.NamedTemporaryFile(dir=target.parent):
             pass

@@ -1,12 +1,12 @@
 """Does this image hold what it promises? `python -m nemo_cot.launchers.image_smoke`, inside of it.
 
-Reads the promises that the build wrote (promised/*.txt in the image's folder), looks for each in the
-Python that it is promised for, runs the nemo-cot command, prints a line a check and ends with 1 when
-one failed. A file of promises holds a line each:
+Reads the promises that the build wrote (promised/*.txt in the image's folder), checks each in its Python,
+runs the nemo-cot command, prints one line per check, and exits with 1 if one failed. A file of promises
+holds one per line:
 
-    python /usr/bin/python3                 whose packages these are; the first line
-    torch==2.4.0a0 import torch             a package, its version or none, and a module to import
-    file /opt/nemo-rl/examples/run_sft.py   a file that must be there
+    python /usr/bin/python3                 the Python of these packages; the first line
+    torch==2.4.0a0 import torch             a package, optionally its version and a module to import
+    file /opt/nemo-rl/examples/run_sft.py   a file that must exist
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ sys.stdout.write("\\n" + json.dumps(found))
 
 
 class Check(NamedTuple):
-    """``problem`` is empty when all is well."""
+    """``problem`` is empty if the check passed."""
 
     name: str
     found: str
@@ -54,7 +54,7 @@ class Check(NamedTuple):
 
 
 class Promise(NamedTuple):
-    """A package of one Python; ``version`` and ``module`` may be empty."""
+    """A package in one Python; ``version`` and ``module`` may be empty."""
 
     python: str
     package: str
@@ -66,7 +66,7 @@ def main() -> None:
     """The command: the checks, or `identify KEY=VALUE...`, which the build calls."""
     parser = argparse.ArgumentParser(prog="python -m nemo_cot.launchers.image_smoke")
     parser.add_argument("--installed-only", action="store_true", help="import nothing that may need a GPU")
-    parser.add_argument("--gpu", action="store_true", help="fail unless a GPU is seen")
+    parser.add_argument("--gpu", action="store_true", help="fail unless there is a GPU")
     parser.add_argument("identify", nargs="*", metavar="identify KEY=VALUE", help="write image.json")
     arguments = parser.parse_args()
     if arguments.identify:
@@ -75,28 +75,28 @@ def main() -> None:
 
 
 def identify(words: Sequence[str]) -> int:
-    """Write image.json out of ``identify KEY=VALUE ...``. Raises UserError for other words or keys."""
+    """Write image.json from ``identify KEY=VALUE ...``. Raises UserError for other words or keys."""
     values = dict(word.split("=", 1) for word in words[1:] if "=" in word)
     try:
         if words[0] != "identify" or len(values) != len(words) - 1:
             raise msgspec.ValidationError(f"not identify KEY=VALUE: {' '.join(words)}")
         print(write_identity(msgspec.convert(values, Identity)))
     except msgspec.ValidationError as error:
-        raise UserError(str(error), where="image_smoke", fix="call it as docker/finish.sh does") from None
+        raise UserError(str(error), where="image_smoke", fix="call it as in docker/finish.sh") from None
     return 0
 
 
 def smoke(*, imports: bool, gpu: bool) -> int:
-    """Run the checks and print them; 1 when one failed. Raises UserError outside an image."""
+    """Run the checks and print them. Returns 1 if one failed. Raises UserError outside an image."""
     identity = image_identity()
     if identity is None:
-        raise UserError("not in an image", where=str(image_home()), fix="run it in one, or build one")
+        raise UserError("not in an image", where=str(image_home()), fix="run it inside an image")
     print(one_line(f"image {identity.target} {identity.version}, revision {identity.revision}"))
     failed = 0
     for check in _checks(imports, gpu):
         failed += bool(check.problem)
         print(one_line(f"{'FAILED' if check.problem else 'ok':6} {check.name} {check.found} {check.problem}"))
-    print(f"{failed} failed" if failed else "all there", flush=True)
+    print(f"{failed} failed" if failed else "all checks passed", flush=True)
     return 1 if failed else 0
 
 
@@ -111,7 +111,7 @@ def _checks(imports: bool, gpu: bool) -> Iterator[Check]:
 
 
 def _pins(lock: Path) -> list[str]:
-    """NAME==VERSION of the lock's lines that hold for this Python and system."""
+    """NAME==VERSION of the lock's lines that apply to this Python and system."""
     from packaging.requirements import Requirement
 
     lines = [line.rstrip("\\ ") for line in lock.read_text().splitlines()]
@@ -131,7 +131,7 @@ def _promised(path: Path, imports: bool) -> Iterator[Check]:
         if kind == "python":
             python = rest
         elif kind == "file":
-            yield Check(rest, "", "" if Path(rest).is_file() else "is not there")
+            yield Check(rest, "", "" if Path(rest).is_file() else "does not exist")
         elif (pin := _PIN.fullmatch(line)) and python:
             name, version, module = (group or "" for group in pin.groups())
             yield _looked_for(Promise(python, name, version, module if imports else ""))
@@ -140,7 +140,7 @@ def _promised(path: Path, imports: bool) -> Iterator[Check]:
 
 
 def _looked_for(promise: Promise) -> Check:
-    """Ask the promise's own Python, in a process of its own: an import may crash, hang or print."""
+    """Check in the promise's own Python, in a separate process: an import may crash, hang or print."""
     name = f"{promise.package} {promise.module}".strip()
     if promise.python == sys.executable and not promise.module:
         return _installed_here(promise)
@@ -179,7 +179,7 @@ def _runs(command: Sequence[str]) -> Check:
 
 
 def _gpu(*, required: bool) -> Check:
-    """The GPUs of nvidia-smi, which NVIDIA's container runtime mounts."""
+    """The GPUs that nvidia-smi lists; NVIDIA's container runtime mounts it."""
     try:
         command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_SECONDS)

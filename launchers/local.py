@@ -1,7 +1,7 @@
-"""Run a chain here: each recipe is a process of its own, one after another.
+"""Run a chain on this machine: each recipe in its own process, one after another.
 
-A stage that fails stops those that need it; the report still runs and says what failed. Killing
-the launcher kills the recipe it is running; the same command goes on from there.
+A failed stage blocks those that need it; the report still runs and shows what failed. Killing the
+launcher kills the recipe that it is running; the same command resumes.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _GRACE_SECONDS = 10.0
 def run_chain(overrides: Sequence[str]) -> int:
     """Run every stage of launcher.stages. Returns 0, or the exit code of the first that failed.
 
-    Raises UserError for what preflight finds wrong, and while a submitted chain is in the queue,
-    before anything is written.
+    Raises UserError, before anything is written, for errors of preflight and while a submitted chain is
+    in the queue.
     """
     tree = compose_config(overrides)
     cfg = to_dataclasses(tree)
     chain = graph(cfg)
     run = run_directory(cfg)
     refuse_errors(examine(cfg, run)[1])
-    refuse_live_jobs(run.path)  # before the lock, which the jobs of a chain hold as well
+    refuse_live_jobs(run.path)  # before the lock, which the jobs of a chain also hold
     with run_lock(run.create().path) as lock:
         refuse_live_jobs(run.path)  # a submission may have held it until now
         looked_at = run_directory(cfg)
@@ -90,9 +90,9 @@ def _run_all(chain: Graph, run: RunDirectory, overrides: Sequence[str], lock: in
 
 
 def _run_one(stage: str, overrides: Sequence[str], lock: int) -> StageEnd:
-    read_end, write_end = os.pipe()  # the recipe dies when the write end closes, that is, with this process
+    read_end, write_end = os.pipe()  # the recipe dies when the write end closes, so with this process
     environment = {**os.environ, INHERITED: str(lock), LIFELINE: str(read_end)}
-    # By path: with -m, a folder named recipes in the working directory would be run instead.
+    # By path: with -m, a folder named recipes in the working directory would take precedence.
     command = [sys.executable, str(HERE / f"{stage}.py"), *overrides]
     process = subprocess.Popen(command, env=environment, pass_fds=(lock, read_end))
     os.close(read_end)
@@ -115,7 +115,7 @@ def _run_one(stage: str, overrides: Sequence[str], lock: int) -> StageEnd:
 
 
 def _stop(process: subprocess.Popen) -> int:
-    """Ctrl-C reaches the recipe as well; give it a moment, then kill it. A second Ctrl-C kills at once."""
+    """Ctrl-C also reaches the recipe; give it a moment, then kill it. A second Ctrl-C kills at once."""
     with suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
         process.wait(_GRACE_SECONDS)
         return INTERRUPTED

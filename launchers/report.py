@@ -1,4 +1,4 @@
-"""nemo-cot report: write the report of a run anew, whatever the run has."""
+"""nemo-cot report: write the report of a run again, from whatever the run has."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from nemo_cot.stages.lock import run_lock
 from nemo_cot.stages.manifest import MANIFEST
 
 
-def write_report_anew(overrides: Sequence[str]) -> int:
-    """Write it also where nothing has changed, and print where it is. Raises UserError when there is no
-    such run, or when a chain is running in it.
+def write_report_again(overrides: Sequence[str]) -> int:
+    """Write it even if nothing has changed, and print its path. Raises UserError if there is no such run, or if
+    a chain is running in it.
     """
     cfg, run = find_run(overrides)
     [stage] = report(cfg)
     with run_lock(run.path):
-        (run.stage(stage.name) / MANIFEST).unlink(missing_ok=True)  # without it a stage is not skipped
+        (run.stage(stage.name) / MANIFEST).unlink(missing_ok=True)  # so that the stage is not skipped
         run_stage(stage, run)
     page = run.stage("report") / "report.html"
     print(one_line(f"report: {page}"))

@@ -1,8 +1,8 @@
 """python -m nemo_cot.launchers.smoke FOLDER: a tiny model through the whole NeMo path, in the container, on one GPU.
 
 A tiny Qwen2 is converted to NeMo's format, trained for 2 packed steps, and converted back. Each
-step prints ok or FAILED with its reason; the exit code is 1 when one failed. Overrides may follow
-FOLDER (train.python=python3, say). It takes minutes, and belongs before the first run on a new image.
+step prints ok, or FAILED with its reason; the exit code is 1 if one failed. Overrides may follow
+FOLDER, such as train.python=python3. It takes minutes; run it before the first run on a new image.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Smoke:
         return f"{len(tensor_index(self.base))} tensors, {len(rows)} traces"
 
     def to_nemo(self) -> str:
-        """The stage hf_to_nemo; every array is where the layout says, to bf16's rounding."""
+        """The stage hf_to_nemo; every array is where the layout puts it, to bf16's rounding."""
         self._stages(to_nemo_recipe.hf_to_nemo)
         worst = smoke_model.compare_arrays(
             self.run.artifact("hf_to_nemo", "model") / "model_weights", self.base
@@ -114,7 +114,7 @@ STEPS_IN_ORDER = ("tools", "model", "to_nemo", "there_and_back", "train", "loss"
 
 
 def run_steps(smoke: Smoke, steps: Sequence[str] = STEPS_IN_ORDER) -> int:
-    """Run the steps, a line each, to the first that fails: the later ones need it. Returns the exit code."""
+    """Run the steps, one line each, up to the first that fails: later ones need it. Returns the exit code."""
     for number, name in enumerate(steps, start=1):
         try:
             line = getattr(smoke, name)()
@@ -129,7 +129,7 @@ def run_steps(smoke: Smoke, steps: Sequence[str] = STEPS_IN_ORDER) -> int:
 
 
 def _check_near(loss: float, wanted: float, name: str, other: str, *, where: str) -> None:
-    """Raise UserError when two losses of one pack differ by more than rounding."""
+    """Raise UserError if two losses of one pack differ by more than rounding."""
     if not abs(loss - wanted) <= smoke_model.TOLERANCE * wanted:
         raise UserError(f"the loss of a pack is {loss:.4f} ({name}), {wanted:.4f} ({other})", where=where)
 

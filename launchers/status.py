@@ -1,4 +1,4 @@
-"""nemo-cot status: how far each stage of a run is."""
+"""nemo-cot status: the progress of each stage of a run."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _EVERY_SECONDS = 5.0
 
 
 def print_status(arguments: Sequence[str]) -> int:
-    """Print a table of the run that the overrides name (:func:`find_run`); of a submitted one, also its jobs.
+    """Print a table of the run that the overrides name (:func:`find_run`), and of its submitted jobs.
 
-    With --watch again and again, until nothing of it is queued or running. Raises UserError when
-    there is no such run.
+    With --watch repeatedly, until none of it is queued or running. Raises UserError if there is no
+    such run.
     """
     cfg, run = find_run([a for a in arguments if a != WATCH])
     console = Console()
@@ -47,19 +47,19 @@ def _tables(cfg: Config, run: RunDirectory) -> tuple[Group, bool]:
     table = Table("stage", "state", "progress", "seconds", "finished", title=escape(one_line(str(run.path))))
     for stage in _stage_names(cfg, run):
         table.add_row(stage, *map(escape, _row(run, stage, running=stage in held)))
-    said = f"in use by {who}" if who else "nothing is running"
+    use = f"in use by {who}" if who else "nothing is running"
     chain, live = submitted_tables(run)
-    return Group(table, escape(said), *chain), live or bool(who)
+    return Group(table, escape(use), *chain), live or bool(who)
 
 
 def _stage_names(cfg: Config, run: RunDirectory) -> list[str]:
-    """Of the chain, and of other recipes whose stages are there: the last command may have named fewer."""
+    """The stages of the chain, and others that exist: the last command may have named fewer."""
     stages, chosen = whole_graph(cfg).stages, cfg.launcher.stages
     return [n for n, s in stages.items() if s.recipe in chosen or run.stage(n).exists() or run.partials(n)]
 
 
 def _row(run: RunDirectory, stage: str, *, running: bool) -> tuple[str, str, str, str]:
-    """State, progress, seconds, time of end."""
+    """State, progress, seconds, end time."""
     partials = run.partials(stage)
     try:
         manifest = read_manifest(run.stage(stage))

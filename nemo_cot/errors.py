@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 EXIT_CODE = 2
-"""Exit code of a command that ended in a :class:`UserError`."""
+"""Exit code of a command that ended with a :class:`UserError`. A traceback, a bug, exits with 1."""
+
+FAULT = 3
+"""Exit code of a command that ended with a :class:`Fault`."""
 
 UNFINISHED = 75
-"""Exit code of work that was stopped in order, with its state saved: the same command goes on (EX_TEMPFAIL)."""
+"""Exit code of work that stopped cleanly with its state saved: the same command resumes (EX_TEMPFAIL)."""
 
 
 class UserError(Exception):
@@ -14,7 +17,7 @@ class UserError(Exception):
 
     Command lines print it as ``error: WHERE: WHAT. Fix: FIX`` and exit with :data:`EXIT_CODE`,
     without a traceback. Line breaks in the parts are folded, so that untrusted text (a file
-    name, a value out of a file) cannot forge further lines of output.
+    name, a value from a file) cannot forge lines of output.
     """
 
     exit_code = EXIT_CODE
@@ -35,8 +38,14 @@ class UserError(Exception):
         return _rebuild, (type(self), self.what, self.where, self.fix)
 
 
+class Fault(UserError):
+    """A machine or a server failed, not the user. The same command may succeed later, and resumes."""
+
+    exit_code = FAULT
+
+
 class Unfinished(UserError):
-    """Not an error of anyone's: the work stopped early, at a signal or a time limit, and can go on."""
+    """Not an error: the work stopped early, at a signal or a time limit, and can resume."""
 
     exit_code = UNFINISHED
 

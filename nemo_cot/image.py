@@ -1,7 +1,7 @@
-"""The container image that a run happens in: what it says of itself, and its digest.
+"""The container image of a run: its identity and its digest.
 
-An image cannot hold its own digest, which exists only once it is pushed; so whoever starts the
-container gives it, in :data:`DIGEST`. What is known at build time lies in a file in the image.
+An image cannot hold its own digest, which exists only once it is pushed, so whoever starts the
+container passes it in :data:`DIGEST`. What is known at build time is in a file in the image.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from nemo_cot.io.atomic import write_bytes
 DIGEST = "NEMO_COT_IMAGE_DIGEST"
 """Environment variable: sha256:HEX, or NAME@sha256:HEX."""
 HOME = "NEMO_COT_IMAGE_HOME"
-"""Environment variable: where an image keeps its files, if not in /opt/nemo-cot (tests)."""
+"""Environment variable: the folder of an image's files, if not /opt/nemo-cot (tests)."""
 
 _DIGEST = re.compile(r"(?:[A-Za-z0-9][\w./:-]*@)?sha256:[0-9a-f]{64}")
 
 
 class Identity(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What the build wrote down; unknown is an argument that it was not given.
+    """Written by the build; "unknown" for arguments that it was not given.
 
-    target: the Dockerfile's stage. base: the image below. revision: the git commit, ending in
-    -dirty when there were uncommitted changes. source: where the code is kept. build_id: CI's.
+    target: the stage of the Dockerfile. base: the base image. revision: the git commit, with -dirty
+    appended if there were uncommitted changes. source: the code's address. build_id: that of the CI.
     """
 
     target: str
@@ -44,14 +44,14 @@ def image_home() -> Path:
 
 
 def image_identity() -> Identity | None:
-    """What image.json says; None outside an image. Raises UserError for a damaged file."""
+    """The content of image.json; None outside an image. Raises UserError for a damaged file."""
     path = image_home() / "image.json"
     try:
         return msgspec.json.decode(path.read_bytes(), type=Identity)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"not an image's identity ({error})", where=str(path), fix="build it anew") from None
+        raise UserError(f"not an image's identity ({error})", where=str(path), fix="build it again") from None
 
 
 def write_identity(identity: Identity) -> Path:
@@ -62,7 +62,7 @@ def write_identity(identity: Identity) -> Path:
 
 
 def image_digest() -> str | None:
-    """What :data:`DIGEST` says; None where it is not set. Raises UserError for what is no digest."""
+    """The value of :data:`DIGEST`; None if unset. Raises UserError if it is not a digest."""
     value = os.environ.get(DIGEST, "")
     if value and not _DIGEST.fullmatch(value):
         raise UserError(
@@ -75,7 +75,7 @@ def image_digest() -> str | None:
 
 
 def image_record() -> dict[str, str] | None:
-    """Digest and identity for a manifest; None without either. Raises UserError as the two above do."""
+    """Digest and identity for a manifest; None without either. Raises UserError as the two functions above."""
     identity, digest = image_identity(), image_digest()
     if identity is None and digest is None:
         return None

@@ -1,4 +1,4 @@
-"""Progress of anything long: a bar on a terminal, plain lines in a log, a file for ``status``."""
+"""Progress of long work: a bar on a terminal, plain lines in a log, a file for ``status``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LINE_EVERY_SECONDS = 10.0
 
 
 class ProgressFile(msgspec.Struct):
-    """What ``status`` reads: done of total units, and the latest figures as text."""
+    """What ``status`` reads: units done, total units, and the latest figures as text."""
 
     label: str
     done: int
@@ -42,8 +42,7 @@ class Tracker:
         self._printed = ""
 
     def update(self, done: int, *, total: int | None = None, **figures: str) -> None:
-        """Set the count (and the total, where it was not known before); ``figures`` are shown as
-        name value, in order.
+        """Set the count (and the total, if it was unknown); ``figures`` are shown as "name value", in order.
         """
         self._state.done = done
         self._state.total = self._state.total if total is None else total
@@ -60,7 +59,7 @@ class Tracker:
             self._print(self._line(now))
 
     def _print(self, line: str) -> None:
-        """Not twice: the last unit may be told by its worker and by the end of the work."""
+        """Once per count: both a worker and the end of the work may report the last unit."""
         if line != self._printed:
             self._printed = line
             print(line, file=sys.stderr, flush=True)
@@ -72,7 +71,7 @@ class Tracker:
         return f"  {state.label}: {state.done}/{state.total} {state.unit}  {state.figures}  {left:.0f} s left".rstrip()
 
     def _write_file(self) -> None:
-        """Not synced to the disk: losing it costs nothing."""
+        """Not synced to disk: losing it costs nothing."""
         self._state.updated = time.time()
         temporary = self._folder / (PROGRESS + ".tmp")
         with contextlib.suppress(OSError):
@@ -84,7 +83,7 @@ class Tracker:
 def track(
     label: str, total: int, unit: str, folder: Path | None = None, *, done: int = 0
 ) -> Iterator[Tracker]:
-    """Show the progress of ``total`` units, of which ``done`` are finished already.
+    """Show the progress of ``total`` units, ``done`` of which are finished already.
 
     ``folder`` is the stage's own folder, where the file for ``status`` goes.
     """
@@ -94,7 +93,7 @@ def track(
 
 
 def read_progress(folder: Path) -> ProgressFile | None:
-    """The latest progress of the stage working in ``folder``; None when it has told none."""
+    """The latest progress of the stage working in ``folder``; None before any."""
     try:
         return msgspec.json.decode((folder / PROGRESS).read_bytes(), type=ProgressFile)
     except (OSError, msgspec.DecodeError):
@@ -102,9 +101,9 @@ def read_progress(folder: Path) -> ProgressFile | None:
 
 
 def shown_progress(folders: Iterable[Path]) -> str:
-    """The latest progress told in any of ``folders``, for a table; empty without one."""
-    told = [progress for folder in folders if (progress := read_progress(folder)) is not None]
-    last = max(told, key=lambda progress: progress.updated, default=None)
+    """The latest progress in any of ``folders``, for a table; empty without one."""
+    found = [progress for folder in folders if (progress := read_progress(folder)) is not None]
+    last = max(found, key=lambda progress: progress.updated, default=None)
     return "" if last is None else f"{last.done}/{last.total} {last.unit}  {last.figures}".strip()
 
 

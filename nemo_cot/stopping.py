@@ -1,4 +1,4 @@
-"""SIGUSR1 (a cluster's warning before the time limit) and SIGTERM (preemption): stop in order."""
+"""SIGUSR1 (a cluster's warning before the time limit) and SIGTERM (preemption): stop cleanly."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def raise_on_signals() -> None:
 
 @contextlib.contextmanager
 def asked_to_stop() -> Iterator[Callable[[], str | None]]:
-    """Within it the signals raise nothing: call what it yields at a good moment to stop; it gives the
-    name of the signal that came, None without any. Outside of the main thread none is seen.
+    """Inside it the signals raise nothing. Call what it yields at a good moment to stop: it returns the
+    name of the signal received, None without one. Outside the main thread no signal is seen.
     """
     seen: list[str] = []
     if threading.current_thread() is not threading.main_thread():

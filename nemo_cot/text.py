@@ -1,7 +1,6 @@
 """Text to tokens: the student's tokenizer, and the prompt around a problem.
 
-Every token a model is trained on or sampled from comes from here, so that all backends see the
-same. Problems and answers are untrusted: a special token spelled out in them stays plain text.
+Every token that a model is trained on or sampled from comes from here, so all backends see the same. Problems and answers are untrusted: a special token spelled out in them stays plain text.
 """
 
 from __future__ import annotations
@@ -91,17 +90,17 @@ class TextTokenizer:
         named = named_eos(self.folder)
         if self.form.eos_token is not None and named is not None and named != self.form.eos_token:
             raise UserError(
-                f"the tokenizer's eos is {named!r}, the config says {self.form.eos_token!r}",
+                f"the tokenizer's eos is {named!r}, that of the config {self.form.eos_token!r}",
                 where="model.eos_token",
                 fix=f"set eos_token to {self.form.eos_token} in {self.folder}/tokenizer_config.json (of a copy), so that "
-                "no eos stands inside a sequence",
+                "no eos occurs inside a sequence",
             )
         token = self.form.eos_token or named
         return None if token is None else self.token_id(token, "model.eos_token")
 
 
 def named_eos(folder: Path) -> str | None:
-    """The eos that tokenizer_config.json names; None where it names none or is not there."""
+    """The eos in tokenizer_config.json; None without one."""
     try:
         token = json.loads((folder / "tokenizer_config.json").read_text()).get("eos_token")
     except (OSError, ValueError):

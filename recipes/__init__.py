@@ -1,1 +1,1 @@
-"""How a stage is run: one script a stage, each a Hydra entry point."""
+"""How a stage is run: one script per stage."""

@@ -1,4 +1,4 @@
-"""convert: make the base model's Hugging Face directory, or check the one that is named."""
+"""convert: make the base model's Hugging Face directory, or check the given one."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -15,14 +15,14 @@ from nemo_cot.stages import Stage
 
 
 def convert(cfg: Config) -> Iterator[Stage]:
-    """Write model/ out of a GGUF file; a Hugging Face directory is checked and used in place."""
+    """Write model/ from a GGUF file; a Hugging Face directory is checked and used in place."""
     model = cfg.model
     packaged = model.source == "gguf_package"
 
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
         if packaged:
             gguf_to_hf(inputs["gguf"], folder / "model", eos_token=model.eos_token)
-        # The tokenizer is read as later stages will, so that a wrong token name fails here.
+        # Read the tokenizer as later stages will, so that a wrong token name fails here.
         tokenizer = student_tokenizer(model, folder / "model" if packaged else inputs["model"])
         facts = {"name": model.name, "eos_id": tokenizer.eos_id, "end_of_turn_id": tokenizer.end_of_turn_id}
         write_bytes(folder / "model.json", msgspec.json.encode(facts) + b"\n")

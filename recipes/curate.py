@@ -1,4 +1,4 @@
-"""curate: keep the traces to train on: graded as wanted, within a length window, few per problem."""
+"""curate: choose the traces to train on: with wanted verdicts, within a length window, few per problem."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ from nemo_cot.traces.selection import curate as choose
 
 
 def curate(cfg: Config) -> Iterator[Stage]:
-    """Write traces.jsonl, and dropped.json with the count of every reason a trace was left out."""
+    """Write traces.jsonl, and dropped.json with the number of traces dropped per reason."""
 
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
         traces = read_jsonl(inputs["graded"], Trace)

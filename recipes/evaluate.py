@@ -7,7 +7,6 @@ import msgspec
 
 from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
-from nemo_cot.evaluation.scores import score
 from nemo_cot.evaluation.subjects import subject_of
 from nemo_cot.experiment.recipe import recipe_main
 from nemo_cot.grading import GRADER_VERSION
@@ -71,6 +70,8 @@ def _scoring(cfg: Config) -> Stage:
     """Write evaluate/scores/SUBJECT.jsonl (graded) and metrics.json."""
 
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
+        from nemo_cot.evaluation.scores import score  # numpy
+
         graded = {}
         for subject in cfg.evaluate.subjects:
             target = folder / f"{subject}.jsonl"

@@ -13,7 +13,7 @@ from nemo_cot.stages import Output, Stage
 
 
 def grade(cfg: Config) -> Iterator[Stage]:
-    """Write graded.jsonl; a new grader version grades the old generations again and shows what moved."""
+    """Write graded.jsonl; a new grader version grades old generations again and shows which verdicts moved."""
 
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
         grade_generations(inputs["generations"], folder / "graded.jsonl", cfg.grade, folder, label="grade")

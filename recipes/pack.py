@@ -19,7 +19,7 @@ from nemo_cot.stages import Output, Stage
 
 
 def pack(cfg: Config) -> Iterator[Stage]:
-    """Write sequences.jsonl (tokens), packs.jsonl (which sequences share a pack) and packing.json."""
+    """Write sequences.jsonl (tokens) and packing.json (how full one copy of the traces packs)."""
 
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
         capacity = cfg.pack.capacity_tokens
@@ -37,7 +37,6 @@ def pack(cfg: Config) -> Iterator[Stage]:
             utilisation=round(utilisation(packs, lengths, capacity), 6),
         )
         write_jsonl(folder / "sequences.jsonl", sequences)
-        write_jsonl(folder / "packs.jsonl", ({"sequences": members} for members in packs))
         write_bytes(folder / "packing.json", msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
         print(f"  {len(packs)} packs of {capacity} tokens, {figures.utilisation:.1%} used")
 

@@ -10,28 +10,51 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
+from typing import NamedTuple
+
+
+class Raw(NamedTuple):
+    """A reply to the byte. ``headers`` may claim another Content-Length than the body's."""
+
+    body: bytes
+    status: int = 200
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 class Script:
-    """``statuses``: what the first requests get instead of an answer. ``delay``: seconds before each."""
+    """``statuses`` and ``replies``: what the first requests get instead of an answer. ``delay``: seconds
+    before each. ``page``: what every GET gets in place of the list of models.
+    """
 
     def __init__(
-        self, name: str, statuses: list[int] = (), delay: float = 0.0, reply: dict | None = None
+        self,
+        name: str,
+        statuses: list[int] = (),
+        delay: float = 0.0,
+        reply: dict | None = None,
+        replies: Sequence[Raw] = (),
+        page: Raw | None = None,
     ) -> None:
         self.name, self.statuses, self.delay, self.reply = name, list(statuses), delay, reply
+        self.replies, self.page = list(replies), page
         self.bodies: list[dict] = []
         self.keys: list[str | None] = []
         self.base_url = ""
         self.lock = threading.Lock()
-        self.busy = self.busiest = 0
+        self.gets = self.busy = self.busiest = 0
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        self.server.script.gets += 1
+        if self.server.script.page is not None:
+            self._send_raw(self.server.script.page)
+            return
         self._send(200, {"object": "list", "data": [{"id": self.server.script.name, "object": "model"}]})
 
     def do_PUT(self) -> None:
@@ -45,12 +68,15 @@ class _Handler(BaseHTTPRequestHandler):
             script.bodies.append(body)
             script.keys.append(self.headers.get("Authorization"))
             status = script.statuses.pop(0) if script.statuses else 200
+            raw = script.replies.pop(0) if script.replies else None
             script.busy += 1
             script.busiest = max(script.busy, script.busiest)
         time.sleep(script.delay)
         with script.lock:
             script.busy -= 1
-        if status != 200:
+        if raw is not None:
+            self._send_raw(raw)
+        elif status != 200:
             self._send(status, {"error": {"message": f"scripted {status}"}})
         else:
             self._send(200, script.reply or self._completion(body))
@@ -67,13 +93,18 @@ class _Handler(BaseHTTPRequestHandler):
         }  # fmt: skip
 
     def _send(self, status: int, content: dict) -> None:
-        data = json.dumps(content).encode()
+        self._send_raw(Raw(json.dumps(content).encode(), status))
+
+    def _send_raw(self, raw: Raw) -> None:
+        own = {"Content-Type": "application/json", "Content-Length": str(len(raw.body))}
+        headers = {**own, **raw.headers}
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
+            self.send_response_only(raw.status)
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(data)
+            self.wfile.write(raw.body)
+        self.close_connection = int(headers["Content-Length"]) != len(raw.body)
 
     def log_message(self, *_: object) -> None:
         pass

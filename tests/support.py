@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
 import io
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -32,9 +35,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
 
 
-def python(
-    *arguments: object, cwd: Path | None = None, preexec: Callable[[], None] | None = None, **more: str
-) -> subprocess.CompletedProcess[str]:
+def python(*arguments: object, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
     """Run Python to its end; ``more`` are environment variables."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
@@ -43,18 +44,36 @@ def python(
         capture_output=True,
         text=True,
         timeout=SECONDS,
-        preexec_fn=preexec,
     )
 
 
 def nemo_cot(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
     """The command line, as the console script calls it."""
-    return python("-m", "nemo_cot.launchers.cli", *arguments, **options)
+    return command("nemo_cot.launchers.cli", *arguments, **options)
 
 
 def recipe(name: str, *overrides: object, **options) -> subprocess.CompletedProcess[str]:
     """One stage alone."""
-    return python("-m", f"nemo_cot.recipes.{name}", *overrides, **options)
+    return command(f"nemo_cot.recipes.{name}", *overrides, **options)
+
+
+def command(module: str, *arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    """``python -m module``: forked from a process that has imported it, unless something of the start matters."""
+    if options.keys() & {"preexec", "PYTHONPATH"}:
+        return python("-m", module, *arguments, **options)
+    cwd = options.pop("cwd", None)
+    return _forks().command(module, list(map(str, arguments)), environment(**options), cwd or Path.cwd())
+
+
+@functools.cache
+def _forks():
+    from tests.chain.forks import Forks
+
+    folder = tempfile.TemporaryDirectory(prefix="forks-")
+    atexit.register(folder.cleanup)
+    forks = Forks(Path(folder.name))
+    atexit.register(forks.__exit__)
+    return forks
 
 
 def nemo_cot_here(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -90,7 +109,7 @@ def run_stages(overrides: Sequence[str], *recipes: str) -> RunDirectory:
     cfg = load_config(overrides)
     run = run_directory(cfg).create()
     for stage in whole_graph(cfg).only(recipes).stages.values():
-        run_stage(stage, run, say=lambda line: None)
+        run_stage(stage, run, show=lambda line: None)
     return run
 
 
@@ -138,9 +157,11 @@ def _content(path: Path) -> bytes:
     return json.dumps(kept).encode()
 
 
-def one_error(done: subprocess.CompletedProcess[str], *parts: str) -> str:
-    """The one error line of a command that refused: what, where and the fix. Asserts that it is so."""
-    assert done.returncode == 2, (done.returncode, done.stdout[-2000:], done.stderr[-4000:])
+def one_error(done: subprocess.CompletedProcess[str], *parts: str, code: int = 2) -> str:
+    """The one error line of a command that refused: what, where and the fix. Asserts that it is so, and the exit
+    code: 2 for a mistake of the user's, 3 for a fault of a machine or a server.
+    """
+    assert done.returncode == code, (done.returncode, done.stdout[-2000:], done.stderr[-4000:])
     assert "Traceback" not in done.stderr + done.stdout
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1, done.stderr

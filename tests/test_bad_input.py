@@ -14,7 +14,16 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.errors import UserError
-from tests.support import SECONDS, digests, nemo_cot, one_error, recipe, tiny_experiment, write_lines
+from tests.support import (
+    SECONDS,
+    digests,
+    nemo_cot,
+    nemo_cot_here,
+    one_error,
+    recipe_here,
+    tiny_experiment,
+    write_lines,
+)
 
 PROBLEMS = [{"problem": f"{n} + 1", "expected_answer": str(n + 1)} for n in range(8)]
 
@@ -39,9 +48,9 @@ def file_problems(folder: Path, train: list[dict], heldout: list[dict]) -> list[
 
 def test_unknown_override():
     one_error(
-        nemo_cot("run", "train.max_stesp=3"), "train.max_stesp: unknown key", "did you mean train.max_steps?"
+        nemo_cot_here("run", "train.max_stesp=3"), "train.max_stesp: unknown key", "did you mean train.max_steps?"
     )
-    one_error(recipe("train", "train.max_stesp=3"), "did you mean train.max_steps?")
+    one_error(recipe_here("train", "train.max_stesp=3"), "did you mean train.max_steps?")
 
 
 @pytest.mark.parametrize("choice, key", [
@@ -50,7 +59,7 @@ def test_unknown_override():
     (["problems=file", "problems.train_path=/no/a", "problems.heldout_path=/no/b"], "problems.train_path"),
 ])  # fmt: skip
 def test_missing_file_is_refused_before_anything_is_written(choice, key, tmp_path):
-    done = nemo_cot("run", f"runs_dir={tmp_path / 'runs'}", *choice)
+    done = nemo_cot_here("run", f"runs_dir={tmp_path / 'runs'}", *choice)
     one_error(done, key, "there is no /no", f"correct {key}")
     assert not (tmp_path / "runs").exists()
 
@@ -62,7 +71,7 @@ def test_missing_file_in_a_recipe_alone(tmp_path):
         f"problems.heldout_path={tmp_path}/b.jsonl",
     ]
     one_error(
-        recipe("problems", f"runs_dir={tmp_path}", *paths),
+        recipe_here("problems", f"runs_dir={tmp_path}", *paths),
         "problems.train_path",
         f"there is no {tmp_path}/a.jsonl",
     )
@@ -70,7 +79,7 @@ def test_missing_file_in_a_recipe_alone(tmp_path):
 
 
 def test_a_stage_whose_inputs_were_not_made(tiny_model, tmp_path):
-    done = recipe("train", *tiny_experiment(tiny_model, tmp_path))
+    done = recipe_here("train", *tiny_experiment(tiny_model, tmp_path))
     one_error(done, "the stage convert has not been run", "nemo-cot run")
 
 
@@ -84,7 +93,7 @@ def test_a_stage_whose_inputs_were_not_made(tiny_model, tmp_path):
     ([{**row, "problem_id": "x"} for row in PROBLEMS[:2]], PROBLEMS[2:], ("the id occurs twice", "x")),
 ])  # fmt: skip
 def test_problem_sets_that_cannot_be(train, heldout, parts, tmp_path):
-    done = recipe("problems", f"runs_dir={tmp_path}/runs", *file_problems(tmp_path, train, heldout))
+    done = recipe_here("problems", f"runs_dir={tmp_path}/runs", *file_problems(tmp_path, train, heldout))
     one_error(done, *parts)
     assert not (tmp_path / "runs" / "default" / "problems").exists()
 
@@ -93,11 +102,12 @@ def test_problem_sets_that_cannot_be(train, heldout, parts, tmp_path):
     ([*PROBLEMS[:2], PROBLEMS[0]], PROBLEMS[2:], "the training problem is the same as train-1"),
     (PROBLEMS[:2], PROBLEMS[1:3], "the held-out problem is a training problem too"),
 ])  # fmt: skip
-def test_plan_and_run_say_so_before_anything_runs(train, heldout, part, tmp_path):
+def test_plan_and_run_say_so_before_anything_runs(train, heldout, part, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
     arguments = [f"runs_dir={tmp_path}/runs", *file_problems(tmp_path, train, heldout), "curate.num_traces=2"]
-    planned = nemo_cot("plan", *arguments, COLUMNS="300")
+    planned = nemo_cot_here("plan", *arguments)
     assert planned.returncode == 2 and part in planned.stdout
-    one_error(nemo_cot("run", *arguments), part)
+    one_error(nemo_cot_here("run", *arguments), part)
     assert not (tmp_path / "runs").exists()
 
 
@@ -111,7 +121,7 @@ def test_a_corrupt_line_is_named_by_file_line_and_field(bad, parts, tmp_path):
     arguments = file_problems(tmp_path, PROBLEMS[:4], PROBLEMS[4:])
     (tmp_path / "train.jsonl").write_text(json.dumps(PROBLEMS[0]) + "\n\n" + bad + "\n")
     one_error(
-        recipe("problems", f"runs_dir={tmp_path}/runs", *arguments), str(tmp_path / "train.jsonl"), *parts
+        recipe_here("problems", f"runs_dir={tmp_path}/runs", *arguments), str(tmp_path / "train.jsonl"), *parts
     )
 
 
@@ -127,7 +137,7 @@ def test_a_corrupt_line_in_a_teachers_file(tiny_model, run, tmp_path):
     ):
         traces.write_text(good + "\n" + bad + "\n")
         one_error(
-            recipe("generate", *overrides(tiny_model, run), "teacher=file", f"teacher.path={traces}"), part
+            recipe_here("generate", *overrides(tiny_model, run), "teacher=file", f"teacher.path={traces}"), part
         )
         assert {k: v for k, v in digests(run).items() if ".partial-" not in k} == before
 
@@ -137,17 +147,17 @@ def test_an_output_whose_last_line_was_cut_is_made_anew(stage, name, tiny_model,
     before = digests(run)
     path = run / stage / name
     path.write_bytes(path.read_bytes()[:-40])
-    done = recipe(stage, *overrides(tiny_model, run))
+    done = recipe_here(stage, *overrides(tiny_model, run))
     assert done.returncode == 0, done.stderr
     assert f"[{stage}] runs; output {name} is missing or was changed" in done.stdout
     assert digests(run) == before
     if stage == "grade":
-        assert f"the last grading cannot be read, so no moves are told: {path}, line 24" in done.stdout
+        assert f"the last grading cannot be read, so no moves are shown: {path}, line 24" in done.stdout
 
 
 def test_a_trace_longer_than_the_pack(tiny_model, run):
     before = digests(run)
-    done = recipe("pack", *overrides(tiny_model, run), "pack.capacity_tokens=90")
+    done = recipe_here("pack", *overrides(tiny_model, run), "pack.capacity_tokens=90")
     line = one_error(done, "a pack holds 90", "trace chain_sum-", "raise pack.capacity_tokens to ")
     needed = int(line.split("the trace has ")[1].split()[0])
     assert f"to {needed} or more" in line and needed > 90
@@ -155,7 +165,7 @@ def test_a_trace_longer_than_the_pack(tiny_model, run):
     longest = max(
         len(json.loads(s)["input_ids"]) for s in (run / "pack" / "sequences.jsonl").read_text().splitlines()
     )
-    assert recipe("pack", *overrides(tiny_model, run), f"pack.capacity_tokens={longest}").returncode == 0
+    assert recipe_here("pack", *overrides(tiny_model, run), f"pack.capacity_tokens={longest}").returncode == 0
 
 
 def eos_is_end_of_turn(model: Path, folder: Path) -> Path:
@@ -169,11 +179,11 @@ def eos_is_end_of_turn(model: Path, folder: Path) -> Path:
 def test_a_tokenizer_whose_eos_occurs_inside_sequences(tiny_model, run, tmp_path):
     model = eos_is_end_of_turn(tiny_model, tmp_path)
     before = digests(run)
-    done = recipe("convert", *overrides(model, run))
-    one_error(done, "model.eos_token", "the tokenizer's eos is '<|im_end|>', the config says '<|endoftext|>'")
-    done = nemo_cot("run", *overrides(model, run), "model.eos_token='<|im_end|>'")
+    done = recipe_here("convert", *overrides(model, run))
+    one_error(done, "model.eos_token", "the tokenizer's eos is '<|im_end|>', that of the config '<|endoftext|>'")
+    done = nemo_cot_here("run", *overrides(model, run), "model.eos_token='<|im_end|>'")
     one_error(done, "eos_not_in_prompt", "model.prompt holds the eos <|im_end|>")
-    done = recipe("pack", *overrides(model, run), "model.eos_token='<|im_end|>'")
+    done = recipe_here("pack", *overrides(model, run), "model.eos_token='<|im_end|>'")
     one_error(
         done, "occurs inside the sequence, at token ", "trace chain_sum-", "set model.eos_token to a token"
     )
@@ -189,11 +199,17 @@ def test_a_tokenizer_whose_eos_occurs_inside_sequences(tiny_model, run, tmp_path
 def test_a_model_directory_that_is_not_whole(damage, parts, tiny_model, tmp_path):
     model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
     damage(model)
-    one_error(recipe("convert", *tiny_experiment(model, tmp_path / "runs")), str(model), *parts)
+    one_error(recipe_here("convert", *tiny_experiment(model, tmp_path / "runs")), str(model), *parts)
 
 
-def _at_most(num_bytes: int):
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
+@contextmanager
+def files_of_at_most(num_bytes: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("stage, kib", [("problems", 1), ("pack", 3), ("train", 60)])
@@ -201,10 +217,11 @@ def test_a_file_larger_than_allowed(stage, kib, tiny_model, run):
     """As on a full disk, without root: writing fails after ``kib``, in Python and in libraries."""
     before = digests(run)
     change = {"problems": "problems.seed=8", "pack": "pack.seed=1", "train": "train.seed=1"}[stage]
-    done = recipe(stage, *overrides(tiny_model, run), change, preexec=_at_most(1024 * kib))
-    one_error(done, "the file is larger than is allowed here", "ulimit")
+    with files_of_at_most(1024 * kib):
+        done = recipe_here(stage, *overrides(tiny_model, run), change)
+    one_error(done, "the file is larger than is allowed here", "ulimit", code=3)
     assert {k: v for k, v in digests(run).items() if ".partial-" not in k} == before
-    assert recipe(stage, *overrides(tiny_model, run), change).returncode == 0
+    assert recipe_here(stage, *overrides(tiny_model, run), change).returncode == 0
 
 
 @contextmanager
@@ -242,11 +259,11 @@ def test_a_full_disk(stage, change, kib, tiny_model, packed, tmp_path):
         run = Path(shutil.copytree(packed, disk / "tiny"))
         before = digests(run)
         filler = fill(disk, leave=1024 * kib)
-        done = recipe(stage, *overrides(tiny_model, run), change)
-        one_error(done, "the disk is full", "free space, then run the same command again: it resumes")
+        done = recipe_here(stage, *overrides(tiny_model, run), change)
+        one_error(done, "the disk is full", "free space, then run the same command again: it resumes", code=3)
         assert {k: v for k, v in digests(run).items() if ".partial-" not in k} == before
         filler.unlink()
-        again = recipe(stage, *overrides(tiny_model, run), change)
+        again = recipe_here(stage, *overrides(tiny_model, run), change)
         assert again.returncode == 0, again.stderr
         assert digests(run).keys() >= before.keys()
 
@@ -257,14 +274,14 @@ def test_a_full_disk_under_the_whole_command(tiny_model, packed, tmp_path):
         before = digests(run)
         filler = fill(disk, leave=0)
         done = nemo_cot("run", *overrides(tiny_model, run), "problems.seed=8")
-        one_error(done, "full")
+        one_error(done, "full", code=3)
         filler.unlink()
         assert digests(run) == before
 
 
 def test_preflight_sees_a_disk_that_is_too_small(tiny_model, tmp_path):
     with small_disk(tmp_path / "disk", 256) as disk:
-        done = nemo_cot("run", *tiny_experiment(tiny_model, disk))
+        done = nemo_cot_here("run", *tiny_experiment(tiny_model, disk))
         one_error(done, "preflight, disk", str(disk), "runs_dir=DIR")
         assert list(disk.iterdir()) == []
 
@@ -291,11 +308,11 @@ def test_a_read_only_run_directory(tiny_model, run):
     before = digests(run)
     with read_only(run):
         for done in (
-            recipe("problems", *overrides(tiny_model, run), "problems.seed=8"),
-            nemo_cot("run", *overrides(tiny_model, run)),
+            recipe_here("problems", *overrides(tiny_model, run), "problems.seed=8"),
+            nemo_cot_here("run", *overrides(tiny_model, run)),
         ):
             one_error(done, str(run), "runs_dir=DIR")
-        shown = nemo_cot("status", *overrides(tiny_model, run))
+        shown = nemo_cot_here("status", *overrides(tiny_model, run))
         assert shown.returncode == 0, shown.stderr
     assert digests(run) == before
 
@@ -307,12 +324,12 @@ def test_a_read_only_run_directory(tiny_model, run):
 def test_a_place_that_is_no_directory(make, tiny_model, tmp_path):
     place = tmp_path / "place"
     make(place)
-    one_error(recipe("problems", *tiny_experiment(tiny_model, place)), str(place), "runs_dir=DIR")
-    one_error(nemo_cot("run", *tiny_experiment(tiny_model, place)), str(place), "runs_dir=DIR")
+    one_error(recipe_here("problems", *tiny_experiment(tiny_model, place)), str(place), "runs_dir=DIR")
+    one_error(nemo_cot_here("run", *tiny_experiment(tiny_model, place)), str(place), "runs_dir=DIR")
 
 
 def test_a_name_that_is_too_long(tmp_path):
-    one_error(recipe("problems", f"runs_dir={tmp_path}", "name=" + "x" * 300), "this file name is too long")
+    one_error(recipe_here("problems", f"runs_dir={tmp_path}", "name=" + "x" * 300), "this file name is too long")
 
 
 HOSTILE = ["new\nline \x1b[31mred", "[bold]rich[/bold] [/]", "'quo'te\" $(touch x) ;=,{}%s", "*?[1] ü \\back"]
@@ -324,17 +341,19 @@ def quoted(path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_paths_work_and_cannot_forge_output(name, tmp_path):
+def test_hostile_paths_work_and_cannot_forge_output(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
     place = tmp_path / name
     place.mkdir(parents=True)
     arguments = [f"runs_dir={quoted(place)}", "problems.num_train=2", "problems.num_heldout=1"]
-    done = recipe("problems", *arguments, cwd=tmp_path)
+    done = recipe_here("problems", *arguments)
     assert done.returncode == 0, done.stderr
     assert (place / "default" / "problems" / "train.jsonl").exists()
-    shown = nemo_cot("status", *arguments, cwd=tmp_path, COLUMNS="300")
+    shown = nemo_cot_here("status", *arguments)
     assert shown.returncode == 0, shown.stderr
     assert "problems" in shown.stdout and "\x1b" not in shown.stdout
-    missing = nemo_cot("status", *arguments, "name=none", cwd=tmp_path)
+    missing = nemo_cot_here("status", *arguments, "name=none")
     assert one_error(missing, "no such run").isprintable()
     assert not (tmp_path / "x").exists(), "a name was run by a shell"
 
@@ -342,7 +361,7 @@ def test_hostile_paths_work_and_cannot_forge_output(name, tmp_path):
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_in_files_stays_on_the_error_line(text, tmp_path):
     row = {"problem": "1", "expected_answer": "1", "problem_id": text}
-    done = recipe(
+    done = recipe_here(
         "problems",
         f"runs_dir={tmp_path}/runs",
         *file_problems(tmp_path, [row, {**row, "problem": "2"}], [row]),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nemo_cot.errors import UserError
 from nemo_cot.io.paths import CHAIN_FILE
+from nemo_cot.launchers.slurm.live import chain_states
 from nemo_cot.launchers.slurm.record import (
     Submission,
     SubmittedJob,
@@ -17,7 +18,7 @@ from nemo_cot.launchers.slurm.record import (
     task_key,
     write_json,
 )
-from nemo_cot.launchers.slurm.scheduler import JobState, job_states
+from nemo_cot.launchers.slurm.scheduler import JobState
 
 _GOOD = "ok"
 
@@ -31,7 +32,7 @@ def write_chain_file(run: Path) -> None:
 
 def stage_ends(run: Path, submission: Submission) -> list[dict]:
     """A stage without a job was finished before. One whose jobs never started needs another that failed."""
-    states = _states(submission)
+    states = _states(run, submission)
     ends = {job.key: _job_end(run, job, states.get(job.id, [])) for job in submission.jobs}
     jobs = {job.key: job for job in submission.jobs}
     rows = []
@@ -42,9 +43,9 @@ def stage_ends(run: Path, submission: Submission) -> list[dict]:
     return rows
 
 
-def _states(submission: Submission) -> dict[str, list[JobState]]:
+def _states(run: Path, submission: Submission) -> dict[str, list[JobState]]:
     try:
-        return job_states([job.id for job in submission.jobs])
+        return chain_states(run, submission)
     except UserError:
         return {}
 
@@ -71,7 +72,7 @@ def _culprit(own: list[str], ends: dict[str, tuple], jobs: dict[str, SubmittedJo
 
 
 def _job_end(run: Path, job: SubmittedJob, states: list[JobState]) -> tuple[str, int | None]:
-    """ok, failed or not run, and the exit code: by what the job told, then by what Slurm says."""
+    """ok, failed or not run, and the exit code: by what the job reported, then by what Slurm says."""
     tasks = [(task_key(job.key, t), f"{job.id}_{t}") for t in job.array] or [(job.key, job.id)]
     found = [_task_end(run, key, i, states) for key, i in tasks]
     return next(
@@ -80,10 +81,10 @@ def _job_end(run: Path, job: SubmittedJob, states: list[JobState]) -> tuple[str,
 
 
 def _task_end(run: Path, key: str, job: str, states: list[JobState]) -> tuple[str, int | None]:
-    told = read_attempt(run, key, job)
-    if told is not None and told.exit_code is not None:
-        return (_GOOD if told.exit_code == 0 else "failed"), told.exit_code
-    if told is None:
+    said = read_attempt(run, key, job)
+    if said is not None and said.exit_code is not None:
+        return (_GOOD if said.exit_code == 0 else "failed"), said.exit_code
+    if said is None:
         return "not run", None
     code = next((s.exit_code for s in states if s.id == job), "").partition(":")[0]
-    return "failed", int(code) if code.isdigit() and code != "0" else None  # killed before it could tell
+    return "failed", int(code) if code.isdigit() and code != "0" else None  # killed before it could say

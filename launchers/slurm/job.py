@@ -23,6 +23,7 @@ if __name__ == "__main__":  # run by path: its folder would hide modules of the 
     sys.path[0] = str(HERE.parents[3])
 
 from nemo_cot.errors import UNFINISHED, UserError  # noqa: E402
+from nemo_cot.guard import guarded  # noqa: E402
 from nemo_cot.launchers.slurm import scheduler  # noqa: E402
 from nemo_cot.launchers.slurm.ends import write_chain_file  # noqa: E402
 from nemo_cot.launchers.slurm.record import Attempt, task_key, write_attempt  # noqa: E402
@@ -59,12 +60,12 @@ class Runner:
         """Run the recipe; requeue it, or hand over to the next training job, when it did not finish."""
         for number in (signal.SIGUSR1, signal.SIGTERM):
             signal.signal(number, self._warned)
-        self._tell(None)
+        self._report(None)
         self._say(f"{self._key}: job {self._id()} on {self._node}, restart {self._restarts}")
         if self._job["recipe"] == "report":
             write_chain_file(self._run)
         code = self._end(self._recipe())
-        self._tell(code)
+        self._report(code)
         self._say(f"{self._key}: exit code {code}")
         return code
 
@@ -164,7 +165,7 @@ class Runner:
             "PYTHONUNBUFFERED": "1",
             "NEMO_COT_CHAIN_JOB": self._key,  # nemo_cot/stages/lock.py; not imported, it needs libraries
             "SLURM_EXPORT_ENV": "ALL",  # else srun hands on the names of --export only, not what is added here
-            # srun does not take over the job's --cpus-per-task: without it a step has one core a task.
+            # srun does not take over the job's --cpus-per-task: without it a step has one core per task.
             **({"SRUN_CPUS_PER_TASK": str(cores)} if cores else {}),
             **({"NEMO_COT_CONFIG_DIR": f"{code}/extra_conf"} if self._job["extra_conf"] else {}),
         }
@@ -172,7 +173,7 @@ class Runner:
             added["MASTER_ADDR"] = node  # where the ranks of several nodes meet
         return {**self._environment, **added}
 
-    def _tell(self, code: int | None) -> None:
+    def _report(self, code: int | None) -> None:
         ended = "" if code is None else _now()
         write_attempt(
             self._run, self._key, Attempt(self._id(), self._node, self._started, self._restarts, code, ended)
@@ -194,4 +195,4 @@ def _now() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(guarded(lambda: main(sys.argv[1:])))

@@ -20,7 +20,7 @@ class ChainJob:
     must end well before. ``resources``: which of cluster.resources it takes.
 
     ``overrides`` come behind the user's own. ``array``: the numbers of the chunks of ``stage`` that it makes,
-    a task each. ``continued``: a later job goes on with this training. ``after_any``: it runs however the
+    one task each. ``continued``: a later job goes on with this training. ``after_any``: it runs however the
     others ended.
     """
 
@@ -65,23 +65,26 @@ def chain_jobs(cfg: Config, graph: Graph, steps: Sequence[Step]) -> list[ChainJo
         if stage.found is not None:
             job = replace(job, after=tuple(jobs), after_any=True)
         elif name in wholes:
-            job = _with_task(jobs.get(f"{wholes[name].replace('/', '-')}-chunks"), job, wholes[name])
+            job = _with_task(job, wholes[name], jobs)
         elif stage.recipe == "train":
             job = _behind_earlier_training(job, jobs, cluster_of(cfg).train_jobs)
-        elif name == _SCORES and (early := _early_scores(cfg, job, jobs)) is not None:
+        elif name == _SCORES and (early := _early_scores(step, job, ends, jobs)) is not None:
             jobs[early.key] = early
             job = replace(job, after=(*after, early.key))
+        if job.key in jobs and jobs[job.key].stage != job.stage:  # of two subjects, such as base-chunks
+            raise UserError(
+                f"{job.key} would be the name of two jobs", where="evaluate.models", fix="rename the subject"
+            )
         jobs[job.key] = job
         ends[name] = job.key
     return list(jobs.values())
 
 
-def _with_task(array: ChainJob | None, job: ChainJob, whole: str) -> ChainJob:
-    """The array of the chunks of ``whole``, with the chunk of ``job`` in it."""
-    number = int(job.stage.rpartition("-")[2])
-    if array is None:
-        array = replace(job, key=f"{whole.replace('/', '-')}-chunks", stage=whole)
-    return replace(array, array=(*array.array, number))
+def _with_task(chunk: ChainJob, whole: str, jobs: Mapping[str, ChainJob]) -> ChainJob:
+    """The array of the chunks of ``whole``, with ``chunk`` in it."""
+    array = replace(chunk, key=f"{whole.replace('/', '-')}-chunks", stage=whole)
+    before = jobs[array.key].array if array.key in jobs and jobs[array.key].stage == whole else ()
+    return replace(array, array=(*before, int(chunk.stage.rpartition("-")[2])))
 
 
 def _behind_earlier_training(job: ChainJob, jobs: dict[str, ChainJob], count: int) -> ChainJob:
@@ -93,16 +96,21 @@ def _behind_earlier_training(job: ChainJob, jobs: dict[str, ChainJob], count: in
     return job
 
 
-def _early_scores(cfg: Config, scores: ChainJob, jobs: Mapping[str, ChainJob]) -> ChainJob | None:
+def _early_scores(
+    step: Step, scores: ChainJob, ends: Mapping[str, str], jobs: Mapping[str, ChainJob]
+) -> ChainJob | None:
     """A job that scores the subjects that need not wait for the training, where others do: should the training
-    fail, the report has these scores.
+    fail, the report has these scores. None where they are all sampled, and there are scores from then.
     """
-    early = [key for key in scores.after if not _behind_training(key, jobs)]
-    if not early or len(early) == len(scores.after):
+    needs = step.stage.needs
+    early = [need for need in needs if need not in ends or not _behind_training(ends[need], jobs)]
+    after = tuple(ends[need] for need in early if need in ends)
+    if not early or len(early) == len(needs) or (step.finished and not after):
         return None
-    subjects = ",".join(jobs[key].stage.partition("/")[2] for key in early)
-    overrides = (f"evaluate.subjects=[{subjects}]",)
-    return replace(scores, key=f"{scores.key}-early", after=tuple(early), overrides=overrides)
+    subjects = ",".join(need.partition("/")[2] for need in early)
+    return replace(
+        scores, key=f"{scores.key}-early", after=after, overrides=(f"evaluate.subjects=[{subjects}]",)
+    )
 
 
 def _behind_training(key: str, jobs: Mapping[str, ChainJob]) -> bool:

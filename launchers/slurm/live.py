@@ -1,22 +1,62 @@
-"""Jobs of a run that are queued or running."""
+"""What Slurm knows of a run's jobs: those whose cluster, mark and id are the run's. Ids alone are given anew by
+every cluster, to anybody's jobs.
+
+Standard library only: the runner inside of the report's job uses it.
+"""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nemo_cot.errors import UserError
 from nemo_cot.launchers.slurm import scheduler
-from nemo_cot.launchers.slurm.record import comment_of, read_submission
+from nemo_cot.launchers.slurm.record import Submission, comment_of, read_submission
 from nemo_cot.launchers.slurm.scheduler import JobState
 
 
 def live_jobs_of(run: Path) -> list[JobState]:
-    """The user's jobs that carry the run's mark, or whose id the last submission names."""
+    """The run's jobs that are queued or running on this cluster, in the record of the last submission; those with
+    the run's mark where there is none, or where submit was killed before it knew every id.
+    """
     submission = read_submission(run)
-    ids = {job.id for job in submission.jobs} if submission else set()
+    if submission is not None and submission.cluster != scheduler.cluster_name():
+        return []
+    marked = [state for state in scheduler.live_jobs() if state.comment == comment_of(run)]
+    if submission is None or not submission.whole:
+        return marked
+    ids = {job.id for job in submission.jobs}
+    return [state for state in marked if state.id.partition("_")[0] in ids]
+
+
+def chain_states(run: Path, submission: Submission) -> dict[str, list[JobState]]:
+    """What Slurm knows of each job, by id. Raises UserError when it does not answer, or on another cluster."""
+    check_cluster(run, submission)
+    keys = {job.id: job.key for job in submission.jobs if job.id}
     mark = comment_of(run)
-    return [s for s in scheduler.live_jobs() if s.comment == mark or s.id.partition("_")[0] in ids]
+
+    def ours(job: str, state: JobState) -> bool:
+        named = not state.comment and state.name.endswith(f".{keys[job]}")
+        return state.comment == mark or named
+
+    found = scheduler.job_states(keys)
+    return {job: [state for state in states if ours(job, state)] for job, states in found.items()}
+
+
+def any_live(states: Mapping[str, Sequence[JobState]]) -> bool:
+    """Whether a job is queued or running."""
+    return any(state.live for found in states.values() for state in found)
+
+
+def check_cluster(run: Path, submission: Submission | None) -> None:
+    """Raise UserError when the last chain of ``run`` was submitted to another cluster than this one."""
+    if submission is not None and submission.cluster != (here := scheduler.cluster_name()):
+        raise UserError(
+            f"the chain was submitted to the cluster {submission.cluster}, and this is {here}",
+            where=str(run),
+            fix=f"use a login node of {submission.cluster}",
+        )
 
 
 def refuse_live_jobs(run: Path, *, may_lack_slurm: bool = False) -> None:

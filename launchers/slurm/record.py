@@ -1,4 +1,4 @@
-"""What a submitted chain leaves in RUN/slurm: submission.json, and a file a job on how it ended.
+"""What a submitted chain leaves in RUN/slurm: submission.json, and a file per job on how it ended.
 
 Standard library only: the runner inside of a job uses it as well.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from nemo_cot.errors import UserError
 
@@ -19,11 +19,12 @@ SUBMISSION = "submission.json"
 DRY_RUN_FOLDER = "dry-run"
 """The files of a dry run lie here, apart from those that queued jobs read."""
 _STATE = "state"
+_DAMAGED = (ValueError, TypeError, KeyError, RecursionError)
 
 
 @dataclass(frozen=True)
 class SubmittedJob:
-    """``id`` is empty until sbatch gave one; ``log`` is the file name pattern, relative to the folder;
+    """``id`` is empty where sbatch has given none; ``log`` is the file name pattern, relative to the folder;
     ``array``: the chunks of ``stage`` that its tasks make.
     """
 
@@ -42,18 +43,26 @@ class SubmittedJob:
 
 @dataclass(frozen=True)
 class Submission:
-    """One call of `nemo-cot submit`. ``recipes`` is the whole chain, with those that were finished already."""
+    """One call of `nemo-cot submit`, to the ``cluster`` of that name (Slurm's ClusterName). ``recipes`` is the
+    whole chain, with those that were finished already.
+    """
 
     submitted_at: str
+    cluster: str
     code: str
     overrides: list[str]
     recipes: list[str]
-    jobs: list[SubmittedJob] = field(default_factory=list)
+    jobs: list[SubmittedJob]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the id of every job is known: submit was not killed halfway."""
+        return all(job.id for job in self.jobs)
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a job told of itself. ``exit_code`` None: it has not ended in order (yet)."""
+    """What a job reported of itself. ``exit_code`` None: it has not ended in order (yet)."""
 
     id: str
     node: str
@@ -81,22 +90,24 @@ def write_json(path: Path, content: Any) -> None:
     os.replace(temporary, path)
 
 
-def write_submission(run: Path, submission: Submission) -> None:
-    """Replace the record of the last chain."""
-    write_json(folder_of(run) / SUBMISSION, asdict(submission))
+def write_submission(run: Path, submission: Submission | None) -> None:
+    """Replace the record of the last chain; None removes it."""
+    if submission is None:
+        (folder_of(run) / SUBMISSION).unlink(missing_ok=True)
+    else:
+        write_json(folder_of(run) / SUBMISSION, asdict(submission))
 
 
 def read_submission(run: Path) -> Submission | None:
     """The last chain that was submitted; None without one. Raises UserError for a damaged record."""
     path = folder_of(run) / SUBMISSION
     try:
-        content = json.loads(path.read_text())
-        return Submission(**{**content, "jobs": [SubmittedJob(**job) for job in content["jobs"]]})
+        return _read(Submission, json.loads(path.read_bytes()))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as error:
+    except _DAMAGED as error:
         raise UserError(
-            f"damaged record of the submitted chain ({error})",
+            f"damaged record of the submitted chain ({type(error).__name__}: {error})",
             where=str(path),
             fix="remove it; nemo-cot cancel finds jobs that are left in the queue all the same",
         ) from None
@@ -108,12 +119,24 @@ def write_attempt(run: Path, key: str, attempt: Attempt) -> None:
 
 
 def read_attempt(run: Path, key: str, job: str) -> Attempt | None:
-    """What the job ``job`` told last; None when it told nothing, or an earlier one did."""
+    """What the job ``job`` reported last; None when it reported nothing, or an earlier one did."""
     try:
-        attempt = Attempt(**json.loads((folder_of(run) / _STATE / f"{key}.json").read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
+        attempt = _read(Attempt, json.loads((folder_of(run) / _STATE / f"{key}.json").read_bytes()))
+    except (FileNotFoundError, *_DAMAGED):
         return None
     return attempt if attempt.id == job else None
+
+
+def _read(wanted: Any, content: Any) -> Any:
+    """``content`` of a JSON file as a ``wanted``: a dataclass, a list, a plain type. Raises one of _DAMAGED."""
+    if get_origin(wanted) is list:
+        return [_read(get_args(wanted)[0], item) for item in _read(list, content)]
+    if is_dataclass(wanted):
+        types = get_type_hints(wanted)
+        return wanted(**{name: _read(types[name], item) for name, item in _read(dict, content).items()})
+    if not isinstance(content, wanted):
+        raise TypeError(f"not of type {wanted}")
+    return content
 
 
 def task_key(key: str, task: int | str) -> str:

@@ -128,7 +128,7 @@ def job_arguments(job: ChainJob, chain: Chain) -> dict:
 
 
 def nodes_and_gpus(job: ChainJob, cfg: Config) -> tuple[int, int | None]:
-    """Nodes, and GPUs a node. Raises UserError where the profile and train.layout differ."""
+    """Nodes, and GPUs per node. Raises UserError where the profile and train.layout differ."""
     if job.recipe == "train":
         return backend_of(cfg.train).size(cluster_of(cfg).resources)
     _, resources = cluster_of(cfg).resources.of(job.resources)
@@ -136,7 +136,7 @@ def nodes_and_gpus(job: ChainJob, cfg: Config) -> tuple[int, int | None]:
 
 
 def tasks_per_node(job: ChainJob, cfg: Config) -> int:
-    """One, but for a training of a task per GPU."""
+    """One, but for a training of one task per GPU."""
     by_gpu = job.recipe == "train" and backend_of(cfg.train).task_per_gpu
     return (nodes_and_gpus(job, cfg)[1] or 1) if by_gpu else 1
 
@@ -165,7 +165,7 @@ def _cpus_per_task(key: str, resources: ResourcesConfig, tasks: int) -> int | No
         return None
     if resources.cpus_per_node < tasks:
         raise UserError(
-            f"{resources.cpus_per_node} cores for {tasks} tasks a node",
+            f"{resources.cpus_per_node} cores for {tasks} tasks per node",
             where=f"{key}.cpus_per_node",
             fix=f"set it to {tasks} or more",
         )

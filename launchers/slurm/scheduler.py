@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nemo_cot.errors import UserError
+from nemo_cot.errors import Fault, UserError
 
 SECONDS = 60.0
 """Bound of every call: a controller that does not answer must not hang a command."""
@@ -26,7 +26,10 @@ LIVE = {
 
 @dataclass(frozen=True)
 class JobState:
-    """What Slurm says of a job, or of a task of an array (``id`` 12_3). Empty where it says nothing."""
+    """What Slurm says of a job, or of a task of an array (``id`` 12_3). Empty where it says nothing.
+
+    ``name`` is given by the accounting alone, which keeps comments on few clusters.
+    """
 
     id: str
     state: str
@@ -35,6 +38,7 @@ class JobState:
     node: str = ""
     exit_code: str = ""
     comment: str = ""
+    name: str = ""
 
     @property
     def live(self) -> bool:
@@ -45,7 +49,10 @@ class JobState:
 def call(
     arguments: Sequence[str], *, cwd: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> str:
-    """Standard output of a command. Raises UserError with the command's own words when it fails."""
+    """Standard output of a command. Raises UserError with the command's own words when it fails, and Fault
+    when Slurm does not answer.
+    """
+    environment = _unfiltered(os.environ) if environment is None else environment
     try:
         done = subprocess.run(
             arguments, cwd=cwd, env=environment, capture_output=True, timeout=SECONDS, check=False,
@@ -58,19 +65,21 @@ def call(
             fix="run this on a login node of the cluster; `nemo-cot submit --dry-run` needs no Slurm",
         ) from None
     except subprocess.TimeoutExpired:
-        raise UserError(
+        raise Fault(
             f"no answer within {SECONDS:.0f} s",
             where=Path(arguments[0]).name,
-            fix="look at `sinfo`; try again later",
+            fix="look at `sinfo`, and run the same command again later",
         ) from None
     if done.returncode:
         said = (done.stderr or done.stdout).decode(errors="replace").strip()
-        raise UserError(
-            said or f"exit code {done.returncode}",
-            where=Path(arguments[0]).name,
-            fix=_fix(said),
-        )
+        raise _refusal(Path(arguments[0]).name, said or f"exit code {done.returncode}")
     return done.stdout.decode(errors="replace")
+
+
+def _unfiltered(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without the variables that send a command to another cluster, or hide jobs from it."""
+    others = ("SQUEUE_", "SINFO_", "SCANCEL_", "SCONTROL_", "SACCT_", "SLURM_CLUSTERS")
+    return {name: value for name, value in environment.items() if not name.startswith(others)}
 
 
 _UNREACHABLE = (
@@ -81,12 +90,18 @@ _UNREACHABLE = (
     "timed out on send/recv",
 )
 """Parts of what Slurm's commands say when no controller answers."""
+_CLOSED = "partition not available"
 
 
-def _fix(said: str) -> str:
-    """What to change for sbatch's own words."""
+def _refusal(command: str, said: str) -> UserError:
+    """Slurm's own words, and what to do about them."""
+    if any(part in said.lower() for part in _UNREACHABLE):
+        fix = "run the same command again when `scontrol ping` says UP; is SLURM_CONF right?"
+        return Fault(said, where=command, fix=fix)
+    if _CLOSED in said.lower():
+        fix = "run the same command again when `sinfo -s` shows the partition up, or set cluster.partition"
+        return Fault(said, where=command, fix=fix)
     hints = {
-        **dict.fromkeys(_UNREACHABLE, "try again when `scontrol ping` says UP; is SLURM_CONF right?"),
         "account": "set cluster.account to one of `sacctmgr show associations user=$USER format=account`",
         "partition": "set cluster.partition to one of `sinfo -s`",
         "qos": "set cluster.qos to one of `sacctmgr show qos format=name`",
@@ -97,11 +112,44 @@ def _fix(said: str) -> str:
         "time limit": "lower the stage's time_limit in cluster.resources",
         "gres": "correct gpus_per_node and cluster.gpu_type",
     }
-    return next((fix for word, fix in hints.items() if word in said.lower()), "correct the cluster profile")
+    fix = next((fix for word, fix in hints.items() if word in said.lower()), "correct the cluster profile")
+    return UserError(said, where=command, fix=fix)
+
+
+def cluster_name() -> str:
+    """The name of the cluster whose controller answers here. Raises UserError as :func:`call`."""
+    found = re.search(r"^ClusterName\s*=\s*(\S+)", call(["scontrol", "show", "config"]), re.MULTILINE)
+    if found is None:
+        raise UserError("says no ClusterName", where="scontrol show config", fix="correct slurm.conf")
+    return found[1]
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """How many nodes a partition has, and how many of them take jobs now."""
+
+    there: int = 0
+    up: int = 0
+
+
+_AWAY = ("down", "drain", "fail", "inval", "maint", "unk", "reboot")
+"""Beginnings of the states of nodes that take no jobs; a star behind any state: it does not respond."""
+
+
+def partitions() -> dict[str, Nodes]:
+    """The nodes of each partition by its name, of the default one also by an empty name."""
+    found: dict[str, Nodes] = {}
+    for line in call(["sinfo", "--noheader", "--format=%P|%T|%D"]).splitlines():
+        partition, state, count = line.split("|")
+        up = not state.startswith(_AWAY) and "*" not in state
+        for name in (partition.rstrip("*"), *([""] if partition.endswith("*") else [])):
+            nodes = found.get(name, Nodes())
+            found[name] = Nodes(nodes.there + int(count), nodes.up + int(count) * up)
+    return found
 
 
 def live_jobs() -> list[JobState]:
-    """The user's own jobs that are queued or running; a line a task of an array."""
+    """The user's own jobs that are queued or running; a line per task of an array."""
     output = call(["squeue", "--noheader", "--me", "--array", "--format=%i|%T|%r|%M|%N|%k"])
     rows = [line.split("|", 5) for line in output.splitlines() if line.count("|") >= 5]
     return [
@@ -140,15 +188,18 @@ def _scontrol(job: str) -> list[JobState]:
 
 
 def _parsed(line: str) -> JobState:
-    """A line of scontrol. The first match counts: paths, which come later, may hold anything."""
+    """A line of scontrol. The first match counts, but for the comment, which stands behind paths: these may hold
+    anything.
+    """
 
     def value(key: str) -> str:
         found = re.search(rf" {key}=(\S*)", line)
-        return found.group(1) if found else ""
+        return found[1] if found else ""
 
     job, task = value("ArrayJobId"), value("ArrayTaskId")
     own = line.split()[0].removeprefix("JobId=")
     node = value("NodeList")
+    comment = re.match(r".* Comment=(.*?)\s*(?: [A-Z]\w*=|$)", line)
     return JobState(
         id=f"{job}_{task}" if job and task else own,
         state=value("JobState"),
@@ -156,11 +207,12 @@ def _parsed(line: str) -> JobState:
         elapsed=value("RunTime"),
         node="" if node == "(null)" else node,
         exit_code=value("ExitCode"),
+        comment=comment[1] if comment else "",
     )
 
 
 def _sacct(ids: Sequence[str]) -> list[JobState]:
-    fields = "JobID,State,Reason,Elapsed,NodeList,ExitCode"
+    fields = "JobID,State,Reason,Elapsed,NodeList,ExitCode,Comment,JobName"
     command = [
         "sacct",
         "--noheader",
@@ -170,10 +222,10 @@ def _sacct(ids: Sequence[str]) -> list[JobState]:
         f"--format={fields}",
     ]
     try:
-        rows = [line.split("|") for line in call(command).splitlines()]
+        rows = [line.split("|", 7) for line in call(command).splitlines()]
     except UserError:  # no accounting on this cluster
         return []
-    states = [JobState(*row) for row in rows if len(row) == 6]
+    states = [JobState(*row) for row in rows if len(row) == 8]
     return [
         replace(s, state=s.state.split()[0], node="" if s.node == "None assigned" else s.node)
         for s in states
@@ -194,18 +246,16 @@ def sbatch(arguments: Sequence[str], script: Path, environment: Mapping[str, str
     return answer
 
 
-def try_out(script: Path, environment: Mapping[str, str]) -> None:
-    """Ask sbatch whether ``script`` could ever run. Raises UserError with its words.
-
-    A job that is submitted held is not looked at so closely: one that asks for more than any node
-    has would be taken, and wait for ever.
-    """
-    call(["sbatch", "--test-only", script.name], cwd=script.parent, environment=environment)
+NOT_YET = "--begin=now+30days"
+"""Keeps a job from starting until :func:`release`. A held one is not looked at so closely: what asks for more
+than any node has would be taken, and wait for ever. sbatch --test-only refuses what fits, too, while nodes are
+down or drained (22.05).
+"""
 
 
 def release(ids: Sequence[str]) -> None:
-    """Let held jobs start."""
-    call(["scontrol", "release", ",".join(ids)])
+    """Let jobs that were submitted with :data:`NOT_YET` start."""
+    call(["scontrol", "update", f"JobId={','.join(ids)}", "StartTime=now"])
 
 
 def cancel(ids: Sequence[str]) -> None:

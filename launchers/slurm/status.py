@@ -17,7 +17,7 @@ from nemo_cot.launchers.slurm.record import (
     read_attempt,
     task_key,
 )
-from nemo_cot.launchers.slurm.scheduler import JobState, job_states
+from nemo_cot.launchers.slurm.scheduler import JobState
 from nemo_cot.progress import shown_progress
 from nemo_cot.sampling.chunks import chunk_stage
 from nemo_cot.stages import RunDirectory
@@ -25,18 +25,8 @@ from nemo_cot.stages import RunDirectory
 COLUMNS = ("job", "id", "state", "reason", "elapsed", "node", "exit", "progress", "log")
 
 
-def chain_states(submission: Submission) -> dict[str, list[JobState]]:
-    """What Slurm knows of each job id. Raises UserError when Slurm does not answer."""
-    return job_states([job.id for job in submission.jobs])
-
-
-def any_live(states: Mapping[str, Sequence[JobState]]) -> bool:
-    """Whether a job is queued or running."""
-    return any(state.live for found in states.values() for state in found)
-
-
 def chain_table(run: RunDirectory, submission: Submission, states: Mapping[str, Sequence[JobState]]) -> Table:
-    """A row a job, and a row a task of an array."""
+    """A row per job, and per task of an array."""
     table = Table(*COLUMNS, title=escape(one_line(f"{run.path}, submitted {submission.submitted_at}")))
     for job in submission.jobs:
         for row in _rows(run, job, list(states.get(job.id, []))):
@@ -47,17 +37,18 @@ def chain_table(run: RunDirectory, submission: Submission, states: Mapping[str, 
 def _rows(run: RunDirectory, job: SubmittedJob, states: list[JobState]) -> list[tuple[str, ...]]:
     if not job.array:
         return [_row(run, job, job.key, job.id, states, None)]
-    return [_row(run, job, task_key(job.key, task), f"{job.id}_{task}", states, task) for task in job.array]
+    ids = [f"{job.id}_{task}" if job.id else "" for task in job.array]
+    return [_row(run, job, task_key(job.key, task), own, states, task) for own, task in zip(ids, job.array)]
 
 
 def _row(
     run: RunDirectory, job: SubmittedJob, key: str, own: str, states: list[JobState], task: int | None
 ) -> tuple[str, ...]:
     state = next((s for s in states if s.id == own), None)
-    told = read_attempt(run.path, key, own)
-    shown = state or JobState(own, _told_state(told))
-    code = told.exit_code if told is not None and told.exit_code is not None else None
-    node = shown.node or (told.node if told else "")
+    said = read_attempt(run.path, key, own)
+    shown = state or JobState(own, _said_state(said) if job.id else "not submitted")
+    code = said.exit_code if said is not None and said.exit_code is not None else None
+    node = shown.node or (said.node if said else "")
     exit_code = "" if shown.live else str(code) if code is not None else _slurms(shown)
     log = log_file(run.path, job, task)
     return (
@@ -78,11 +69,11 @@ def _log_name(run: RunDirectory, log: Path) -> str:
     return str(log.relative_to(run.path)) if log.is_relative_to(run.path) else str(log)
 
 
-def _told_state(told: Attempt | None) -> str:
+def _said_state(said: Attempt | None) -> str:
     """For a job that Slurm has forgotten."""
-    if told is None:
+    if said is None:
         return "unknown"
-    return "unknown" if told.exit_code is None else "completed" if told.exit_code == 0 else "failed"
+    return "unknown" if said.exit_code is None else "completed" if said.exit_code == 0 else "failed"
 
 
 def _progress(run: RunDirectory, job: SubmittedJob, task: int | None) -> str:

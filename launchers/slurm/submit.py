@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,14 @@ from nemo_cot.io.atomic import write_bytes
 from nemo_cot.launchers.slurm import scheduler
 from nemo_cot.launchers.slurm.jobs import ChainJob, chain_jobs, cluster_of
 from nemo_cot.launchers.slurm.live import live_jobs_of, refuse_live_jobs
-from nemo_cot.launchers.slurm.record import Submission, SubmittedJob, folder_of, write_json, write_submission
+from nemo_cot.launchers.slurm.record import (
+    Submission,
+    SubmittedJob,
+    folder_of,
+    read_submission,
+    write_json,
+    write_submission,
+)
 from nemo_cot.launchers.slurm.render import Chain, job_arguments, log_pattern, nodes_and_gpus, render_script
 from nemo_cot.launchers.slurm.snapshot import snapshot
 from nemo_cot.stages import RunDirectory
@@ -162,39 +169,67 @@ def _write_files(jobs: Sequence[ChainJob], chain: Chain) -> dict[str, str]:
 def jobs_record(jobs: Sequence[ChainJob], chain: Chain) -> list[SubmittedJob]:
     """The jobs without ids."""
     return [
-        SubmittedJob(
-            job.key,
-            job.stage,
-            "",
-            list(job.after),
-            log_pattern(job, chain),
-            list(job.array),
-        )
+        SubmittedJob(job.key, job.stage, "", list(job.after), log_pattern(job, chain), list(job.array))
         for job in jobs
     ]
 
 
 def _submit(jobs: Sequence[ChainJob], names: dict[str, str], chain: Chain) -> list[SubmittedJob]:
-    """Submit all jobs; those that wait for no other are held until all are in the queue.
+    """Submit all jobs; those that wait for no other may not start before all are in the queue.
 
-    So nothing runs of a chain that sbatch refuses halfway, and no job ends before the next one names it.
+    So nothing runs of a chain that sbatch refuses halfway, and no job ends before the next one names it. The
+    record is written before the first job, so that a kill leaves none that nemo-cot cancel does not find.
     """
-    submission = Submission(_now(), chain.code.name, list(chain.overrides), graph(chain.cfg).recipes)
-    done: dict[str, SubmittedJob] = {}
+    here, recipes = scheduler.cluster_name(), graph(chain.cfg).recipes
+    _check_nodes(jobs, chain.cfg)
+    records = {record.key: record for record in jobs_record(jobs, chain)}
+    before = read_submission(chain.run)
+    submission = Submission(_now(), here, chain.code.name, list(chain.overrides), recipes, [])
     environment = scheduler.chosen(cluster_of(chain.cfg).pass_environment)
+    if before is not None and before.cluster != here:
+        other = f"the last chain was submitted to the cluster {before.cluster}"
+        print(one_line(f"note: {other}; whether jobs of it are left there cannot be seen from {here}"))
     try:
-        for job, record in zip(jobs, jobs_record(jobs, chain), strict=True):
+        for job in jobs:
+            write_submission(chain.run, replace(submission, jobs=list(records.values())))
             script = chain.folder / f"{names[job.key]}.sbatch"
-            if not job.after:
-                scheduler.try_out(script, environment)
-            found = scheduler.sbatch(_dependency(job, done), script, environment)
-            done[job.key] = replace(record, id=found)
-            write_submission(chain.run, replace(submission, jobs=list(done.values())))
+            found = scheduler.sbatch(_dependency(job, records), script, environment)
+            records[job.key] = replace(records[job.key], id=found)
+        write_submission(chain.run, replace(submission, jobs=list(records.values())))
     except BaseException:
         with suppress(UserError):
-            _cancel(chain.run, done)
+            _cancel(chain.run, records.values())
+        if not any(record.id for record in records.values()):
+            write_submission(chain.run, before)
         raise
-    return list(done.values())
+    return list(records.values())
+
+
+def _check_nodes(jobs: Sequence[ChainJob], cfg: Config) -> None:
+    """Print which jobs wait for nodes that are down or drained. Raises UserError for one that asks for more nodes
+    than its partition has, which Slurm would keep for ever.
+    """
+    cluster, partitions, later = cluster_of(cfg), scheduler.partitions(), {}
+    for job in jobs:
+        key, resources = cluster.resources.of(job.resources)
+        name = resources.partition or cluster.partition or ""
+        wanted, nodes = nodes_and_gpus(job, cfg)[0], partitions.get(name)
+        if nodes is None:  # several, or one that sbatch will refuse
+            continue
+        if wanted > nodes.there:
+            raise UserError(
+                f"{wanted} nodes, and the partition has {nodes.there}",
+                where=f"{key}.nodes",
+                fix="ask for less, or set cluster.partition to another of `sinfo -s`",
+            )
+        if wanted > nodes.up:
+            later[job.key] = f"{nodes.up} of {nodes.there} nodes are up"
+    if later:
+        key, why = next(iter(later.items()))
+        more = f" (and {len(later) - 1} more)" if len(later) > 1 else ""
+        print(one_line(
+            f"note: {why} where {key}{more} will run, the others are down or drained; it waits in the queue for them"
+        ), flush=True)  # fmt: skip
 
 
 def _release(run: Path, submitted: Sequence[SubmittedJob]) -> None:
@@ -203,22 +238,22 @@ def _release(run: Path, submitted: Sequence[SubmittedJob]) -> None:
         scheduler.release([job.id for job in submitted if not job.after])
     except BaseException:
         with suppress(UserError):
-            _cancel(run, {job.key: job for job in submitted})
+            _cancel(run, submitted)
         raise
 
 
 def _dependency(job: ChainJob, done: dict[str, SubmittedJob]) -> list[str]:
     if not job.after:
-        return ["--hold"]
+        return [scheduler.NOT_YET]
     ids = [done[key].id for key in job.after]
     if job.after_any:
         return [f"--dependency=afterany:{':'.join(ids)}"]
     return [f"--dependency=afterok:{':'.join(ids)}"]
 
 
-def _cancel(run: Path, done: dict[str, SubmittedJob]) -> None:
-    """Also a job whose id sbatch had no time to tell: its comment names the run."""
-    ids = {job.id for job in done.values()} | {state.id.partition("_")[0] for state in live_jobs_of(run)}
+def _cancel(run: Path, done: Iterable[SubmittedJob]) -> None:
+    """Also a job whose id sbatch had no time to report: its comment names the run."""
+    ids = {job.id for job in done if job.id} | {state.id.partition("_")[0] for state in live_jobs_of(run)}
     if ids:
         scheduler.cancel(sorted(ids))
         print(f"cancelled what was submitted already: {', '.join(sorted(ids))}", flush=True)

@@ -1,4 +1,4 @@
-"""Several runs over the same problems: each one's figures, and what differs from the first, in pairs."""
+"""Several runs over the same problems: the figures of each, and paired differences from the first."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from nemo_cot.evaluation.metrics import Metric
 from nemo_cot.evaluation.scores import POLICY, Change, Figure
 
 PAPER_SUBSETS = {"aime24": 30, "aime25": 30, "hmmt-24-25": 196}
-"""Problems of each subset of Comp-Math-24-25, by which the paper's benchmark is recognised."""
+"""Number of problems per subset of Comp-Math-24-25, which identifies the paper's benchmark."""
 _SHOWN = 3
 
 
 class ComparedRun(msgspec.Struct):
     """One run: its figures, and its differences from the first (None for the first itself).
 
-    ``samples``: the smallest and the largest number of samples of a problem.
+    ``samples``: the smallest and the largest number of samples per problem.
     """
 
     run: str
@@ -34,8 +34,8 @@ class ComparedRun(msgspec.Struct):
 
 
 class Comparison(msgspec.Struct):
-    """``k``: samples a problem of pass@k and maj@k, the smallest number there is in any run; maj@k takes
-    the first k in the order of their seeds, pass@1 takes all samples. ``differences``: of each run minus
+    """``k``: samples per problem of pass@k and maj@k, the smallest number in any run; maj@k takes the
+    first k in the order of their seeds, pass@1 all samples. ``differences``: of each run minus
     the first, problem by problem. ``papers_benchmark``: whether the problems are those of the paper.
     """
 
@@ -53,7 +53,7 @@ class Comparison(msgspec.Struct):
 def compare(
     runs: Sequence[GradedRun], *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
 ) -> Comparison:
-    """Compare two runs or more with the first.
+    """Compare two or more runs with the first.
 
     Raises UserError, naming problems, for runs whose problems differ in id, text or expected answer.
     """
@@ -93,7 +93,7 @@ def _figures(
 def _changes(
     metrics: Sequence[Mapping[str, Metric]], settings: Mapping[str, Any]
 ) -> Iterator[dict[str, Change] | None]:
-    """What each run's figures are more than the first run's; None for the first."""
+    """Each run's figures minus the first run's; None for the first."""
     first, *others = metrics
     pairs = [(first[key], own[key]) for own in others for key in COMPARED]
     found = iter(paired_differences(pairs, **settings))
@@ -117,7 +117,7 @@ def _check_same_problems(first: GradedRun, other: GradedRun) -> None:
         raise UserError(
             f"the problems differ: {'; '.join(odd)}",
             where=f"{first.label} and {other.label}",
-            fix="compare runs that were evaluated on the same problems",
+            fix="compare runs evaluated on the same problems",
         )
 
 
@@ -126,9 +126,9 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _warnings(runs: Sequence[GradedRun], read: Sequence[Readings], k: int) -> list[str]:
-    """What makes the figures of the runs other than alike, a line each."""
+    """What makes the figures of the runs not comparable, one line each."""
     found = [
-        f"{run.label}: its samples were made anew since they were scored; run evaluate again"
+        f"{run.label}: its samples changed after they were scored; run evaluate again"
         for run in runs
         if run.stale
     ]
@@ -136,10 +136,10 @@ def _warnings(runs: Sequence[GradedRun], read: Sequence[Readings], k: int) -> li
     counts = {run.label: _samples(one) for run, one in zip(runs, read)}
     if len({count for pair in counts.values() for count in pair}) > 1:
         shown = ", ".join(f"{low if low == high else f'{low} to {high}'} ({n})" for n, (low, high) in counts.items())  # fmt: skip
-        found.append(f"samples a problem differ: {shown}; maj@{k} takes the first {k}, pass@1 all of them")
+        found.append(f"samples per problem differ: {shown}; maj@{k} takes the first {k}, pass@1 all of them")
     unknown = [run.label for run in runs if run.settings is None]
     if unknown:
-        found.append(f"no manifest tells what these were sampled with: {', '.join(unknown)}")
+        found.append(f"no manifest records the sampling of {', '.join(unknown)}")
     known = [run for run in runs if run.settings is not None]
     for key in sorted({key for run in known for key in run.settings or ()}):
         found += _differing(f"sampling differs in {key}", known, lambda run: (run.settings or {}).get(key))  # noqa: B023

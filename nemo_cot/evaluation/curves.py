@@ -1,11 +1,10 @@
-"""pass@k and maj@k over k: what more samples a problem would buy, from the samples that there are.
+"""pass@k and maj@k over k: what more samples per problem would gain, estimated from the existing samples.
 
 pass@k is the unbiased estimator at every k. maj@k at k below the number of samples is the mean over
-SUBSETS subsets of k samples of a problem, drawn without replacement; ties count as in majority_at_k.
+SUBSETS subsets of k samples per problem, drawn without replacement; ties count as in majority_at_k.
 A subset of size k is the first k of a shuffled order of all samples; the orders come from a seed and
 are the same for every problem with as many samples, every vote and every run, so that curves can be
-compared. At k = 1 and at all samples no draw is needed, and none is made: there the mean over all
-subsets is exact. (majority_at_k takes the first k samples in the order of their seeds, as NeMo-Skills.)
+compared. At k = 1 and at all samples nothing is drawn: the mean over all subsets is exact there. (majority_at_k takes the first k samples in the order of their seeds, as NeMo-Skills.)
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from nemo_cot.evaluation.votes import (
 )
 
 SUBSETS = 200
-"""Subsets a problem at each k: 0.035 is the most that a problem's maj@k can be off (one standard deviation)."""
+"""Subsets per problem and k: the standard error of a problem's maj@k is at most 0.035."""
 
 
 def curve_sizes(samples: int) -> list[int]:
-    """1, 2, 4, ... up to ``samples``, which is the last. Raises ValueError below 1."""
+    """1, 2, 4, ... below ``samples``, then ``samples``. Raises ValueError below 1."""
     if samples < 1:
         raise ValueError(f"samples is {samples}; it must be at least 1")
     powers = [2**power for power in range(samples.bit_length())]
@@ -37,13 +36,13 @@ def curve_sizes(samples: int) -> list[int]:
 
 
 def pass_curve(outcomes: Outcomes) -> dict[int, Metric]:
-    """pass@k by k, up to the smallest number of samples of a problem; undecided counts as wrong."""
+    """pass@k by k, up to the smallest number of samples per problem; undecided counts as wrong."""
     sizes = curve_sizes(int(outcomes.sample_counts.min()))
     return {size: pass_at_k(outcomes, size) for size in sizes}
 
 
 def majority_curve(outcomes: Outcomes, *, vote: str = "string", seed: int = 0) -> dict[int, Metric]:
-    """Expected maj@k by k, up to the smallest number of samples of a problem; see the module's docstring.
+    """Expected maj@k by k, up to the smallest number of samples per problem; see the module's docstring.
 
     ``vote`` as in majority_at_k; undecided counts as wrong. The same seed gives the same curve.
     """

@@ -1,4 +1,4 @@
-"""The graded samples of one model out of a finished run, with the settings that they were sampled with."""
+"""The graded samples of one model from a finished run, with their sampling settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOT_SAMPLING = {
     "samples_per_problem", "seed", "chunks", "sampling.batch_size", "engine.server.base_url",
     "engine.server.model_name",
 }  # fmt: skip
-"""Keys of a sampling stage's config that may differ between runs that are compared, or are looked at apart."""
+"""Keys of a sampling stage's config that may differ between compared runs, or are checked separately."""
 
 
 class GradedSample(msgspec.Struct, kw_only=True):
@@ -42,8 +42,8 @@ class GradedSample(msgspec.Struct, kw_only=True):
 
 @dataclass(frozen=True)
 class GradedRun:
-    """``label``: RUN:SUBJECT, for messages. ``settings``: what it was sampled with, by dotted key; None
-    where no manifest tells. ``stale``: the scores are of other samples than the run holds now.
+    """``label``: RUN:SUBJECT, for messages. ``settings``: its sampling settings, by dotted key; None without a
+    manifest. ``stale``: the scores belong to other samples than the run holds now.
     """
 
     label: str
@@ -58,12 +58,12 @@ class GradedRun:
 
     @property
     def graders(self) -> list[str]:
-        """The grader versions of the rows."""
+        """The grader versions in the rows."""
         return sorted({row.grader_version or "unknown" for row in self.rows})
 
 
 def read_graded_run(run: RunDirectory, subject: str, label: str) -> GradedRun:
-    """What ``run`` has of ``subject``. Raises UserError when it has not been evaluated."""
+    """Read the graded samples of ``subject`` in ``run``. Raises UserError if it has not been evaluated."""
     folder = run.stage(SCORES)
     path = folder / f"{subject}.jsonl"
     if not path.is_file():

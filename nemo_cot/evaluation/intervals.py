@@ -1,9 +1,9 @@
-"""Bootstrap over problems: how far a figure, or a difference between two runs, would move.
+"""Bootstrap over problems: the uncertainty of a figure, or of a difference between two runs.
 
 Problems are drawn with replacement, with all their samples. That covers the choice of problems
 and, as samples differ between problems, the sampling noise too; it is wider than the spread
 between seeds that NeMo-Skills prints, which ignores the choice of problems. Many figures are
-resampled with the same draws at once: a draw is a row of counts, and all means are one product.
+resampled at once with the same draws: a draw is a row of counts, so all means are one matrix product.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 from nemo_cot.errors import UserError
 
 _CHUNK = 500_000
-"""Counts at a time: 4 MB, whatever the number of problems."""
+"""Counts at a time: 4 MB for any number of problems."""
 _NOTHING = 1e-12
-"""A difference below is none: a sum of thirds that is 0 but for its last bits."""
+"""Smaller differences count as 0: rounding in a sum of thirds."""
 
 
 class PerProblem(Protocol):
-    """What an interval is computed of: see metrics.Metric."""
+    """The input of an interval: see metrics.Metric."""
 
     name: str
     per_problem: np.ndarray
@@ -34,7 +34,7 @@ class PerProblem(Protocol):
 class Difference:
     """``value``: mean over the common problems of (second - first), with its interval [low, high].
 
-    ``p_value`` is two-sided: how often a resample lies on the other side of zero, doubled.
+    ``p_value`` is two-sided: twice the share of resamples on the other side of zero.
     ``problems`` is the number of problems compared.
     """
 
@@ -48,9 +48,9 @@ class Difference:
 def bootstrap_interval(
     metric: PerProblem, *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of the metric's mean over problems; NaN problems are left out.
+    """Percentile interval of the metric's mean over problems; problems with NaN are left out.
 
-    Both ends lie between the smallest and the largest value of a problem. The same seed gives the
+    Both ends lie between the smallest and the largest value of any problem. The same seed gives the
     same interval. Raises UserError if no problem is left, ValueError for a confidence outside
     (0, 1) or fewer than 1 resample.
     """
@@ -75,7 +75,7 @@ def paired_difference(
 ) -> Difference:
     """Mean of (second - first) over the same problems, resampled in pairs.
 
-    Problems are matched by id, in any order; one that is NaN in either run is left out of both.
+    Problems are matched by id, in any order; a problem with NaN in either run is left out of both.
     Raises UserError if the two runs do not hold the same problems.
     """
     pair = [(first, second)]
@@ -122,7 +122,7 @@ def _difference(change: np.ndarray, means: np.ndarray, confidence: float) -> Dif
 
 
 def _means(columns: Sequence[np.ndarray], resamples: int, seed: int) -> list[np.ndarray]:
-    """For each column its means over ``resamples`` draws of its problems, NaN left out, [resamples].
+    """For each column, its means over ``resamples`` draws of its problems without NaN, [resamples].
 
     Columns over the same problems share their draws, which start from ``seed``.
     """
@@ -142,7 +142,7 @@ def _means(columns: Sequence[np.ndarray], resamples: int, seed: int) -> list[np.
 
 
 def _counts(problems: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each problem is in each draw of ``problems`` with replacement, float [draws, problems]."""
+    """Count of each problem in each draw of ``problems`` with replacement, float [draws, problems]."""
     generator = np.random.default_rng(seed)
     chunk = max(1, _CHUNK // problems)
     for start in range(0, resamples, chunk):

@@ -1,4 +1,4 @@
-"""What is measured of one model: each figure as one value a problem, out of its graded samples."""
+"""The measures of one model: each figure as one value per problem, from its graded samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nemo_cot.evaluation.metrics import Metric, from_rows, majority_at_k, pass_a
 from nemo_cot.evaluation.outcomes import UNDECIDED, WRONG, Outcomes
 
 STRICT_SOURCE = "boxed"
-"""Strict correctness asks for the answer in a box; lenient takes it where the grader finds it."""
+"""Strict correctness requires the answer in a box; lenient accepts it wherever the grader finds it."""
 NO_REASON = "unknown"
 COMPARED = (
     "lenient", "strict", "format_rate", "pass_at_k", "majority_string", "majority_equivalence",
@@ -40,11 +40,11 @@ class GradedRow(Protocol):
 
 @dataclass(frozen=True)
 class Readings:
-    """The samples of one model, read in three ways; all hold the same problems in the same order.
+    """The samples of one model, read in three ways, all with the same problems in the same order.
 
     ``lenient`` and ``strict`` have our verdicts, ``nemo_skills`` has its verdicts and answers.
-    ``boxed``: bool arrays, and ``tokens``: int arrays, for each problem over its samples.
-    ``subsets``: the places of the problems of each subset_for_metrics, in the order they are met.
+    ``boxed``: bool arrays, and ``tokens``: int arrays, per problem over its samples.
+    ``subsets``: indices of the problems of each subset_for_metrics, in the order of first occurrence.
     """
 
     lenient: Outcomes
@@ -87,7 +87,7 @@ def compared_metrics(read: Readings, k: int) -> dict[str, Metric]:
 
 
 def further_metrics(read: Readings) -> dict[str, Metric]:
-    """How the samples ended, the bound of lenient from above, and the mean number of tokens."""
+    """How the samples ended, the upper bound of lenient, and the mean number of tokens."""
     outcomes = read.lenient
     unsure = (outcomes.verdicts == UNDECIDED).sum(axis=1) / outcomes.sample_counts
     missing = [np.mean([a is None or not a.strip() for a in answers]) for answers in outcomes.answers]
@@ -113,7 +113,7 @@ def finish_metrics(outcomes: Outcomes) -> dict[str, Metric]:
 def _grouped(
     ordered: Sequence[GradedRow], problem_ids: Sequence[str], read: Callable[[GradedRow], int]
 ) -> list[np.ndarray]:
-    """For each problem what ``read`` gives for its samples, in their order."""
+    """Per problem, the values of ``read`` for its samples, in their order."""
     found: dict[str, list[int]] = {name: [] for name in problem_ids}
     for row in ordered:
         found[row.problem_id].append(read(row))
@@ -129,7 +129,7 @@ def _keep_boxed(outcomes: Outcomes, boxed: Sequence[np.ndarray]) -> Outcomes:
 
 
 def _subsets(rows: Sequence[GradedRow], problem_ids: Sequence[str]) -> dict[str, np.ndarray]:
-    """Places of the problems of each subset; problems without one are in none."""
+    """Indices of the problems per subset; problems without a subset are in none."""
     named: dict[str, str | None] = {}
     for row in rows:
         if named.setdefault(row.problem_id, row.subset_for_metrics) != row.subset_for_metrics:

@@ -1,4 +1,4 @@
-"""pass@1, pass@k, maj@k over graded samples, with what no verdict could be given for kept in sight.
+"""pass@1, pass@k, maj@k over graded samples, with undecided samples counted separately.
 
 Every metric takes a policy for undecided samples:
 
@@ -6,7 +6,7 @@ Every metric takes a policy for undecided samples:
 - "right": they count as right. The upper bound.
 - "exclude": they are left out, as if not sampled; a problem with no other sample is left out.
 
-A metric always tells the share of undecided samples that it met, so none is wrong in silence.
+A metric always reports the share of undecided samples that it used, so none is silently wrong.
 Definitions follow NeMo-Skills (nemo_skills/evaluation/metrics/base.py, commit 0b012df).
 """
 
@@ -41,7 +41,7 @@ UNDECIDED_POLICIES = ("wrong", "right", "exclude")
 class Metric:
     """One figure. ``per_problem``: float array [P], NaN for a problem left out; shares lie between 0 and 1.
 
-    ``problem_ids`` go with it. ``undecided`` is the share of undecided samples among those used.
+    ``problem_ids``: their ids. ``undecided`` is the share of undecided samples among those used.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Metric:
         return float(kept.mean()) if len(kept) else float("nan")
 
     def restricted(self, places: np.ndarray) -> Metric:
-        """The same figure over a subset of the problems; ``places`` are their indices, in any order.
+        """The same figure over a subset of the problems, by their indices ``places``, in any order.
 
         ``undecided`` stays that of all problems.
         """
@@ -67,7 +67,7 @@ class Metric:
 def pass_at_1(outcomes: Outcomes, *, k: int | None = None, undecided: str = "wrong") -> Metric:
     """Mean over problems of (right among the first k samples) / k: NeMo-Skills' pass@1[avg-of-k].
 
-    ``k=None`` takes all samples of each problem, also where their numbers differ. No answer is
+    ``k=None`` takes all samples of each problem, even if their numbers differ. A missing answer is
     wrong. ``undecided`` as in the module's docstring. Raises UserError if a problem has fewer
     than k samples.
     """
@@ -82,7 +82,7 @@ def pass_at_1(outcomes: Outcomes, *, k: int | None = None, undecided: str = "wro
 def pass_at_k(outcomes: Outcomes, k: int, *, undecided: str = "wrong") -> Metric:
     """Unbiased estimator of the chance that one of k samples is right: 1 - C(n-r, k) / C(n, k).
 
-    n samples of which r are right, for each problem (Chen et al. 2021, arXiv 2107.03374). No answer
+    n samples of which r are right, per problem (Chen et al. 2021, arXiv 2107.03374). A missing answer
     is wrong. With ``undecided="exclude"`` n counts decided samples, and a problem with fewer
     than k of them is left out. Raises UserError if a problem has fewer than k samples.
     """
@@ -102,10 +102,10 @@ def majority_at_k(
 
     ``vote="string"``: NeMo-Skills' rule. Votes are (answer string, verdict) pairs, so equivalent
     spellings do not join; None does not vote, the empty string does; a tie gives the mean of the
-    tied entries; all None gives 0. ``vote="equivalence"``: answers that are mathematically equal
-    vote together, all right answers do, and the empty string does not vote.
-    ``undecided`` as in the module's docstring, "exclude" takes the vote away and leaves a
-    problem out whose samples are all undecided. Raises UserError if a problem has fewer than k
+    tied entries; all None gives 0. ``vote="equivalence"``: mathematically equal answers vote
+    together, all right answers do, and the empty string does not vote.
+    ``undecided`` as in the module's docstring; "exclude" removes the vote, and leaves out a problem
+    whose samples are all undecided. Raises UserError if a problem has fewer than k
     samples.
     """
     if vote not in ("string", "equivalence"):
@@ -147,7 +147,7 @@ def rates(outcomes: Outcomes) -> Rates:
 
 
 def _first(outcomes: Outcomes, k: int | None, *, at_least: int = 1) -> np.ndarray:
-    """Verdicts of the first k samples of every problem, [P, k]; all samples for None."""
+    """Verdicts of the first k samples per problem, [P, k]; all samples if k is None."""
     needed = at_least if k is None else k
     if needed < 1:
         raise ValueError(f"k is {needed}; it must be at least 1")
@@ -170,7 +170,7 @@ def _check_policy(undecided: str) -> None:
 
 
 def _counts(verdicts: np.ndarray, undecided: str) -> tuple[np.ndarray, np.ndarray]:
-    """Right samples and samples that count, int arrays [P], under the policy for undecided ones."""
+    """Numbers of right samples and of samples that count, int arrays [P], under the policy for undecided ones."""
     _check_policy(undecided)
     unsure = (verdicts == UNDECIDED).sum(axis=1)
     right = (verdicts == RIGHT).sum(axis=1)
@@ -183,5 +183,5 @@ def _counts(verdicts: np.ndarray, undecided: str) -> tuple[np.ndarray, np.ndarra
 
 
 def undecided_share(verdicts: np.ndarray) -> float:
-    """Undecided samples among those there are, between 0 and 1; ``verdicts`` as in Outcomes."""
+    """Share of undecided samples, between 0 and 1; ``verdicts`` as in Outcomes."""
     return float((verdicts == UNDECIDED).sum() / max(1, (verdicts != ABSENT).sum()))

@@ -1,4 +1,4 @@
-"""Graded answers of one run as arrays: what every metric takes."""
+"""Graded answers of one run as arrays: the input of every metric."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Outcomes:
     """Samples of each problem, in the numeric order of their seeds.
 
     ``problem_ids``: P ids, distinct. ``verdicts``: int8 array [P, S] of the codes above, where S is
-    the largest number of samples; shorter problems are padded with ABSENT at the end. ``answers``: for each
+    the largest number of samples; problems with fewer are padded with ABSENT at the end. ``answers``: per
     problem the extracted answers of its samples (None: no answer). ``finish_reasons``: the same
-    shape, None where the file has none.
+    shape, None if the file has none.
     """
 
     problem_ids: tuple[str, ...]
@@ -44,7 +44,7 @@ class Outcomes:
 
     @property
     def sample_counts(self) -> np.ndarray:
-        """Samples of each problem, int array [P]."""
+        """Number of samples per problem, int array [P]."""
         return (self.verdicts != ABSENT).sum(axis=1)
 
     def subset(self, problem_ids: Sequence[str]) -> Outcomes:
@@ -65,13 +65,13 @@ class Outcomes:
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]], *, grader: str = "ours") -> Outcomes:
-    """Outcomes out of graded JSON rows, one row a sample, in any order.
+    """Outcomes from graded JSON rows, one row per sample, in any order.
 
     ``grader="ours"`` reads ``verdict`` and ``predicted_answer``. ``grader="nemo_skills"`` reads
-    ``symbolic_correct`` and ``nemo_skills_answer`` (``predicted_answer`` where a file of
+    ``symbolic_correct`` and ``nemo_skills_answer`` (``predicted_answer`` if a file of
     NeMo-Skills has no such key); a symbolic_correct of null counts as undecided. The problem is
-    named by ``problem_id``, ``id`` or ``problem``; ``sample`` orders its samples (as a number),
-    without it the order of the rows does. Raises UserError naming row and field.
+    identified by ``problem_id``, ``id`` or ``problem``; its samples are ordered by ``sample`` (as a
+    number), else by the order of the rows. Raises UserError naming row and field.
     """
     if grader not in ("ours", "nemo_skills"):
         raise ValueError(f"grader is {grader!r}; it must be ours or nemo_skills")
@@ -146,5 +146,5 @@ def _graded(row: Mapping[str, Any], number: int, grader: str) -> tuple[int, str 
 
 
 def _text(answer: Any) -> str | None:
-    """An answer that a file holds as a number votes as its digits."""
+    """An answer stored as a number votes as its digits."""
     return None if answer is None else str(answer)

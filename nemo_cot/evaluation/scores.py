@@ -1,4 +1,4 @@
-"""The figures of one evaluation: each subject's, and what training changed, each with its interval."""
+"""The figures of one evaluation: those of each subject and the effect of training, with intervals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nemo_cot.evaluation.measures import (
 from nemo_cot.evaluation.metrics import Metric
 
 POLICY = "wrong"
-"""What undecided samples count as in every figure but lenient_undecided_right; metrics.json says so."""
+"""The verdict of undecided samples in every figure except lenient_undecided_right; recorded in metrics.json."""
 
 
 class Figure(msgspec.Struct):
@@ -42,13 +42,13 @@ class CountedFigure(Figure):
 
 
 class Point(Figure):
-    """A figure at ``k`` samples a problem."""
+    """A figure at ``k`` samples per problem."""
 
     k: int
 
 
 class Figures(msgspec.Struct):
-    """What was measured over some problems. ``lenient_undecided_right`` bounds lenient from above."""
+    """The figures over a set of problems. ``lenient_undecided_right`` is an upper bound of lenient."""
 
     problems: int
     samples: int
@@ -68,9 +68,9 @@ class Figures(msgspec.Struct):
 
 
 class Curves(msgspec.Struct):
-    """Figures at k = 1, 2, 4, ... samples a problem; maj@k between the ends is estimated, see curves.py.
+    """Figures at k = 1, 2, 4, ... samples per problem; maj@k between the ends is estimated, see curves.py.
 
-    ``majority_subsets``: subsets of a problem's samples at each k.
+    ``majority_subsets``: subsets per problem and k.
     """
 
     pass_at_k: list[Point]
@@ -80,7 +80,7 @@ class Curves(msgspec.Struct):
 
 
 class SubjectScores(Figures):
-    """What was measured of one model: over all problems, over each subset_for_metrics, and over k."""
+    """The figures of one model: over all problems, per subset_for_metrics, and over k."""
 
     subsets: dict[str, Figures]
     curves: Curves
@@ -96,7 +96,7 @@ class Change(msgspec.Struct):
 
 
 class Scores(msgspec.Struct):
-    """metrics.json. Undecided answers count as ``undecided_counted_as`` and are reported beside."""
+    """metrics.json. Undecided answers count as ``undecided_counted_as`` and are also reported separately."""
 
     samples_per_problem: int
     confidence: float
@@ -107,7 +107,7 @@ class Scores(msgspec.Struct):
 
 
 def score(graded: Mapping[str, Sequence[GradedRow]], config: EvaluateConfig) -> Scores:
-    """Scores of every subject in ``graded`` (name: graded traces); the effect where both are there."""
+    """Scores of every subject in ``graded`` (name: graded traces); the effect if base and trained are among them."""
     read = {name: readings(rows) for name, rows in graded.items()}
     compared = {name: compared_metrics(found, config.samples_per_problem) for name, found in read.items()}
     effect = {}

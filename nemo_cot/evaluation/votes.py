@@ -12,23 +12,23 @@ from nemo_cot.evaluation.outcomes import ABSENT, RIGHT, UNDECIDED
 from nemo_cot.grading.answers.canonical import canonical_key
 
 _CELLS = 2_000_000
-"""Counters, and votes, at a time in a count over subsets: 4 MB of int16 each, 16 MB of scores."""
+"""Counters, and votes, processed at a time over subsets: 4 MB of int16 each, 16 MB of scores."""
 
 _INTEGER = re.compile(r"[1-9][0-9]{0,14}")
-"""Most answers: each is its own canonical key, which need not be looked for."""
+"""Most answers: each is its own canonical key, so no key need be computed."""
 
 
 @dataclass(frozen=True)
 class Ballots:
-    """What each sample votes for. ``votes``: int16 [P, S], a number from 0 among the ballots of its
-    problem, -1 where a sample does not vote. ``scores``: float [P, B], each ballot's correctness.
+    """What each sample votes for. ``votes``: int16 [P, S], the index of a ballot of its problem, -1 if a
+    sample does not vote. ``scores``: float [P, B], each ballot's correctness.
     """
 
     votes: np.ndarray
     scores: np.ndarray
 
     def of(self, places: np.ndarray, samples: int) -> Ballots:
-        """The ballots of the problems at ``places``, of their first ``samples`` samples."""
+        """The ballots of the first ``samples`` samples of the problems at ``places``."""
         return Ballots(self.votes[places, :samples], self.scores[places])
 
 
@@ -37,7 +37,7 @@ def majority_scores(
 ) -> np.ndarray:
     """Score of the most frequent answer for each problem, float array [P]; see metrics.majority_at_k.
 
-    ``verdicts`` [P, k] holds the codes of outcomes; ``answers`` may hold more than k a problem.
+    ``verdicts`` [P, k] holds the codes of outcomes; ``answers`` may hold more than k per problem.
     """
     cast = ballots(verdicts, answers, equivalence=equivalence, undecided=undecided)
     scores = whole_scores(cast)
@@ -81,7 +81,7 @@ def whole_scores(cast: Ballots) -> np.ndarray:
 def mean_majority_scores(cast: Ballots, subsets: np.ndarray, sizes: Sequence[int]) -> dict[int, np.ndarray]:
     """Majority score at each of ``sizes`` (ascending), mean over subsets of the samples, float arrays [P].
 
-    ``subsets``: int [D, S], each row an order of the samples; the first k of it are the subset of size k.
+    ``subsets``: int [D, S], each row a permutation of the samples; its first k are the subset of size k.
     """
     draws, width = len(subsets), cast.scores.shape[1]
     step = max(1, _CELLS // (draws * max(width, subsets.shape[1])))
@@ -99,9 +99,9 @@ def mean_majority_scores(cast: Ballots, subsets: np.ndarray, sizes: Sequence[int
 
 
 def _ballot(code: int, text: str | None, equivalence: bool, undecided: str) -> tuple[Hashable, float] | None:
-    """What a sample votes for, with its correctness; None where it does not vote.
+    """What a sample votes for, with its correctness; None if it does not vote.
 
-    All right answers equal the gold, so by equality they are one; others join by their canonical form.
+    All right answers equal the gold, so they are one ballot by equality; others join by their canonical form.
     """
     excluded = code == ABSENT or (code == UNDECIDED and undecided == "exclude")
     if excluded or text is None or (equivalence and not text.strip()):
@@ -113,7 +113,7 @@ def _ballot(code: int, text: str | None, equivalence: bool, undecided: str) -> t
 
 
 def _count(counts: np.ndarray, votes: np.ndarray) -> None:
-    """Add ``votes`` [N, k] to ``counts`` [N, B + 1], whose last column, -1, takes those who do not vote."""
+    """Add ``votes`` [N, k] to ``counts`` [N, B + 1], whose last column, -1, counts abstentions."""
     rows = np.arange(len(votes))
     for column in votes.T:
         counts[rows, column] += 1

@@ -82,7 +82,8 @@ def to_yaml(tree: DictConfig) -> str:
     ``cluster`` comes last, so that a file that was cut short lacks it.
     """
     plain = typing.cast(dict, as_text(OmegaConf.to_container(tree, resolve=True)))
-    return OmegaConf.to_yaml({**plain, "cluster": plain.pop("cluster")})
+    plain["cluster"] = plain.pop("cluster")
+    return OmegaConf.to_yaml(plain)
 
 
 def _environment_variable(*arguments: object, _root_: DictConfig) -> object:

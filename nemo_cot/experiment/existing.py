@@ -1,4 +1,4 @@
-"""A run that is there already: where it lies, and what it was started with."""
+"""An existing run: its directory and its config."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ CONFIG_FILE = "config.yaml"
 """In the run directory: the resolved config of the last command that ran or submitted the chain."""
 
 _FILES = {"cluster=slurm": "cluster=slurm_minimal"}
-"""Where the file has another name than its kind; any file of the kind will do."""
+"""Kinds whose file has another name; any file of the kind will do."""
 
 
 def find_run(overrides: Sequence[str]) -> tuple[Config, RunDirectory]:
-    """The run that ``overrides`` name, and its config: that of its own config.yaml, but for the keys of
-    ``report`` that are given; without that file, what ``overrides`` say.
+    """The run that ``overrides`` name, and its config: that of its config.yaml, except the keys of
+    ``report`` that are given; without that file, that of ``overrides``.
 
-    Values that a chain must have need not be given. Raises UserError when there is no such run, and for a
-    config.yaml that cannot be read: what is given here may be another experiment's.
+    Values that a chain must have need not be given. Raises UserError if there is no such run, and for an
+    unreadable config.yaml: the given values may belong to another experiment.
     """
     tree = compose_config(overrides)
     run = _directory(tree)
-    stored = _stored(run.path / CONFIG_FILE)
+    stored = stored_config(run.path / CONFIG_FILE)
     for key in (text.partition("=")[0] for text in overrides if stored is not None):
         if key.startswith("report."):
             OmegaConf.update(stored, key, OmegaConf.select(tree, key))
@@ -42,12 +42,12 @@ def find_run(overrides: Sequence[str]) -> tuple[Config, RunDirectory]:
 
 
 def find_directory(overrides: Sequence[str]) -> RunDirectory:
-    """The directory of the run that ``overrides`` name, whatever its config.yaml is like. Raises UserError without one."""
+    """The directory of the run that ``overrides`` name, regardless of its config.yaml. Raises UserError without one."""
     return _directory(compose_config(overrides))
 
 
 def _directory(tree: DictConfig) -> RunDirectory:
-    """Raises UserError when there is none, naming one with nearly that name."""
+    """Raises UserError if there is none, naming the nearest."""
     try:
         name, runs_dir = str(tree.name), str(tree.runs_dir)
     except OmegaConfBaseException as error:
@@ -62,7 +62,7 @@ def _directory(tree: DictConfig) -> RunDirectory:
     raise UserError("no such run", where=str(run.path), fix=fix)
 
 
-def _stored(path: Path) -> DictConfig | None:
+def stored_config(path: Path) -> DictConfig | None:
     """``path`` with the types of this version of the code; None without that file."""
     try:
         tree = _typed(path.read_bytes().decode())
@@ -84,13 +84,12 @@ def _typed(text: str) -> DictConfig:
 
     Raises ValueError for a text that was cut short: ``cluster`` is the last part, and a line break the end.
     """
-    plain = OmegaConf.create(text)
+    plain = OmegaConf.create(text) if text.endswith("\n") else None
     if not isinstance(plain, DictConfig):
-        raise ValueError("it holds no keys")
+        raise ValueError("it is cut short, or holds no keys")
     found = {place: OmegaConf.select(plain, f"{place}.{key}") for place, key in KINDS.items()}
-    absent = [place for place, kind in found.items() if kind is None and place != "teacher.engine"]
-    if absent or not text.endswith("\n"):
-        raise ValueError(f"it is cut short, without {', '.join(absent) or 'an end'}")
+    if absent := [place for place, kind in found.items() if kind is None and place != "teacher.engine"]:
+        raise ValueError(f"it is cut short, without {', '.join(absent)}")
     chosen = [f"{place}={kind}" for place, kind in found.items() if kind is not None]
     tree = compose_config([_FILES.get(choice, choice) for choice in chosen])
     for place in ("evaluate.models", "cluster.environment"):  # whose keys are the user's

@@ -1,6 +1,6 @@
-"""The chain: every stage that the recipes declare, each behind those whose outputs it reads.
+"""The chain: every stage that the recipes declare, each after those whose outputs it reads.
 
-Nothing else knows which stages there are or what they need. A recipe is a script recipes/NAME.py with a
+Nothing else knows the stages or their dependencies. A recipe is a script recipes/NAME.py with a
 function NAME(cfg) that yields its stages; one that yields none does not apply to this config.
 """
 
@@ -19,7 +19,7 @@ Recipe = Callable[[Config], Iterable[Stage]]
 
 
 def recipe_names() -> list[str]:
-    """The recipes that there are, by name."""
+    """The names of all recipes, sorted."""
     return sorted(path.stem for path in (ROOT / "recipes").glob("[a-z]*.py"))
 
 
@@ -30,26 +30,28 @@ def load_recipe(name: str) -> Recipe:
 
 @dataclass(frozen=True)
 class Graph:
-    """``stages`` by name, each behind those that it reads."""
+    """``stages`` by name, each after those that it reads."""
 
     stages: dict[str, Stage]
 
     @property
     def recipes(self) -> list[str]:
-        """In the order in which they can run."""
+        """The recipes, in an order in which they can run."""
         return list(dict.fromkeys(stage.recipe for stage in self.stages.values()))
 
     def needs(self, name: str) -> list[str]:
-        """The stages that ``name`` reads, its parts included, as far as they belong to this graph."""
+        """The stages of this graph that ``name`` reads, including its parts."""
         stage = self.stages[name]
         return [need for need in (*stage.needs, *stage.part_stages) if need in self.stages]
 
     @property
     def wholes(self) -> dict[str, str]:
-        """The stages that only serve another as its parts (chunks), and which one."""
-        read = {need for stage in self.stages.values() for need in stage.needs}
+        """The stages that only serve another one of their recipe as its parts (chunks), with that stage."""
         return {
-            part: name for name, stage in self.stages.items() for part in stage.part_stages if part not in read
+            part: name
+            for name, stage in self.stages.items()
+            for part in stage.part_stages
+            if part in self.stages and self.stages[part].recipe == stage.recipe
         }
 
     def ancestors(self, recipe: str) -> set[str]:
@@ -69,8 +71,8 @@ class Graph:
 
 
 def whole_graph(cfg: Config) -> Graph:
-    """Every recipe that applies, whether launcher.stages names it or not. Raises UserError for a recipe that
-    reads what no other writes, or for recipes that wait for each other.
+    """All recipes that apply, whether or not launcher.stages names them. Raises UserError for a recipe that
+    reads what no other writes, or for a cycle.
     """
     made = {name: list(load_recipe(name)(cfg)) for name in recipe_names()}
     stages = {stage.name: stage for own in made.values() for stage in own}
@@ -94,7 +96,7 @@ def graph(cfg: Config) -> Graph:
 
 
 def stage_names(cfg: Config) -> list[str]:
-    """The stages of the chain but the report, without the chunks that others are put together from."""
+    """The stages of the chain without the report and without chunks."""
     found = graph(cfg)
     return [n for n, stage in found.stages.items() if n not in found.wholes and stage.found is None]
 
@@ -110,20 +112,20 @@ def _check(stage: Stage, stages: dict[str, Stage]) -> None:
             raise UserError(
                 f"the stage {stage.name} reads {source.stage}/{source.file}, which no stage writes",
                 where=f"recipes/{stage.recipe}.py",
-                fix=f"the stages there are: {', '.join(stages)}"
+                fix=f"choose among the stages {', '.join(stages)}"
                 if maker is None
                 else f"{source.stage} writes {', '.join(maker.writes)}",
             )
 
 
 def _in_order(needs: dict[str, set[str]], made: dict[str, list[Stage]]) -> list[str]:
-    """Recipes by the length of the longest way to them, then by name; those that read what is found, last."""
+    """Recipes by the length of the longest path to them, then by name; those with ``found`` inputs last."""
     depths: dict[str, int] = {}
 
     def depth(name: str, above: tuple[str, ...] = ()) -> int:
         if name in above:
             raise UserError(
-                f"wait for each other: {' -> '.join((*above, name))}", where="recipes", fix="break the circle"
+                f"depend on each other: {' -> '.join((*above, name))}", where="recipes", fix="break the cycle"
             )
         if name not in depths:
             depths[name] = max((depth(need, (*above, name)) + 1 for need in needs[name]), default=0)

@@ -90,14 +90,14 @@ def comes_with_the_choice(key: str, value: object) -> UserError:
 
 def unknown_option(name: str, given: Mapping[str, str]) -> UserError:
     """A choice that a config group does not have, such as experiment/quikstart."""
-    group, _, option = name.rpartition("/")
+    known = sorted(key for key in groups.known_keys() if groups.is_group(key))
+    group = max((key for key in known if name.startswith(f"{key}/")), key=len, default=None)
+    if group is None:
+        fix = f"the config groups there are: {', '.join(known)}"
+        return UserError("is in no config group", where=name, fix=fix)
+    option = name.removeprefix(f"{group}/")
     place = next((p for p, filled_by in PLACES.items() if filled_by == group and p in given), group)
     options = list(dict.fromkeys(path.stem for path in groups.files_of(group)))
-    if not options:
-        there = ", ".join(sorted(key for key in groups.known_keys() if groups.is_group(key)))
-        return UserError(
-            f"{group!r} is no config group", where=name, fix=f"the config groups there are: {there}"
-        )
     near = difflib.get_close_matches(option, options, n=1)
     hint = f"did you mean {place}={near[0]}?" if near else f"choose one of {', '.join(options)}."
     folder = os.environ.get(EXTRA_CONF) or "DIR"

@@ -1,4 +1,4 @@
-"""What a chain will do, stage by stage, and why: the one answer that run, plan, submit and a recipe go by."""
+"""What a chain will do, stage by stage, and why: the one planner of run, plan, submit and single recipes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _MOST_NAMED = 3
 class Step:
     """One stage. ``action``: skip, reuse, resume, run, or wait for the stages ``after``, which are not settled.
 
-    ``finished``: there is a result, of this config or of another; ``replaces``: another one takes its place. ``part``: it only serves another stage.
+    ``finished``: there is a result, of this or another config; ``replaces``: a new one replaces it. ``part``:
+    it only serves another stage.
     """
 
     stage: Stage
@@ -36,20 +37,20 @@ class Step:
 
     @property
     def why(self) -> tuple[str, str]:
-        """What is done, and why, in words."""
+        """The action and its reason, in words."""
         if self.action != "wait":
             return self.action, "; ".join(self.reasons) or "has not been run"
         more = f" and {len(self.after) - _MOST_NAMED} more" if len(self.after) > _MOST_NAMED else ""
         waiting = ", ".join(self.after[:_MOST_NAMED]) + more
         if self.finished:
-            return "open", f"runs unless {waiting} gives the same again"
+            return "open", f"runs unless {waiting} comes out the same"
         return "run", f"after {waiting}"
 
 
 def plan_chain(graph: Graph, run: RunDirectory, *, carry_out: bool = False) -> list[Step]:
-    """A step per stage of ``graph``. The parts of a stage that is settled without them are left out.
+    """One step per stage of ``graph``, without the parts of a stage that is settled without them.
 
-    Writes nothing: ``run`` then reads what would be reused where it lies. With ``carry_out`` it is taken over.
+    Writes nothing: ``run`` then reads what would be reused in the other run. With ``carry_out`` it is reused.
     """
     look = reuse_stage if carry_out else look_at
     steps: dict[str, Step] = {}
@@ -88,9 +89,9 @@ def _step(
 
 
 def reuse_chain(graph: Graph, run: RunDirectory, *, dry_run: bool = False) -> list[Step]:
-    """Take over every stage that another run has finished, and print a line for each; the steps that are left.
+    """Reuse every stage that another run has finished, and print one line for each. Returns all steps.
 
-    With ``dry_run`` nothing is written, and ``run`` reads those stages where they are.
+    With ``dry_run`` nothing is written, and ``run`` reads those stages in the other run.
     """
     steps = plan_chain(graph, run, carry_out=bool(run.reuse) and not dry_run)
     for step in steps:
@@ -103,11 +104,11 @@ def reuse_chain(graph: Graph, run: RunDirectory, *, dry_run: bool = False) -> li
 
 
 def print_replaced(steps: Iterable[Step], run: RunDirectory) -> None:
-    """One line, if finished stages of ``run`` will be replaced: which, why, and how to keep them."""
+    """Print one line if finished stages of ``run`` will be replaced: which, why, and how to keep them."""
     changed, behind = [], []
     for step in steps:
         if step.stage.found is not None or step.part:
-            continue  # made anew at any rate; read by nobody
+            continue  # made again in any case; no stage reads it
         if step.replaces and not step.settled:
             changed.append(f"{step.stage.name} ({'; '.join(step.reasons)})")
         elif step.action == "wait" and step.finished:

@@ -1,4 +1,4 @@
-"""What every recipe does around its stages: config, lock, engine, errors."""
+"""The entry point of every recipe: config, lock, engine, errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run_recipe(recipe: Recipe, arguments: Sequence[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(
             f"{doc.strip()}\n\nUsage: python {sys.argv[0]} [{ONLY} STAGE] [key=value ...]\n"
-            f"{ONLY}: one of the recipe's stages alone, such as evaluate/base or generate/chunk-003, beside others.\n"
+            f"{ONLY}: run only this stage of the recipe, such as evaluate/base or generate/chunk-003, beside other processes.\n"
             "`nemo-cot show` prints all keys."
         )
         return
@@ -53,14 +53,14 @@ def run_recipe(recipe: Recipe, arguments: Sequence[str]) -> None:
         )
     run.create()
     with run_lock(run.path, shared=CHAIN_JOB in os.environ or only is not None):
-        if not {CHAIN_JOB, INHERITED} & set(os.environ):  # a launcher has looked at the whole chain
+        if not {CHAIN_JOB, INHERITED} & set(os.environ):  # a launcher has reused stages already
             reuse_chain(graph.only(graph.ancestors(name)), run)
         for stage in _to_run(cfg, own, only):
-            run_stage(stage, run, say=_say)
+            run_stage(stage, run)
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], str | None]:
-    """Overrides, and the value of --only. Raises UserError where it has none."""
+    """Overrides, and the value of --only. Raises UserError without one."""
     if ONLY not in arguments:
         return list(arguments), None
     at = arguments.index(ONLY)
@@ -70,17 +70,13 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], str | None]:
 
 
 def _to_run(cfg: Config, own: Graph, only: str | None) -> Iterable[Stage]:
-    """In place of the parts of a stage that is settled without them, that stage."""
+    """The stages to run; a stage that is settled without its parts replaces them."""
     if not own.wholes:
         return [own.stages[only]] if only else own.stages.values()
     left = {step.stage.name for step in plan_chain(own, run_directory(cfg))}
     if only is None:
         return [stage for name, stage in own.stages.items() if name in left]
     return [own.stages[only if only in left else own.wholes[only]]]
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
 
 
 def _leave_script_folder() -> None:

@@ -1,4 +1,4 @@
-"""Where the run of a config lies, and those that it reuses finished stages of."""
+"""The directory of a config's run, and those of the runs that it reuses."""
 
 from __future__ import annotations
 

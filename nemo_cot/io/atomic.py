@@ -49,7 +49,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make the directory's own entries durable (a rename is not, until its directory is synced)."""
+    """Make the directory's entries durable (a rename is durable only once its directory is synced)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -69,7 +69,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def _umask() -> int:
-    """The process's umask; reading it means setting it, so it is read once."""
+    """The umask of this process; reading it requires setting it, so it is read once."""
     global _UMASK
     if _UMASK is None:
         _UMASK = os.umask(0)

@@ -13,7 +13,7 @@ from nemo_cot.io.atomic import write_bytes
 
 
 class Hasher:
-    """Hashes with a memory in ``cache_path`` (a JSON file), as git's index has for its files."""
+    """Hashes remembered in ``cache_path`` (a JSON file), as in git's index."""
 
     def __init__(self, cache_path: Path | None = None) -> None:
         self._cache_path = cache_path
@@ -22,13 +22,13 @@ class Hasher:
             self.learn(cache_path)
 
     def learn(self, cache_path: Path) -> None:
-        """Take over what another memory holds beyond this one."""
+        """Add the entries of another cache that this one lacks."""
         with contextlib.suppress(OSError, msgspec.DecodeError):
             known = msgspec.json.decode(cache_path.read_bytes(), type=dict[str, list])
             self._known = {**known, **self._known}
 
     def same_file(self, known: Path, link: Path) -> None:
-        """``link`` is a hard link to ``known``: what is remembered of the one holds for the other."""
+        """``link`` is a hard link to ``known``, so it has the same hash."""
         if (memory := self._known.get(str(known.resolve()))) is not None:
             self._known[str(link.resolve())] = memory
 
@@ -46,7 +46,7 @@ class Hasher:
         return known[2]
 
     def moved(self, old: Path, new: Path) -> None:
-        """The folder ``old`` was renamed to ``new``: what is remembered of its files goes with them."""
+        """The folder ``old`` was renamed to ``new``: keep the hashes of its files."""
         before, after = f"{os.path.realpath(old)}/", f"{os.path.realpath(new)}/"
         self._known = {
             after + key[len(before) :] if key.startswith(before) else key: memory
@@ -54,14 +54,14 @@ class Hasher:
         }
 
     def listing(self, folder: Path) -> str:
-        """Digest of the names and sizes below ``folder``: for what is too big to be read for this."""
+        """Digest of the names and sizes below ``folder``, for data that is too big to hash."""
         files = sorted(p for p in folder.rglob("*") if p.is_file())
         lines = [f"{p.stat().st_size}  {p.relative_to(folder).as_posix()}\n" for p in files]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def save(self) -> None:
-        """Keep the memory for the next process, with what others kept meanwhile; entries of files that
-        are gone are dropped. It is only a memory: a file system that fails here fails nothing.
+        """Save the cache for the next process, merged with what others saved meanwhile; entries of deleted
+        files are dropped. File system errors are ignored: it is only a cache.
         """
         if self._cache_path is None:
             return

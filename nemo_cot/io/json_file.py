@@ -1,4 +1,4 @@
-"""One JSON value a file, checked against its type."""
+"""One JSON value per file, checked against its type."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def read_json(path: Path, value_type: type[T], *, fix: str) -> T | None:
-    """What ``path`` holds; None without such a file. Raises UserError, with ``fix``, for anything else."""
+    """The value in ``path``; None without such a file. Raises UserError, with ``fix``, for anything else."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=value_type)
     except FileNotFoundError:

@@ -19,14 +19,14 @@ T = TypeVar("T")
 def iter_jsonl(path: Path, row_type: type[T] = dict) -> Iterator[T]:
     """Yield each line of ``path`` decoded as ``row_type`` (a msgspec Struct, or dict).
 
-    Blank lines are passed over. Raises UserError naming file, line and field.
+    Blank lines are skipped. Raises UserError naming file, line and field.
     """
     for _, row in iter_numbered_jsonl(path, row_type):
         yield row
 
 
 def iter_numbered_jsonl(path: Path, row_type: type[T] = dict) -> Iterator[tuple[int, T]]:
-    """As :func:`iter_jsonl`, each row with its line number (from 1), for errors about its fields."""
+    """As :func:`iter_jsonl`, with the line number of each row (from 1), for errors about its fields."""
     decoder = msgspec.json.Decoder(row_type)
     with _open(path) as handle:
         for number, line in enumerate(handle, start=1):
@@ -40,13 +40,13 @@ def read_jsonl(path: Path, row_type: type[T] = dict, *, allow_empty: bool = Fals
     rows = list(iter_jsonl(path, row_type))
     if not rows and not allow_empty:
         raise UserError(
-            "the file holds no rows", where=str(path), fix="give a file with one JSON object a line"
+            "the file holds no rows", where=str(path), fix="give a file with one JSON object per line"
         )
     return rows
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
-    """Write ``rows`` (dicts or Structs) atomically, one JSON object a line. Returns their number."""
+    """Write ``rows`` (dicts or Structs) atomically, one JSON object per line. Returns their number."""
     encoder = msgspec.json.Encoder()
     count = 0
     with atomic_writer(path, "wb") as handle:
@@ -57,7 +57,7 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
 
 
 class JsonlAppender:
-    """Append rows to a file that survives a kill: a cut last line is dropped when it is reopened.
+    """Append rows to a file that survives a kill: a cut last line is dropped on reopening.
 
     Use as a context manager; :meth:`append` returns after the rows are on the disk.
     """
@@ -82,7 +82,7 @@ class JsonlAppender:
 
 
 def drop_cut_line(path: Path) -> bool:
-    """Cut ``path`` after its last line break. Returns whether a partial line was dropped."""
+    """Truncate ``path`` after its last line break. Returns whether a partial line was dropped."""
     if not path.exists():
         return False
     with open(path, "rb+") as handle:

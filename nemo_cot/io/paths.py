@@ -1,4 +1,4 @@
-"""Paths as users write them, and looks into folders that other processes work in meanwhile."""
+"""Paths as users write them, and listings of folders that other processes are changing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 CHAIN_FILE = "chain.json"
-"""In the run directory, by every launcher: how each recipe of the last chain ended."""
+"""In the run directory, written by every launcher: how each recipe of the last chain ended."""
 
 
 def user_path(text: str) -> Path:
@@ -17,15 +17,14 @@ def user_path(text: str) -> Path:
 
 
 def matches(folder: Path, pattern: str) -> list[Path]:
-    """Entries below ``folder`` that match ``pattern``, not sorted; none where a folder is gone meanwhile.
-
-    Path.glob and Path.rglob raise FileNotFoundError there (Python 3.10 to 3.12).
+    """Entries below ``folder`` that match ``pattern``, not sorted; none in a folder that is being deleted,
+    where Path.glob and Path.rglob raise FileNotFoundError (Python 3.10 to 3.12).
     """
     return [folder / name for name in glob.glob(pattern, root_dir=folder)]
 
 
 def num_bytes_below(folder: Path) -> int:
-    """Bytes of all files below ``folder``; links are not followed, what is gone meanwhile does not count."""
+    """Bytes of all files below ``folder``; links are not followed, files deleted meanwhile do not count."""
     num_bytes = 0
     for parent, _, names in os.walk(folder):
         for name in names:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nemo_cot.errors import UserError
 from nemo_cot.io.paths import user_path
+from nemo_cot.models.check import check_model
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -50,16 +51,17 @@ def gguf_to_hf(gguf: Path, folder: Path, *, eos_token: str) -> None:
     os.environ["TQDM_DISABLE"] = "1"  # a bar of its own for two seconds of the work
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    quantised = AutoModelForCausalLM.from_pretrained(
+    from nemo_cot.models.loading import read_weights
+
+    quantised = read_weights(
         gguf.parent,
+        where=gguf,
         gguf_file=gguf.name,
         dtype=torch.bfloat16,
         quantization_config=GgufConfig(dequantize=True),
     )
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     # A model "quantized with gguf" refuses to be saved; the same weights under a clean config do not.
     fields = quantised.config.to_dict()
     fields.pop("quantization_config", None)
@@ -85,17 +87,8 @@ def hf_directory(path: str, *, key: str = "model.path") -> Path:
 
 
 def check_hf_directory(folder: Path, *, key: str = "model.path") -> None:
-    """Raise UserError unless ``folder`` (the value of the config's ``key``) holds a model config, a
-    tokenizer and safetensors weights.
-    """
-    fix = "give a local Hugging Face directory with config.json, tokenizer.json and *.safetensors"
-    if not folder.is_dir():
-        raise UserError("no such directory", where=f"{key}={folder}", fix=fix)
-    for name in ("config.json", "tokenizer.json"):
-        if not (folder / name).is_file():
-            raise UserError(f"{name} is missing", where=f"{key}={folder}", fix=fix)
-    if not any(folder.glob("*.safetensors")):
-        raise UserError("no *.safetensors weights", where=f"{key}={folder}", fix=fix)
+    """Raise UserError unless ``folder`` (the value of the config's ``key``) holds a whole model."""
+    check_model(folder, local=False, key=key)
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from nemo_cot.errors import UserError
+from nemo_cot.models.check import check_model
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -25,35 +27,45 @@ def resolve_device(device: str) -> torch.device:
 
 
 def load_model(folder: Path, *, precision: str, attention: str, device: torch.device) -> torch.nn.Module:
-    """The causal language model in ``folder``, never downloaded, in eval mode on ``device``."""
+    """The causal language model in ``folder``, never downloaded, in eval mode on ``device``.
+
+    Raises UserError for one that is not whole, or that is not computed here (nemo_cot.models.check).
+    """
+    check_model(folder, local=True)
+    model = read_weights(
+        folder,
+        where=folder,
+        dtype=DTYPES[precision],
+        attn_implementation=attention,
+        trust_remote_code=False,
+    )
+    return model.to(device).eval()
+
+
+def read_weights(folder: Path, *, where: Path, **options: Any) -> torch.nn.Module:
+    """The causal language model that transformers reads from ``folder`` with ``options``, every weight from
+    the files in ``where``. Raises UserError when it cannot, and for weights without a place or without a value.
+    """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=DTYPES[precision],
-        attn_implementation=attention,
-        local_files_only=True,
-        trust_remote_code=False,
-    )
-    _refuse_unsupported(model, folder)
-    return model.to(device).eval()
-
-
-_UNSUPPORTED = ("final_logit_softcapping", "attn_logit_softcapping", "logits_scaling", "logit_scale")
-"""Config fields that change logits or attention scores outside the two places this project computes them."""
-
-
-def _refuse_unsupported(model: torch.nn.Module, folder: Path) -> None:
-    """Raise UserError for a model that would train on another loss than its own, in silence."""
-    fields = model.config.to_dict()
-    odd = [f"{key}={fields[key]}" for key in _UNSUPPORTED if fields.get(key) not in (None, 1, 1.0)]
-    if getattr(model.get_output_embeddings(), "bias", None) is not None:
-        odd.append("a vocabulary projection with a bias")
-    if odd:
-        raise UserError(
-            f"the local engine does not compute {odd[0]} ({model.config.model_type})",
-            where=str(folder),
-            fix="use a Llama, Qwen2 or Mistral model",
+    fix = "copy, convert or install the model again"
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, **options
         )
+    except (MemoryError, ImportError):
+        raise
+    except Exception as error:  # it lets through what it meets: KeyError, StrictDataclassError, struct.error
+        raise UserError(
+            f"transformers cannot load it ({type(error).__name__}: {error})", where=str(where), fix=fix
+        ) from error
+    odd = {kind: sorted(map(str, names)) for kind, names in info.items() if names}
+    both = (model.get_input_embeddings().weight, model.get_output_embeddings().weight)
+    if model.config.tie_word_embeddings and both[0] is not both[1]:
+        odd["untied"] = ["lm_head.weight"]
+    if odd:
+        told = "; ".join(f"{kind.partition('_')[0]} {', '.join(names[:3])}" for kind, names in odd.items())
+        raise UserError(f"its weights are not those of its config.json: {told}", where=str(where), fix=fix)
+    return model

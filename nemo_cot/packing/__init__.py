@@ -9,12 +9,10 @@ from __future__ import annotations
 from nemo_cot.packing.batches import StepPacks, distinct_packs, literal_packs, split_to
 from nemo_cot.packing.bounds import lower_bound, utilisation
 from nemo_cot.packing.draws import draw_counts, literal_draws
-from nemo_cot.packing.exact import ExactResult, pack_exact
 from nemo_cot.packing.strategies import STRATEGIES, PackingNotProven, pack
 
 __all__ = [
     "STRATEGIES",
-    "ExactResult",
     "PackingNotProven",
     "StepPacks",
     "distinct_packs",
@@ -23,7 +21,6 @@ __all__ = [
     "literal_packs",
     "lower_bound",
     "pack",
-    "pack_exact",
     "split_to",
     "utilisation",
 ]

@@ -52,8 +52,8 @@ def pack(
 
 
 def _optimal(lengths: np.ndarray, capacity: int) -> list[list[int]]:
-    packs, bound, proven = pack_exact(lengths, capacity, MAX_EFFORT)
-    if not proven:
+    packs, bound = pack_exact(lengths, capacity, MAX_EFFORT)
+    if bound < len(packs):
         warnings.warn(
             f"{len(packs)} packs by best fit; whether {bound} would do is not settled: the search "
             f"stops at {MAX_EFFORT:,} looks at a sequence, and takes at most {MAX_SEQUENCES} sequences",

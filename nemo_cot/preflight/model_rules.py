@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from nemo_cot.config import Config
 from nemo_cot.config.rule import Found, rule
+from nemo_cot.errors import UserError
 from nemo_cot.io.paths import user_path
+from nemo_cot.models.check import check_model, check_tokens
 from nemo_cot.models.facts import shape_differences
+from nemo_cot.preflight.engine_uses import engine_uses
 from nemo_cot.preflight.estimate import Estimate
-from nemo_cot.text import named_eos
+from nemo_cot.text import PromptFormat, named_eos
 from nemo_cot.training.backend import backend_of
 
 
@@ -66,4 +70,47 @@ def _directory(cfg: Config) -> Path | None:
     return user_path(cfg.model.path or "") if cfg.model.source == "directory" else None
 
 
-MODEL_RULES = (model_shape, model_eos, teacher_path)
+@rule("convert", "hf_to_nemo", always=True)
+def model_weights(cfg: Config, _: Estimate) -> Found:
+    """What is computed in our own processes can be, and the tokenizers have the tokens that the config names."""
+    models: dict[tuple[str, str, PromptFormat | None], bool] = {}
+    for key, path, local, form in _computed(cfg):
+        models[key, path, form] = local or models.get((key, path, form), False)
+    for (key, path, form), local in models.items():
+        directory = user_path(path)
+        try:
+            check_model(directory, local=False)
+        except (UserError, OSError):
+            continue  # the rules inputs_exist and inputs_hold say it
+        try:
+            check_model(directory, local=local)
+            if form is not None:
+                check_tokens(directory, form, key=key)
+        except UserError as error:
+            yield "error", f"{error.where}: {error.what}", error.fix
+
+
+def _computed(cfg: Config) -> Iterator[tuple[str, str, bool, PromptFormat | None]]:
+    """Each model that a stage computes with: the part of the config that it is from, its directory, whether
+    our own process computes it, and the format whose tokens are sent to it (None: the server's own).
+    """
+    model, own = cfg.model, named_eos(_directory(cfg) or Path())
+    eos = model.eos_token if own in (None, model.eos_token) else None  # another is the rule model_eos's
+    form = PromptFormat(model.prompt, model.end_of_turn, eos)
+    if model.source == "directory" and model.path:
+        trains = "torch" in backend_of(cfg.train).packages and "train" in cfg.launcher.stages
+        yield "model", model.path, trains, form
+    for use in engine_uses(cfg):
+        client = use.engine.client
+        if use.key == "teacher" and (teacher := cfg.teacher.by_model):
+            key, asked = "teacher", PromptFormat(teacher.prompt, teacher.end_of_turn)
+        elif use.model is not None:
+            key, asked = "model", form
+        else:
+            key, other = f"evaluate.models.{use.label}", cfg.evaluate.models[use.label]
+            asked = PromptFormat(other.prompt, other.end_of_turn, other.eos_token)
+        if use.path is not None:
+            yield key, use.path, client is None, None if client and client.endpoint == "chat" else asked
+
+
+MODEL_RULES = (model_shape, model_eos, model_weights, teacher_path)

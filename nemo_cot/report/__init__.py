@@ -1,1 +1,1 @@
-"""report.md and report.html: what a run found, how sure that is, and where it comes from; comparisons of runs."""
+"""report.md and report.html: figures of a run with their intervals and provenance; comparisons of runs."""

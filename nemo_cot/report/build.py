@@ -1,4 +1,4 @@
-"""Render the findings. All text out of models, traces and configs is untrusted and escaped."""
+"""Render the findings. All text from models, traces and configs is untrusted and escaped."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def write_report(findings: Findings, folder: Path, *, title: str, num_traces_sho
         "loss_chart": line_chart(
             [(row.step, row.loss) for row in findings.steps], x_label="step", y_label="loss"
         ),
-        "length_chart": histogram(_lengths(findings), x_label="tokens of an answer"),
+        "length_chart": histogram(_lengths(findings), x_label="tokens per answer"),
         "lengths": {name: _summary(values) for name, values in _lengths(findings).items() if values},
     }
     for name, html in (("report.md", False), ("report.html", True)):
@@ -73,7 +73,7 @@ def _tables(scores: Scores | None) -> dict[str, Any]:
     if scores is None or not scores.subjects:
         return {}
     charts = [
-        curve_chart(curve_points(scores, keys), x_label="k: samples a problem", y_label=name)
+        curve_chart(curve_points(scores, keys), x_label="k: samples per problem", y_label=name)
         for name, keys in (("pass@k", CURVES[:1]), ("maj@k", CURVES[1:]))
     ]
     [subject, *_] = scores.subjects.values()
@@ -93,7 +93,7 @@ def figure(cell: Cell) -> str:
 
 
 def _shown(findings: Findings, count: int) -> list[tuple[str, list[Trace]]]:
-    """Some traces to read: trained on, then a right and a wrong one of each subject in turn."""
+    """Traces to read: some trained on, then a right and a wrong one per subject in turn."""
     groups = [("Traces trained on", findings.traces[:count])]
     for subject, rows in findings.samples.items():
         right = [t for t in rows if t.verdict == "right"][: (count + 1) // 2]

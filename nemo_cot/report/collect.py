@@ -1,4 +1,4 @@
-"""Read a run directory into what the report shows. Whatever is missing is left out and named."""
+"""Read a run directory for the report. Missing parts are left out and named."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from nemo_cot.stages.rundir import CHUNKS, OLD, PARTIAL
 T = TypeVar("T")
 @dataclass
 class Findings:
-    """Everything the templates read; None or empty where a stage has not run. ``damaged`` says by stage
-    what is wrong with its manifest; ``expected``: the stages of the chain."""
+    """Everything the templates read; None or empty if a stage has not run. ``damaged``: what is wrong with a
+    manifest, by stage; ``expected``: the stages of the chain."""
 
     name: str
     manifests: dict[str, Manifest]
@@ -44,7 +44,7 @@ class Findings:
 
     @property
     def stale(self) -> list[str]:
-        """Stages whose inputs were made anew since, or are stale themselves: results of an earlier run."""
+        """Stages whose inputs were made again since, or are stale themselves: results of an earlier run."""
         return stale_stages(self.manifests)
 
     @property
@@ -60,7 +60,7 @@ class Findings:
 
 
 def stale_stages(manifests: dict[str, Manifest]) -> list[str]:
-    """Compare what each stage read with what the stage that wrote it holds now, in the chain's order."""
+    """Compare the inputs of each stage with the present outputs that they were read from, in the chain's order."""
     stale: list[str] = []
     for stage, manifest in manifests.items():
         for maker, name, artifact in _read_from(manifest):
@@ -72,15 +72,15 @@ def stale_stages(manifests: dict[str, Manifest]) -> list[str]:
 
 
 def _read_from(manifest: Manifest) -> Iterator[tuple[str, str, Artifact]]:
-    """(stage, output, what was read of it), for what lies in the run directory."""
+    """(stage, output, what was read of it), for inputs in the run directory, so not for chunks of another run."""
     for artifact in manifest.inputs.values():
         folder, _, name = artifact.path.rpartition("/")
-        yield folder.replace(f"{CHUNKS}/", "/"), name, artifact
+        if not folder.startswith("/"):
+            yield folder.replace(f"{CHUNKS}/", "/"), name, artifact
 
 
 def read_manifests(run: RunDirectory) -> dict[str, Manifest]:
-    """Every finished stage of ``run``, each behind those that it read. Of chunks only those that the merged
-    stage was made of.
+    """Every finished stage of ``run``, each after those that it read. Of chunks only those that were merged.
 
     Damaged manifests are left out: :func:`damaged_manifests` names them.
     """
@@ -102,7 +102,7 @@ def read_manifests(run: RunDirectory) -> dict[str, Manifest]:
 
 
 def damaged_manifests(run: RunDirectory) -> dict[str, str]:
-    """What is wrong with each manifest that cannot be read, and the fix, by stage."""
+    """By stage, what is wrong with an unreadable manifest, and the fix."""
     return {name: str(m) for name, m in _manifests(run).items() if isinstance(m, UserError)}
 
 
@@ -123,7 +123,7 @@ def _manifests(run: RunDirectory) -> dict[str, Manifest | UserError | None]:
 
 
 def input_files(run: RunDirectory) -> dict[str, Path]:
-    """The files a report is made of that exist, by label."""
+    """The existing files that a report is made from, by label."""
     stages = (*read_manifests(run), *damaged_manifests(run))
     files = {f"{stage}/manifest": run.stage(stage) / MANIFEST for stage in stages}
     files["chain"] = run.path / CHAIN_FILE
@@ -139,7 +139,7 @@ def collect(run: RunDirectory, name: str, *, expected: Sequence[str] = ()) -> Fi
         manifests=manifests,
         expected=expected,
         damaged=damaged_manifests(run),
-        chain=read_json(chain, list[StageEnd], fix=f"remove {chain}; the next run writes it anew") or [],
+        chain=read_json(chain, list[StageEnd], fix=f"remove {chain}; the next run writes it again") or [],
         scores=_scores(scores),
         steps=_rows(run.stage("train") / "metrics.jsonl", StepMetrics),
         dropped=_figures(run, "curate", "dropped.json", dict[str, int]) or {},
@@ -156,7 +156,7 @@ def _figures(run: RunDirectory, stage: str, name: str, value_type: type[T]) -> T
 
 def _scores(folder: Path) -> Scores | None:
     """metrics.json, checked against its type: another version of the code may have written it."""
-    fix = f"remove {folder} and run evaluate again; nothing is sampled anew"
+    fix = f"remove {folder} and run evaluate again; nothing is sampled again"
     return read_json(folder / "metrics.json", Scores, fix=fix)
 
 

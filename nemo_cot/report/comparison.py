@@ -18,7 +18,7 @@ _PAPER_NOTE = "the paper's own result on these problems (arXiv 2507.09850), 64 s
 
 
 def comparison_text(found: Comparison) -> str:
-    """For a terminal: a block a figure with a line a run, 80 columns where the names of the runs are short."""
+    """For a terminal: one block per figure with one line per run; 80 columns if the runs' names are short."""
     names = [*(one_line(run.run) for run in found.runs), *(system for system, *_ in PAPER if found.papers_benchmark)]  # fmt: skip
     width = max(map(len, names))
     lines = [
@@ -37,7 +37,7 @@ def comparison_text(found: Comparison) -> str:
 
 
 def comparison_markdown(found: Comparison) -> str:
-    """One table with a row a figure and run; the paper's rows in another, where the problems are its own."""
+    """One table with a row per figure and run; a second one with the paper's rows if the problems are the paper's."""
     lines = [_about(found, markdown_cell(found.runs[0].run)), ""]
     for warning in found.warnings:
         lines += [f"**Warning:** {markdown_cell(warning)}", ""]
@@ -50,7 +50,7 @@ def comparison_markdown(found: Comparison) -> str:
 
 
 def comparison_builtins(found: Comparison) -> dict[str, Any]:
-    """Plain dicts, for JSON; with the paper's rows where the problems are its own."""
+    """Plain dicts, for JSON; with the paper's rows if the problems are the paper's."""
     paper = [{"system": system, "pass_at_1": one, "majority_at_64": many} for system, one, many in PAPER]
     return {**msgspec.to_builtins(found), "paper": paper if found.papers_benchmark else []}
 
@@ -81,6 +81,6 @@ def _cells(found: Comparison, run: ComparedRun, key: str) -> tuple[str, str, str
 
 
 def _p(value: float, resamples: int) -> str:
-    """A p-value; so many resamples do not tell one below 2 / resamples from 0."""
+    """A p-value; one below 2 / resamples cannot be distinguished from 0."""
     least = max(0.001, 2 / resamples)
     return f"p < {least:g}" if value < least else f"p = {value:.3f}"

@@ -1,4 +1,4 @@
-"""Small charts as inline SVG: no script, nothing fetched. Numbers only, so nothing to escape but labels."""
+"""Small charts as inline SVG: no script, nothing fetched. Only labels need escaping, the rest is numbers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def curve_chart(
 ) -> Markup:
     """Shares over x > 0 on a logarithmic axis, each curve of (x, value, low, high) with its interval shaded.
 
-    All curves have the same x. Nothing where there is no curve.
+    All curves have the same x. Empty without curves.
     """
     if not curves:
         return Markup("")
@@ -58,7 +58,7 @@ def _curve(
     *,
     dashed: bool,
 ) -> str:
-    """The band of the interval, the line, and a mark a point that names its figures."""
+    """The band of the interval, the line, and one mark per point, titled with its figures."""
 
     def path(column: int) -> list[str]:
         return [f"{_x(place):.1f},{_y(point[column] / top):.1f}" for place, point in zip(places, points)]
@@ -103,7 +103,7 @@ def histogram(groups: Mapping[str, Sequence[float]], *, x_label: str, bins: int 
 
 
 def _legend(names: Sequence[str], x: float) -> str:
-    """A square of each colour with its name, below each other."""
+    """A square and a name per colour, below each other."""
     return "".join(
         f'<rect x="{x}" y="{TOP + 16 * i}" width="10" height="10" fill="{COLOURS[i % len(COLOURS)]}"/>'
         f'<text x="{x + 16}" y="{TOP + 9 + 16 * i}">{escape(name)}</text>'
@@ -137,7 +137,7 @@ def _frame(body: str, x_label: str, y_label: str) -> Markup:
 
 
 def _x_ticks(first: float, last: float) -> str:
-    """Five labels; whole numbers where the axis is long enough for them."""
+    """Five labels; whole numbers if the axis is long enough."""
     values = [first + (last - first) * i / 4 for i in range(5)]
     if last - first >= 8:
         values = [float(round(value)) for value in values]

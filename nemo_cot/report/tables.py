@@ -1,6 +1,6 @@
-"""Tables of figures for both reports: which rows there are, what they are called, how a cell reads.
+"""Tables of figures for both reports: rows, their labels, and the text of cells.
 
-What is made here is plain text: each template escapes it for its own format.
+All of it is plain text, which each template escapes for its own format.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ LABELS = {
     "lenient": "pass@1, lenient (answer anywhere)",
     "strict": "pass@1, strict (answer in a box)",
     "format_rate": "format rate (answers in a box)",
-    "lenient_undecided_right": "pass@1, lenient, were every undecided answer right",
+    "lenient_undecided_right": "pass@1, lenient, if every undecided answer were right",
     "nemo_skills_pass_at_1": "pass@1 by NeMo-Skills' rule",
     "nemo_skills_majority": "maj@{k} by NeMo-Skills' rule",
     "pass_at_k": "pass@{k}",
@@ -25,18 +25,18 @@ LABELS = {
     "cut": "cut at the length limit",
     "mean_tokens": "mean tokens",
 }
-"""A row each, in this order; the keys are those of metrics.json, and ``cut`` is finish_reasons["length"]."""
+"""One row each, in this order; keys as in metrics.json, ``cut`` is finish_reasons["length"]."""
 CURVES = ("pass_at_k", "majority_string", "majority_equivalence")
 PAPER = (
     ("Qwen2.5-32B + SFT on 20 QwQ traces", "17.10 %", "27.73 %"),
     ("Qwen2.5-Math-72B-Instruct (baseline)", "11.72 %", "16.14 %"),
 )
-"""pass@1 and maj@64 on Comp-Math-24-25 out of arXiv 2507.09850."""
+"""pass@1 and maj@64 on Comp-Math-24-25, from arXiv 2507.09850."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """``value`` with its ``interval`` (two ends) and the ``counts`` behind it, empty where there is none."""
+    """``value`` with its ``interval`` (two ends) and the ``counts`` behind it, empty without any."""
 
     value: str
     interval: str = ""
@@ -45,7 +45,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """``heads`` of the columns after the first, and a label with its cells a row."""
+    """``heads`` of the columns after the first, and per row a label with its cells."""
 
     heads: list[str]
     rows: list[tuple[str, list[Cell]]]
@@ -62,12 +62,12 @@ def points(share: float) -> str:
 
 
 def label(key: str, k: int | str) -> str:
-    """What the figure ``key`` at ``k`` samples a problem is called."""
+    """The label of the figure ``key`` at ``k`` samples per problem."""
     return LABELS[key].format(k=k)
 
 
 def results(scores: Scores) -> Table:
-    """Every figure of every subject, and what training changed beside it."""
+    """Every figure of every subject, with the effect of training beside it."""
     effect = scores.learning_effect
     table = _figures(scores.subjects, scores.samples_per_problem)
     if not effect:
@@ -78,7 +78,7 @@ def results(scores: Scores) -> Table:
 
 
 def subsets(scores: Scores) -> dict[str, Table]:
-    """For each subject with several subsets its figures over all problems and over each subset."""
+    """For each subject with several subsets, its figures over all problems and per subset."""
     found = {name: {"all": own, **own.subsets} for name, own in scores.subjects.items() if len(own.subsets) > 1}
     return {
         name: _figures(
@@ -90,7 +90,7 @@ def subsets(scores: Scores) -> dict[str, Table]:
 
 
 def over_k(scores: Scores) -> Table:
-    """The curves of every subject, a row per k; no rows where there is one sample per problem."""
+    """The curves of every subject, one row per k; no rows with one sample per problem."""
     columns = [
         (f"{name}: {label(key, 'k')}", getattr(found.curves, key))
         for name, found in scores.subjects.items()
@@ -102,7 +102,7 @@ def over_k(scores: Scores) -> Table:
 
 
 def share(figure: Figure) -> Cell:
-    """A share in percent, with its counts where it has some."""
+    """A share in percent, with its counts if any."""
     counts = f"{figure.count} of {figure.total}" if isinstance(figure, CountedFigure) else ""
     return Cell(percent(figure.value), _ends(figure, lambda end: f"{100 * end:.1f}"), counts)
 

@@ -1,4 +1,4 @@
-"""Text out of models, files and configs, made harmless for what it is shown in."""
+"""Text from models, files and configs, made harmless for the format that shows it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def plain(text: str) -> str:
 
 
 def fenced(text: str) -> str:
-    """Untrusted text as a code block, whose fence is longer than any run of backticks in it."""
+    """Untrusted text as a code block with a fence longer than any run of backticks in it."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{text}\n{fence}"

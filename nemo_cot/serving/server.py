@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -13,9 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import msgspec
 
 from nemo_cot.config.engines import ServerConfig
-from nemo_cot.errors import UserError, one_line
+from nemo_cot.errors import Fault, UserError, one_line
+from nemo_cot.models.check import check_model
+from nemo_cot.serving.fetch import Trouble, fetch, read_as
 from nemo_cot.serving.ports import claimed_port
 from nemo_cot.serving.process import Process, running
 
@@ -35,7 +39,7 @@ class Server:
     def check(self) -> None:
         """Raise UserError when the server that was started here has ended."""
         if self.process is not None and (code := self.process.exit_code()) is not None:
-            raise UserError(
+            raise Fault(
                 f"the server ended with exit code {code}: {self.process.last_lines()}",
                 where=str(self.process.log),
                 fix="correct what it says, then run the same command again: it resumes",
@@ -47,7 +51,8 @@ def serving(config: ServerConfig, model: Path | None, folder: Path) -> Iterator[
     """The server of ``config`` with ``model``, for as long as the block lasts; its log is
     ``folder``/logs/server.log.
 
-    Raises UserError when it does not come up within the deadline, ends, or has another model.
+    Raises UserError when it does not come up within the deadline, ends, or has another model; and, before
+    one is started, for a model that is not whole.
     """
     name = config.model_name or (str(model) if model else None)
     if name is None:
@@ -62,6 +67,8 @@ def serving(config: ServerConfig, model: Path | None, folder: Path) -> Iterator[
         _wait(server, config.start_deadline_seconds, config.connect_deadline_seconds)
         yield server
         return
+    if model is not None and model.is_dir():
+        check_model(model, local=False)
     with claimed_port(config.port) as (port, claim):
         command = server_command(config, str(model or name), port)
         scratch = Path(tempfile.mkdtemp(prefix="nemo-cot-server-"))
@@ -74,7 +81,7 @@ def serving(config: ServerConfig, model: Path | None, folder: Path) -> Iterator[
             keeps=[claim],
         ) as process:
             server = Server(f"http://127.0.0.1:{port}/v1", name, key, process)
-            _wait(server, config.start_deadline_seconds)
+            _wait(server, config.start_deadline_seconds, config.connect_deadline_seconds)
             yield server
 
 
@@ -123,82 +130,94 @@ def _api_key(variable: str | None) -> str | None:
             where=variable,
             fix=f"export {variable}, or set engine.server.api_key_env=null",
         )
-    return os.environ[variable]
+    key = os.environ[variable].strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(
+            "this environment variable holds what no header can",
+            where=variable,
+            fix=f"export {variable} with the key alone, which is letters, digits and signs",
+        )
+    return key
 
 
-def _wait(server: Server, deadline_seconds: float, connect_seconds: float | None = None) -> None:
+def _wait(server: Server, deadline_seconds: float, connect_seconds: float) -> None:
     """Return when the server lists the model. Raises UserError as :func:`serving` says.
 
-    ``connect_seconds``: the longest time in which nothing listens there; None for a server that is ours
-    and comes up when it does, about whose silence nothing is said.
+    ``connect_seconds``: the longest time in which nothing listens there, or something that is no model
+    server; of one that is ours, and comes up when it does, the silence alone is no sign of that.
     """
-    started = reached = time.monotonic()
-    told = ""
     log = f"; its log: {server.process.log}" if server.process else ""
     print(f"  server: waiting for {server.base_url}{log}", flush=True)
-    with httpx.Client(headers=authorization(server.api_key), timeout=_ANSWER_SECONDS) as client:
+    started = time.monotonic()
+    names = asyncio.run(_names(server, deadline_seconds, connect_seconds))
+    server.check()  # ours may have ended meanwhile, and another's have answered
+    _check_name(server, names)
+    print(f"  server: ready after {time.monotonic() - started:.0f} s", flush=True)
+
+
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    """The reply of /models."""
+
+    data: list[_Model]
+
+
+async def _names(server: Server, deadline_seconds: float, connect_seconds: float) -> list[str]:
+    """The names at /models, once there are some."""
+    started = reached = time.monotonic()
+    told, url = "", f"{server.base_url}/models"
+    async with httpx.AsyncClient(headers=authorization(server.api_key), timeout=_ANSWER_SECONDS) as client:
         while True:
             server.check()
-            names, trouble = _models(client, server.base_url)
-            if names is not None:
-                server.check()  # ours may have ended meanwhile, and another's have answered
-                _check_name(server, names)
-                print(f"  server: ready after {time.monotonic() - started:.0f} s", flush=True)
-                return
+            try:
+                body = await fetch(client, "GET", url, seconds=_ANSWER_SECONDS)
+                return [model.id for model in read_as(body, _Models).data]
+            except Trouble as found:
+                trouble = found
             now = time.monotonic()
-            reached = reached if trouble.startswith(_NOBODY) else now
-            if connect_seconds is not None and now - reached >= connect_seconds:
+            # Something is there that may become the server: 503 while it loads, or a process of ours.
+            comes = trouble.busy or (server.process is not None and not trouble.answered)
+            reached = now if comes else reached
+            if now - reached >= connect_seconds:
                 raise _nobody(server, connect_seconds, trouble)
             if now - started >= deadline_seconds:
                 raise _late(server, deadline_seconds, trouble)
-            if connect_seconds is not None and trouble != told:
-                longest = connect_seconds if trouble.startswith(_NOBODY) else deadline_seconds
-                print(f"  server: {one_line(trouble)}; asked again for {longest:g} s at most", flush=True)
-                told = trouble
-            time.sleep(_POLL_SECONDS)
-
-
-_NOBODY = "it does not answer"
-
-
-def _models(client: httpx.Client, base_url: str) -> tuple[list[str] | None, str]:
-    """The names at /models; None and why, when it does not answer as it should."""
-    try:
-        answer = client.get(f"{base_url}/models")
-        if answer.status_code != 200:
-            return None, f"it answers with status {answer.status_code}"
-        return [str(entry["id"]) for entry in answer.json()["data"]], ""
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        return None, f"{_NOBODY} ({type(error).__name__}): {error}"
-    except httpx.HTTPError as error:
-        return None, f"its answer does not come ({type(error).__name__})"
-    except (ValueError, KeyError, TypeError):
-        return None, "its answer is not a list of models"
+            if (server.process is None or trouble.answered) and trouble.what != told:
+                longest, told = deadline_seconds if comes else connect_seconds, trouble.what
+                print(f"  server: {one_line(told)}; asked again for {longest:g} s at most", flush=True)
+            left = deadline_seconds - (now - started)
+            await asyncio.sleep(max(_POLL_SECONDS, min(trouble.wait_seconds or 0.0, left)))
 
 
 def _check_name(server: Server, names: list[str]) -> None:
     if server.model_name not in names:
         raise UserError(
-            f"it has the models {', '.join(names[:5]) or 'none'}, not {server.model_name}",
+            f"it has the models {', '.join(name[:100] for name in names[:5]) or 'none'}, not {server.model_name}",
             where=f"{server.base_url}/models",
             fix="set engine.server.model_name to one of them, or start the server with the right model",
         )
 
 
-def _late(server: Server, seconds: float, trouble: str) -> UserError:
+def _late(server: Server, seconds: float, trouble: Trouble) -> UserError:
     said = f"; its log ends: {server.process.last_lines()}" if server.process else ""
-    return UserError(
+    return Fault(
         f"no server after {seconds:g} s: {trouble}{said}",
         where=server.base_url,
-        fix="correct what it says, or raise engine.server.start_deadline_seconds",
+        fix="correct what it says, or raise engine.server.start_deadline_seconds, then run the same command again",
     )
 
 
-def _nobody(server: Server, seconds: float, trouble: str) -> UserError:
-    return UserError(
-        f"nothing listens there, for {seconds:g} s: {trouble}",
+def _nobody(server: Server, seconds: float, trouble: Trouble) -> UserError:
+    there = "what listens there is no model server" if trouble.answered else "nothing listens there"
+    key = "command" if server.process else "base_url"
+    kind = UserError if trouble.answered else Fault
+    return kind(
+        f"{there}, for {seconds:g} s: {trouble}",
         where=server.base_url,
-        fix="start it, correct engine.server.base_url, or raise engine.server.connect_deadline_seconds",
+        fix=f"start it and run the same command again, or correct engine.server.{key} or connect_deadline_seconds",
     )
 
 

@@ -1,12 +1,13 @@
 """Run one stage: skip it when its manifest matches, resume it when it was cut short, publish it whole.
 
 A stage works in STAGE.partial-FINGERPRINT and becomes STAGE by one rename, after its manifest is written; so a
-kill at any moment leaves the old stage, or a partial one to go on with, or the new one.
+kill at any moment leaves the old stage, a partial one to resume, or the new one.
 """
 
 from __future__ import annotations
 
 import datetime
+import functools
 import shutil
 import sys
 import threading
@@ -34,7 +35,7 @@ from nemo_cot.stages.manifest import (
     write_manifest,
 )
 from nemo_cot.stages.publish import Attempt, is_output, publish, read_attempt, recover, write_attempt
-from nemo_cot.stages.reuse import other_with, take_over
+from nemo_cot.stages.reuse import other_with, reuse_from
 from nemo_cot.stages.rundir import RunDirectory
 from nemo_cot.stages.stage import Stage
 
@@ -43,7 +44,7 @@ _MOMENT_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class StageResult:
-    """``outcome`` is skipped, reused, resumed or ran; ``reasons`` says why, a line each."""
+    """``outcome`` is skipped, reused, resumed or ran; ``reasons``: why, one line each."""
 
     outcome: str
     reasons: list[str]
@@ -54,7 +55,7 @@ class StageResult:
 class Plan:
     """What :func:`run_stage` would do: ``action`` is skip, reuse (from ``other``), resume or run.
 
-    ``replaces``: a finished result of another config or other inputs makes way.
+    ``replaces``: it replaces a finished result of another config or other inputs.
     """
 
     action: str
@@ -68,18 +69,21 @@ class Plan:
         return self.action in ("skip", "reuse")
 
 
-def run_stage(stage: Stage, run: RunDirectory, *, say: Callable[[str], None] = print) -> StageResult:
-    """Bring ``stage`` up to date in ``run``; ``say`` gets one line on what is done and why.
+_SHOW = functools.partial(print, flush=True)
 
-    One process at a time: another one waits, and skips what was finished meanwhile. Raises UserError
+
+def run_stage(stage: Stage, run: RunDirectory, *, show: Callable[[str], None] = _SHOW) -> StageResult:
+    """Bring ``stage`` up to date in ``run``; ``show`` gets one line: what is done, and why.
+
+    One process at a time: others wait, and skip what was finished meanwhile. Raises UserError
     for a missing input or a stage that stays in use, and whatever the stage's own work raises.
     """
-    image_record()  # a digest mistyped is refused now, not after hours of work
+    image_record()  # a mistyped digest is refused now, not after hours of work
     with stage_lock(run.path, stage.name):
         ready = _Ready(stage, run)
-        plan = ready.settle()
+        plan = ready.decide()
         words = [f"reused {plan.reasons[0]}"] if plan.action == "reuse" else [_VERBS[plan.action], *plan.reasons]
-        say(one_line(f"[{stage.name}] {'; '.join(words)}"))
+        show(one_line(f"[{stage.name}] {'; '.join(words)}"))
         manifest = read_manifest(run.stage(stage.name)) if plan.settled else ready.work()
         ready.hasher.save()
         assert manifest is not None
@@ -91,32 +95,32 @@ _OUTCOMES = {"skip": "skipped", "reuse": "reused", "resume": "resumed", "run": "
 
 
 def reuse_stage(stage: Stage, run: RunDirectory) -> Plan:
-    """Take ``stage`` over from another run if one has it, and give the plan that was carried out, or is to be.
+    """Reuse ``stage`` from another run if one has it. Returns the plan that was, or will be, carried out.
 
     Raises UserError for a missing input, and OSError as the file system does.
     """
     if not _may_have_begun(stage, run):
         return Plan("run", [])
     with stage_lock(run.path, stage.name):
-        return _Ready(stage, run).settle()
+        return _Ready(stage, run).decide()
 
 
 def look_at(stage: Stage, run: RunDirectory) -> Plan:
-    """What :func:`run_stage` would do. What would be reused is read where it lies from now on, so that the
-    stages behind it can be planned too. Writes nothing. Raises UserError for a missing input.
+    """What :func:`run_stage` would do. From now on ``run`` reads a stage that would be reused from the
+    other run, so that later stages can be planned too. Writes nothing. Raises UserError for a missing input.
     """
     if not _may_have_begun(stage, run):
         _paths(stage, run)
         return Plan("run", [])
-    with _printed_when_long(f"  hashing the inputs of {stage.name}, to compare them with the last run's"):
+    with _printed_when_long(f"  hashing the inputs of {stage.name}, to compare them with those of the last run"):
         plan = _Ready(stage, run).plan()
     if plan.other is not None:
-        run.borrow(stage.name, plan.other)
+        run.read_from(stage.name, plan.other)
     return plan
 
 
 def _may_have_begun(stage: Stage, run: RunDirectory) -> bool:
-    """Asked before inputs, models of 60 GB, are hashed."""
+    """Checked before inputs, models of 60 GB, are hashed."""
     return bool(run.partials(stage.name)) or any(
         (r.stage(stage.name) / MANIFEST).exists() for r in (run, *run.reuse)
     )
@@ -173,12 +177,12 @@ class _Ready:
             return Plan("resume", [*reasons, f"attempt {attempt.attempts + 1}"], replaces=old is not None)
         return Plan("run", reasons, replaces=old is not None)
 
-    def settle(self) -> Plan:
-        """Complete what was cut short, plan, and reuse if that is the plan."""
+    def decide(self) -> Plan:
+        """Complete what was interrupted, plan, and reuse if that is the plan."""
         name = self.stage.name
         recover(self.run, name, self.fingerprint)
         plan = self.plan()
-        if plan.other is None or take_over(
+        if plan.other is None or reuse_from(
             name, self.fingerprint, self.run, plan.other, self.inputs, self.hasher
         ):
             return plan
@@ -204,7 +208,7 @@ class _Ready:
         return manifest
 
     def _begin(self) -> tuple[Path, Attempt]:
-        """The folder to work in: with what an attempt left if the stage can go on from there, else empty."""
+        """The folder to work in: with the files of an earlier attempt if the stage can resume from them, else empty."""
         partial = self.run.partial(self.stage.name, self.fingerprint)
         before = read_attempt(partial)
         same = before is not None and before.fingerprint == self.fingerprint

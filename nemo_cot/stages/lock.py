@@ -1,12 +1,12 @@
-"""One lock a run directory and one a stage: two processes never write the same artifacts.
+"""One lock per run directory and one per stage: two processes never write the same artifacts.
 
-Locks are flock(2) on files that stay, which the kernel frees when their holder dies, however it dies.
-A file names its holder. Who holds ``.lock`` alone has the run to itself: a launcher does, and hands
-the descriptor down to its recipes, so that a recipe that outlives a killed launcher still holds it.
+Locks are flock(2) on permanent files, released by the kernel however their holder dies. Each file names
+its holder. An exclusive ``.lock`` reserves the run: a launcher holds it and passes the descriptor to its
+recipes, so that a recipe that outlives a killed launcher still holds it.
 
-The jobs of a submitted chain, and recipes that run one chunk of a stage, share ``.lock``: they run
-side by side, and no launcher beside them. Whoever runs a stage holds ``.locks/STAGE/.lock`` alone
-meanwhile. On a network file system flock must hold between nodes (docs/slurm.md).
+The jobs of a submitted chain, and recipes that run one stage alone (--only), share ``.lock``: they run
+side by side, but not beside a launcher. Each holds ``.locks/STAGE/.lock`` exclusively while it runs that
+stage. On a network file system flock must work across nodes (docs/slurm.md).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from nemo_cot.errors import Unfinished, UserError
 LOCK = ".lock"
 STAGE_LOCKS = ".locks"
 INHERITED = "NEMO_COT_LOCK_FD"
-"""Environment variable: the descriptor that a launcher hands down."""
+"""Environment variable: the descriptor that a launcher passes to its recipes."""
 CHAIN_JOB = "NEMO_COT_CHAIN_JOB"
 """Environment variable: set in the jobs of a submitted chain, which share the run directory."""
 
 _PATIENCE_SECONDS = 3.0
-"""Covers the moment in which a killed holder's children end."""
+"""Long enough for the children of a killed holder to end."""
 _PATIENCE_OF_JOBS_SECONDS = 120.0
-"""A file server keeps the lock of a node that went down for its lease, 90 s in NFSv4."""
+"""After a node fails, a file server keeps its locks for the lease time, 90 s in NFSv4."""
 _MOST_NAMED = 5
 
 
@@ -51,10 +51,11 @@ class Holder(msgspec.Struct):
 
 @contextlib.contextmanager
 def run_lock(run_dir: Path, *, shared: bool = False, patience_seconds: float | None = None) -> Iterator[int]:
-    """Hold the lock of ``run_dir``, alone or ``shared`` with others, and yield its descriptor.
+    """Hold the lock of ``run_dir``, exclusively or ``shared``, and yield its descriptor.
 
-    Prints a line when it takes over from a holder that died; alone, removes its cut files. After ``patience_seconds`` (None: by
-    where it runs) raises UserError naming the holder; Unfinished in a job of a chain.
+    Prints a line when it takes over from a dead holder; if exclusive, removes that holder's partial files.
+    After ``patience_seconds`` (None: the default for a job, or for a process outside jobs) raises UserError
+    naming the holder, or Unfinished in a job of a chain.
     """
     inherited = _inherited(run_dir / LOCK)
     if inherited is not None:
@@ -73,7 +74,7 @@ def run_lock(run_dir: Path, *, shared: bool = False, patience_seconds: float | N
 
 @contextlib.contextmanager
 def stage_lock(run_dir: Path, stage: str, *, patience_seconds: float | None = None) -> Iterator[None]:
-    """Hold the lock of one stage of a run, alone; as :func:`run_lock` otherwise."""
+    """Hold the lock of one stage of a run exclusively; otherwise as :func:`run_lock`."""
     path = run_dir / STAGE_LOCKS / stage / LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     with _open(path) as descriptor:
@@ -83,23 +84,23 @@ def stage_lock(run_dir: Path, stage: str, *, patience_seconds: float | None = No
         _take_over(descriptor, f" of {stage}")
         with _named(descriptor):
             yield
-        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a worker that was forked meanwhile has the descriptor, too
+        fcntl.flock(descriptor, fcntl.LOCK_UN)  # a worker forked meanwhile also has the descriptor
 
 
 def holder(run_dir: Path) -> Holder | None:
-    """Who has the run in ``run_dir`` to itself now; None when nobody does."""
+    """Who holds the run in ``run_dir`` exclusively now; None if nobody does."""
     return _holder_of(run_dir / LOCK)
 
 
 def stage_holders(run_dir: Path) -> dict[str, Holder]:
-    """The stages of ``run_dir`` that somebody works on now, by name."""
+    """The stages of ``run_dir`` that are running now, by name."""
     top = run_dir / STAGE_LOCKS
     found = {path.parent.relative_to(top).as_posix(): _holder_of(path) for path in sorted(top.rglob(LOCK))}
     return {stage: held for stage, held in found.items() if held is not None}
 
 
 def in_use_by(run_dir: Path) -> str:
-    """Who works in ``run_dir``, in words: one with the run to itself, or those at its stages. Empty for nobody."""
+    """Who works in ``run_dir``, in words: the exclusive holder, or those running its stages. Empty for nobody."""
     if (held := holder(run_dir)) is not None:
         return str(held)
     at = stage_holders(run_dir)
@@ -111,7 +112,7 @@ def in_use_by(run_dir: Path) -> str:
 
 
 def _holder_of(path: Path) -> Holder | None:
-    """Read only: whoever looks may not be allowed to write."""
+    """Read-only: the caller may lack permission to write."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
@@ -135,7 +136,7 @@ def _open(path: Path) -> Iterator[int]:
 
 
 def _acquire(descriptor: int, patience_seconds: float | None, mode: int) -> bool:
-    """Whether it came within the time."""
+    """Whether the lock was acquired in time."""
     if patience_seconds is None:
         patience_seconds = _PATIENCE_OF_JOBS_SECONDS if CHAIN_JOB in os.environ else _PATIENCE_SECONDS
     deadline = time.monotonic() + patience_seconds
@@ -156,8 +157,8 @@ def _take_over(descriptor: int, of: str = "") -> None:
 
 
 def _remove_cut_files(run_dir: Path) -> None:
-    """What killed processes left half-written at the top of the run. Nobody else is at work: beside
-    others these may be theirs.
+    """Remove partial files of killed processes at the top of the run. Needs the exclusive lock: otherwise
+    they may belong to others.
     """
     for cut in run_dir.glob(".*.tmp"):
         cut.unlink(missing_ok=True)
@@ -165,7 +166,7 @@ def _remove_cut_files(run_dir: Path) -> None:
 
 @contextlib.contextmanager
 def _named(descriptor: int) -> Iterator[None]:
-    """Write into the locked file who we are, and take it out in the end."""
+    """Write this process as holder into the locked file, and remove it at the end."""
     os.pwrite(descriptor, msgspec.json.encode(Holder(os.getpid(), socket.gethostname(), _now())), 0)
     os.fsync(descriptor)
     try:
@@ -176,16 +177,16 @@ def _named(descriptor: int) -> Iterator[None]:
 
 
 def _refusal(what: str, run_dir: Path) -> UserError:
-    """A job comes back later: the holder may be a node that went down, whose lock a server keeps."""
+    """A job retries later: the holder may be a failed node whose lock the file server keeps."""
     if CHAIN_JOB in os.environ:
-        fix = "the job goes back into the queue; if this stays, see Network file systems in docs/slurm.md"
+        fix = "the job is requeued; if this persists, see Network file systems in docs/slurm.md"
         return Unfinished(what, where=str(run_dir), fix=fix)
     fix = "wait for it or stop it, or choose another run with name=OTHER"
     return UserError(what, where=str(run_dir), fix=fix)
 
 
 def _inherited(path: Path) -> int | None:
-    """The launcher's descriptor, if it is one of this very lock file."""
+    """The launcher's descriptor, if it refers to this lock file."""
     try:
         descriptor = int(os.environ[INHERITED])
         same = os.path.samestat(os.fstat(descriptor), path.stat())

@@ -1,4 +1,4 @@
-"""manifest.json: what a finished stage read, wrote and was run with."""
+"""manifest.json: what a finished stage read and wrote, and how it was run."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MANIFEST = "manifest.json"
 class Artifact(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One input or output: a file or a folder. ``rows`` is given for JSON lines only.
 
-    ``listed``: sha256 is that of a folder's names and sizes, not of what its files hold. ``part``: an
-    input that is kept for provenance and decides nothing, such as the chunks that were merged.
+    ``listed``: sha256 covers a folder's names and sizes, not the contents of its files. ``part``: an input
+    recorded for provenance only, outside the fingerprint, such as the chunks that were merged.
     """
 
     path: str
@@ -31,12 +31,12 @@ class Artifact(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Manifest(msgspec.Struct, kw_only=True):
-    """Written last, so that its presence says that the stage is whole.
+    """Written last, so its presence means that the stage is complete.
 
     ``config`` decides the result, ``settings`` do not. ``finished_at`` is UTC, ISO 8601;
-    ``wall_seconds`` is that of the last of ``attempts``. ``image``: the container's digest and
-    what it says of itself, None outside one (:func:`nemo_cot.image.image_record`). ``reused_from``:
-    the directory of the run that did the work; everything else but ``inputs`` is what it wrote.
+    ``wall_seconds`` is that of the last of ``attempts``. ``image``: the container's digest and identity, None
+    outside a container (:func:`nemo_cot.image.image_record`). ``reused_from``: the directory of the run that
+    did the work; apart from ``inputs`` the rest is what that run recorded.
     """
 
     stage: str
@@ -76,7 +76,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def describe(path: Path, base: Path, hasher: Hasher, *, listed: bool = False, part: bool = False) -> Artifact:
-    """Hash and measure ``path``; its name is kept relative to ``base`` where it lies below it."""
+    """Hash and measure ``path``; its path is relative to ``base`` if it lies below it."""
     inside = path.is_relative_to(base)
     return Artifact(
         path=path.relative_to(base).as_posix() if inside else str(path),
@@ -89,13 +89,13 @@ def describe(path: Path, base: Path, hasher: Hasher, *, listed: bool = False, pa
 
 
 def fingerprint_of(stage: str, version: int, config: dict[str, Any], inputs: dict[str, str]) -> str:
-    """Hex digest of what decides a stage's result: its config and its inputs' digests, by label."""
+    """Hex digest of everything that decides a stage's result: its config and its inputs' digests, by label."""
     content = {"stage": stage, "version": version, "config": config, "inputs": inputs}
     return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
 
 
 def changes(old: Manifest, config: dict[str, Any], inputs: dict[str, str], version: int) -> list[str]:
-    """What differs from ``old``, a line each: config keys with both values, inputs by label."""
+    """Differences from ``old``, one line each: config keys with both values, inputs by label."""
     before, after = flatten(old.config), flatten(config)
     lines = [
         f"{key}: {before.get(key, 'absent')} -> {after.get(key, 'absent')}"
@@ -114,7 +114,7 @@ def changes(old: Manifest, config: dict[str, Any], inputs: dict[str, str], versi
 
 
 def damaged(manifest: Manifest, folder: Path, hasher: Hasher) -> list[str]:
-    """The outputs in ``folder`` that are missing, or are not as ``manifest`` says."""
+    """The outputs in ``folder`` that are missing or differ from ``manifest``."""
 
     def intact(artifact: Artifact) -> bool:
         path = folder / artifact.path

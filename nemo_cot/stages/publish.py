@@ -1,4 +1,4 @@
-"""Publish a stage: its partial folder becomes the finished one, whatever moment a kill comes at."""
+"""Publish a stage: its partial folder becomes the finished one, safe against a kill at any moment."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from nemo_cot.stages.manifest import MANIFEST, read_manifest
 from nemo_cot.stages.rundir import RunDirectory
 
 SCRATCH = "scratch"
-"""Folder in a stage's partial folder for what only helps to resume; it is not published."""
+"""Folder in a stage's partial folder for files that only serve resuming; it is not published."""
 _ATTEMPT = ".attempt.json"
 
 
 class Attempt(msgspec.Struct):
-    """What a partial folder was begun for, and how often."""
+    """The fingerprint of a partial folder, and the number of attempts."""
 
     fingerprint: str
     attempts: int
 
 
 def read_attempt(partial: Path) -> Attempt | None:
-    """None where there is none, or it is cut."""
+    """None if it is missing or truncated."""
     try:
         return msgspec.json.decode((partial / _ATTEMPT).read_bytes(), type=Attempt)
     except (FileNotFoundError, msgspec.DecodeError):
@@ -33,7 +33,7 @@ def read_attempt(partial: Path) -> Attempt | None:
 
 
 def write_attempt(partial: Path, attempt: Attempt) -> None:
-    """Into a partial folder; :func:`publish` takes it out, last of all."""
+    """Into a partial folder; :func:`publish` removes it last."""
     write_bytes(partial / _ATTEMPT, msgspec.json.encode(attempt))
 
 
@@ -43,9 +43,9 @@ def is_output(path: Path) -> bool:
 
 
 def publish(run: RunDirectory, name: str, partial: Path) -> None:
-    """Remove what only helped to resume, rename twice, remove what is left over.
+    """Remove files that only served resuming, rename twice, remove leftovers.
 
-    The manifest is in place before, so :func:`recover` goes on after a kill in between.
+    The manifest is written before, so :func:`recover` can complete this after a kill.
     """
     _clean(partial)
     final, old = run.stage(name), run.old(name)
@@ -58,7 +58,7 @@ def publish(run: RunDirectory, name: str, partial: Path) -> None:
 
 
 def _clean(partial: Path) -> None:
-    """Remove what is not published: scratch files and hidden ones (cut temporary files)."""
+    """Remove what is not published: scratch files and hidden ones (partial temporary files)."""
     for path in partial.iterdir():
         if path.name == SCRATCH:
             shutil.rmtree(path)
@@ -67,14 +67,14 @@ def _clean(partial: Path) -> None:
 
 
 def _remove_leftovers(run: RunDirectory, name: str) -> None:
-    """The attempt's own file goes last: while it is there, the publication is not complete."""
+    """The attempt file goes last: while it exists, the publication is incomplete."""
     for leftover in (run.old(name), *run.partials(name)):
         shutil.rmtree(leftover, ignore_errors=True)
     (run.stage(name) / _ATTEMPT).unlink(missing_ok=True)
 
 
 def recover(run: RunDirectory, name: str, fingerprint: str) -> None:
-    """Complete, or take back, a publication that a kill cut short; remove what it left half-written."""
+    """Complete or undo a publication that a kill interrupted, and remove its partial files."""
     partial, final, old = run.partial(name, fingerprint), run.stage(name), run.old(name)
     whole = read_manifest(partial)
     if whole is not None and whole.fingerprint == fingerprint:

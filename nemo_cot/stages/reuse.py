@@ -1,7 +1,7 @@
-"""Take over a finished stage of another run: its files are hard-linked, or copied where that cannot be.
+"""Reuse a finished stage of another run: its files are hard-linked, or copied where that is impossible.
 
-Hard links are safe because every write to a finished stage is by rename: what one run does to its
-files never shows in the other's, and either run can be removed.
+Hard links are safe because every change of a finished stage is a rename: changes in one run never show in
+the other, and either run can be removed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from nemo_cot.stages.publish import Attempt, publish, write_attempt
 from nemo_cot.stages.rundir import RunDirectory
 
 _TAKEN = "reused"
-"""In place of a fingerprint, in the name of the folder in which a reused stage is put together."""
+"""Stands for the fingerprint in the name of the folder in which a reused stage is assembled."""
 
 
 def other_with(
     name: str, run: RunDirectory, fingerprint: str, hasher: Hasher
 ) -> tuple[RunDirectory | None, list[str]]:
-    """The first of the other runs that has the stage ``name``, whole; and what there is to say."""
-    said = []
+    """The first of the other runs that has the stage ``name`` complete, and notes for the user."""
+    notes = []
     for other in run.reuse:
         try:
             there = read_manifest(other.stage(name))
@@ -37,11 +37,11 @@ def other_with(
             bad = ["the manifest or a file"]
         if not bad:
             return other, [f"from {other.path.name}, unchanged since {there.finished_at}"]
-        said.append(f"not reused from {other.path.name}, where {bad[0]} is missing or was changed")
-    return None, said
+        notes.append(f"not reused from {other.path.name}, where {bad[0]} is missing or was changed")
+    return None, notes
 
 
-def take_over(
+def reuse_from(
     name: str,
     fingerprint: str,
     run: RunDirectory,
@@ -52,14 +52,14 @@ def take_over(
     """Link or copy the stage ``name`` of ``other``, check it, and publish it as one of ``run`` with ``inputs``.
 
     A kill leaves the old stage or the new one. False, with nothing published, where ``other`` does not
-    have it (any more). Raises OSError as the file system does.
+    have it any more. Raises OSError as the file system does.
     """
     source, folder = other.stage(name), run.partial(name, _TAKEN)
     manifest = read_manifest(source)
     if manifest is None or manifest.fingerprint != fingerprint:
         return False
     if any(Path(output).name != output for output in manifest.outputs):
-        return False  # no stage writes such a manifest: links must stay below the new folder
+        return False  # never written by a stage: links must stay below the new folder
     if not _link_outputs(source, manifest.outputs, folder, hasher) or damaged(manifest, folder, hasher):
         return False
     parts = {label: part for label, part in manifest.inputs.items() if part.part}
@@ -77,7 +77,7 @@ def take_over(
 def _link_outputs(source: Path, names: Iterable[str], target: Path, hasher: Hasher) -> bool:
     """Put the files and folders ``names`` of ``source`` into the new folder ``target``.
 
-    False when the stage was replaced meanwhile, so that its files may be of two. Raises OSError as the
+    False if the stage was replaced meanwhile, so that its files may be mixed. Raises OSError as the
     file system does.
     """
     shutil.rmtree(target, ignore_errors=True)
@@ -89,7 +89,7 @@ def _link_outputs(source: Path, names: Iterable[str], target: Path, hasher: Hash
         return os.path.samestat(before, source.stat())
     except FileNotFoundError:
         return False
-    except OSError:  # a full disk: half a copy must not stay on it
+    except OSError:  # a full disk: no partial copy must stay
         shutil.rmtree(target, ignore_errors=True)
         raise
 
@@ -104,7 +104,7 @@ def _link_tree(source: Path, target: Path, hasher: Hasher) -> None:
 
 
 def _link(source: Path, target: Path, hasher: Hasher) -> None:
-    """A link where the file system and its owner allow one, else a copy: another device, another's files."""
+    """A hard link if the file system and permissions allow it, else a copy (other devices, other users' files)."""
     if source.is_symlink():
         target.symlink_to(os.readlink(source))
         return

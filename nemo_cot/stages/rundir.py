@@ -1,4 +1,4 @@
-"""A run: one experiment in one directory, a folder a stage."""
+"""A run: one experiment in one directory, one folder per stage."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _CHUNK = re.compile(r"/(?=chunk-\d+$)")
 class RunDirectory:
     """``path``/STAGE holds a finished stage, STAGE.partial-FINGERPRINT one in progress.
 
-    STAGE.old exists only for the moment in which a stage is replaced. The chunks of a stage,
-    STAGE/chunk-000 and on, lie beside it in STAGE.chunks, so that replacing it leaves them alone.
-    ``reuse``: directories of other runs, whose finished stages may be reused, the first one first.
+    STAGE.old exists only while a stage is replaced. The chunks of a stage, STAGE/chunk-000 and on, are in
+    STAGE.chunks beside it, so that replacing the stage does not touch them. ``reuse``: directories of other
+    runs whose finished stages may be reused, in order of preference.
     """
 
     def __init__(self, path: Path, reuse: Iterable[Path] = ()) -> None:
         self.path = Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for some links
         others = [RunDirectory(other) for other in dict.fromkeys(reuse)]
         self.reuse = [other for other in others if other.path != self.path]
-        self._borrowed: dict[str, Path] = {}
+        self._elsewhere: dict[str, Path] = {}
         self._hasher: Hasher | None = None
 
     def create(self) -> RunDirectory:
@@ -42,25 +42,25 @@ class RunDirectory:
         return self
 
     def stage(self, name: str) -> Path:
-        """The folder of a finished stage; ``name`` may have several parts, as evaluate/base/chunk-000."""
-        return self._borrowed.get(name) or self.path / _CHUNK.sub(f"{CHUNKS}/", name)
+        """The folder of a finished stage; ``name`` may have several parts, such as evaluate/base/chunk-000."""
+        return self._elsewhere.get(name) or self.path / _CHUNK.sub(f"{CHUNKS}/", name)
 
-    def borrow(self, name: str, other: RunDirectory) -> None:
-        """From now on :meth:`stage` gives the folder of ``other``: what a plan, which writes nothing, reads."""
-        self._borrowed[name] = other.stage(name)
+    def read_from(self, name: str, other: RunDirectory) -> None:
+        """From now on :meth:`stage` returns the folder of ``other``, for plans, which write nothing."""
+        self._elsewhere[name] = other.stage(name)
 
     def partial(self, name: str, fingerprint: str) -> Path:
-        """Where a stage works; another config works elsewhere, so that going back resumes."""
+        """Where a stage works; one per config, so that returning to a config resumes."""
         return self._beside(name, f"{PARTIAL}{fingerprint[:12]}")
 
     def partials(self, name: str) -> list[Path]:
-        """All partial folders of a stage, the latest last."""
+        """All partial folders of a stage, latest last."""
         stage = self.stage(name)
         found = matches(stage.parent, glob.escape(stage.name) + PARTIAL + "*")
         return sorted(found, key=changed)
 
     def old(self, name: str) -> Path:
-        """Where a replaced stage waits to be removed."""
+        """Where a replaced stage stays until it is removed."""
         return self._beside(name, OLD)
 
     def _beside(self, name: str, suffix: str) -> Path:
@@ -68,7 +68,7 @@ class RunDirectory:
         return stage.with_name(stage.name + suffix)
 
     def artifact(self, stage: str, name: str) -> Path:
-        """An output of a finished stage. Raises UserError when that stage has not been run."""
+        """An output of a finished stage. Raises UserError if that stage has not been run."""
         path = self.stage(stage) / name
         if not path.exists():
             recipe = stage.partition("/")[0]
@@ -80,18 +80,18 @@ class RunDirectory:
         return path
 
     def resolve(self, source: Source, label: str = "") -> Path:
-        """The path of an input. Raises UserError when it is not there."""
+        """The path of an input. Raises UserError if it does not exist."""
         if isinstance(source, Output):
             if source.at is None:
                 return self.artifact(source.stage, source.file)
-            self.artifact(source.stage, MANIFEST)  # it checks what lies elsewhere
+            self.artifact(source.stage, MANIFEST)  # that stage checks the external path
         path = source.at if isinstance(source, Output) else source() if callable(source) else source
         if not path.exists():
             raise UserError(f"input {label} is missing", where=str(path), fix="check the path")
         return path
 
     def hasher(self) -> Hasher:
-        """The one of this object, with the memory of this run and, for the stages to reuse, of the others."""
+        """The one hasher of this object, with the caches of this run and of those to reuse."""
         if self._hasher is None:
             self._hasher = Hasher(self.path / _HASHES)
             for other in self.reuse:
@@ -100,7 +100,7 @@ class RunDirectory:
 
 
 def changed(path: Path) -> float:
-    """Time of the last change, seconds since the epoch; 0 for a folder that was renamed meanwhile."""
+    """Time of the last change, seconds since the epoch; 0 for a folder renamed meanwhile."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What a recipe says of its stage: what it reads, what decides its result, and how it is done."""
+"""What a recipe declares of its stage: what it reads, what decides its result, and the work."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Output:
-    """A file or folder that another stage writes. ``at``: it lies outside of the run, where that stage has
-    only checked it (a model that is used in place).
+    """A file or folder that another stage writes. ``at``: its path outside the run, if that stage only
+    checks it (a model used in place).
     """
 
     stage: str
@@ -26,24 +26,24 @@ class Output:
 
 
 Source = Output | Path | Callable[[], Path]
-"""Where an input comes from: a stage, a path outside of the run, or a call that finds or checks such a path."""
+"""Where an input comes from: a stage, a path outside the run, or a function that finds or checks such a path."""
 
 
 @dataclass(frozen=True)
 class Stage:
     """What to run. Building one reads nothing; order and dependencies of the chain follow from ``inputs``.
 
-    ``work(folder, inputs)`` writes the outputs, among them all of ``writes``, into ``folder``, where it may find what an attempt with the
-    same fingerprint left; ``inputs`` holds the paths of all inputs and parts, by label. ``config`` decides the
-    result, ``settings`` do not; raise ``version`` when the code gives the same config another meaning. A
-    stage that is not ``resumable`` finds an empty folder at every attempt. Folders named in ``listed`` are
-    told apart by names and sizes alone: terabytes of checkpoints would take an hour to hash.
+    ``work(folder, inputs)`` writes the outputs, including all of ``writes``, into ``folder``; ``inputs`` holds
+    the paths of all inputs and parts, by label. If ``resumable``, the folder may hold files of an earlier
+    attempt with the same fingerprint, else it is empty. ``config`` decides the result, ``settings`` do not;
+    raise ``version`` when the code changes the meaning of the same config. Folders named in ``listed`` are
+    compared by names and sizes only: terabytes of checkpoints would take an hour to hash.
 
-    ``parts``: outputs of stages that only serve this one (its chunks); they decide nothing, are kept in the
-    manifest, and are not made where this stage is finished without them. ``found(run)``: inputs that are
-    whatever the run has by then; such a stage comes after all others, however they ended. ``compare(old,
-    new)`` is called with the folders of a result and of the one that replaces it. ``notes`` say of a key of
-    ``config`` (dotted) why a change of it counts. ``resources``: which of cluster.resources it takes.
+    ``parts``: outputs of stages that only serve this one (its chunks). They are recorded in the manifest but
+    not part of the fingerprint, and not made if this stage is finished without them. ``found(run)``: inputs
+    are whatever the run has by then; such a stage runs after all others, however they ended. ``compare(old,
+    new)`` is called with the folders of a result and of its replacement. ``notes``: why a change of a (dotted)
+    key of ``config`` matters. ``resources``: its kind in cluster.resources.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Stage:
 
     @property
     def recipe(self) -> str:
-        """The name of the recipe, and of the script, that the stage belongs to."""
+        """The name of the recipe, and so of the script, that the stage belongs to."""
         return self.name.partition("/")[0]
 
     @property

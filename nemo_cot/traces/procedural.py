@@ -1,4 +1,4 @@
-"""A teacher that adds by counting and checks its own steps. Some of its traces are bad on purpose."""
+"""A teacher that adds by counting and checks its own steps. Some of its traces are deliberately bad."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Sum:
 
 
 def parse_sum(problem: Problem) -> Sum:
-    """The one sum in the problem's text. Raises UserError when there is none, or several."""
+    """The sum in the problem's text. Raises UserError unless there is exactly one."""
     found = _SUM.findall(problem.problem)
     if len(found) != 1:
         raise UserError(
@@ -38,7 +38,7 @@ def parse_sum(problem: Problem) -> Sum:
 def write_trace(problem: Problem, sample: int, teacher: ProceduralTeacher, seed: int) -> tuple[str, str]:
     """The text of one trace and its style: good, wrong, short or long.
 
-    Depends on nothing but the problem, the sample number and the seed.
+    Depends only on the problem, the sample number and the seed.
     """
     rng = random.Random(f"{seed}:{problem.problem_id}:{sample}")
     style = _style(rng.random(), teacher)
@@ -65,7 +65,7 @@ def _total(task: Sum) -> int:
 
 
 def _count(task: Sum, slip: int | None, repeats: int) -> str:
-    """Count through the operands; ``slip`` names one at which the count goes a step too far."""
+    """Count through the operands; ``slip``: the one at which the count goes one step too far."""
     lines, values = [f"Start at {task.first}."], [task.first]
     for index, operand in enumerate(task.others):
         line, value = _move(values[-1], operand, extra=index == slip)
@@ -77,9 +77,9 @@ def _count(task: Sum, slip: int | None, repeats: int) -> str:
 
 
 def _move(start: int, operand: int, *, extra: bool) -> tuple[str, int]:
-    """Count step by step, each value with the steps that are left: 7:2,8:1,9:0 adds 3 to 6.
+    """Count step by step, each value with the steps left: 7:2,8:1,9:0 adds 3 to 6.
 
-    A small model finds the end of the count by the 0, not by keeping a tally in mind.
+    The 0 shows a small model the end of the count, so it need not keep a tally.
     """
     sign = 1 if operand >= 0 else -1
     steps = abs(operand) + (1 if extra else 0)
@@ -90,7 +90,7 @@ def _move(start: int, operand: int, *, extra: bool) -> tuple[str, int]:
 
 
 def _check(values: Sequence[int], others: Sequence[int]) -> str:
-    """Undo each step, the last first. A slip is stated, not noticed: the trace stays wrong."""
+    """Undo each step, last first. A slip is repeated, not noticed: the trace stays wrong."""
     undone = [
         f"{after}{'-' if operand >= 0 else '+'}{abs(operand)}={before}"
         for before, after, operand in reversed(list(zip(values, values[1:], others)))

@@ -1,4 +1,4 @@
-"""Traces of teachers that are not sampled here: procedures and files."""
+"""Traces from teachers other than models: procedures and files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def procedural_traces(
     samples: range,
     seed: int,
 ) -> Iterator[Trace]:
-    """The written traces numbered ``samples`` of each problem."""
+    """Procedural traces of each problem, with the sample numbers ``samples``."""
     for problem in problems:
         for sample in samples:
             text, style = write_trace(problem, sample, teacher, seed)
@@ -30,7 +30,7 @@ def procedural_traces(
 
 
 def file_traces(path: Path, problems: Sequence[Problem], tokenizer: TextTokenizer) -> Iterator[Trace]:
-    """The traces of ``path`` whose problem is among ``problems``, found by id or else by text.
+    """The traces of ``path`` whose problem is among ``problems``, matched by id, else by text.
 
     Raises UserError naming the row for a missing generation or an unknown problem.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 
 from nemo_cot import __version__
 from nemo_cot.experiment.compose import load_config
-from nemo_cot.experiment.recipe import run_directory
-from nemo_cot.launchers.plan import stage_actions
+from nemo_cot.experiment.graph import graph
+from nemo_cot.experiment.planner import plan_chain
+from nemo_cot.experiment.rundirs import run_directory
 from tests.support import nemo_cot, one_error, python, recipe, tiny_experiment, write_lines
 
 IMPORTED = """
@@ -48,8 +50,9 @@ def test_show_imports_hydra_but_nothing_heavy():
 
 
 def test_status_imports_nothing_heavy(tmp_path):
+    """It loads the recipes, which declare the graph; some of them use NumPy."""
     (tmp_path / "default").mkdir()
-    assert not imported("status", f"runs_dir={tmp_path}") & HEAVY
+    assert not imported("status", f"runs_dir={tmp_path}") & (HEAVY - {"numpy"})
 
 
 @pytest.mark.parametrize("arguments, code", [
@@ -102,13 +105,21 @@ def test_a_recipes_help_needs_no_config():
     assert done.returncode == 0 and "metrics.jsonl" in done.stdout and "key=value" in done.stdout
 
 
+@pytest.fixture(scope="module")
+def begun(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with its first two stages done."""
+    runs = tmp_path_factory.mktemp("begun")
+    done = nemo_cot("run", *tiny_experiment(tiny_model, runs), "launcher.stages=[problems,convert]")
+    assert done.returncode == 0, done.stderr
+    return runs / "tiny"
+
+
 @pytest.fixture
-def run(tiny_model: Path, tmp_path: Path) -> list[str]:
-    """A run with its first two stages done, then one more in progress."""
-    overrides = tiny_experiment(tiny_model, tmp_path)
-    assert nemo_cot("run", *overrides, "launcher.stages=[problems,convert]").returncode == 0
+def run(begun: Path, tiny_model: Path, tmp_path: Path) -> list[str]:
+    """A copy of it, with one more stage in progress."""
+    shutil.copytree(begun, tmp_path / "tiny")
     (tmp_path / "tiny" / "train.partial-0123456789ab").mkdir()
-    return overrides
+    return tiny_experiment(tiny_model, tmp_path)
 
 
 def test_status_and_plan_of_a_run(run, tmp_path):
@@ -132,7 +143,7 @@ def test_status_and_plan_of_a_run(run, tmp_path):
 def test_plan_of_a_finished_run_leaves_the_report_alone_until_a_stage_runs(run, tmp_path):
     few = "launcher.stages=[problems,convert,report]"
     assert nemo_cot("run", *run, few).returncode == 0
-    for more, action in ([], "skip"), (["problems.seed=8"], "run"):
+    for more, action in ([], "skip"), (["problems.seed=8"], "open"):
         planned = nemo_cot("plan", *run, few, *more, COLUMNS="200")
         (row,) = [line for line in planned.stdout.splitlines() if line.startswith("│ report")]
         assert f"│ {action} " in row
@@ -161,17 +172,17 @@ def digests(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def test_plan_hashes_no_model_that_no_stage_has_used(run, digests):
     cfg = load_config([*run, "name=new"])
-    actions = {name: action for name, action, _ in stage_actions(cfg, run_directory(cfg))}
+    actions = {step.stage.name: step.action for step in plan_chain(graph(cfg), run_directory(cfg))}
     assert actions["convert"] == "run" and not digests
 
 
 def test_plan_says_what_it_does_when_that_takes_long(run, digests, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("nemo_cot.launchers.plan._MOMENT_SECONDS", 0.01)
+    monkeypatch.setattr("nemo_cot.stages.engine._MOMENT_SECONDS", 0.01)
     (tmp_path / "tiny" / ".hashes.json").unlink()
     cfg = load_config(run)
-    stage_actions(cfg, run_directory(cfg))
+    plan_chain(graph(cfg), run_directory(cfg))
     assert len(digests) == len(set(digests)), "each once"
-    assert "plan: hashes the inputs of convert" in capsys.readouterr().err
+    assert "hashing the inputs of convert" in capsys.readouterr().err
 
 
 def test_plan_ends_with_2_when_a_rule_finds_an_error():
@@ -299,7 +310,7 @@ def test_grade_never_replaces_its_input_or_what_is_no_file(tmp_path):
     (tmp_path / "soft.jsonl").symlink_to(source)
     os.mkfifo(tmp_path / "pipe")
     for name in ("in.jsonl", "hard.jsonl", "soft.jsonl"):
-        one_error(nemo_cot("grade", source, tmp_path / name), "is the input as well", "choose another OUTPUT")
+        one_error(nemo_cot("grade", source, tmp_path / name), "is also the input", "choose another OUTPUT")
     one_error(nemo_cot("grade", source, tmp_path / "pipe"), "is a device or a pipe, not a file")
     assert (tmp_path / "pipe").is_fifo() and source.read_bytes() == before
 

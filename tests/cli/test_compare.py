@@ -78,7 +78,7 @@ def test_what_cannot_be_compared_is_one_line(runs, tmp_path):
     one_error(nemo_cot("compare", "one", "two", "train.optim.lr=1", below), "takes no key train.optim.lr=")
     one_error(
         nemo_cot("compare", "one", "two", "--json", tmp_path / "no" / "c.json", below),
-        "directory is not there",
+        "directory does not exist",
     )
     (runs / "three").mkdir()
     one_error(nemo_cot("compare", "one", "three", below), "this run has no scores", "evaluate")

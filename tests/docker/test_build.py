@@ -43,7 +43,7 @@ def test_smoke_command(buildah: Buildah, container: str) -> None:
     done = buildah.run(container, *SMOKE)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith(f"image nemo-aligner {__version__}, revision {REVISION}")
-    assert "FAILED" not in done.stdout and done.stdout.endswith("all there\n")
+    assert "FAILED" not in done.stdout and done.stdout.endswith("all checks passed\n")
     assert buildah.run(container, "id", "-u").stdout.strip() == "1000"
     assert buildah.run(container, *SMOKE, "--gpu").returncode == 1
 

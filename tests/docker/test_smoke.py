@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import python
+from tests.support import command
 
 NUMPY = importlib.metadata.version("numpy")
 WORDS = ("target=t", "base=b", "version=1", "revision=r", "source=s", 'build_id=x=$(id) "7"')
@@ -30,7 +30,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def smoke(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return python("-m", "nemo_cot.launchers.image_smoke", *arguments, cwd=home, NEMO_COT_IMAGE_HOME=str(home))
+    return command("nemo_cot.launchers.image_smoke", *arguments, NEMO_COT_IMAGE_HOME=str(home))
 
 
 def promise(home: Path, *lines: str, interpreter: str = sys.executable) -> None:
@@ -74,7 +74,7 @@ def test_what_is_missing_fails(home: Path) -> None:
         f"FAILED numpy numpy {NUMPY} is not 0.1",
         "FAILED nemo-aligner nemo_aligner PackageNotFoundError: No package metadata was found for nemo-aligner",
         f"FAILED numpy numpy.absent {NUMPY} ModuleNotFoundError: No module named 'numpy.absent'",
-        f"FAILED {home}/absent is not there",
+        f"FAILED {home}/absent does not exist",
         f"FAILED {home}/promised/train.txt not a promise: '; rm -rf /'",
     ]
     assert smoke(home).returncode == 1

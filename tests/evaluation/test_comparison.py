@@ -80,13 +80,13 @@ def test_what_is_not_alike_is_warned_of():
     found = compare([run("a"), other], resamples=100)
     assert found.k == 3 and [r.samples for r in found.runs] == [(4, 4), (3, 3)]
     assert found.warnings == [
-        "b: its samples were made anew since they were scored; run evaluate again",
+        "b: its samples changed after they were scored; run evaluate again",
         "grader versions differ; grade all with one version: 1 (a), 2 (b)",
-        "samples a problem differ: 4 (a), 3 (b); maj@3 takes the first 3, pass@1 all of them",
+        "samples per problem differ: 4 (a), 3 (b); maj@3 takes the first 3, pass@1 all of them",
         "sampling differs in sampling.temperature: 0.7 (a), 1.0 (b)",
     ]
     assert compare([run("a"), run("b", settings=None)], resamples=100).warnings == [
-        "no manifest tells what these were sampled with: b"
+        "no manifest records the sampling of b"
     ]
 
 

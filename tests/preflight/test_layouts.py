@@ -9,7 +9,7 @@ import pytest
 
 from nemo_cot.experiment.compose import CONF, load_config
 from nemo_cot.experiment.examine import examine
-from nemo_cot.experiment.recipe import run_directory
+from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.preflight import Finding
 from nemo_cot.training.nemo.layouts import presets
 

@@ -41,9 +41,7 @@ def trace(
 
 def evaluation(samples: int = 2) -> EvaluateConfig:
     sampling = SamplingConfig(0.7, 0, 1.0, 16, "fp32", 4, "cpu")
-    return EvaluateConfig(
-        ["base", "trained"], {}, samples, 0, sampling, EngineConfig("embedded"), 1000, 0.95, 1
-    )
+    return EvaluateConfig(["base", "trained"], {}, samples, 0, sampling, EngineConfig("embedded"), 1000, 0.95, 1)
 
 
 def graded() -> dict[str, list[Trace]]:
@@ -172,8 +170,8 @@ def test_what_was_measured_stands_beside_the_papers_figures(tmp_path):
     for text in written(tmp_path, found):
         assert (
             "17.10 %" in text
-            and "here: trained" in text
-            and "only where problems and samples are the same" in text
+            and "this run: trained" in text
+            and "only if problems and samples are the same" in text
         )
         trained = found.scores.subjects["trained"]
         assert f"{100 * trained.nemo_skills_majority.value:.2f} %" in text and "2 x 2" in text
@@ -187,10 +185,12 @@ def test_report_names_what_failed_and_what_is_missing(tmp_path):
         StageEnd(stage="pack", outcome="failed", exit_code=2),
         StageEnd(stage="train", outcome="not run: it needs pack", exit_code=None),
     ]
-    for text in written(tmp_path, findings(chain=chain, scores=None, samples={})):
+    gone = {"train": "train/manifest.json: damaged"}
+    found = findings(chain=chain, scores=None, samples={}, damaged=gone, expected=["problems", "train", "pack"])
+    for text in written(tmp_path, found):
         assert "The last chain did not finish" in text
         assert "pack: failed, exit code 2" in text
-        assert "Not run: problems" in text
+        assert "Not run: problems, pack" in text
 
 
 def manifest(stage: str, inputs: dict[str, str], outputs: dict[str, str], **config) -> Manifest:
@@ -223,7 +223,7 @@ def test_results_of_an_earlier_run_are_named(tmp_path):
     }
     assert findings(manifests=manifests).stale == ["train", "evaluate/trained"]
     for text in written(tmp_path, findings(manifests=manifests)):
-        assert "made anew: train, evaluate/trained" in text
+        assert "made again: train, evaluate/trained" in text
     manifests["train"].inputs["pack/sequences.jsonl"].sha256 = "new"
     assert findings(manifests=manifests).stale == []
 
@@ -285,12 +285,12 @@ def test_histogram_shares_sum_to_one_and_empty_input_gives_nothing():
 
 def test_other_subjects_and_chunks_are_found_in_the_run(tmp_path):
     """evaluate/baseline is read like base; its chunks stand before it, a former chunking's do not."""
-    run = RunDirectory(tmp_path)
+    run = RunDirectory(tmp_path / "run").create()
     inputs = {f"chunk-00{i}": f"evaluate/baseline.chunks/chunk-00{i}/generations.jsonl" for i in range(2)}
     for name in ("evaluate/baseline/chunk-000", "evaluate/baseline/chunk-001", "evaluate/baseline/chunk-002"):
         write_stage(run, name, {})
     write_stage(run, "evaluate/baseline", inputs)
-    (tmp_path / "evaluate" / "other.partial-0123").mkdir()
+    write_stage(run, "evaluate/other.partial-0123", {})
     write_stage(run, "evaluate/scores", {})
     assert list(read_manifests(run)) == [
         "evaluate/baseline/chunk-000",
@@ -301,13 +301,18 @@ def test_other_subjects_and_chunks_are_found_in_the_run(tmp_path):
     assert stale_stages(read_manifests(run)) == []
     write_stage(run, "evaluate/baseline/chunk-001", {}, sha="new")
     assert stale_stages(read_manifests(run)) == ["evaluate/baseline"]
+    reuses = RunDirectory(tmp_path / "reuses").create()
+    write_stage(reuses, "evaluate/baseline", {label: str(run.path / path) for label, path in inputs.items()})
+    assert list(read_manifests(reuses)) == ["evaluate/baseline"], "the chunks are another run's"
 
 
 def write_stage(run: RunDirectory, name: str, inputs: dict[str, str], sha: str = "same") -> None:
     folder = run.stage(name)
     folder.mkdir(parents=True, exist_ok=True)
     made = manifest(name, {}, {"generations.jsonl": sha})
-    made.inputs = {label: Artifact(path=path, sha256="same", num_bytes=1) for label, path in inputs.items()}
+    made.inputs = {
+        label: Artifact(path=path, sha256="same", num_bytes=1, part=True) for label, path in inputs.items()
+    }
     write_manifest(folder, made)
 
 

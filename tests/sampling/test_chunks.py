@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,16 +13,16 @@ import pytest
 
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
-from nemo_cot.experiment.recipe import run_directory
+from nemo_cot.experiment.graph import graph
+from nemo_cot.experiment.planner import plan_chain
+from nemo_cot.experiment.recipe import ONLY
+from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.io.jsonl import write_jsonl
-from nemo_cot.recipes.evaluate import evaluate
-from nemo_cot.recipes.generate import generate
 from nemo_cot.records import Problem, Trace
 from nemo_cot.sampling.chunks import chunk_samples, merged
-from nemo_cot.stages import RunDirectory, run_stage
-from nemo_cot.stages.engine import foresee
+from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import read_manifest
-from tests.support import SECONDS, environment, one_error, recipe, tiny_experiment
+from tests.support import SECONDS, environment, one_error, recipe_here, run_stages, tiny_experiment
 
 PROBLEMS = [Problem(problem_id=name, problem=f"problem {name}", expected_answer="1") for name in "abc"]
 
@@ -73,39 +74,47 @@ def test_a_chunk_that_is_not_whole_is_refused_by_file_and_line(damage, tmp_path)
 
 
 @pytest.mark.parametrize("group", ["generate", "evaluate"])
-@pytest.mark.parametrize("chunks, chunk", [(0, None), (9, None), (2, 2), (2, -1), (1, 1)])
-def test_chunks_that_cannot_be_are_refused(group, chunks, chunk):
+@pytest.mark.parametrize("chunks", [0, 9])
+def test_chunks_that_cannot_be_are_refused(group, chunks):
     with pytest.raises(UserError) as caught:
-        load_config([f"{group}.chunks={chunks}", *([f"{group}.chunk={chunk}"] if chunk is not None else [])])
-    assert caught.value.where.startswith(f"{group}.chunk")
+        load_config([f"{group}.chunks={chunks}"])
+    assert caught.value.where == f"{group}.chunks"
 
 
 @pytest.fixture(scope="module")
-def base(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Overrides of a run whose problems and base model are there."""
-    overrides = tiny_experiment(tiny_model, tmp_path_factory.mktemp("runs"))
-    for name in ("problems", "convert"):
-        assert recipe(name, *overrides).returncode == 0
-    return overrides
+def prepared(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs, of which tiny has problems and a base model."""
+    runs = tmp_path_factory.mktemp("runs")
+    run_stages(tiny_experiment(tiny_model, runs), "convert", "problems")
+    return runs
 
 
-def run_all(make, overrides: list[str]) -> tuple[RunDirectory, list[str]]:
-    cfg = load_config(overrides)
-    run, names = run_directory(cfg), []
-    for stage in make(cfg, run):
-        run_stage(stage, run, say=lambda line: None)
-        names.append(stage.name)
-    return run, names
+@pytest.fixture
+def base(prepared: Path, tiny_model: Path, tmp_path: Path) -> list[str]:
+    """Overrides of a copy of it."""
+    shutil.copytree(prepared / "tiny", tmp_path / "runs" / "tiny")
+    return tiny_experiment(tiny_model, tmp_path / "runs")
+
+
+def made(name: str, overrides: list[str]) -> tuple[RunDirectory, list[str]]:
+    """Run the recipe; the stages that it speaks of."""
+    done = recipe_here(name, *overrides)
+    assert done.returncode == 0, done.stderr
+    run = run_directory(load_config([o for o in overrides if "=" in o]))
+    return run, re.findall(r"^\[(\S+)\]", done.stdout, re.M)
+
+
+CHUNKED = ["generate/chunk-000", "generate/chunk-001", "generate"]
 
 
 def test_a_chunked_teacher_writes_what_an_unchunked_one_writes(base):
     """The procedural teacher's text depends on problem and sample alone: the same bytes."""
-    run, names = run_all(generate, base)
+    run, names = made("generate", base)
     assert names == ["generate"]
     whole = (run.stage("generate") / "generations.jsonl").read_bytes()
     shutil.rmtree(run.stage("generate"))
-    run, names = run_all(generate, [*base, "generate.chunks=3"])
-    assert names == ["generate/chunk-000", "generate/chunk-001", "generate/chunk-002", "generate"]
+    run, names = made("generate", [*base, "generate.chunks=2"])
+    assert names == CHUNKED
     assert (run.stage("generate") / "generations.jsonl").read_bytes() == whole
     assert all((run.stage(name) / "manifest.json").exists() for name in names)
 
@@ -131,87 +140,69 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("first, then", [(2, 1), (1, 2), (3, 2)])
-def test_with_a_seed_a_sample_nothing_is_drawn_again_in_other_chunks(first, then, base, drawn):
-    run, names = run_all(generate, [*base, *SERVER, f"generate.chunks={first}"])
-    assert names[-1] == "generate" and drawn
+def test_with_a_seed_per_sample_nothing_is_drawn_again_in_other_chunks(first, then, base, drawn):
+    run, names = made("generate", [*base, *SERVER, f"generate.chunks={first}"])
+    assert names[-1] == "generate" and len(names) == (first + 1 if first > 1 else 1)
     manifest = read_manifest(run.stage("generate"))
     assert {label for label, part in manifest.inputs.items() if part.part} == {
         f"chunk-{i:03d}" for i in range(first) if first > 1
     }
     drawn.clear()
-    for chunk in ([], ["generate.chunk=0"] if then > 1 else []):
-        assert run_all(generate, [*base, *SERVER, f"generate.chunks={then}", *chunk])[1] == ["generate"]
+    for only in ([], [ONLY, "generate/chunk-000"] if then > 1 else []):
+        assert made("generate", [*base, *SERVER, f"generate.chunks={then}", *only])[1] == ["generate"]
     assert drawn == [] and read_manifest(run.stage("generate")) == manifest
-    shutil.rmtree(run.stage("generate"))
-    shutil.rmtree(run.path / "generate.chunks", ignore_errors=True)
 
 
 def test_another_seed_is_drawn_in_chunks(base, drawn):
-    run_all(generate, [*base, *SERVER, "generate.chunks=2"])
+    made("generate", [*base, *SERVER, "generate.chunks=2"])
     drawn.clear()
-    _, names = run_all(generate, [*base, *SERVER, "generate.chunks=2", "generate.seed=98"])
-    assert len(names) == 3 and sorted(set(drawn)) == [0, 1, 2, 3]
+    _, names = made("generate", [*base, *SERVER, "generate.chunks=2", "generate.seed=98"])
+    assert names == CHUNKED and sorted(set(drawn)) == [0, 1, 2, 3]
 
 
 def test_the_embedded_engine_draws_again_in_other_chunks_and_says_why(base):
-    embedded = [*base, "evaluate.subjects=[base]", "evaluate.seed=77"]
-    cfg = load_config(embedded)
-    run = run_directory(cfg)
-    run_stage(next(evaluate(cfg, run)), run, say=lambda line: None)
-    *_, merge = _sampled(load_config([*embedded, "evaluate.chunks=2"]), run)
-    (reason,) = foresee(merge, run).reasons
+    embedded = [*base, "evaluate.subjects=[base]"]
+    run, _ = made("evaluate", embedded)
+    steps = {s.stage.name: s for s in plan_chain(graph(load_config([*embedded, "evaluate.chunks=2"])), run)}
+    merge = steps["evaluate/base"]
+    assert merge.after == ("evaluate/base/chunk-000", "evaluate/base/chunk-001") and merge.replaces
+    (reason,) = merge.reasons
     assert reason.startswith("chunks: 1 -> 2 (") and "embedded engine" in reason
 
 
-def _sampled(cfg, run: RunDirectory):
-    """The stages of evaluate before the scores, each done before the next one."""
-    for stage in evaluate(cfg, run):
-        if stage.name == "evaluate/scores":
-            return
-        yield stage
-        if "chunk-" in stage.name:
-            run_stage(stage, run, say=lambda line: None)
-
-
 def test_one_chunk_alone_then_the_rest_skips_it(base):
-    overrides = [*base, "generate.chunks=2", "generate.seed=12"]
-    run, names = run_all(generate, [*overrides, "generate.chunk=1"])
+    overrides = [*base, "generate.chunks=2"]
+    run, names = made("generate", [*overrides, ONLY, "generate/chunk-001"])
     assert names == ["generate/chunk-001"]
     before = (run.stage("generate/chunk-001") / "manifest.json").read_bytes()
-    run, names = run_all(generate, overrides)
-    assert names[-1] == "generate"
+    merge = recipe_here("generate", *overrides, ONLY, "generate")
+    one_error(merge, "the stage generate/chunk-000 has not been run", "python recipes/generate.py")
+    run, names = made("generate", overrides)
+    assert names == CHUNKED
     assert (run.stage("generate/chunk-001") / "manifest.json").read_bytes() == before, "it was run again"
-
-
-def test_the_merge_names_the_chunk_that_is_missing(base):
-    overrides = [*base, "generate.chunks=2", "generate.seed=13", "generate.chunk=1"]
-    run, _ = run_all(generate, overrides)
-    shutil.rmtree(run.stage("generate/chunk-000"), ignore_errors=True)
-    cfg = load_config([*base, "generate.chunks=2", "generate.seed=13"])
-    with pytest.raises(UserError, match="generate/chunk-000 has not been run"):
-        list(generate(cfg, run))
 
 
 def test_a_file_is_not_chunked(base, tmp_path):
     (tmp_path / "x.jsonl").touch()
-    done = recipe("generate", *base, "generate.chunks=2", "teacher=file", f"teacher.path={tmp_path}/x.jsonl")
+    done = recipe_here("generate", *base, "generate.chunks=2", "teacher=file", f"teacher.path={tmp_path}/x.jsonl")
     one_error(done, "read as a whole", "generate.chunks=1")
 
 
 def test_embedded_evaluation_in_chunks_run_side_by_side(base):
     """Two processes at once on one run directory, each a chunk; then the merge and the scores."""
     overrides = [*base, "evaluate.chunks=2", "evaluate.subjects=[base]"]
+    chunks = [f"evaluate/base/chunk-00{number}" for number in range(2)]
     running = [
         subprocess.Popen(
-            [sys.executable, "-m", "nemo_cot.recipes.evaluate", *overrides, f"evaluate.chunk={chunk}"],
+            [sys.executable, "-m", "nemo_cot.recipes.evaluate", *overrides, ONLY, chunk],
             env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
-        for chunk in range(2)
+        for chunk in chunks
     ]  # fmt: skip
     outputs = [process.communicate(timeout=SECONDS)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0], outputs
-    assert "[evaluate/base/chunk-000] runs" in outputs[0] and "[evaluate/base/chunk-001] runs" in outputs[1]
-    done = recipe("evaluate", *overrides)
+    assert [f"[{chunk}] runs" in output for chunk, output in zip(chunks, outputs)] == [True, True]
+    done = recipe_here("evaluate", *overrides)
     assert done.returncode == 0 and done.stdout.count("done, skipped") == 2, done.stdout + done.stderr
     run = run_directory(load_config(overrides))
     rows = [

@@ -104,7 +104,7 @@ def test_a_busy_server_is_asked_again(status, tmp_path):
 
 def test_a_server_that_stays_busy_ends_the_run_and_what_came_is_kept(tmp_path):
     with scripted(statuses=[200, 200, *[503] * 99]) as script:
-        with pytest.raises(UserError, match=r"status 503: .*scripted 503") as caught:
+        with pytest.raises(UserError, match=r"status 503; it sent .*scripted 503") as caught:
             sample_endpoint(engine(script, max_concurrent_requests=1), job(tmp_path))
         assert "resumes" in caught.value.fix and len(script.bodies) == 2 + 4
         script.statuses.clear()

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.experiment.compose import load_config
-from nemo_cot.experiment.recipe import run_directory
-from tests.support import nemo_cot, one_error, recipe, start, tiny_experiment, wait_for
+from nemo_cot.experiment.rundirs import run_directory
+from tests.support import nemo_cot_here, one_error, recipe, run_stages, start, tiny_experiment, wait_for
 
 pytestmark = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("fastapi", "uvicorn", "openai")),
@@ -38,19 +38,9 @@ def cache(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepared(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Overrides of a run with problems and a base model, whose evaluation starts a server."""
     overrides = tiny_experiment(tiny_model, tmp_path_factory.mktemp("runs"))
-    for name in ("problems", "convert"):
-        assert recipe(name, *overrides).returncode == 0
-    serve = [
-        sys.executable,
-        "-m",
-        "transformers.cli.transformers",
-        "serve",
-        NAME,
-        "--port",
-        "{port}",
-        "--host",
-        "127.0.0.1",
-    ]
+    run_stages(overrides, "convert", "problems")
+    serve = [sys.executable, "-m", "transformers.cli.transformers", "serve", NAME,
+             "--port", "{port}", "--host", "127.0.0.1"]  # fmt: skip
     return [
         *overrides, "evaluate.engine=openai", "evaluate.subjects=[base]", "evaluate.samples_per_problem=8",
         f"evaluate.engine.server.command=[{','.join(serve)}]".replace("{port}", "'{port}'"),
@@ -116,7 +106,7 @@ def test_killed_with_its_server_and_resumed_to_the_end(prepared, cache, tmp_path
     assert log.count("POST /v1/completions") <= 24 + 2, "samples that were there were asked for again"
     scores = json.loads((run.stage("evaluate/scores") / "metrics.json").read_text())
     assert scores["subjects"]["base"]["samples"] == 24 and not servers(run.path)
-    status = nemo_cot("status", *prepared)
+    status = nemo_cot_here("status", *prepared)
     assert status.returncode == 0 and "evaluate/base" in status.stdout
 
 
@@ -144,7 +134,7 @@ def test_a_server_killed_in_the_middle_is_an_error_that_resumes(prepared, cache,
     (keeper,) = servers(run.path)
     children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGKILL)
-    assert process.wait(60) == 2
+    assert process.wait(60) == 3
     text = (tmp_path / "out").read_text()
     assert "error:" in text and "the server ended with exit code 137" in text and "resumes" in text
     assert not servers(run.path)

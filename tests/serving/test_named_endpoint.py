@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.serving.server import serving
-from tests.scripted_server import scripted
+from tests.scripted_server import Raw, scripted
 from tests.serving.test_server import config
 
 
@@ -71,3 +74,97 @@ def test_one_that_comes_up_within_the_deadline_is_taken(tmp_path):
         ask = config(base_url=script.base_url, model_name="m", connect_deadline_seconds=5.0)
         with serving(ask, None, tmp_path) as server:
             assert server.process is None
+
+
+HTML = b"<!DOCTYPE html>\n<html><body>Open \x1b[1mOnDemand</body></html>"
+
+
+@pytest.mark.parametrize("page, part", [
+    (Raw(HTML), "JSON is malformed"), (Raw(HTML, 404), "status 404"), (Raw(b"{}", 401), "status 401"),
+    (Raw(b"", 302, {"Location": "/login"}), "status 302"), (Raw(b'{"data": [7]}'), "$.data[0]"),
+    (Raw(b'{"data": [{"id": [1]}]}'), "$.data[0].id"), (Raw(b"[" * 200_000), "got `array`"), (Raw(b"null"), "got `null`"),
+    (Raw(b'{"data": [{"id": "\\ud800"}]}'), "truncated"), (Raw(b""), "truncated"),
+])  # fmt: skip
+def test_something_else_at_the_address_is_not_waited_for(page, part, tmp_path, capsys):
+    started = time.monotonic()
+    with scripted("m", page=page) as script:
+        ask = config(
+            base_url=script.base_url,
+            model_name="m",
+            start_deadline_seconds=300.0,
+            connect_deadline_seconds=1.0,
+        )
+        with pytest.raises(UserError, match="what listens there is no model server, for 1 s") as caught:
+            with serving(ask, None, tmp_path):
+                pytest.fail("it is no model server")
+    assert time.monotonic() - started < 60 and caught.value.where == script.base_url
+    assert part in caught.value.what and "engine.server.base_url" in caught.value.fix
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 700
+    told = [line for line in capsys.readouterr().out.splitlines() if "asked again for 1 s at most" in line]
+    assert len(told) == 1 and "\x1b" not in told[0]
+
+
+def test_something_that_speaks_no_http_is_not_waited_for(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def greet() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    taken, _ = other.accept()
+                    taken.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+                    taken.close()
+
+        threading.Thread(target=greet, daemon=True).start()
+        where = f"http://127.0.0.1:{other.getsockname()[1]}/v1"
+        ask = config(
+            base_url=where, model_name="m", start_deadline_seconds=300.0, connect_deadline_seconds=1.0
+        )
+        with pytest.raises(UserError, match="for 1 s: its answer does not come") as caught:
+            with serving(ask, None, tmp_path):
+                pytest.fail("it is no model server")
+        assert caught.value.where == where
+
+
+def test_an_address_that_is_none_is_one_line(tmp_path):
+    ask = config(base_url="http://a..b/v1", model_name="m", connect_deadline_seconds=0.5)
+    with pytest.raises(UserError, match="nothing listens there"):
+        with serving(ask, None, tmp_path):
+            pytest.fail("nobody is there")
+
+
+@pytest.mark.parametrize("key", ["sécret", "se\ncret", "se\x00cret"])
+def test_a_key_that_no_header_can_hold_is_named_and_not_shown(key, tmp_path, monkeypatch):
+    monkeypatch.setattr("nemo_cot.serving.server.os.environ", {"A_KEY": key})
+    ask = config(base_url="http://127.0.0.1:9/v1", model_name="m", api_key_env="A_KEY")
+    with pytest.raises(UserError, match="no header can") as caught:
+        with serving(ask, None, tmp_path):
+            pytest.fail("it was sent")
+    assert caught.value.where == "A_KEY" and key not in str(caught.value)
+
+
+def test_a_line_break_at_the_end_of_a_key_is_none_of_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("A_KEY", "secret\n")
+    with scripted("m") as script:
+        ask = config(base_url=script.base_url, model_name="m", api_key_env="A_KEY")
+        with serving(ask, None, tmp_path) as server:
+            assert server.api_key == "secret"
+
+
+def test_a_server_that_names_a_time_while_it_loads_is_not_asked_before(tmp_path):
+    page = Raw(b"loading", 503, {"Retry-After": "2"})
+    with scripted("m", page=page) as script:
+        ask = config(base_url=script.base_url, model_name="m", start_deadline_seconds=3.0)
+        with pytest.raises(UserError, match="status 503; it sent 'loading'"):
+            with serving(ask, None, tmp_path):
+                pytest.fail("it never gets ready")
+    assert script.gets <= 3
+
+
+def test_a_server_is_not_started_with_a_damaged_model(tmp_path, tiny_model):
+    model = Path(shutil.copytree(tiny_model, tmp_path / "m"))
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(UserError, match="damaged weights"):
+        with serving(config(command=["/no/such/server"]), model, tmp_path):
+            pytest.fail("it was started")
+    assert not (tmp_path / "logs").exists()

@@ -153,7 +153,7 @@ def test_an_answer_counts_only_while_the_own_server_lives(tmp_path, monkeypatch)
             return "address in use"
 
     with scripted("m") as script, pytest.raises(UserError, match="ended with exit code 1: address in use"):
-        _wait(Server(script.base_url, "m", None, Ending()), 5.0)
+        _wait(Server(script.base_url, "m", None, Ending()), 5.0, 5.0)
 
 
 CACHING = """

@@ -100,10 +100,11 @@ class Cluster:
                     os.kill(process, number)
         self.call("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
 
-    def start_node(self, node: str) -> None:
-        """Bring a node back."""
-        self._start_node(node)
-        self.call("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)
+    def start_nodes(self, *nodes: str) -> None:
+        """Bring nodes back."""
+        for node in nodes:
+            self._start_node(node)
+            self.call("scontrol", "update", f"NodeName={node}", "State=RESUME", check=False)
         self._wait_idle()
 
     def _write(self) -> None:

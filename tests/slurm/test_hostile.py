@@ -26,7 +26,7 @@ from tests.slurm.hostile import hostile_strings
 from tests.support import SECONDS, environment, one_error
 
 STRINGS = hostile_strings()
-JOB = ChainJob("problems", "problems", ())
+JOB = ChainJob("problems", "problems", "cpu", ())
 DUMP = "import json, os, sys; json.dump([sys.argv[1:], os.environ.get('HOSTILE')], open(os.environ['DUMP'], 'w'))"
 
 
@@ -44,11 +44,11 @@ def test_there_are_200():
 
 
 def test_each_as_a_path_and_a_variable_goes_through_a_real_shell(config, tmp_path):
-    """The rendered script is run by bash; in the place of the runner stands a program that tells what came."""
+    """The rendered script is run by bash; in the place of the runner stands a program that writes what came."""
     arrived = 0
     for number, text in enumerate(STRINGS):
         folder = tmp_path / str(number) / text.replace("/", "_")
-        runner = folder / "code" / "launchers" / "slurm" / "job.py"
+        runner = folder / "code" / "nemo_cot" / "launchers" / "slurm" / "job.py"
         runner.parent.mkdir(parents=True)
         runner.write_text(DUMP)
         cluster = replace(config.cluster, environment={"HOSTILE": text})
@@ -76,7 +76,7 @@ def test_each_as_a_path_and_a_variable_goes_through_a_real_shell(config, tmp_pat
 
 def test_each_as_an_override_reaches_the_recipe_as_it_is(config, tmp_path, monkeypatch):
     """All of them at once, by way of the JSON file and the real runner."""
-    recipe = tmp_path / "code" / "recipes" / "problems.py"
+    recipe = tmp_path / "code" / "nemo_cot" / "recipes" / "problems.py"
     recipe.parent.mkdir(parents=True)
     recipe.write_text(DUMP)
     name = tmp_path / "arguments.json"
@@ -88,7 +88,7 @@ def test_each_as_an_override_reaches_the_recipe_as_it_is(config, tmp_path, monke
         text=True, timeout=SECONDS,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(dump.read_text())[0] == STRINGS
+    assert json.loads(dump.read_text())[0] == [*STRINGS, "--only", "problems"]
     assert list(tmp_path.rglob("PWNED")) == []
 
 
@@ -153,8 +153,9 @@ def test_each_as_image_argument_mount_and_python_is_one_argument_or_refused(conf
             continue
         write_json(tmp_path / "job.json", arguments)
         command = json.loads((tmp_path / "job.json").read_text())["command"]
-        assert command[-2:] == [text, str(tmp_path / "code" / "recipes" / "problems.py")]
-        before = command[:-2]
+        recipe = str(tmp_path / "code" / "nemo_cot" / "recipes" / "problems.py")
+        assert command[-4:] == [text, recipe, "--only", "problems"]
+        before = command[:-4]
         if runtime == "pyxis":
             own = f"{tmp_path}:{tmp_path}"
             assert before[:3] == ["srun", "--nodes=1", "--ntasks=1"] and before[7:] == [text]

@@ -16,7 +16,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The log of job 7, which has written 300 lines and half of the next one; no job is in the queue any more."""
     run = tmp_path / "quickstart"
     job = SubmittedJob("train", "train", "7", [], "logs/train-%j.log", [])
-    write_submission(run, Submission("2026-01-01T00:00:00+00:00", "code", [], ["train"], [job]))
+    write_submission(run, Submission("2026-01-01T00:00:00+00:00", "test", "code", [], ["train"], [job]))
     path = run / "slurm" / "logs" / "train-7.log"
     path.parent.mkdir()
     path.write_bytes(b"".join(b"line %d\n" % n for n in range(300)) + b"ha")

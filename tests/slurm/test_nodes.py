@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 
 import pytest
 
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.launchers.slurm import scheduler
 from nemo_cot.launchers.slurm.jobs import ChainJob
-from nemo_cot.launchers.slurm.record import write_json
+from nemo_cot.launchers.slurm.record import read_submission, write_json, write_submission
 from nemo_cot.launchers.slurm.render import Chain, job_arguments, log_pattern, render_script
 from nemo_cot.launchers.slurm.snapshot import snapshot
 from tests.slurm import conftest as ours
+from tests.slurm.cluster import NODES
 from tests.slurm.test_failures import LONG
-from tests.support import wait_for
+from tests.support import one_error, wait_for
 
 GLOO = """
 import os
@@ -86,7 +88,7 @@ def trained(cluster, tmp_path, monkeypatch):
         (code / "recipes" / "train.py").write_text(recipe)
         (code / "recipes" / "killed.py").write_text(RECIPE)
         chain = Chain(cfg, run, code, tmp_path, overrides, False)
-        job = ChainJob("train", "train", ())
+        job = ChainJob("train", "train", "train", ())
         write_json(run / "slurm" / "train.json", job_arguments(job, chain))
         (run / "slurm" / "train.sbatch").write_bytes(render_script(job, chain, "train"))
         (run / "slurm" / "logs").mkdir()
@@ -129,4 +131,58 @@ def test_a_node_that_goes_down_sends_the_job_to_the_other_one(chain: ours.Chain)
         assert chain.cluster.job(job)["NodeList"] not in (node, "(null)")
     finally:
         chain.call("cancel")
-        chain.cluster.start_node(node)
+        chain.cluster.start_nodes(node)
+
+
+@pytest.mark.parametrize("state", ["drained", "down"])
+def test_while_no_node_is_there_a_chain_is_queued_with_a_note(fresh: ours.Chain, state):
+    """And what no node could ever run is refused then, too."""
+    cluster = fresh.cluster
+    fresh.overrides += ["launcher.stages=[problems]"]
+    try:
+        if state == "drained":
+            cluster.call("scontrol", "update", "NodeName=node[1-2]", "State=DRAIN", "Reason=test")
+        else:
+            for node in NODES:
+                cluster.stop_node(node)
+        never = ["name=b", "cluster.resources.cpu.gpus_per_node=9"]
+        refused = fresh.call("submit", *ours.PROFILE, *never, check=False)
+        one_error(refused, "sbatch", "equested node configuration is not available")
+        said = fresh.call("submit", *ours.PROFILE).stdout
+        assert "note: 0 of 2 nodes are up where problems will run" in said
+        assert fresh.state(fresh.ids()["problems"]) == "PENDING"
+    finally:
+        if state == "drained":
+            cluster.call("scontrol", "update", "NodeName=node[1-2]", "State=RESUME")
+        else:
+            cluster.start_nodes(*NODES)
+    assert fresh.wait_end() == {"problems": "COMPLETED"}, fresh.told()
+
+
+def test_a_partition_that_takes_no_jobs_is_a_fault(fresh: ours.Chain):
+    fresh.cluster.call("scontrol", "update", "PartitionName=low", "State=DRAIN")
+    try:
+        closed = fresh.call("submit", *ours.PROFILE, "cluster.partition=low", check=False)
+    finally:
+        fresh.cluster.call("scontrol", "update", "PartitionName=low", "State=UP")
+    one_error(closed, "partition not available", "run the same command again", code=3)
+
+
+def test_jobs_of_others_with_the_ids_of_an_earlier_chain_are_left_alone(fresh: ours.Chain):
+    """As on a second cluster, where the user has jobs with the ids that the first one gave."""
+    fresh.overrides += ["launcher.stages=[problems]"]
+    fresh.submit()
+    fresh.wait_end()
+    held = ["sbatch", "--parsable", "--hold", "--output=/dev/null", "--wrap=true"]
+    other = fresh.cluster.call(*held).strip()
+    before = read_submission(fresh.run)
+    mine = replace(before, jobs=[replace(before.jobs[0], id=other)])
+    write_submission(fresh.run, mine)
+    assert "no job of" in fresh.call("cancel").stdout and "pending" not in fresh.call("status").stdout
+    write_submission(fresh.run, replace(mine, cluster="another"))
+    one_error(fresh.call("cancel", check=False), "submitted to the cluster another, and this is test")
+    assert fresh.state(other) == "PENDING"
+    fresh.cluster.call("scancel", other)
+    again = fresh.call("submit", *ours.PROFILE, "problems.seed=9").stdout
+    assert "note: the last chain was submitted to the cluster another" in again
+    assert fresh.wait_end() == {"problems": "COMPLETED"}, fresh.told()

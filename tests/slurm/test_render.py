@@ -7,12 +7,13 @@ import subprocess
 
 import pytest
 
+from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import CONF, load_config
-from nemo_cot.experiment.graph import chain_stages
-from nemo_cot.launchers.slurm.jobs import chain_jobs
+from nemo_cot.launchers.slurm import scheduler
 from nemo_cot.launchers.slurm.render import Chain, nodes_and_gpus, render_script, sbatch_options
 from nemo_cot.launchers.slurm.snapshot import snapshot
-from nemo_cot.stages import RunDirectory
+from nemo_cot.launchers.slurm.submit import _check_nodes
+from tests.slurm.test_jobs import ALIGNER, config, jobs_of
 
 
 def test_merges_and_the_check_of_a_model_ask_for_no_gpus(tmp_path):
@@ -20,10 +21,10 @@ def test_merges_and_the_check_of_a_model_ask_for_no_gpus(tmp_path):
     cfg = load_config(
         ["cluster=slurm_8xh100", "experiment=quickstart", "generate.chunks=2", "evaluate.chunks=2", *cpu]
     )
-    jobs = {job.key: job for job in chain_jobs(cfg, RunDirectory(tmp_path / "run"), chain_stages(cfg))}
+    jobs = jobs_of(cfg)
     gpus = {key for key, job in jobs.items() if nodes_and_gpus(job, cfg)[1]}
     sampling = {"generate-chunks", "evaluate-base-chunks", "evaluate-trained-chunks"}
-    assert gpus - {"train"} == sampling and {"generate", "evaluate", "convert"} <= set(jobs)
+    assert gpus - {"train"} == sampling and {"generate", "evaluate-base", "convert"} <= set(jobs)
     chain = Chain(cfg, tmp_path / "run", tmp_path / "code", tmp_path, (), False)
     for key, job in jobs.items():
         here = {"--partition=cpus", "--time=00:30:00"} & set(sbatch_options(job, chain))
@@ -32,8 +33,31 @@ def test_merges_and_the_check_of_a_model_ask_for_no_gpus(tmp_path):
 
 def test_one_piece_samples_where_it_merges_with_gpus(tmp_path):
     cfg = load_config(["cluster=slurm_8xh100", "experiment=quickstart"])
-    jobs = {job.key: job for job in chain_jobs(cfg, RunDirectory(tmp_path / "run"), chain_stages(cfg))}
-    assert nodes_and_gpus(jobs["generate"], cfg) == nodes_and_gpus(jobs["evaluate"], cfg) == (1, 8)
+    jobs = jobs_of(cfg)
+    assert nodes_and_gpus(jobs["generate"], cfg) == nodes_and_gpus(jobs["evaluate-base"], cfg) == (1, 8)
+    assert nodes_and_gpus(jobs["evaluate-scores"], cfg) == (1, None)
+
+
+@pytest.mark.parametrize("sinfo, outcome", [
+    ("batch*|idle|2", None),
+    ("batch*|mixed|1\nbatch*|planned|1\nbatch*|down*|5", None),
+    ("batch*|drained|2", "note: 0 of 2 nodes are up where problems (and 8 more) will run"),
+    ("batch*|idle*|1\nbatch*|drained*|1", "note: 0 of 2 nodes are up where problems (and 8 more)"),
+    ("batch*|idle|1\nbatch*|draining|1", "note: 1 of 2 nodes are up where train will run"),
+    ("batch*|idle|1\nother|idle|9", "cluster.resources.train.nodes: 2 nodes, and the partition has 1"),
+    ("other|idle|9", None),
+])  # fmt: skip
+def test_what_waits_for_nodes_is_told_from_what_waits_for_ever(monkeypatch, capsys, sinfo, outcome):
+    """By `sinfo`; the training wants two nodes, the rest one."""
+    monkeypatch.setattr(scheduler, "call", lambda _: sinfo + "\n")
+    cfg = config([*ALIGNER, "cluster.resources.train.nodes=null", "train.layout.num_nodes=2"])
+    jobs = [job for job in jobs_of(cfg).values() if job.recipe not in ("convert", "evaluate")]
+    try:
+        _check_nodes(jobs, cfg)
+        said = capsys.readouterr().out
+    except UserError as error:
+        said = str(error)
+    assert (outcome or "") in said and bool(outcome) == bool(said), said
 
 
 @pytest.mark.parametrize("overrides, gpus", [
@@ -45,7 +69,7 @@ def test_one_piece_samples_where_it_merges_with_gpus(tmp_path):
 ])  # fmt: skip
 def test_local_training_asks_for_the_one_gpu_that_it_can_use(tmp_path, overrides, gpus):
     cfg = load_config(["experiment=quickstart", "cluster.gpu_type=h100", *overrides])
-    (job,) = chain_jobs(cfg, RunDirectory(tmp_path / "run"), ["train"])
+    job = jobs_of(cfg)["train"]
     assert nodes_and_gpus(job, cfg) == (1, gpus)
     chain = Chain(cfg, tmp_path / "run", tmp_path / "code", tmp_path, (), False)
     asked = [option for option in sbatch_options(job, chain) if option.startswith("--gpus")]
@@ -55,7 +79,7 @@ def test_local_training_asks_for_the_one_gpu_that_it_can_use(tmp_path, overrides
 def test_only_a_script_with_setup_is_a_login_shells(tmp_path):
     for overrides, first in (([], "#!/bin/bash"), (["cluster.setup=['module load x']"], "#!/bin/bash -l")):
         cfg = load_config(["cluster=slurm_minimal", *overrides])
-        job = chain_jobs(cfg, RunDirectory(tmp_path / "run"), ["problems"])[0]
+        job = jobs_of(cfg)["problems"]
         chain = Chain(cfg, tmp_path / "run", tmp_path / "code", tmp_path, (), False)
         assert render_script(job, chain, "01-problems").decode().splitlines()[0] == first
 
@@ -65,7 +89,7 @@ def test_an_option_with_a_value_is_quoted_as_the_profile_says(tmp_path, profile)
     comment = re.search(r"'(cluster\.sbatch_arguments=.*)'", (CONF / f"cluster/{profile}.yaml").read_text())
     assert comment, "the way to write it"
     cfg = load_config([f"cluster={profile}", comment[1]])
-    job = chain_jobs(cfg, RunDirectory(tmp_path / "run"), ["problems"])[0]
+    job = jobs_of(cfg)["problems"]
     chain = Chain(cfg, tmp_path / "run", tmp_path / "code", tmp_path, (), False)
     assert "--mail-type=FAIL" in sbatch_options(job, chain)
 

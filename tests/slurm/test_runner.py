@@ -26,8 +26,8 @@ DEAF = "import signal, time; signal.signal(signal.SIGUSR1, signal.SIG_IGN); prin
 
 def arguments(folder: Path, code: str, **changes: object) -> Path:
     values = {
-        "key": "train", "stage": "train", "run": str(folder), "code": str(folder), "cwd": str(folder),
-        "command": [sys.executable, "-c", code], "array_key": None, "continued": False, "requeue": False,
+        "key": "train", "recipe": "train", "run": str(folder), "code": str(folder), "cwd": str(folder),
+        "command": [sys.executable, "-c", code], "chunks_of": None, "continued": False, "requeue": False,
         "max_requeues": 0, "warning_seconds": 100, "tasks_per_node": 1, "extra_conf": False,
     }  # fmt: skip
     write_json(folder / "job.json", values | changes)
@@ -64,7 +64,7 @@ def test_a_recipe_knows_that_it_is_in_a_job_of_a_chain(tmp_path):
     """Else it would have the run to itself, and not come back when a lock is kept."""
     code = f"import os; print('told', os.environ['{CHAIN_JOB}'])"
     more = {"SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "3"}
-    assert "told train-003\n" in ended(arguments(tmp_path, code, array_key="generate.chunk"), **more)[1]
+    assert "told train-003\n" in ended(arguments(tmp_path, code, chunks_of="generate"), **more)[1]
 
 
 def test_too_many_requeues_end_it(tmp_path):
@@ -106,9 +106,9 @@ def test_long_lines_and_bytes_come_through_stamped(tmp_path):
 
 
 def test_the_task_of_an_array_is_a_number_and_nothing_else(tmp_path):
-    path = arguments(tmp_path, "import sys; print(sys.argv)", array_key="generate.chunk")
+    path = arguments(tmp_path, "import sys; print(sys.argv)", chunks_of="generate")
     more = {"SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "3"}
-    assert "generate.chunk=3" in ended(path, **more)[1]
+    assert "['-c', '--only', 'generate/chunk-003']" in ended(path, **more)[1]
     assert json.loads((tmp_path / "slurm" / "state" / "train-003.json").read_text())["id"] == "5_3"
     assert ended(path, **more | {"SLURM_ARRAY_TASK_ID": "3; touch x"})[0] == 1
     wait_for(lambda: not (tmp_path / "x").exists())

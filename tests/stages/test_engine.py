@@ -69,12 +69,12 @@ def quiet(_: str) -> None:
 def stop(counter: Counter, run: RunDirectory, stage: Stage, at: int) -> None:
     counter.stop_at = at
     with pytest.raises(Killed):
-        run_stage(stage, run, say=quiet)
+        run_stage(stage, run, show=quiet)
     counter.stop_at, counter.written = None, []
 
 
 def test_manifest_says_what_was_read_written_and_run(run, counter, source):
-    result = run_stage(counter.stage(), run, say=quiet)
+    result = run_stage(counter.stage(), run, show=quiet)
     manifest = read_manifest(run.stage("count"))
     assert result.outcome == "ran" and result.manifest == manifest
     assert manifest.config == {"rows": 4, "nested": {"seed": 3}} and manifest.settings == {"device": "cpu"}
@@ -89,19 +89,19 @@ def test_manifest_says_what_was_read_written_and_run(run, counter, source):
 
 
 def test_unchanged_is_skipped_and_untouched(run, counter):
-    run_stage(counter.stage(), run, say=quiet)
+    run_stage(counter.stage(), run, show=quiet)
     before = {p: p.stat().st_mtime_ns for p in run.stage("count").iterdir()}
     counter.written = []
-    result = run_stage(counter.stage(), run, say=quiet)
+    result = run_stage(counter.stage(), run, show=quiet)
     assert result.outcome == "skipped" and counter.written == []
     assert {p: p.stat().st_mtime_ns for p in run.stage("count").iterdir()} == before
 
 
 def test_settings_do_not_run_it_again(run, counter):
     stage = counter.stage()
-    run_stage(stage, run, say=quiet)
+    run_stage(stage, run, show=quiet)
     other = Stage(stage.name, stage.inputs, stage.config, stage.work, settings={"device": "cuda"})
-    assert run_stage(other, run, say=quiet).outcome == "skipped"
+    assert run_stage(other, run, show=quiet).outcome == "skipped"
 
 
 @pytest.mark.parametrize("change, reason", [
@@ -111,23 +111,23 @@ def test_settings_do_not_run_it_again(run, counter):
     ({"version": 2}, "stage version 1 -> 2"),
 ])  # fmt: skip
 def test_a_change_runs_it_again_and_is_named(change, reason, run, counter):
-    run_stage(counter.stage(), run, say=quiet)
+    run_stage(counter.stage(), run, show=quiet)
     said = []
-    result = run_stage(counter.stage(**change), run, say=said.append)
+    result = run_stage(counter.stage(**change), run, show=said.append)
     assert result.outcome == "ran" and result.reasons == [reason]
     assert said == [f"[count] runs; {reason}"]
 
 
 def test_a_changed_input_is_named(run, counter, source):
-    run_stage(counter.stage(), run, say=quiet)
+    run_stage(counter.stage(), run, show=quiet)
     source.write_text('{"a": 1}\n')
-    assert run_stage(counter.stage(), run, say=quiet).reasons == ["input source changed"]
+    assert run_stage(counter.stage(), run, show=quiet).reasons == ["input source changed"]
 
 
 def test_what_is_said_is_one_line(run, counter):
-    run_stage(counter.stage(prompt="<user>\n{problem}\n"), run, say=quiet)
+    run_stage(counter.stage(prompt="<user>\n{problem}\n"), run, show=quiet)
     said = []
-    run_stage(counter.stage(prompt="<user>\x1b[31m\n{problem}"), run, say=said.append)
+    run_stage(counter.stage(prompt="<user>\x1b[31m\n{problem}"), run, show=said.append)
     assert len(said) == 1 and said[0].isprintable() and "prompt: " in said[0]
 
 
@@ -136,44 +136,44 @@ def test_what_is_said_is_one_line(run, counter):
     lambda folder: (folder / "rows.jsonl").unlink(),
 ], ids=["changed", "removed"])  # fmt: skip
 def test_a_damaged_output_is_made_again(damage, run, counter):
-    whole = run_stage(counter.stage(), run, say=quiet).manifest
+    whole = run_stage(counter.stage(), run, show=quiet).manifest
     damage(run.stage("count"))
-    result = run_stage(counter.stage(), run, say=quiet)
+    result = run_stage(counter.stage(), run, show=quiet)
     assert result.outcome == "ran" and result.reasons == ["output rows.jsonl is missing or was changed"]
     assert result.manifest.outputs == whole.outputs
 
 
 def test_a_damaged_manifest_is_an_error_with_its_path(run, counter):
-    run_stage(counter.stage(), run, say=quiet)
+    run_stage(counter.stage(), run, show=quiet)
     path = run.stage("count") / "manifest.json"
     path.write_text("{")
     with pytest.raises(UserError, match="damaged manifest") as caught:
-        run_stage(counter.stage(), run, say=quiet)
+        run_stage(counter.stage(), run, show=quiet)
     assert caught.value.where == str(path)
     path.unlink()
-    assert run_stage(counter.stage(), run, say=quiet).outcome == "ran"
+    assert run_stage(counter.stage(), run, show=quiet).outcome == "ran"
 
 
 def test_a_cut_stage_resumes(run, counter):
     stop(counter, run, counter.stage(), at=2)
-    result = run_stage(counter.stage(), run, say=quiet)
+    result = run_stage(counter.stage(), run, show=quiet)
     assert result.outcome == "resumed" and counter.written == [2, 3]
     assert result.manifest.attempts == 2
 
 
 def test_the_old_result_stays_until_the_new_one_is_whole(run, counter):
-    run_stage(counter.stage(), run, say=quiet)
+    run_stage(counter.stage(), run, show=quiet)
     before = (run.stage("count") / "rows.jsonl").read_bytes()
     stop(counter, run, counter.stage(num_rows=6), at=5)
     assert (run.stage("count") / "rows.jsonl").read_bytes() == before
-    assert run_stage(counter.stage(), run, say=quiet).outcome == "skipped"
+    assert run_stage(counter.stage(), run, show=quiet).outcome == "skipped"
 
 
 def test_partial_work_of_another_config_waits_and_is_resumed(run, counter):
     stop(counter, run, counter.stage(num_rows=6), at=5)
     stop(counter, run, counter.stage(num_rows=8), at=1)
     assert len(run.partials("count")) == 2
-    result = run_stage(counter.stage(num_rows=6), run, say=quiet)
+    result = run_stage(counter.stage(num_rows=6), run, show=quiet)
     assert result.outcome == "resumed" and counter.written == [5]
     assert run.partials("count") == [], "published: what the others had is gone"
 
@@ -181,38 +181,38 @@ def test_partial_work_of_another_config_waits_and_is_resumed(run, counter):
 def test_partial_work_on_another_input_is_not_resumed(run, counter, source):
     stop(counter, run, counter.stage(), at=2)
     source.write_text('{"a": 9}\n')
-    assert run_stage(counter.stage(), run, say=quiet).outcome == "ran"
+    assert run_stage(counter.stage(), run, show=quiet).outcome == "ran"
     assert counter.written == [0, 1, 2, 3]
 
 
 def test_a_missing_input_is_named(run, counter, source):
     source.unlink()
     with pytest.raises(UserError, match="input source is missing") as caught:
-        run_stage(counter.stage(), run, say=quiet)
+        run_stage(counter.stage(), run, show=quiet)
     assert caught.value.where == str(source) and caught.value.fix
 
 
 def test_a_stage_without_output_is_refused(run):
     with pytest.raises(UserError, match="wrote no output"):
-        run_stage(Stage("empty", {}, {}, work=lambda folder, _: None), run, say=quiet)
+        run_stage(Stage("empty", {}, {}, work=lambda folder, _: None), run, show=quiet)
     assert not run.stage("empty").exists()
 
 
 @pytest.mark.parametrize("moment", range(8))
 @pytest.mark.parametrize("back", [False, True], ids=["same command", "back to the old config"])
 def test_publication_is_all_or_nothing(moment, back, run, counter, monkeypatch):
-    run_stage(counter.stage(num_rows=2), run, say=quiet)
+    run_stage(counter.stage(num_rows=2), run, show=quiet)
     stop(counter, run, counter.stage(num_rows=9), at=1)  # a third config's partial work lies about
     with monkeypatch.context() as patched:
         die_at(patched, moment, [(os, "rename"), (shutil, "rmtree")])
         died = False
         try:
-            run_stage(counter.stage(num_rows=4), run, say=quiet)
+            run_stage(counter.stage(num_rows=4), run, show=quiet)
         except Killed:
             died = True
     assert died == (moment < 7), "the publication moves or removes seven times here"
     rows = 2 if back else 4
-    result = run_stage(counter.stage(num_rows=rows), run, say=quiet)
+    result = run_stage(counter.stage(num_rows=rows), run, show=quiet)
     assert (
         len((run.stage("count") / "rows.jsonl").read_text().splitlines())
         == rows
@@ -226,19 +226,19 @@ def test_names_with_special_characters(tmp_path, counter):
     run = RunDirectory(tmp_path / "run [1] *?").create()
     stop(counter, run, counter.stage(num_rows=6), at=5)
     assert len(run.partials("count")) == 1
-    assert run_stage(counter.stage(num_rows=6), run, say=quiet).outcome == "resumed"
+    assert run_stage(counter.stage(num_rows=6), run, show=quiet).outcome == "resumed"
     assert json.loads((run.stage("count") / "manifest.json").read_text())["attempts"] == 2
 
 
 def test_a_run_directory_can_be_moved(run, counter, tmp_path):
-    run_stage(counter.stage(), run, say=quiet)
+    run_stage(counter.stage(), run, show=quiet)
     inside = Stage(
         "next", {"rows": Output("count", "rows.jsonl")}, {}, work=lambda f, _: (f / "x").write_text("x")
     )
-    run_stage(inside, run, say=quiet)
+    run_stage(inside, run, show=quiet)
     moved = RunDirectory(run.path.rename(tmp_path / "moved"))
-    assert run_stage(counter.stage(), moved, say=quiet).outcome == "skipped"
-    assert run_stage(inside, moved, say=quiet).outcome == "skipped"
+    assert run_stage(counter.stage(), moved, show=quiet).outcome == "skipped"
+    assert run_stage(inside, moved, show=quiet).outcome == "skipped"
 
 
 def test_a_stage_that_is_not_resumable_starts_with_an_empty_folder(run):
@@ -252,6 +252,6 @@ def test_a_stage_that_is_not_resumable_starts_with_an_empty_folder(run):
 
     stage = Stage("plain", {}, {}, work=work)
     with pytest.raises(KeyboardInterrupt):
-        run_stage(stage, run, say=quiet)
-    assert run_stage(stage, run, say=quiet).outcome == "ran"
+        run_stage(stage, run, show=quiet)
+    assert run_stage(stage, run, show=quiet).outcome == "ran"
     assert seen == [[], []]

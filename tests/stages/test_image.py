@@ -39,7 +39,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run_one(tmp_path: Path) -> RunDirectory:
     run = RunDirectory(tmp_path / "run").create()
     stage = Stage("one", {}, {"x": 1}, lambda folder, _: (folder / "out.txt").write_text("done") and None)
-    run_stage(stage, run, say=lambda line: None)
+    run_stage(stage, run, show=lambda line: None)
     return run
 
 

@@ -45,7 +45,7 @@ def a_stage(source: Path, content: str = "x", *, listed: tuple[str, ...] = (), *
 def donor(tmp_path: Path, source: Path) -> RunDirectory:
     """A run in which the stage is finished."""
     run = RunDirectory(tmp_path / "donor").create()
-    run_stage(a_stage(source), run, say=quiet)
+    run_stage(a_stage(source), run, show=quiet)
     return run
 
 
@@ -70,7 +70,7 @@ def only_the_stage(run: RunDirectory) -> None:
 
 def test_a_finished_stage_is_linked_and_says_where_it_is_from(run, donor, source):
     stage, said = a_stage(source), []
-    result = run_stage(stage, run, say=said.append)
+    result = run_stage(stage, run, show=said.append)
     assert result.outcome == "reused" and stage.made == []
     assert len(said) == 1 and said[0].startswith("[model/base] reused from donor, unchanged since ")
     mine, theirs = run.stage("model/base"), donor.stage("model/base")
@@ -82,7 +82,7 @@ def test_a_finished_stage_is_linked_and_says_where_it_is_from(run, donor, source
     assert not (mine / "manifest.json").samefile(theirs / "manifest.json")
     assert (manifest.finished_at, manifest.outputs) == (original.finished_at, original.outputs)
     only_the_stage(run)
-    assert run_stage(stage, run, say=quiet).outcome == "skipped"
+    assert run_stage(stage, run, show=quiet).outcome == "skipped"
 
 
 def test_the_first_run_that_has_it_is_taken_and_a_missing_one_passed_over(tmp_path, donor, source):
@@ -90,7 +90,7 @@ def test_the_first_run_that_has_it_is_taken_and_a_missing_one_passed_over(tmp_pa
     paths[1].mkdir()
     run = RunDirectory(tmp_path / "run", reuse=[*paths, tmp_path / "run"]).create()
     assert [other.path for other in run.reuse] == paths, "not from itself"
-    assert run_stage(a_stage(source), run, say=quiet).manifest.reused_from == str(donor.path)
+    assert run_stage(a_stage(source), run, show=quiet).manifest.reused_from == str(donor.path)
 
 
 @pytest.mark.parametrize("change", ["config", "input", "version"])
@@ -102,7 +102,7 @@ def test_another_fingerprint_is_not_reused(change, run, source):
         source.write_text('{"a": 2}\n')
     else:
         stage = replace(stage, version=2)
-    assert run_stage(stage, run, say=quiet).outcome == "ran"
+    assert run_stage(stage, run, show=quiet).outcome == "ran"
 
 
 @pytest.mark.parametrize("damage", [
@@ -113,13 +113,13 @@ def test_another_fingerprint_is_not_reused(change, run, source):
 ], ids=["changed", "file gone", "folder gone", "manifest"])  # fmt: skip
 def test_a_damaged_stage_is_not_reused_and_that_is_said(damage, run, donor, source):
     damage(donor.stage("model/base"))
-    result = run_stage(a_stage(source), run, say=quiet)
+    result = run_stage(a_stage(source), run, show=quiet)
     assert result.outcome == "ran" and "not reused from donor" in result.reasons[-1]
 
 
 def test_a_listed_folder_of_another_size_is_not_reused(tmp_path, source):
     donor = RunDirectory(tmp_path / "listed").create()
-    run_stage(a_stage(source, listed=("model",)), donor, say=quiet)
+    run_stage(a_stage(source, listed=("model",)), donor, show=quiet)
     weights = donor.stage("model/base") / "model/deep/weights"
     run = RunDirectory(tmp_path / "run", reuse=[donor.path]).create()
     assert look_at(a_stage(source, listed=("model",)), run).action == "reuse"
@@ -133,13 +133,13 @@ def test_a_manifest_that_names_files_elsewhere_is_not_reused(run, donor, source)
     path.write_text(path.read_text().replace('"rows.jsonl"', '"../../rows.jsonl"'))
     (donor.path.parent / "rows.jsonl").write_text('{"row": 0}\n')
     shutil.copy(donor.path.parent / "rows.jsonl", donor.path / "rows.jsonl")
-    assert run_stage(a_stage(source), run, say=quiet).outcome == "ran"
+    assert run_stage(a_stage(source), run, show=quiet).outcome == "ran"
     assert not (run.path.parent / "rows.jsonl").samefile(donor.path / "rows.jsonl")
 
 
 def test_half_a_stage_is_not_reused(run, donor, source):
     os.rename(donor.stage("model/base"), donor.partial("model/base", "f" * 64))
-    assert run_stage(a_stage(source), run, say=quiet).outcome == "ran"
+    assert run_stage(a_stage(source), run, show=quiet).outcome == "ran"
 
 
 def test_it_is_copied_where_it_cannot_be_linked(run, donor, source, monkeypatch):
@@ -147,7 +147,7 @@ def test_it_is_copied_where_it_cannot_be_linked(run, donor, source, monkeypatch)
         raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
     monkeypatch.setattr(os, "link", other_device)
-    assert run_stage(a_stage(source), run, say=quiet).outcome == "reused"
+    assert run_stage(a_stage(source), run, show=quiet).outcome == "reused"
     mine, theirs = run.stage("model/base"), donor.stage("model/base")
     assert contents(mine) == contents(theirs)
     assert not (mine / "rows.jsonl").samefile(theirs / "rows.jsonl")
@@ -157,7 +157,7 @@ def test_a_bad_copy_is_not_published(run, source, monkeypatch):
     monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EXDEV, "other device")))
     monkeypatch.setattr(shutil, "copyfile", lambda _, target: Path(target).write_text("half"))
     stage = a_stage(source)
-    result = run_stage(stage, run, say=quiet)
+    result = run_stage(stage, run, show=quiet)
     assert result.outcome == "ran" and len(stage.made) == 1 and "changed meanwhile" in result.reasons[-1]
     only_the_stage(run)
 
@@ -169,17 +169,17 @@ def test_half_a_copy_does_not_stay_on_a_full_disk(run, source, monkeypatch):
     monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EXDEV, "other device")))
     monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(OSError, match="No space"):
-        run_stage(a_stage(source), run, say=quiet)
+        run_stage(a_stage(source), run, show=quiet)
     assert not list(run.path.rglob("*.partial-*")) and not run.stage("model/base").exists()
 
 
 def test_neither_run_sees_what_becomes_of_the_other(run, donor, source):
-    run_stage(a_stage(source), run, say=quiet)
+    run_stage(a_stage(source), run, show=quiet)
     before = contents(run.stage("model/base"))
-    run_stage(a_stage(source, content="y"), donor, say=quiet)
+    run_stage(a_stage(source, content="y"), donor, show=quiet)
     assert contents(run.stage("model/base")) == before != contents(donor.stage("model/base"))
     shutil.rmtree(donor.path)
-    assert run_stage(a_stage(source), run, say=quiet).outcome == "skipped"
+    assert run_stage(a_stage(source), run, show=quiet).outcome == "skipped"
 
 
 def test_a_run_that_replaces_the_stage_meanwhile_gives_no_mixture(run, donor, source, monkeypatch):
@@ -187,25 +187,25 @@ def test_a_run_that_replaces_the_stage_meanwhile_gives_no_mixture(run, donor, so
 
     def linked(*arguments: object) -> None:
         if not calls:
-            calls.append(run_stage(a_stage(source, content="y"), donor, say=quiet))
+            calls.append(run_stage(a_stage(source, content="y"), donor, show=quiet))
         link(*arguments)
 
     monkeypatch.setattr(os, "link", linked)
     stage = a_stage(source)
-    assert run_stage(stage, run, say=quiet).outcome == "ran" and len(stage.made) == 1
+    assert run_stage(stage, run, show=quiet).outcome == "ran" and len(stage.made) == 1
     assert (run.stage("model/base") / "model/deep/weights").read_text() == "x"
 
 
 @pytest.mark.parametrize("moment", range(24))
 def test_a_kill_leaves_the_old_stage_or_the_new_one(moment, run, donor, source, monkeypatch):
-    run_stage(a_stage(source, content="old"), run, say=quiet)
+    run_stage(a_stage(source, content="old"), run, show=quiet)
     old = contents(run.stage("model/base"))
     died = False
     with monkeypatch.context() as patched:
         moving = [(os, "rename"), (os, "replace"), (os, "link"), (os, "fsync"), (shutil, "rmtree")]
         die_at(patched, moment, moving)
         try:
-            run_stage(a_stage(source), run, say=quiet)
+            run_stage(a_stage(source), run, show=quiet)
         except Killed:
             died = True
     assert died or moment >= 20
@@ -215,7 +215,7 @@ def test_a_kill_leaves_the_old_stage_or_the_new_one(moment, run, donor, source, 
             contents(folder) in (old, contents(donor.stage("model/base")))
             or (folder / ".attempt.json").exists()
         )
-    result = run_stage(a_stage(source), run, say=quiet)
+    result = run_stage(a_stage(source), run, show=quiet)
     assert result.outcome in ("reused", "skipped") and result.manifest.reused_from == str(donor.path)
     assert contents(folder) == contents(donor.stage("model/base"))
     only_the_stage(run)
@@ -227,7 +227,7 @@ def test_many_at_once(tmp_path, donor, source):
 
     def reuse() -> None:
         run = RunDirectory(tmp_path / "run", reuse=[donor.path]).create()
-        outcomes.append(run_stage(a_stage(source), run, say=quiet).outcome)
+        outcomes.append(run_stage(a_stage(source), run, show=quiet).outcome)
 
     threads = [threading.Thread(target=reuse) for _ in range(8)]
     for thread in threads:
@@ -247,8 +247,8 @@ def test_what_is_foreseen_writes_nothing_and_lets_the_next_stage_be_foreseen(run
 
 def test_what_was_hashed_in_the_other_run_is_not_hashed_again(run, source, monkeypatch):
     monkeypatch.setattr("nemo_cot.io.hashing._digest", lambda path: pytest.fail(f"{path} is hashed again"))
-    assert run_stage(a_stage(source), run, say=quiet).outcome == "reused"
-    assert run_stage(a_stage(source), RunDirectory(run.path), say=quiet).outcome == "skipped"
+    assert run_stage(a_stage(source), run, show=quiet).outcome == "reused"
+    assert run_stage(a_stage(source), RunDirectory(run.path), show=quiet).outcome == "skipped"
 
 
 def test_parts_are_kept_and_decide_nothing(tmp_path, source):
@@ -256,13 +256,13 @@ def test_parts_are_kept_and_decide_nothing(tmp_path, source):
     part.write_text('{"a": 1}\n')
     donor = RunDirectory(tmp_path / "parts").create()
     whole = a_stage(source)
-    made = run_stage(replace(whole, parts={"chunk-000": part}), donor, say=quiet).manifest
+    made = run_stage(replace(whole, parts={"chunk-000": part}), donor, show=quiet).manifest
     assert made.inputs["chunk-000"].part and made.inputs["chunk-000"].rows == 1
-    assert run_stage(whole, donor, say=quiet).outcome == "skipped"
-    assert run_stage(a_stage(source, content="y"), donor, say=quiet).reasons == ["content: x -> y"]
+    assert run_stage(whole, donor, show=quiet).outcome == "skipped"
+    assert run_stage(a_stage(source, content="y"), donor, show=quiet).reasons == ["content: x -> y"]
 
 
 def test_a_note_says_why_a_key_counts(run, source):
-    run_stage(a_stage(source, content="y", chunks=2), run, say=quiet)
+    run_stage(a_stage(source, content="y", chunks=2), run, show=quiet)
     stage = replace(a_stage(source, content="y", chunks=3), notes={"chunks": "batches"})
-    assert run_stage(stage, run, say=quiet).reasons == ["chunks: 2 -> 3 (batches)"]
+    assert run_stage(stage, run, show=quiet).reasons == ["chunks: 2 -> 3 (batches)"]

@@ -44,7 +44,7 @@ def test_every_filter_has_a_case():
         ({"regex": 3}, ("curate.filters.regex", "no group of keys")),
         ({"regex": {}}, ("curate.filters.regex", "pattern")),
         ({"regex": {"pattern": 3}}, ("curate.filters.regex", "Expected `str`")),
-        ({"regex": {"pattern": "("}}, ("curate.filters.regex", "no regular expression")),
+        ({"regex": {"pattern": "("}}, ("curate.filters.regex", "not a regular expression")),
         ({"boxes": {"least": "one"}}, ("curate.filters.boxes", "Expected `int`")),
     ],
 )

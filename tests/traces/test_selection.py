@@ -91,6 +91,16 @@ def test_a_trace_with_several_faults_is_counted_once_for_the_first(changes, leng
     assert result.dropped == {reason: 1}
 
 
+def test_a_filter_of_texts_comes_after_the_other_rules_and_is_counted_by_its_name():
+    texts = {"a": r"wait \boxed{1}", "b": "wait", "c": r"\boxed{1}", "d": "wait"}
+    traces = [trace(name, text, verdict="wrong" if name == "d" else "right") for name, text in texts.items()]
+    filters = {"boxes": {}, "regex": {"pattern": "wait"}}
+    result = curate(traces, [20] * 4, rules(filters=filters))
+    assert names(result.traces) == ["c"] and result.dropped == {"boxes": 1, "regex": 1, "verdict_wrong": 1}
+    lengths = curate(traces, [20, 20, MAX + 1, 20], rules(filters={"regex": {"pattern": "wait", "keep": True}}, num_traces=2))
+    assert lengths.dropped == {"too_long": 1, "verdict_wrong": 1}
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_order_target_takes_the_nearest_first_on_both_sides(seed):
     lengths = [20, 44, 31, 10, 28, 50, 35]  # distances 10, 14, 1, 20, 2, 20, 5

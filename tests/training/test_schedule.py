@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -56,7 +57,7 @@ def test_rates_rise_to_lr_then_never_rise_and_stay_above_min_lr(name, steps, war
     found = rates(steps, name, warmup, 1.0, min_lr)
     rising, falling = found[:warmup], found[max(0, warmup - 1) :]
     assert rising == sorted(rising) and all(rate > 0 for rate in rising)
-    assert all(a >= b - 1e-12 for a, b in zip(falling, falling[1:]))
+    assert all(a >= b - 1e-12 for a, b in itertools.pairwise(falling))
     assert all(min(min_lr, 1 / max(1, warmup)) - 1e-12 <= rate <= 1 for rate in found)
     if steps > warmup:
         assert found[warmup] == 1.0

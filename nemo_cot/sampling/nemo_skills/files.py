@@ -13,7 +13,7 @@ from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import drop_cut_line, iter_numbered_jsonl, write_jsonl
 from nemo_cot.records import Problem, Trace
 from nemo_cot.sampling.job import SamplingJob
-from nemo_cot.sampling.openai.requests import FINISH_REASONS
+from nemo_cot.sampling.openai.replies import FINISH_REASONS, miscounted
 
 ASYNC = "-async"
 """Suffix of an output file while it is written, in the order of completion."""
@@ -146,17 +146,22 @@ def read_seed(path: Path, job: SamplingJob, sample: int) -> list[Trace]:
 
 
 def _trace(path: Path, line: int, row: _Row, problem: Problem, job: SamplingJob, sample: int) -> Trace:
-    if row.num_generated_tokens is None or row.finish_reason not in FINISH_REASONS:
+    text, tokens, trouble = row.generation or "", row.num_generated_tokens, None
+    if tokens is None or row.finish_reason not in FINISH_REASONS:
+        trouble = f"num_generated_tokens is {tokens}, finish_reason {row.finish_reason!r}"
+    elif (wrong := miscounted(text, tokens, job.sampling.max_new_tokens)) is not None:
+        trouble = f"num_generated_tokens is {wrong}"
+    if tokens is None or trouble is not None:
         raise UserError(
-            f"num_generated_tokens is {row.num_generated_tokens}, finish_reason {row.finish_reason!r}",
+            trouble or "",
             where=f"{path}, line {line}",
             fix=f"remove {path} and run the same command again",
         )
     return job.trace(
         problem,
         sample,
-        row.generation or "",
-        row.num_generated_tokens,
+        text,
+        tokens,
         row.finish_reason,
         nemo_skills_answer=row.predicted_answer,
         symbolic_correct=row.symbolic_correct,

@@ -46,6 +46,8 @@ def sample_nemo_skills(engine: NemoSkillsEngine, job: SamplingJob) -> None:
         check_prompts(TextTokenizer(job.model, job.form), job)
     files = {sample: output_file(work, job.seed + sample) for sample in job.samples}
     todo = [s for s, path in files.items() if repair(path, job.problems) != "done"]
+    for sample in files.keys() - set(todo):
+        read_seed(files[sample], job, sample)  # a row that cannot be used ends it here, not after all others
     if todo:
         with serving(engine.server, job.model, job.folder) as server:
             _Seeds(engine, job, server, source, files).run(todo)
@@ -126,12 +128,13 @@ class _Seeds:
     def _whole(self, sample: int) -> bool:
         """Whether the seed that has ended is all there; False when it is to be run again.
 
-        Raises UserError when it failed once too often. Exit code 0 alone says nothing: NeMo-Skills
-        also ends so when it finds nothing to do.
+        Raises UserError when it failed once too often, and for rows that the next seed would have too.
+        Exit code 0 alone says nothing: NeMo-Skills also ends so when it finds nothing to do.
         """
         path = self._files[sample]
         trouble = trouble_of(path, self._job.problems) if path.exists() else f"no {path.name} was written"
         if trouble is None:
+            read_seed(path, self._job, sample)
             return True
         self._server.check()
         self._failures[sample] += 1

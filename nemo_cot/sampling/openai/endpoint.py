@@ -10,13 +10,15 @@ from pathlib import Path
 import httpx
 
 from nemo_cot.config.engines import OpenAIEngine
-from nemo_cot.errors import UserError, one_line
+from nemo_cot.errors import Fault, UserError
 from nemo_cot.io.jsonl import JsonlAppender, drop_cut_line, read_jsonl, write_jsonl
 from nemo_cot.progress import Tracker, track
 from nemo_cot.records import Problem, Trace
 from nemo_cot.sampling.chunks import GENERATIONS
 from nemo_cot.sampling.job import SamplingJob
-from nemo_cot.sampling.openai.requests import Answer, RequestMaker
+from nemo_cot.sampling.openai.replies import Answer, read_answer
+from nemo_cot.sampling.openai.requests import RequestMaker
+from nemo_cot.serving.fetch import Trouble, fetch
 from nemo_cot.serving.server import Server, authorization, serving
 
 _FLUSH_SECONDS = 0.5
@@ -24,8 +26,6 @@ _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 60.0
 _CONNECT_SECONDS = 30.0
 _SETTLE_SECONDS = 1.0
-_BUSY = (408, 409, 425, 429)
-"""Status codes that say: later. All of 500 and above are tried again too, all others are final."""
 
 
 def sample_endpoint(engine: OpenAIEngine, job: SamplingJob) -> None:
@@ -65,7 +65,7 @@ class _Sampling:
         self._url = server.base_url + maker.path
         self._new: list[Trace] = []
         self._count = self._tokens = 0
-        self._last = time.monotonic()
+        self._last, self._trouble = time.monotonic(), ""
 
     async def run(self, todo: list[tuple[Problem, int]], done: int) -> None:
         """Draw all of ``todo``."""
@@ -95,7 +95,7 @@ class _Sampling:
             answer = await self._ask(client, problem, sample)
             self._new.append(self._job.trace(problem, sample, *answer))
             self._tokens += answer.tokens
-            self._last = time.monotonic()
+            self._last, self._trouble = time.monotonic(), ""
 
     async def _watch(
         self, workers: list[asyncio.Task], out: JsonlAppender, progress: Tracker, done: int
@@ -111,17 +111,15 @@ class _Sampling:
             progress.update(done + self._count, speed=f"{speed:.0f} tokens/s")
             self._server.check()
             if any(worker.exception() for worker in ended):
-                await asyncio.sleep(
-                    _SETTLE_SECONDS
-                )  # was it the server's end? Then that is the error to tell
+                await asyncio.sleep(_SETTLE_SECONDS)  # was it the server's end? Then that is the error
                 self._server.check()
             for worker in ended:
                 worker.result()
             if pending and time.monotonic() - self._last > self._engine.stall_seconds:
-                raise UserError(
-                    f"no new sample for {self._engine.stall_seconds:g} s",
+                raise Fault(
+                    f"no new sample for {self._engine.stall_seconds:g} s{self._trouble}",
                     where=self._url,
-                    fix="look at the server's log, or raise engine.stall_seconds",
+                    fix="look at the server's log, or raise engine.stall_seconds, then run the same command again",
                 )
 
     def _flush(self, out: JsonlAppender) -> None:
@@ -131,36 +129,30 @@ class _Sampling:
             self._count += len(rows)
 
     async def _ask(self, client: httpx.AsyncClient, problem: Problem, sample: int) -> Answer:
-        """One sample; tried again, after growing waits, when the server is busy or does not answer."""
-        body = self._maker.body(problem, sample)
-        trouble = ""
-        for attempt in range(self._engine.retries + 1):
-            if attempt:
-                longest = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2**attempt)
-                await asyncio.sleep(random.uniform(0.5, 1.0) * longest)
-            try:
-                post = client.post(self._url, json=body)
-                reply = await asyncio.wait_for(post, self._engine.request_timeout_seconds)
-            except (httpx.HTTPError, asyncio.TimeoutError) as error:
-                trouble = f"{type(error).__name__} {error}"
-                continue
-            if reply.status_code == 200:
-                return self._read(reply)
-            trouble = f"status {reply.status_code}: {one_line(reply.text)[:300]}"
-            if reply.status_code < 500 and reply.status_code not in _BUSY:
-                break
-        raise UserError(
-            f"problem {problem.problem_id}, sample {sample}: {trouble}",
-            where=self._url,
-            fix="correct what the server says, then run the same command again: it resumes",
-        )
+        """One sample; tried again, after growing waits, where that may help.
 
-    def _read(self, reply: httpx.Response) -> Answer:
-        try:
-            return self._maker.answer(reply.json())
-        except ValueError as error:
-            raise UserError(
-                f"the reply is not what OpenAI's API gives: {error}",
-                where=self._url,
-                fix="check that the server speaks that API",
-            ) from None
+        A wait that the server asks for (Retry-After) comes on top and is no failure of its own: such a
+        server is asked until stall_seconds have passed without a new sample.
+        """
+        asked = self._maker.body(problem, sample)
+        failures, longest = 0, self._engine.stall_seconds
+        while True:
+            try:
+                body = await fetch(
+                    client, "POST", self._url, seconds=self._engine.request_timeout_seconds, json=asked
+                )
+                return read_answer(body, chat=self._maker.chat, max_tokens=self._job.sampling.max_new_tokens)
+            except Trouble as trouble:
+                self._trouble = f"; the last trouble: {trouble}"
+                wait = trouble.wait_seconds or 0.0
+                failures += not wait
+                if not trouble.again or failures > self._engine.retries or wait > longest:
+                    more = f"; it asks for {wait:g} s, engine.stall_seconds is {longest:g}" * (wait > longest)
+                    kind = Fault if trouble.again else UserError  # it answers, and refuses what is asked
+                    raise kind(
+                        f"problem {problem.problem_id}, sample {sample}: {trouble}{more}",
+                        where=self._url,
+                        fix="correct what the server says, then run the same command again: it resumes",
+                    ) from None
+            backoff = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2**failures)
+            await asyncio.sleep(wait + random.uniform(0.5, 1.0) * backoff)

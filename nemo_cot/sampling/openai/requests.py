@@ -1,24 +1,14 @@
-"""Bodies of requests to an OpenAI-compatible endpoint, and what comes back."""
+"""Bodies of requests to an OpenAI-compatible endpoint."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from nemo_cot.config.engines import EndpointEngine
 from nemo_cot.errors import UserError
 from nemo_cot.records import Problem
 from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.text import TextTokenizer
-
-FINISH_REASONS = ("stop", "length")
-
-
-class Answer(NamedTuple):
-    """``tokens`` counts what was generated, the end-of-turn token included."""
-
-    text: str
-    tokens: int
-    finish_reason: str
 
 
 class RequestMaker:
@@ -27,9 +17,9 @@ class RequestMaker:
     """
 
     def __init__(self, engine: EndpointEngine, job: SamplingJob, model_name: str) -> None:
-        self._job, self._chat = job, engine.endpoint == "chat"
+        self._job, self.chat = job, engine.endpoint == "chat"
         self._system = engine.system_message
-        self._tokenizer = TextTokenizer(job.model, job.form) if job.model and not self._chat else None
+        self._tokenizer = TextTokenizer(job.model, job.form) if job.model and not self.chat else None
         self._vllm = engine.dialect == "vllm"
         self._common = self._sampling(model_name)
         if self._tokenizer and not self._vllm:
@@ -38,14 +28,14 @@ class RequestMaker:
     @property
     def path(self) -> str:
         """The endpoint's own, behind /v1."""
-        return "/chat/completions" if self._chat else "/completions"
+        return "/chat/completions" if self.chat else "/completions"
 
     def body(self, problem: Problem, sample: int) -> dict[str, Any]:
         """The JSON of one request."""
         return {**self._common, **self._prompt(problem), "seed": self._job.seed + sample}
 
     def _prompt(self, problem: Problem) -> dict[str, Any]:
-        if self._chat:
+        if self.chat:
             return {"messages": messages(self._system, self._job.prompt(problem))}
         if self._vllm and self._tokenizer:
             return {"prompt": self._tokenizer.prompt_ids(problem.problem)}
@@ -70,19 +60,7 @@ class RequestMaker:
                 where="sampling.top_k",
                 fix="set it to 0, or engine.dialect=vllm",
             )
-        return common if self._chat else {**common, "stop": [self._job.form.end_of_turn]}
-
-    def answer(self, reply: dict[str, Any]) -> Answer:
-        """What one reply says. Raises ValueError for one that is not as the API describes."""
-        try:
-            choice = reply["choices"][0]
-            text = choice["message"]["content"] if self._chat else choice["text"]
-            answer = Answer(text or "", int(reply["usage"]["completion_tokens"]), choice["finish_reason"])
-        except (KeyError, IndexError, TypeError) as error:
-            raise ValueError(f"the reply has no {error}") from None
-        if answer.finish_reason not in FINISH_REASONS:
-            raise ValueError(f"finish_reason is {answer.finish_reason!r}")
-        return answer
+        return common if self.chat else {**common, "stop": [self._job.form.end_of_turn]}
 
 
 def messages(system: str | None, user: str) -> list[dict[str, str]]:

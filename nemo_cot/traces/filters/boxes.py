@@ -1,4 +1,4 @@
-"""boxes: leave out traces with too few or too many final boxes."""
+"""boxes: drop traces with too few or too many boxes."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ class Filter:
     most: int = 1
 
     def drops(self, trace: Trace, length: int) -> bool:
-        """Whether the count is outside of the bounds."""
+        """Whether the count is out of bounds."""
         return not self.least <= trace.generation.count(_BOX) <= self.most

@@ -1,4 +1,4 @@
-"""regex: leave out traces in which a pattern occurs, or those in which it does not."""
+"""regex: drop traces in which a pattern occurs, or those in which it does not."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from nemo_cot.records import Trace
 
 @dataclass(frozen=True)
 class Filter:
-    """``pattern``: a regular expression of Python, searched for in the generation. ``keep``: leave out the
-    traces without it, in place of those with it. Raises ValueError for what is no regular expression.
+    """``pattern``: a regular expression of Python, searched for in the generation. ``keep``: drop the
+    traces without it instead. Raises ValueError for an invalid regular expression.
     """
 
     pattern: str
@@ -21,7 +21,7 @@ class Filter:
         try:
             re.compile(self.pattern)
         except re.error as error:
-            raise ValueError(f"{self.pattern!r} is no regular expression: {error}") from None
+            raise ValueError(f"{self.pattern!r} is not a regular expression: {error}") from None
 
     def drops(self, trace: Trace, length: int) -> bool:
         """Whether the pattern is found, or not found with ``keep``."""

@@ -93,12 +93,29 @@ def test_their_verdict_is_kept_and_the_repeated_text_is_not(tmp_path):
 @pytest.mark.parametrize("change, part", [
     ({"finish_reason": "abort"}, "finish_reason 'abort'"), ({"num_generated_tokens": None}, "num_generated_tokens is None"),
     ({"generation": None}, "line 2"), ({"generation": 5}, "generation"), ({"id": "c"}, "line 2"),
+    ({"num_generated_tokens": -7}, "-7, of 512 that were"), ({"num_generated_tokens": 10**30}, "num_generated_tokens"),
+    ({"num_generated_tokens": float("inf")}, "line 2"), ({"num_generated_tokens": 0}, "0 for a text of 14 characters"),
+    ({"num_generated_tokens": 514}, "514, of 512 that were"), ({"generation": ["so"]}, "got `array`"),
+    ({"generation": {"a": 1}}, "got `object`"), ({"generation": "\ud83d"}, "line 2"), ({"finish_reason": ["stop"]}, "line 2"),
 ])  # fmt: skip
 def test_a_row_that_cannot_be_used_is_named(change, part, tmp_path):
     path = write(tmp_path / "output-rs9.jsonl", [row("a"), row("b") | change, row("c")])
     with pytest.raises(UserError) as caught:
         read_seed(path, job(tmp_path), 0)
     assert part in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_a_row_of_brackets_is_named(tmp_path):
+    path = write(tmp_path / "output-rs9.jsonl", [row("a")], '{"more": ' + "[" * 200_000 + "\n")
+    with pytest.raises(UserError, match="line 2"):
+        read_seed(path, job(tmp_path), 0)
+    assert repair(path, PROBLEMS) == "start" and not path.exists()
+
+
+def test_a_length_at_the_limit_is_well(tmp_path):
+    rows = [row(name, num_generated_tokens=number) for name, number in zip("abc", (1, 512, 513))]
+    traces = read_seed(write(tmp_path / "output-rs9.jsonl", rows), job(tmp_path), 0)
+    assert [trace.num_generated_tokens for trace in traces] == [1, 512, 513]
 
 
 def test_seeds_are_dealt_back_to_problems():

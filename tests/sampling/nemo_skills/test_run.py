@@ -107,6 +107,19 @@ def test_all_seeds_come_with_our_prompt_in_our_order(python, tmp_path):
     assert {p.name for p in (tmp_path / "logs").iterdir()} == {"rs41.log", "rs42.log"}
 
 
+def test_rows_that_no_seed_will_have_right_end_the_run_at_the_first(python, tmp_path):
+    """Not after the last, hours later."""
+    reply = {"choices": [{"text": "so", "finish_reason": "stop"}], "usage": {"completion_tokens": -7}}
+    with scripted(reply=reply) as script:
+        with pytest.raises(UserError, match="num_generated_tokens") as caught:
+            sample_nemo_skills(engine(python, script, seeds_in_parallel=1), job(tmp_path, range(1, 5)))
+    assert len(script.bodies) == len(PROBLEMS) and "rs41" in str(caught.value)
+    reply["usage"]["completion_tokens"], reply["choices"][0]["finish_reason"] = 3, "abort"
+    with scripted(reply=reply) as script, pytest.raises(UserError, match="finish_reason 'abort'"):
+        sample_nemo_skills(engine(python, script, seeds_in_parallel=1), job(tmp_path / "2", range(1, 5)))
+    assert len(script.bodies) == len(PROBLEMS)
+
+
 def test_a_chat_is_sent_as_one(python, tmp_path):
     with scripted() as script:
         chat = engine(python, script, endpoint="chat", system_message="be brief")

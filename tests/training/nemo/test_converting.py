@@ -15,6 +15,9 @@ from safetensors.torch import load_file, save_file
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.graph import graph
+from nemo_cot.experiment.planner import plan_chain
+from nemo_cot.experiment.rundirs import run_directory
+from nemo_cot.launchers.slurm.jobs import chain_jobs
 from nemo_cot.models.average import average_models
 from nemo_cot.models.tensors import tensor_index
 from nemo_cot.recipes.hf_to_nemo import hf_to_nemo
@@ -94,8 +97,7 @@ def run(tmp_path) -> RunDirectory:
     """A run whose train stage has checkpoints of three steps; each scales the base model's weights."""
     run = RunDirectory(tmp_path / "r").create()
     run.stage("convert").mkdir()
-    for name in ("model.json", "manifest.json"):  # the base model is used in place
-        (run.stage("convert") / name).write_text("{}")
+    (run.stage("convert") / "manifest.json").touch()
     for step, scale in ((10, 1.5), (20, 2.0), (30, 4.0)):
         folder = (
             run.stage("train") / "aligner/checkpoints" / f"megatron_gpt_sft-step={step}-consumed_samples=8.0"
@@ -246,14 +248,23 @@ def test_a_step_that_was_not_saved_is_named(tmp_path, base):
         settings(tmp_path, base, "train.conversion.average_steps=[10]")
 
 
-def test_the_chain_has_the_conversions_where_they_are_needed(tmp_path, base):
-    aligner = settings(tmp_path, base)
-    assert [s for s in graph(aligner).recipes if "nemo" in s] == ["hf_to_nemo", "nemo_to_hf"]
-    assert "hf_to_nemo" in graph(aligner).ancestors("evaluate")
-    named = settings(tmp_path, base, "train.nemo_model=/models/base-nemo")
-    assert [s for s in graph(named).recipes if "nemo" in s] == ["nemo_to_hf"]
-    rl = load_config(["model=hf_directory", f"model.path={base}", "train=nemo_rl"])
-    assert [s for s in graph(rl).recipes if "nemo" in s] == ["nemo_to_hf"]
-    local = load_config(["experiment=quickstart"])
-    assert not [s for s in graph(local).recipes if "nemo" in s]
-    assert list(hf_to_nemo(local)) == list(nemo_to_hf(local)) == []
+@pytest.mark.parametrize("changed, expected", [
+    ([], ["hf_to_nemo", "nemo_to_hf"]),
+    (["train.nemo_model=/models/base-nemo"], ["nemo_to_hf"]),
+    (["train=nemo_rl", "train/layout=qwen2.5_7b"], ["nemo_to_hf"]),
+    (["experiment=quickstart"], []),
+])  # fmt: skip
+def test_the_chain_has_the_conversions_where_they_are_needed(changed, expected, base):
+    nemo = ["model=hf_directory", f"model.path={base}", "train=nemo_aligner", "train/layout=qwen2.5_7b"]
+    chain = graph(load_config(changed if "experiment=quickstart" in changed else [*nemo, *changed]))
+    assert [name for name in chain.stages if "nemo" in name] == expected
+    assert set(expected) <= chain.ancestors("evaluate")
+
+
+def test_the_conversions_alone_are_a_job_each(tmp_path, base):
+    cfg = settings(tmp_path, base, "cluster=slurm_minimal", "launcher.stages=[hf_to_nemo,nemo_to_hf]")
+    chain = graph(cfg)
+    jobs = chain_jobs(cfg, chain, plan_chain(chain, run_directory(cfg)))
+    assert [(job.key, job.after, job.resources) for job in jobs] == [
+        ("hf_to_nemo", (), "conversion"), ("nemo_to_hf", ("hf_to_nemo",), "conversion"),
+    ]  # fmt: skip

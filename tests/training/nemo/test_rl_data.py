@@ -112,7 +112,7 @@ def start(cfg, base, rows):
     write_jsonl(
         run.stage("pack") / "sequences.jsonl", tokenize_traces(rows, tokenizer, capacity_tokens=16384)
     )
-    (run.stage("convert") / "manifest.json").write_text("{}")  # the base model is used in place
+    (run.stage("convert") / "manifest.json").touch()
     run_stage(next(iter(recipe(cfg))), run)
     return run
 
