@@ -13,11 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from nemo_cot.config import LocalTrain, OptimConfig, ProceduralTeacher, SchedConfig
+from nemo_cot.config import OptimConfig, ProceduralTeacher, SchedConfig
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.records import Problem
 from nemo_cot.text import PromptFormat, TextTokenizer
 from nemo_cot.traces.procedural import write_trace
+from nemo_cot.training.local.config import LocalTrain
 
 PROMPT = "<|im_start|>user\n{problem}<|im_end|>\n<|im_start|>assistant\n"
 DATA = {"short": (3, 32), "long": (17, 5)}

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nemo_cot.config import Config
-from nemo_cot.config.cluster import SlurmCluster
+from nemo_cot.config.rule import GIB, KNOWN_LATER
 from nemo_cot.errors import EXIT_CODE, one_line
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.examine import examine
@@ -17,11 +17,9 @@ from nemo_cot.experiment.graph import graph
 from nemo_cot.experiment.planner import plan_chain
 from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.preflight import Finding
-from nemo_cot.preflight.estimate import UTILISATION, Estimate
-from nemo_cot.preflight.rules import GIB, KNOWN_LATER
+from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.preflight.sampling_cost import SamplingCost
 from nemo_cot.stages import RunDirectory
-from nemo_cot.training.nemo.config import NemoTrain
 
 _STYLES = {"error": "red", "warning": "yellow", "unknown": "cyan", "ok": "green"}
 
@@ -30,7 +28,7 @@ def print_plan(overrides: Sequence[str]) -> int:
     """Print the plan. Returns 2 when a rule finds an error, else 0."""
     cfg = load_config(overrides)
     run = run_directory(cfg)
-    cost, findings = examine(cfg, run, elsewhere=isinstance(cfg.cluster, SlurmCluster))
+    cost, findings = examine(cfg, run, elsewhere=cfg.cluster.slurm is not None)
     console = Console()
     console.print(_stage_table(cfg, run))
     console.print(_cost_table(cfg, cost))
@@ -53,7 +51,7 @@ def _cost_table(cfg: Config, cost: Estimate) -> Table:
 
 
 def _costs(cfg: Config, cost: Estimate) -> Iterator[tuple[str, str]]:
-    yield "parameters", f"{cost.parameters / 1e6:,.1f} M" if cost.parameters else KNOWN_LATER
+    yield "parameters", f"{cost.model.parameters / 1e6:,.1f} M" if cost.model.parameters else KNOWN_LATER
     yield from (_sampling_cost(sampled) for sampled in cost.sampling if sampled.stage == "generate")
     if "train" in cfg.launcher.stages:
         yield from _training_costs(cfg, cost)
@@ -73,16 +71,16 @@ def _sampling_cost(sampled: SamplingCost) -> tuple[str, str]:
 
 def _training_costs(cfg: Config, cost: Estimate) -> Iterator[tuple[str, str]]:
     yield "training, a step", f"about {cost.tokens_per_step:,} tokens in {cost.packs_per_step} packs"
-    lora = isinstance(cfg.train, NemoTrain) and cfg.train.lora.enabled
-    formula = "(4 x parameters + 6 x adapters) x tokens" if lora else "6 x parameters x tokens"
-    yield f"training, operations ({formula})", f"{cost.train_flops:.2e}" if cost.train_flops else KNOWN_LATER
-    if cost.gpu_bytes is not None:
-        yield "training, memory of the fullest GPU", f"{cost.gpu_bytes / GIB:.1f} GiB"
-    else:
-        yield "training, memory", f"{cost.train_bytes / GIB:.1f} GiB" if cost.train_bytes else KNOWN_LATER
-    if cost.gpu_hours is not None:
-        yield f"training, at {UTILISATION:.0%} of an H100's peak", f"{cost.gpu_hours:.1f} GPU-hours"
-    yield "disk", f"{cost.disk_bytes / GIB:,.1f} GiB" if cost.disk_bytes else KNOWN_LATER
+    own = cost.training
+    yield f"training, operations ({own.formula})", f"{own.operations:.2e}" if own.operations else KNOWN_LATER
+    yield f"training, memory of {own.place}", _size(own.memory_bytes)
+    if own.gpu_hours is not None:
+        yield f"training, at {own.at}", f"{own.gpu_hours:.1f} GPU-hours"
+    yield "disk", _size(own.disk_bytes)
+
+
+def _size(num_bytes: float | None) -> str:
+    return KNOWN_LATER if num_bytes is None else f"{num_bytes / GIB:,.1f} GiB"
 
 
 def _finding_table(findings: Sequence[Finding]) -> Table:

@@ -27,8 +27,8 @@ from nemo_cot.recipes import train as train_recipe
 from nemo_cot.stages import RunDirectory, run_stage
 from nemo_cot.text import PromptFormat, TextTokenizer
 from nemo_cot.training.nemo.command import Command, check_importable, run_command
-from nemo_cot.training.nemo.conversion import family_of, nemo_to_hf
 from nemo_cot.training.nemo_aligner import smoke_model
+from nemo_cot.training.nemo_aligner.conversion import family_of, nemo_to_hf
 
 LEARNING_RATE, STEPS = 1e-3, 2
 

@@ -15,7 +15,7 @@ from nemo_cot.grading.stage import grade_generations
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.records import Problem, Trace
-from nemo_cot.sampling.chunks import GENERATIONS, Sampling, draws_batches
+from nemo_cot.sampling.chunks import GENERATIONS, Sampling
 from nemo_cot.sampling.engines import sample
 from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.stages import Output, Stage
@@ -61,7 +61,7 @@ def _sampling(cfg: Config, name: str) -> Sampling:
         samples=settings.samples_per_problem,
         chunks=settings.chunks,
         resumable=True,
-        batches=draws_batches(subject.engine),
+        batches=subject.engine.draws_batches,
         resources="evaluate",
     )
 

@@ -7,7 +7,8 @@ from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.experiment.recipe import recipe_main
 from nemo_cot.io.jsonl import write_jsonl
-from nemo_cot.problems import make_problems, problem_files
+from nemo_cot.io.paths import user_path
+from nemo_cot.problems import make_problems
 from nemo_cot.stages import Stage
 
 
@@ -19,7 +20,7 @@ def problems(cfg: Config) -> Iterator[Stage]:
         write_jsonl(folder / "train.jsonl", made.train)
         write_jsonl(folder / "heldout.jsonl", made.heldout)
 
-    files = problem_files(cfg.problems)
+    files = {label: user_path(path) for label, path in cfg.problems.files.items()}
     # A problem without an id is named after its file.
     names = {f"{label}_name": path.stem for label, path in files.items()}
     config = {"problems": {**fingerprinted(cfg.problems), **names}}

@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from nemo_cot.config import VERDICTS, Config, FileTeacher, ModelTeacher
+from nemo_cot.config import VERDICTS, Config
 from nemo_cot.config.checks import fingerprinted
-from nemo_cot.config.engines import EndpointEngine
 from nemo_cot.experiment.graph import stage_names
 from nemo_cot.experiment.recipe import recipe_main
 from nemo_cot.report.build import write_report
@@ -36,7 +35,7 @@ def title_of(cfg: Config) -> str:
     chosen = set(cfg.curate.verdicts)
     verdicts = "" if len(chosen) == len(VERDICTS) else f"{' or '.join(cfg.curate.verdicts)} "
     traces = f"{cfg.curate.num_traces} {verdicts}trace{'s' * (cfg.curate.num_traces > 1)}"
-    return f"{cfg.name}: {_base_name(cfg)}, {traces} {_teacher(cfg)}"
+    return f"{cfg.name}: {_base_name(cfg)}, {traces} {cfg.teacher.described}"
 
 
 def _base_name(cfg: Config) -> str:
@@ -46,17 +45,6 @@ def _base_name(cfg: Config) -> str:
 
 def _model_name(cfg: Config, subject: str) -> str:
     return _base_name(cfg) if subject == "base" else subject
-
-
-def _teacher(cfg: Config) -> str:
-    teacher = cfg.teacher
-    if isinstance(teacher, FileTeacher):
-        return f"of the file {Path(teacher.path).name}"
-    if not isinstance(teacher, ModelTeacher):
-        return "written by a procedure"
-    server = teacher.engine.server if isinstance(teacher.engine, EndpointEngine) else None
-    name = teacher.path or (server and server.base_url and server.model_name)
-    return f"by {Path(name).name}" if name else "by the model itself"
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nemo_cot.config.cluster import ContainerConfig
@@ -18,26 +18,24 @@ _WITHOUT_GPUS = {"NVIDIA_VISIBLE_DEVICES": "void"}
 def container_prefix(
     container: ContainerConfig, image: str | None, folders: Sequence[Path], *, gpus: bool = True
 ) -> list[str]:
-    """Nothing without a container. ``folders`` are mounted where they are; the first is where it starts.
+    """What stands before the command of a recipe. ``folders`` are mounted where they are; the first is where
+    it starts.
 
     ``gpus``: whether the driver's libraries are put into it. Raises UserError without an image, and for
     a path that a mount cannot name.
     """
-    if container.runtime == "none":
-        return []
-    if container.runtime == "pyxis":
-        return ["srun", "--nodes=1", "--ntasks=1", *pyxis_options(container, image, folders, gpus=gpus)]
-    # HOME stays mounted, as apptainer does it: an image is read-only, and vLLM and Triton keep their caches there.
-    binds = [option for mount in _mounts(container, folders) for option in ("--bind", mount)]
-    environment = [option for item in _ENVIRONMENT.items() for option in ("--env", "=".join(item))]
-    start, driver = ["--pwd", str(folders[0])], ["--nv"] if gpus else []
-    arguments = [*driver, *environment, *binds, *start, *container.apptainer_arguments]
-    return ["apptainer", "exec", *arguments, _image(image)]
+    starts = {"pyxis": ["srun", "--nodes=1", "--ntasks=1"]}
+    return starts.get(container.runtime, []) + srun_options(container, image, folders, gpus=gpus)
 
 
-def pyxis_options(
+def srun_options(
     container: ContainerConfig, image: str | None, folders: Sequence[Path], *, gpus: bool = True
 ) -> list[str]:
+    """The same behind an srun that is there already."""
+    return _RUNTIMES[container.runtime](container, image, folders, gpus)
+
+
+def _pyxis(container: ContainerConfig, image: str | None, folders: Sequence[Path], gpus: bool) -> list[str]:
     """Options of srun (the plugin: github.com/NVIDIA/pyxis)."""
     environment = _ENVIRONMENT | ({} if gpus else _WITHOUT_GPUS)
     return [
@@ -47,6 +45,18 @@ def pyxis_options(
         f"--export={','.join(['ALL', *map('='.join, environment.items())])}",
         *container.pyxis_arguments,
     ]
+
+
+def _apptainer(container: ContainerConfig, image: str | None, folders: Sequence[Path], gpus: bool) -> list[str]:
+    """HOME stays mounted, as apptainer does it: an image is read-only, and vLLM and Triton keep their caches there."""
+    binds = [option for mount in _mounts(container, folders) for option in ("--bind", mount)]
+    environment = [option for item in _ENVIRONMENT.items() for option in ("--env", "=".join(item))]
+    start, driver = ["--pwd", str(folders[0])], ["--nv"] if gpus else []
+    arguments = [*driver, *environment, *binds, *start, *container.apptainer_arguments]
+    return ["apptainer", "exec", *arguments, _image(image)]
+
+
+_RUNTIMES: dict[str, Callable[..., list[str]]] = {"none": lambda *_: [], "pyxis": _pyxis, "apptainer": _apptainer}
 
 
 def _image(image: str | None) -> str:

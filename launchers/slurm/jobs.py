@@ -41,8 +41,8 @@ class ChainJob:
 
 def cluster_of(cfg: Config) -> SlurmCluster:
     """The cluster profile. Raises UserError when none is chosen."""
-    if isinstance(cfg.cluster, SlurmCluster):
-        return cfg.cluster
+    if cfg.cluster.slurm is not None:
+        return cfg.cluster.slurm
     raise UserError(
         "no cluster is chosen",
         where="cluster",

@@ -9,21 +9,20 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 
-from nemo_cot.config import Config, LocalTrain
-from nemo_cot.config.cluster import _PATH, ResourceClasses, ResourcesConfig, plain
-from nemo_cot.config.overrides import hydra_quoted
+from nemo_cot.config import Config
+from nemo_cot.config.cluster import _PATH, ResourcesConfig, plain
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.experiment.recipe import ONLY
 from nemo_cot.experiment.rundirs import reused_runs
-from nemo_cot.launchers.slurm.container import container_prefix, pyxis_options
+from nemo_cot.launchers.slurm.container import container_prefix, srun_options
 from nemo_cot.launchers.slurm.jobs import ChainJob, cluster_of
 from nemo_cot.launchers.slurm.record import DRY_RUN_FOLDER, comment_of, folder_of
-from nemo_cot.training.nemo.config import AlignerTrain, NemoTrain
+from nemo_cot.training.backend import backend_of
 
 
 @dataclass(frozen=True)
@@ -130,45 +129,20 @@ def job_arguments(job: ChainJob, chain: Chain) -> dict:
 
 def nodes_and_gpus(job: ChainJob, cfg: Config) -> tuple[int, int | None]:
     """Nodes, and GPUs per node. Raises UserError where the profile and train.layout differ."""
-    key, resources = cluster_of(cfg).resources.of(job.resources)
-    if job.recipe == "train" and isinstance(cfg.train, LocalTrain):
-        return resources.nodes or 1, _gpus_of_local_training(cfg.train, cluster_of(cfg).resources)
-    if job.recipe != "train" or not isinstance(cfg.train, NemoTrain):
-        return resources.nodes or 1, resources.gpus_per_node
-    layout = cfg.train.layout
-    for name, ours, theirs in (
-        ("nodes", resources.nodes, layout.num_nodes),
-        ("gpus_per_node", resources.gpus_per_node, layout.gpus_per_node),
-    ):
-        if ours not in (None, theirs):
-            raise UserError(
-                f"{ours} here and {theirs} in train.layout",
-                where=f"{key}.{name}",
-                fix=f"set {key}.{name}=null",
-            )
-    return layout.num_nodes, layout.gpus_per_node
-
-
-def _gpus_of_local_training(train: LocalTrain, resources: ResourceClasses) -> int | None:
-    """The profile's number; else the one GPU that it can use, where the profile asks for GPUs elsewhere."""
-    if resources.train.gpus_per_node is not None or train.device == "cpu":
-        return resources.train.gpus_per_node
-    kinds = (getattr(resources, f.name) for f in fields(resources))
-    return 1 if any(kind.gpus_per_node for kind in kinds) else None
+    if job.recipe == "train":
+        return backend_of(cfg.train).size(cluster_of(cfg).resources)
+    _, resources = cluster_of(cfg).resources.of(job.resources)
+    return resources.nodes or 1, resources.gpus_per_node
 
 
 def tasks_per_node(job: ChainJob, cfg: Config) -> int:
     """One, but for a training of one task per GPU."""
-    by_gpu = _srun_trains(job, cfg) and cfg.train.process_launcher == "srun"
+    by_gpu = job.recipe == "train" and backend_of(cfg.train).task_per_gpu
     return (nodes_and_gpus(job, cfg)[1] or 1) if by_gpu else 1
 
 
 def _srun_trains(job: ChainJob, cfg: Config) -> bool:
-    """Whether srun starts the training: its ranks, or a torchrun on each of several nodes."""
-    train = cfg.train
-    if job.recipe != "train" or not isinstance(train, AlignerTrain):
-        return False
-    return train.process_launcher == "srun" or train.layout.num_nodes > 1
+    return job.recipe == "train" and backend_of(cfg.train).started_by_srun
 
 
 def _size(job: ChainJob, chain: Chain) -> dict[str, object]:
@@ -240,19 +214,12 @@ def _python(job: ChainJob, chain: Chain) -> str:
 
 def _srun_overrides(job: ChainJob, chain: Chain) -> list[str]:
     """The container of a training that srun starts, unless the user named one."""
-    cluster = cluster_of(chain.cfg)
-    train = chain.cfg.train
-    converts = job.recipe in ("hf_to_nemo", "nemo_to_hf") and isinstance(train, AlignerTrain)
-    if converts and cluster.container.runtime != "none":
-        return ["train.srun_arguments=[]"]  # those are in the container already
-    if not _srun_trains(job, chain.cfg) or cluster.container.runtime == "none" or train.srun_arguments:
+    container = cluster_of(chain.cfg).container
+    if container.runtime == "none":
         return []
     folders = (chain.cwd, chain.run, *reused_runs(chain.cfg).values())
-    if cluster.container.runtime == "pyxis":
-        options = pyxis_options(cluster.container, _image(job, chain), folders)
-    else:
-        options = container_prefix(cluster.container, _image(job, chain), folders)
-    return [f"train.srun_arguments=[{','.join(map(hydra_quoted, options))}]"]
+    inside = srun_options(container, _image(job, chain), folders) if _srun_trains(job, chain.cfg) else None
+    return backend_of(chain.cfg.train).in_container(job.recipe, inside)
 
 
 @functools.cache

@@ -39,7 +39,7 @@ from nemo_cot.launchers.slurm.render import Chain, job_arguments, log_pattern, n
 from nemo_cot.launchers.slurm.snapshot import snapshot
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import run_lock
-from nemo_cot.training.nemo.config import NemoTrain, seconds_of
+from nemo_cot.training.backend import backend_of
 
 DRY_RUN = "--dry-run"
 _NO_JOB = "every stage is finished: there is nothing to submit"
@@ -150,14 +150,13 @@ def _check_path(run: Path) -> None:
 
 
 def _check_time(cfg: Config) -> None:
-    """A NeMo backend saves and stops at train.max_time_per_run: that must come before Slurm's warning."""
+    """A backend that saves and stops by itself must do so before Slurm's warning."""
     key, resources = cluster_of(cfg).resources.of("train")
-    if not isinstance(cfg.train, NemoTrain):
-        return
     limit = seconds_of_limit(f"{key}.time_limit", resources.time_limit)
-    if seconds_of(cfg.train.max_time_per_run) > limit - cluster_of(cfg).warning_seconds:
+    seconds = backend_of(cfg.train).seconds_per_job()
+    if seconds is not None and seconds > limit - cluster_of(cfg).warning_seconds:
         raise UserError(
-            f"{cfg.train.max_time_per_run} does not end {cluster_of(cfg).warning_seconds} s "
+            f"{seconds} s of training do not end {cluster_of(cfg).warning_seconds} s "
             f"(cluster.warning_seconds) before the job's {resources.time_limit}: nothing would be saved",
             where="train.max_time_per_run",
             fix=f"lower it, or raise {key}.time_limit",

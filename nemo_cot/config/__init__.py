@@ -8,7 +8,8 @@ memory, logging) and not what it means, so it takes no part in a stage's fingerp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Optional
+from pathlib import Path
+from typing import Any, ClassVar, Optional
 
 from nemo_cot.config.checks import (
     added,
@@ -22,13 +23,12 @@ from nemo_cot.config.checks import (
     some_of,
 )
 from nemo_cot.config.cluster import ClusterConfig
-from nemo_cot.config.engines import DEVICES, PRECISIONS, EngineConfig, EvaluatedModel, SamplingConfig
+from nemo_cot.config.engines import PRECISIONS, EngineConfig, EvaluatedModel, SamplingConfig
 from nemo_cot.config.model import ModelConfig
 from nemo_cot.errors import UserError
 from nemo_cot.traces.filters import load_filters
 
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
-BACKENDS = ("local", "nemo_aligner", "nemo_rl")
 VERDICTS = ("right", "wrong", "undecided")
 OWN_SUBJECTS = ("base", "trained")
 """Models of the run itself; evaluate.models may name more."""
@@ -36,7 +36,17 @@ OWN_SUBJECTS = ("base", "trained")
 
 @dataclass
 class ProblemsConfig:
-    """Where problems come from; ``source`` names the subclass: chain_sum or file."""
+    """Where problems come from; ``source`` names the module in nemo_cot.problems, and the subclass.
+
+    ``packages`` are the modules that making them imports, and what pip installs them with; ``more`` says
+    how to have more training problems. ``counts``: training and held-out problems, where the config says how
+    many; ``files``: those that they are read from, called train and heldout.
+    """
+
+    counts: ClassVar[tuple[int | None, int | None]] = (None, None)
+    files: ClassVar[dict[str, str]] = {}
+    packages: ClassVar[dict[str, str]] = {}
+    more: ClassVar[str] = "raise their number"
 
     source: str
 
@@ -44,6 +54,9 @@ class ProblemsConfig:
 @dataclass
 class ChainSumProblems(ProblemsConfig):
     """Sums of a few small numbers from reasoning-gym (procedural, offline)."""
+
+    packages: ClassVar[dict[str, str]] = {"reasoning_gym": "-e '.[local]' in the clone"}
+    more = "raise problems.num_train"
 
     terms: int
     digits: int
@@ -58,6 +71,11 @@ class ChainSumProblems(ProblemsConfig):
         at_least("problems.num_heldout", self.num_heldout, 1)
         seed("problems.seed", self.seed)
 
+    @property
+    def counts(self) -> tuple[int, int]:  # type: ignore[override]
+        """As configured."""
+        return self.num_train, self.num_heldout
+
 
 @dataclass
 class FileProblems(ProblemsConfig):
@@ -66,13 +84,34 @@ class FileProblems(ProblemsConfig):
     Paths here and below are ``runtime()`` where what lies there is an input of the stage, hashed.
     """
 
+    more = "raise problems.train_path's rows"
+
     train_path: str = runtime()
     heldout_path: str = runtime()
+
+    @property
+    def files(self) -> dict[str, str]:  # type: ignore[override]
+        """Both."""
+        return {"train": self.train_path, "heldout": self.heldout_path}
 
 
 @dataclass
 class TeacherConfig:
     """Who writes the traces; ``kind`` names the subclass: procedural, model or file."""
+
+    resumable: ClassVar[bool] = False
+    """Whether writing that was cut short goes on where it was."""
+    draws_batches: ClassVar[bool] = False
+    """Whether a trace depends on those that are drawn beside it, as with the embedded engine."""
+    in_one_piece: ClassVar[bool] = False
+    """Whether all samples come at once, so that there are no chunks."""
+
+    by_model: ClassVar[ModelTeacher | None] = None
+    """Itself, where a model writes the traces."""
+    named_path: ClassVar[str | None] = None
+    """The file or folder that teacher.path names."""
+    described: ClassVar[str] = "written by a procedure"
+    """Who wrote the traces, behind "20 traces"."""
 
     kind: str
 
@@ -98,6 +137,8 @@ class ProceduralTeacher(TeacherConfig):
 class ModelTeacher(TeacherConfig):
     """Traces sampled from a Hugging Face directory; ``path`` null: the student's base model."""
 
+    resumable = True
+
     prompt: str
     end_of_turn: str
     sampling: SamplingConfig
@@ -107,12 +148,46 @@ class ModelTeacher(TeacherConfig):
     def __post_init__(self) -> None:
         holds_problem("teacher.prompt", self.prompt)
 
+    @property
+    def by_model(self) -> ModelTeacher:  # type: ignore[override]
+        """Itself."""
+        return self
+
+    @property
+    def draws_batches(self) -> bool:  # type: ignore[override]
+        """As its engine does."""
+        return self.engine.draws_batches
+
+    @property
+    def named_path(self) -> str | None:  # type: ignore[override]
+        """Its Hugging Face directory."""
+        return self.path
+
+    @property
+    def described(self) -> str:  # type: ignore[override]
+        """By its name."""
+        served = self.engine.client and self.engine.client.server
+        name = self.path or (served and served.base_url and served.model_name)
+        return f"by {Path(name).name}" if name else "by the model itself"
+
 
 @dataclass
 class FileTeacher(TeacherConfig):
     """Traces out of a JSON-lines file (keys problem_id or id, generation), for example from NeMo-Skills."""
 
+    in_one_piece = True
+
     path: str = runtime()
+
+    @property
+    def named_path(self) -> str | None:  # type: ignore[override]
+        """The file."""
+        return self.path
+
+    @property
+    def described(self) -> str:  # type: ignore[override]
+        """By the file's name."""
+        return f"of the file {Path(self.path).name}"
 
 
 @dataclass
@@ -227,10 +302,10 @@ class OptimConfig:
 
 @dataclass
 class TrainConfig:
-    """Packed SFT, as every backend understands it; ``backend`` names the subclass.
+    """Packed SFT, as every backend understands it; ``backend`` names the package in nemo_cot.training
+    whose config.py has the subclass with the backend's own keys.
 
-    ``global_batch_size`` counts sequences a step; see docs/training.md. The subclasses are
-    :class:`LocalTrain` and those of nemo_cot.training.nemo.config.
+    ``global_batch_size`` counts sequences per step; see docs/training.md.
     """
 
     backend: str
@@ -245,7 +320,11 @@ class TrainConfig:
     save_interval_steps: int = runtime()
 
     def __post_init__(self) -> None:
-        one_of("train.backend", self.backend, BACKENDS)
+        own = type(self).__module__.split(".")[-2]  # nemo_cot.training.NAME.config
+        if self.backend != own:
+            raise UserError(
+                f"{self.backend!r} with the keys of {own}", where="train.backend", fix="choose the file: train=NAME"
+            )
         one_of("train.batching", self.batching, ("literal", "distinct"))
         one_of("train.precision", self.precision, PRECISIONS)
         at_least("train.max_steps", self.max_steps, 1)
@@ -259,22 +338,6 @@ class TrainConfig:
             self.optim.sched.warmup_steps,
             than="train.optim.sched.warmup_steps",
         )
-
-
-@dataclass
-class LocalTrain(TrainConfig):
-    """On transformers: CPU or one GPU."""
-
-    export_dtype: str
-    device: str = runtime()
-    activation_checkpointing: bool = runtime()
-    tensorboard: bool = runtime()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("train.objective", self.objective, ("token_mean", "sequence_mean"))
-        one_of("train.export_dtype", self.export_dtype, ("float32", "bfloat16"))
-        one_of("train.device", self.device, DEVICES)
 
 
 @dataclass

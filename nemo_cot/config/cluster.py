@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Optional
+from typing import ClassVar, Optional
 
 from nemo_cot.config.checks import at_least, between, one_of
 from nemo_cot.errors import UserError
@@ -50,6 +50,9 @@ _SECRET = re.compile(
 @dataclass
 class ClusterConfig:
     """``scheduler``: none (no cluster is chosen), or slurm, which is :class:`SlurmCluster`."""
+
+    slurm: ClassVar[SlurmCluster | None] = None
+    """Itself, where it is a Slurm cluster."""
 
     scheduler: str
 
@@ -205,6 +208,11 @@ class SlurmCluster(ClusterConfig):
         between("cluster.warning_seconds", self.warning_seconds, 1, 65535)  # what sbatch takes
         self._check_environment()
         self._check_resources()
+
+    @property
+    def slurm(self) -> SlurmCluster:  # type: ignore[override]
+        """Itself."""
+        return self
 
     def _check_environment(self) -> None:
         for name in (*self.environment, *self.pass_environment):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Optional
+from typing import ClassVar, Optional
 from urllib.parse import urlsplit
 
 from nemo_cot.config.checks import at_least, between, one_of, runtime
@@ -60,7 +60,14 @@ class EvaluatedModel:
 
 @dataclass
 class EngineConfig:
-    """``kind`` names the subclass. The embedded engine loads the model into the recipe's own process."""
+    """``kind`` names the package in nemo_cot.sampling, and the subclass. This one, the embedded engine, loads
+    the model into the recipe's own process.
+    """
+
+    client: ClassVar[EndpointEngine | None] = None
+    """Itself, where it asks a server."""
+    draws_batches: ClassVar[bool] = True
+    """Whether a sample's bits depend on those that are drawn beside it; a server takes a seed per sample."""
 
     kind: str
 
@@ -95,6 +102,17 @@ class ServerConfig:
     connect_deadline_seconds: float = runtime()
     api_key_env: Optional[str] = runtime()  # noqa: UP045
 
+    @property
+    def with_nemo_skills(self) -> bool:
+        """Whether the stage starts it with NeMo-Skills."""
+        return self.base_url is None and self.launcher == "nemo_skills"
+
+    @property
+    def takes_gpus(self) -> bool:
+        """Whether the stage starts it over ``num_gpus`` GPUs; a command of the user's own takes what it takes."""
+        named = any("{num_gpus}" in part for part in self.command)
+        return self.with_nemo_skills or (self.base_url is None and self.launcher == "command" and named)
+
     def __post_init__(self) -> None:
         one_of("engine.server.launcher", self.launcher, ("nemo_skills", "command"))
         at_least("engine.server.num_gpus", self.num_gpus, 1)
@@ -125,6 +143,10 @@ class EndpointEngine(EngineConfig):
     sample. ``retries``: further attempts, of a request (openai) or of a seed's process (nemo_skills).
     """
 
+    draws_batches = False
+    grades: ClassVar[bool] = False
+    """Whether it grades the answers while it samples."""
+
     server: ServerConfig
     endpoint: str
     dialect: str
@@ -149,6 +171,21 @@ class EndpointEngine(EngineConfig):
                 fix="write it into the prompt, or set engine.endpoint=chat",
             )
 
+    @property
+    def client(self) -> EndpointEngine:  # type: ignore[override]
+        """Itself."""
+        return self
+
+    def programs(self) -> dict[str, tuple[str, bool]]:
+        """What it starts, by key below engine, and whether NeMo-Skills is asked of that."""
+        if self.server.with_nemo_skills:
+            return {"server.python": (self.server.python, True)}
+        return {} if self.server.base_url else {"server.command": (self.server.command[0], False)}
+
+    def in_flight(self, problems: int) -> int:
+        """Requests at a time, of so many problems."""
+        return self.max_concurrent_requests
+
 
 @dataclass
 class OpenAIEngine(EndpointEngine):
@@ -157,7 +194,7 @@ class OpenAIEngine(EndpointEngine):
 
 @dataclass
 class NemoSkillsEngine(EndpointEngine):
-    """NeMo-Skills' generate, a process a seed, ``seeds_in_parallel`` at a time.
+    """NeMo-Skills' generate, a process per seed, ``seeds_in_parallel`` at a time.
 
     ``prompt_config``: one of NeMo-Skills' own prompts, such as qwen/qwq, in place of ours (chat
     only). ``eval_type``: let it grade while it generates; see docs/engines.md before setting it.
@@ -184,6 +221,19 @@ class NemoSkillsEngine(EndpointEngine):
                 where="engine.system_message",
                 fix="set one of engine.system_message and engine.prompt_config to null",
             )
+
+    @property
+    def grades(self) -> bool:  # type: ignore[override]
+        """With eval_type."""
+        return self.eval_type is not None
+
+    def programs(self) -> dict[str, tuple[str, bool]]:
+        """NeMo-Skills' interpreter besides."""
+        return {"python": (self.python, True), **super().programs()}
+
+    def in_flight(self, problems: int) -> int:
+        """Each of its processes sends the requests of one seed, one per problem."""
+        return self.seeds_in_parallel * min(self.max_concurrent_requests, problems)
 
 
 def _address(base_url: str) -> None:

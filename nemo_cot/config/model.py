@@ -11,7 +11,10 @@ from nemo_cot.errors import UserError
 
 @dataclass
 class ModelShape:
-    """What of a model decides its memory and its layout on GPUs; numbers of its config.json."""
+    """What of a model decides its memory and its layout on GPUs; numbers of its config.json.
+
+    A decoder with gated MLP, grouped-query attention and RMSNorm (Qwen2, Llama, Mistral).
+    """
 
     layers: int
     hidden: int
@@ -21,6 +24,28 @@ class ModelShape:
     vocabulary: int
     qkv_bias: bool
     tied_embeddings: bool
+
+    @property
+    def kv_width(self) -> int:
+        """Elements of a token's keys in one layer; its values are as many."""
+        return self.hidden * self.kv_heads // self.heads
+
+    @property
+    def layer_parameters(self) -> int:
+        """Parameters of one layer."""
+        attention = 2 * self.hidden * (self.hidden + self.kv_width)
+        bias = self.hidden + 2 * self.kv_width if self.qkv_bias else 0
+        return attention + bias + 3 * self.hidden * self.intermediate + 2 * self.hidden
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Parameters of the embeddings: of the input and of the output, unless they are one."""
+        return self.vocabulary * self.hidden * (1 if self.tied_embeddings else 2)
+
+    @property
+    def parameters(self) -> int:
+        """Parameters in all."""
+        return self.layers * self.layer_parameters + self.embedding_parameters + self.hidden
 
 
 @dataclass

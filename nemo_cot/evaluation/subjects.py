@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from nemo_cot.config import OWN_SUBJECTS, Config, SamplingConfig
-from nemo_cot.config.engines import EndpointEngine, EngineConfig
+from nemo_cot.config.engines import EngineConfig
 from nemo_cot.models.convert import hf_directory
-from nemo_cot.models.format import base_model, trained_model
+from nemo_cot.models.format import base_model
 from nemo_cot.stages import Source
 from nemo_cot.text import PromptFormat
+from nemo_cot.training.backend import backend_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def subject_of(cfg: Config, name: str) -> Subject:
     """The subject that evaluate.subjects calls ``name``."""
     settings = cfg.evaluate
     if name in OWN_SUBJECTS:
-        model = base_model(cfg.model) if name == "base" else trained_model(cfg)
+        model = base_model(cfg.model) if name == "base" else backend_of(cfg.train).trained_model(cfg)
         form = PromptFormat(cfg.model.prompt, cfg.model.end_of_turn, cfg.model.eos_token)
         return Subject(model, form, settings.sampling, settings.engine)
     other = settings.models[name]
@@ -45,7 +46,7 @@ def sampling_of(cfg: Config, name: str) -> SamplingConfig:
 
 def engine_of(cfg: Config, name: str) -> EngineConfig:
     """evaluate.engine with the subject's own context length."""
-    engine, other = cfg.evaluate.engine, cfg.evaluate.models.get(name)
-    if other is None or other.max_model_len is None or not isinstance(engine, EndpointEngine):
-        return engine
-    return replace(engine, server=replace(engine.server, max_model_len=other.max_model_len))
+    client, other = cfg.evaluate.engine.client, cfg.evaluate.models.get(name)
+    if other is None or other.max_model_len is None or client is None:
+        return cfg.evaluate.engine
+    return replace(client, server=replace(client.server, max_model_len=other.max_model_len))

@@ -5,23 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from nemo_cot.config import ChainSumProblems, Config, FileProblems
-from nemo_cot.config.model import ModelShape
+from nemo_cot.config import Config
 from nemo_cot.errors import UserError, one_line
-from nemo_cot.experiment.compose import CONF
 from nemo_cot.experiment.rundirs import reused_runs
-from nemo_cot.io.paths import num_bytes_below, user_path
+from nemo_cot.io.paths import num_bytes_below
 from nemo_cot.preflight import Finding, preflight
-from nemo_cot.preflight.estimate import Estimate, estimate, num_problems, planned_shape, rows_of
-from nemo_cot.preflight.layouts import NamedLayout
+from nemo_cot.preflight.estimate import Estimate, estimate, num_problems, rows_of
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import CHAIN_JOB, INHERITED
-from nemo_cot.training.nemo.config import LayoutConfig
 
 
 def examine(
@@ -29,9 +22,7 @@ def examine(
 ) -> tuple[Estimate, list[Finding]]:
     """What ``cfg`` costs and what preflight finds about it; ``stage`` and ``elsewhere`` as there."""
     model = _model_directory(cfg, run)
-    shape = planned_shape(cfg, model)
-    preset = next((named for named in presets() if named.shape == shape), None)
-    cost = estimate(cfg, model, _num_heldout(cfg, run), num_train=num_problems(cfg), preset=preset)
+    cost = estimate(cfg, model, _num_heldout(cfg, run), num_train=num_problems(cfg))
     there = num_bytes_below(run.path)
     findings = preflight(cfg, cost, num_bytes_there=there, stage=stage, elsewhere=elsewhere)
     return cost, [*findings, *_reuse_findings(cfg, run, stage)]
@@ -65,19 +56,6 @@ def refuse_errors(findings: Sequence[Finding]) -> None:
                 print(one_line(line), file=sys.stderr, flush=True)
 
 
-@lru_cache(maxsize=1)
-def presets() -> tuple[NamedLayout, ...]:
-    """The layouts of conf/train/layout that are for a model of the same name in conf/model."""
-    found = []
-    for path in sorted((CONF / "train" / "layout").glob("*.yaml")):
-        model = CONF / "model" / path.name
-        shape = OmegaConf.to_container(OmegaConf.load(model)).get("shape") if model.is_file() else None
-        if shape:
-            layout = LayoutConfig(**OmegaConf.to_container(OmegaConf.load(path)))
-            found.append(NamedLayout(path.stem, ModelShape(**shape), layout))
-    return tuple(found)
-
-
 def _model_directory(cfg: Config, run: RunDirectory) -> Path | None:
     if cfg.model.source == "directory":
         return Path(cfg.model.path or "").expanduser()
@@ -87,9 +65,5 @@ def _model_directory(cfg: Config, run: RunDirectory) -> Path | None:
 
 def _num_heldout(cfg: Config, run: RunDirectory) -> int | None:
     """Held-out problems; None where they are not there, also while another job publishes its stage."""
-    if isinstance(cfg.problems, ChainSumProblems):
-        return cfg.problems.num_heldout
-    places = [run.stage("problems") / "heldout.jsonl"]
-    if isinstance(cfg.problems, FileProblems):
-        places.append(user_path(cfg.problems.heldout_path))
-    return next((rows for place in places if (rows := rows_of(place)) is not None), None)
+    made = rows_of(run.stage("problems") / "heldout.jsonl")
+    return num_problems(cfg, "heldout") if made is None else made

@@ -18,13 +18,12 @@ from nemo_cot import ROOT
 from nemo_cot import config as schema
 from nemo_cot.config import engines as engine
 from nemo_cot.config.cluster import ClusterConfig, SlurmCluster
-from nemo_cot.training.nemo import config as nemo
+from nemo_cot.training.backend import schemas
 
 CONF = (ROOT / "conf").resolve()
 EXTRA_CONF = "NEMO_COT_CONFIG_DIR"
 """Environment variable: a further folder with config groups (one's own experiments, models)."""
 
-_BACKENDS = {"local": schema.LocalTrain, "nemo_aligner": nemo.AlignerTrain, "nemo_rl": nemo.NemoRlTrain}
 _VARIANTS: dict[str, dict[str, type]] = {
     "problems": {"chain_sum": schema.ChainSumProblems, "file": schema.FileProblems},
     "teacher": {
@@ -32,7 +31,7 @@ _VARIANTS: dict[str, dict[str, type]] = {
         "model": schema.ModelTeacher,
         "file": schema.FileTeacher,
     },
-    "train": _BACKENDS,
+    "train": schemas(),
     "engine": {
         "embedded": engine.EngineConfig,
         "openai": engine.OpenAIEngine,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nemo_cot.config import Config, LocalTrain
 from nemo_cot.config.model import ModelConfig
 from nemo_cot.io.paths import user_path
 from nemo_cot.stages import Output
@@ -15,11 +14,6 @@ def base_model(model: ModelConfig) -> Output:
     """The base model's Hugging Face directory: made by the stage convert, or checked by it and used in place."""
     in_place = user_path(model.path or "").resolve() if model.source == "directory" else None
     return Output("convert", "model", in_place)
-
-
-def trained_model(cfg: Config) -> Output:
-    """The trained model's Hugging Face directory: training's own, or what nemo_to_hf made of a NeMo backend's."""
-    return Output("train" if isinstance(cfg.train, LocalTrain) else "nemo_to_hf", "model")
 
 
 def student_tokenizer(model: ModelConfig, directory: Path) -> TextTokenizer:

@@ -1,52 +1,32 @@
-"""Rules for a chain that is submitted: images, interpreters, mounts, GPUs, nodes. Asked before anything is queued.
-
-Each says that it does not apply without a cluster.
-"""
+"""Rules for a chain that is submitted: images, interpreters, mounts, GPUs, nodes. Asked before anything is queued."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from nemo_cot.config import ChainSumProblems, Config, LocalTrain, ModelTeacher
+from nemo_cot.config import Config
 from nemo_cot.config.cluster import KINDS, ResourcesConfig, SlurmCluster
-from nemo_cot.config.engines import EndpointEngine, EngineConfig, NemoSkillsEngine
+from nemo_cot.config.engines import EndpointEngine
+from nemo_cot.config.rule import Found, rule
 from nemo_cot.io.paths import user_path
-from nemo_cot.preflight.engine_uses import engine_uses
-from nemo_cot.preflight.estimate import Estimate
+from nemo_cot.preflight.engine_uses import EngineUse, engine_uses
 from nemo_cot.preflight.image_names import examine_image
 from nemo_cot.preflight.named_inputs import named_paths
-from nemo_cot.training.nemo.config import AlignerTrain, NemoTrain
+from nemo_cot.training.backend import backend_of
 
-Found = Iterator[tuple[str, str, str]]
-Rule = Callable[[Config, Estimate], Found]
-_STAGE_OF = {"teacher": "generate", "evaluate": "evaluate"}
 _MOST_LINKS = 40  # as Linux
 _LIGHT_CORE = "/opt/nemo-cot/venv/bin/python"
 """The Python of the recipes in our images (Dockerfile), which has no torch (tests/experiment/test_light_core.py)."""
 
 
-def _on_slurm(check: Callable[[Config, SlurmCluster], Found]) -> Rule:
-    """Give the rule the cluster, or report that it does not apply."""
-
-    @wraps(check)
-    def rule(cfg: Config, _: Estimate) -> Found:
-        if isinstance(cfg.cluster, SlurmCluster):
-            yield from check(cfg, cfg.cluster)
-        else:
-            yield "ok", "does not apply: no cluster", ""
-
-    return rule
-
-
-@_on_slurm
-def _cluster_images(cfg: Config, cluster: SlurmCluster) -> Found:
+@rule()
+def cluster_images(cfg: Config, cluster: SlurmCluster) -> Found:
     """Every stage has an image that the runtime takes, and those with NeMo-Skills one for it."""
     if cluster.container.runtime == "none":
         return
-    sampled = [stage for stage, _ in _sampled(cfg, _needs_nemo_skills)]
+    sampled = _sampled(cfg, _needs_nemo_skills)
     for stage in sampled:
         key, resources = cluster.resources.of(stage)
         if resources.image is None:
@@ -58,7 +38,7 @@ def _cluster_images(cfg: Config, cluster: SlurmCluster) -> Found:
     for key, image in _images(cfg, cluster).items():
         if image is not None:
             yield from examine_image(cluster.container.runtime, key, image, Path.cwd())
-        elif set(cfg.launcher.stages) - set(sampled):
+        elif set(cfg.launcher.stages) - sampled.keys():
             yield (
                 "error",
                 "there is a container runtime, and no image",
@@ -76,8 +56,8 @@ def _images(cfg: Config, cluster: SlurmCluster) -> dict[str, str | None]:
     return images
 
 
-@_on_slurm
-def _cluster_torch(cfg: Config, cluster: SlurmCluster) -> Found:
+@rule()
+def cluster_torch(cfg: Config, cluster: SlurmCluster) -> Found:
     """A stage that loads a model itself has a Python with torch."""
     stages = [] if cluster.container.runtime == "none" else _with_local_packages(cfg)
     found = [(stage, *cluster.resources.of(stage)) for stage in stages]
@@ -95,18 +75,17 @@ def _cluster_torch(cfg: Config, cluster: SlurmCluster) -> Found:
 
 def _with_local_packages(cfg: Config) -> list[str]:
     """The stages of the chain that import what only `pip install -e '.[local]'` installs."""
-    stages = cfg.launcher.stages
     wanting = {
-        "problems": isinstance(cfg.problems, ChainSumProblems),
+        "problems": cfg.problems.packages,
         "convert": cfg.model.source == "gguf_package",
-        "train": isinstance(cfg.train, LocalTrain),
-        **{_STAGE_OF[use.key]: True for use in engine_uses(cfg) if use.engine.kind == "embedded"},
+        "train": backend_of(cfg.train).packages,
+        **{use.stage: True for use in engine_uses(cfg) if use.engine.client is None},
     }
-    return [stage for stage in stages if wanting.get(stage)]
+    return [stage for stage, wants in wanting.items() if wants and stage in cfg.launcher.stages]
 
 
-@_on_slurm
-def _cluster_programs(cfg: Config, cluster: SlurmCluster) -> Found:
+@rule()
+def cluster_programs(cfg: Config, cluster: SlurmCluster) -> Found:
     """Without a container, the interpreters that stages are started with are here."""
     if cluster.container.runtime != "none":
         return
@@ -125,18 +104,16 @@ def _programs(cfg: Config, cluster: SlurmCluster) -> dict[str, str]:
     named = {f"{key}.python": own.python for key, own in _kinds(cfg, cluster).items()}
     if None in named.values():
         named["cluster.python"] = cluster.python
-    for use in engine_uses(cfg):
-        if isinstance(use.engine, NemoSkillsEngine):
-            named[f"{use.key}.engine.python"] = use.engine.python
-        if isinstance(use.engine, EndpointEngine) and _starts(use.engine, "nemo_skills"):
-            named[f"{use.key}.engine.server.python"] = use.engine.server.python
-    if isinstance(cfg.train, AlignerTrain) and "train" in cfg.launcher.stages:
-        named["train.python"] = cfg.train.python
+    for use, client in _clients(cfg):
+        programs = client.programs().items()
+        named |= {f"{use.key}.engine.{key}": name for key, (name, with_skills) in programs if with_skills}
+    if "train" in cfg.launcher.stages:
+        named |= backend_of(cfg.train).programs()
     return {key: program for key, program in named.items() if program is not None}
 
 
-@_on_slurm
-def _cluster_mounts(cfg: Config, cluster: SlurmCluster) -> Found:
+@rule()
+def cluster_mounts(cfg: Config, cluster: SlurmCluster) -> Found:
     """Every file and folder that the config names is mounted at its own place."""
     if cluster.container.runtime == "none":
         return
@@ -165,10 +142,10 @@ def _mounts_there(mounts: Sequence[str]) -> Found:
             )
 
 
-@_on_slurm
-def _cluster_gpus(cfg: Config, cluster: SlurmCluster) -> Found:
+@rule()
+def cluster_gpus(cfg: Config, cluster: SlurmCluster) -> Found:
     """A job has the GPUs of the server that it starts, and none that stay idle."""
-    for stage, engine in _sampled(cfg, _takes_gpus):
+    for stage, engine in _sampled(cfg, lambda client: client.server.takes_gpus).items():
         key, resources = cluster.resources.of(stage)
         if (resources.gpus_per_node or 0) < engine.server.num_gpus:
             section = "teacher" if stage == "generate" else "evaluate"
@@ -189,22 +166,22 @@ def _cluster_gpus(cfg: Config, cluster: SlurmCluster) -> Found:
 
 def _gpus_used(cfg: Config) -> dict[str, int]:
     """The most GPUs that a stage of the chain can use, where that is known."""
-    used = {"train": 1} if isinstance(cfg.train, LocalTrain) else {}
-    used |= {"generate": 0} if not isinstance(cfg.teacher, ModelTeacher) else {}
-    for stage, engine in ((_STAGE_OF[use.key], use.engine) for use in engine_uses(cfg)):
-        if isinstance(engine, EndpointEngine) and engine.server.base_url is None:
-            if not _takes_gpus(engine):
-                return {}  # a command of the user's own takes what it takes
-            used[stage] = max(used.get(stage, 0), engine.server.num_gpus)
-        else:
-            used[stage] = max(used.get(stage, 0), int(not isinstance(engine, EndpointEngine)))
+    training = backend_of(cfg.train).num_gpus
+    used = {} if training is None else {"train": training}
+    used |= {} if cfg.teacher.by_model else {"generate": 0}
+    for use in engine_uses(cfg):
+        client = use.engine.client
+        if client and client.server.base_url is None and not client.server.takes_gpus:
+            return {}  # a command of the user's own takes what it takes
+        own = 1 if client is None else client.server.num_gpus if client.server.takes_gpus else 0
+        used[use.stage] = max(used.get(use.stage, 0), own)
     return {stage: most for stage, most in used.items() if stage in cfg.launcher.stages}
 
 
-@_on_slurm
-def _cluster_nodes(cfg: Config, cluster: SlurmCluster) -> Found:
-    """Only NeMo's training runs on several nodes."""
-    several = KINDS["train"] if isinstance(cfg.train, NemoTrain) else None
+@rule()
+def cluster_nodes(cfg: Config, cluster: SlurmCluster) -> Found:
+    """Only training runs on several nodes, with a backend that can."""
+    several = KINDS["train"] if backend_of(cfg.train).several_nodes else None
     for key, resources in _kinds(cfg, cluster).items():
         if (resources.nodes or 1) > 1 and not key.endswith(f".{several}"):
             yield (
@@ -219,38 +196,28 @@ def _kinds(cfg: Config, cluster: SlurmCluster) -> dict[str, ResourcesConfig]:
     return dict(cluster.resources.of(stage) for stage in cfg.launcher.stages)
 
 
-def _sampled(cfg: Config, wanted: Callable[[EngineConfig], bool]) -> list[tuple[str, EndpointEngine]]:
-    """The stages that sample by an engine that is ``wanted``, each once."""
+def _clients(cfg: Config) -> list[tuple[EngineUse, EndpointEngine]]:
+    """The uses of a server, with its client."""
+    return [(use, use.engine.client) for use in engine_uses(cfg) if use.engine.client]
+
+
+def _sampled(cfg: Config, wanted: Callable[[EndpointEngine], bool]) -> dict[str, EndpointEngine]:
+    """The stages that sample through a server that is ``wanted``."""
     found: dict[str, EndpointEngine] = {}
-    for use in engine_uses(cfg):
-        if isinstance(use.engine, EndpointEngine) and wanted(use.engine):
-            found.setdefault(_STAGE_OF[use.key], use.engine)
-    return list(found.items())
+    for use, client in _clients(cfg):
+        if wanted(client):
+            found.setdefault(use.stage, client)
+    return found
 
 
-def _needs_nemo_skills(engine: EngineConfig) -> bool:
-    if isinstance(engine, NemoSkillsEngine):
-        return True
-    return isinstance(engine, EndpointEngine) and _starts(engine, "nemo_skills")
-
-
-def _takes_gpus(engine: EngineConfig) -> bool:
-    if not isinstance(engine, EndpointEngine):
-        return False
-    told = any("{num_gpus}" in part for part in engine.server.command)
-    return _starts(engine, "nemo_skills") or (_starts(engine, "command") and told)
-
-
-def _starts(engine: EndpointEngine, launcher: str) -> bool:
-    return engine.server.base_url is None and engine.server.launcher == launcher
+def _needs_nemo_skills(client: EndpointEngine) -> bool:
+    return any(with_skills for _, with_skills in client.programs().values())
 
 
 def _contained(cfg: Config) -> dict[str, str]:
     """What the stages of the chain read, by key."""
     paths = named_paths(cfg, used=True)
-    if isinstance(cfg.train, AlignerTrain) and cfg.train.nemo_model and "train" in cfg.launcher.stages:
-        paths["train.nemo_model"] = cfg.train.nemo_model
-    return paths
+    return paths | (backend_of(cfg.train).paths() if "train" in cfg.launcher.stages else {})
 
 
 def _held(cfg: Config, cluster: SlurmCluster) -> list[Path]:
@@ -287,10 +254,10 @@ def _followed(path: Path, held: Sequence[Path]) -> Path | None:
 
 
 CLUSTER_RULES = (
-    _cluster_images,
-    _cluster_torch,
-    _cluster_programs,
-    _cluster_mounts,
-    _cluster_gpus,
-    _cluster_nodes,
+    cluster_images,
+    cluster_torch,
+    cluster_programs,
+    cluster_mounts,
+    cluster_gpus,
+    cluster_nodes,
 )

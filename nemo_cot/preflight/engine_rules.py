@@ -1,47 +1,46 @@
-"""Rules for the engines that sample through a server. Each says that it does not apply without one."""
+"""Rules for the engines that sample through a server."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache, wraps
 
-from nemo_cot.config import Config, FileTeacher
-from nemo_cot.config.engines import EndpointEngine, NemoSkillsEngine
+from nemo_cot.config import Config
+from nemo_cot.config.engines import EndpointEngine
+from nemo_cot.config.rule import Found, Rule, rule
 from nemo_cot.preflight.engine_uses import EngineUse, engine_uses
 from nemo_cot.preflight.estimate import Estimate
-
-Found = Iterator[tuple[str, str, str]]
-Rule = Callable[[Config, Estimate], Found]
 
 _PROBE_SECONDS = 20.0
 """Bound of the question whether an interpreter has a module."""
 
 
-def _each(check: Callable[[EngineUse, EndpointEngine, Config, Estimate], Found]) -> Rule:
-    """Give the rule each use of a server, or report that it does not apply. What is found alike of
-    several models is told once, with their names before it.
+def _each(
+    *, of_machine: bool = False
+) -> Callable[[Callable[[EngineUse, EndpointEngine, Config, Estimate], Found]], Rule]:
+    """A rule that is given each use of a server. What is found alike of several models is reported once,
+    with their names before it.
     """
 
-    @wraps(check)
-    def rule(cfg: Config, estimate: Estimate) -> Found:
-        uses = [use for use in engine_uses(cfg) if isinstance(use.engine, EndpointEngine)]
-        if not uses:
-            yield "ok", "does not apply: no engine over a server", ""
-        labels: dict[tuple[str, str, str], list[str]] = {}
-        for use in uses:
-            if isinstance(use.engine, EndpointEngine):
-                for found in check(use, use.engine, cfg, estimate):
+    def make(check: Callable[[EngineUse, EndpointEngine, Config, Estimate], Found]) -> Rule:
+        @wraps(check)
+        def each(cfg: Config, estimate: Estimate) -> Found:
+            labels: dict[tuple[str, str, str], list[str]] = {}
+            for use in engine_uses(cfg):
+                for found in check(use, use.engine.client, cfg, estimate) if use.engine.client else ():
                     labels.setdefault(found, []).append(use.label)
-        for (level, what, fix), names in labels.items():
-            yield level, f"{', '.join(names)}: {what}", fix
+            for (level, what, fix), names in labels.items():
+                yield level, f"{', '.join(names)}: {what}", fix
 
-    return rule
+        return rule("generate", "evaluate", of_machine=of_machine)(each)
+
+    return make
 
 
-@_each
-def _engine_length(use: EngineUse, engine: EndpointEngine, cfg: Config, estimate: Estimate) -> Found:
+@_each()
+def engine_length(use: EngineUse, engine: EndpointEngine, cfg: Config, estimate: Estimate) -> Found:
     """Prompt and answer fit the context of the server, and that the model's own."""
     limit, prompt, new = engine.server.max_model_len, estimate.prompt_tokens, use.sampling.max_new_tokens
     own = None if engine.server.base_url else use.context
@@ -65,8 +64,8 @@ def _engine_length(use: EngineUse, engine: EndpointEngine, cfg: Config, estimate
         yield "unknown", f"{_unread(use, engine)}: its context length is not known", ""
 
 
-@_each
-def _engine_heads(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
+@_each()
+def engine_heads(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
     """The server's tensor parallelism divides the model's heads."""
     server, heads = engine.server, use.heads
     size = server.num_gpus * server.num_nodes
@@ -88,8 +87,8 @@ def _unread(use: EngineUse, engine: EndpointEngine) -> str:
     return f"there is no config.json of {use.path}" if use.path else "the model is made by convert"
 
 
-@_each
-def _engine_nodes(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
+@_each()
+def engine_nodes(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
     """The server runs on the node of its job."""
     if engine.server.num_nodes > 1 and engine.server.base_url is None:
         yield (
@@ -99,8 +98,8 @@ def _engine_nodes(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estima
         )
 
 
-@_each
-def _engine_model_name(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
+@_each()
+def engine_model_name(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
     """An endpoint that is there already is asked for a model that it knows."""
     if engine.server.base_url is not None and engine.server.model_name is None:
         yield (
@@ -117,8 +116,8 @@ def _engine_model_name(use: EngineUse, engine: EndpointEngine, cfg: Config, _: E
         )
 
 
-@_each
-def _engine_programs(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
+@_each(of_machine=True)
+def engine_programs(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
     """The programs that the engine starts are here, and have NeMo-Skills where it is asked of them."""
     for (program, needs_skills), keys in _programs(use, engine).items():
         key = " and ".join(keys)
@@ -133,15 +132,9 @@ def _engine_programs(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Est
 
 def _programs(use: EngineUse, engine: EndpointEngine) -> dict[tuple[str, bool], list[str]]:
     """Programs, and whether NeMo-Skills is asked of them, with the keys that name them."""
-    server, own = engine.server, f"{use.key}.engine"
-    named = [(f"{own}.python", engine.python, True)] if isinstance(engine, NemoSkillsEngine) else []
-    if server.base_url is None and server.launcher == "nemo_skills":
-        named.append((f"{own}.server.python", server.python, True))
-    elif server.base_url is None:
-        named.append((f"{own}.server.command", server.command[0], False))
     programs: dict[tuple[str, bool], list[str]] = {}
-    for key, program, needs_skills in named:
-        programs.setdefault((program, needs_skills), []).append(key)
+    for key, program in engine.programs().items():
+        programs.setdefault(program, []).append(f"{use.key}.engine.{key}")
     return programs
 
 
@@ -159,8 +152,8 @@ def has_module(python: str, module: str) -> bool | None:
     return {b"True": True, b"False": False}.get(told[0]) if told else None
 
 
-@_each
-def _engine_dialect(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
+@_each()
+def engine_dialect(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
     """The endpoint understands every sampling parameter."""
     if engine.dialect == "openai" and use.sampling.top_k:
         yield (
@@ -170,10 +163,10 @@ def _engine_dialect(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Esti
         )
 
 
-@_each
-def _engine_grading(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
+@_each()
+def engine_grading(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
     """No grader runs among the requests."""
-    if isinstance(engine, NemoSkillsEngine) and engine.eval_type is not None:
+    if engine.grades:
         yield (
             "warning",
             "NeMo-Skills grades on the loop that sends the requests, without a time limit that "
@@ -182,21 +175,19 @@ def _engine_grading(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Esti
         )
 
 
-def _chunks_apply(cfg: Config, _: Estimate) -> Found:
+@rule("generate")
+def chunks_apply(cfg: Config, _: Estimate) -> Found:
     """Only what is sampled is dealt out in chunks."""
-    if isinstance(cfg.teacher, FileTeacher) and cfg.generate.chunks > 1:
+    if cfg.teacher.in_one_piece and cfg.generate.chunks > 1:
         yield "error", "traces out of a file are read as a whole", "set generate.chunks=1"
 
 
-ENGINE_RULES = (
-    _engine_length,
-    _engine_heads,
-    _engine_nodes,
-    _engine_model_name,
-    _engine_programs,
-    _engine_dialect,
-    _engine_grading,
-    _chunks_apply,
+SERVER_RULES = (
+    engine_length,
+    engine_heads,
+    engine_nodes,
+    engine_model_name,
+    engine_programs,
+    engine_dialect,
+    engine_grading,
 )
-
-ENGINE_RULES_OF_THE_MACHINE = (_engine_programs,)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from nemo_cot.config import OWN_SUBJECTS, Config, ModelTeacher, SamplingConfig
 from nemo_cot.config.engines import EngineConfig
-from nemo_cot.config.model import ModelConfig, ModelShape
+from nemo_cot.config.model import ModelConfig
 from nemo_cot.evaluation.subjects import engine_of, sampling_of
 from nemo_cot.io.paths import user_path
-from nemo_cot.preflight.model_files import context_tokens, read_config, shape_of
+from nemo_cot.models.facts import ModelFacts, context_tokens, model_facts
 
 
 @dataclass(frozen=True)
@@ -36,35 +35,31 @@ class EngineUse:
         return "generate" if self.key == "teacher" else "evaluate"
 
     @cached_property
-    def config(self) -> dict[str, Any] | None:
-        """The model's own config.json, where it is here."""
-        return read_config(user_path(self.path)) if self.path else None
+    def facts(self) -> ModelFacts:
+        """What is known of the model: of its own files where they are here, or else of the config."""
+        folder = user_path(self.path) if self.path else None
+        return model_facts(folder, self.model.shape if self.model else None)
 
     @property
     def heads(self) -> tuple[int, int] | None:
-        """Attention heads and key-value heads, of its config.json, or else of model.shape."""
-        if self.config and (heads := self.config.get("num_attention_heads")):
-            return heads, self.config.get("num_key_value_heads") or heads
-        shape = self.model.shape if self.model else None
+        """Attention heads and key-value heads; also of a mixture of experts, which has no shape here."""
+        config, shape = self.facts.config or {}, self.facts.shape
+        if heads := config.get("num_attention_heads"):
+            return heads, config.get("num_key_value_heads") or heads
         return (shape.heads, shape.kv_heads) if shape else None
-
-    @property
-    def shape(self) -> ModelShape | None:
-        """The shape that its config.json tells, or else model.shape."""
-        return (shape_of(self.config) if self.config else None) or (self.model.shape if self.model else None)
 
     @property
     def context(self) -> int | None:
         """Tokens that the model has positions for, of its config.json, or else of the config."""
-        if self.config and (length := context_tokens(self.config)):
+        if self.facts.config and (length := context_tokens(self.facts.config)):
             return length
         return self.model.max_position_embeddings if self.model else None
 
 
 def engine_uses(cfg: Config) -> list[EngineUse]:
     """Every model that the chain's stages sample."""
-    uses = [_teacher(cfg, cfg.teacher)] if isinstance(cfg.teacher, ModelTeacher) else []
-    uses = uses if "generate" in cfg.launcher.stages else []
+    teacher = cfg.teacher.by_model if "generate" in cfg.launcher.stages else None
+    uses = [_teacher(cfg, teacher)] if teacher else []
     subjects = cfg.evaluate.subjects if "evaluate" in cfg.launcher.stages else []
     return [*uses, *(_subject(cfg, name) for name in subjects)]
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-Found = Iterator[tuple[str, str, str]]
+from nemo_cot.config.rule import Found
 
 _FILE = re.compile(r"\.(sqsh|sqfs|squashfs)$", re.IGNORECASE)
 _SCHEME = re.compile(r"^([a-z][a-z+-]*):(?=/)")
@@ -28,10 +27,8 @@ def examine_image(runtime: str, key: str, image: str, cwd: Path) -> Found:
             f"{key}: nothing puts a directory for the ~ of {image}",
             f"write {key} as an absolute path",
         )
-    elif runtime == "pyxis":
-        yield from _pyxis(key, image, cwd)
-    elif runtime == "apptainer":
-        yield from _apptainer(key, image, cwd)
+    else:
+        yield from {"pyxis": _pyxis, "apptainer": _apptainer}[runtime](key, image, cwd)
 
 
 def _pyxis(key: str, image: str, cwd: Path) -> Found:

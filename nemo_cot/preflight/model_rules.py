@@ -5,27 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from nemo_cot.config import Config, LocalTrain, ModelTeacher
-from nemo_cot.config.engines import EndpointEngine
+from nemo_cot.config import Config
+from nemo_cot.config.rule import Found, rule
 from nemo_cot.errors import UserError
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.check import check_model, check_tokens
+from nemo_cot.models.facts import shape_differences
 from nemo_cot.preflight.engine_uses import engine_uses
 from nemo_cot.preflight.estimate import Estimate
-from nemo_cot.preflight.model_files import read_config, shape_differences
 from nemo_cot.text import PromptFormat, named_eos
-from nemo_cot.training.nemo.config import NemoTrain
-
-Found = Iterator[tuple[str, str, str]]
+from nemo_cot.training.backend import backend_of
 
 
-def _model_shape(cfg: Config, _: Estimate) -> Found:
+@rule("convert", "hf_to_nemo", always=True)
+def model_shape(cfg: Config, estimate: Estimate) -> Found:
     """model.shape, by which memory and hours are planned, is that of the model's config.json."""
-    folder, shape = _directory(cfg), cfg.model.shape
+    folder, shape, config = _directory(cfg), cfg.model.shape, estimate.model.config
     if folder is None or shape is None:
-        yield "ok", "does not apply: the shape is read from the model's own files", ""
         return
-    config = read_config(folder)
     if config is None:
         yield "unknown", f"there is no config.json in {folder} to compare model.shape with", ""
     elif differing := shape_differences(shape, config):
@@ -36,18 +33,18 @@ def _model_shape(cfg: Config, _: Estimate) -> Found:
         )
 
 
-def _model_eos(cfg: Config, _: Estimate) -> Found:
+@rule("convert", "hf_to_nemo", always=True)
+def model_eos(cfg: Config, _: Estimate) -> Found:
     """The eos that the model's tokenizer names is model.eos_token."""
     folder = _directory(cfg)
     if folder is None:
-        yield "ok", "does not apply: convert sets the tokenizer's eos", ""
-        return
+        return  # convert sets it
     eos, wanted = named_eos(folder), cfg.model.eos_token
     if eos is None:
         yield "unknown", f"no eos_token in {folder}/tokenizer_config.json to compare model.eos_token with", ""
     elif eos != wanted:
         turn = ": the end of turn, as an Instruct model has it" if eos == cfg.model.end_of_turn else ""
-        cut = ", where NeMo's loaders cut every sequence" if turn and isinstance(cfg.train, NemoTrain) else ""
+        cut = ", where NeMo's loaders cut every sequence" if turn and backend_of(cfg.train).cuts_at_eos else ""
         yield (
             "error",
             f"model.eos_token: the tokenizer's eos is {eos!r}, the config says {wanted!r} ({folder}){turn}{cut}",
@@ -56,15 +53,12 @@ def _model_eos(cfg: Config, _: Estimate) -> Found:
         )
 
 
-def _teacher_path(cfg: Config, _: Estimate) -> Found:
+@rule("generate")
+def teacher_path(cfg: Config, _: Estimate) -> Found:
     """A teacher that answers through a chat template is named."""
-    teacher = cfg.teacher
-    if not isinstance(teacher, ModelTeacher) or "generate" not in cfg.launcher.stages:
-        yield "ok", "does not apply: no model writes the traces", ""
-        return
-    engine = teacher.engine
-    chat = isinstance(engine, EndpointEngine) and engine.endpoint == "chat" and not engine.server.base_url
-    if chat and not teacher.path:
+    client = cfg.teacher.by_model and cfg.teacher.by_model.engine.client
+    chat = client and client.endpoint == "chat" and not client.server.base_url
+    if chat and not cfg.teacher.named_path:
         yield (
             "error",
             f"teacher.path is not given: {cfg.model.name}, the base model, would write the traces",
@@ -76,7 +70,8 @@ def _directory(cfg: Config) -> Path | None:
     return user_path(cfg.model.path or "") if cfg.model.source == "directory" else None
 
 
-def _model_weights(cfg: Config, _: Estimate) -> Found:
+@rule("convert", "hf_to_nemo", always=True)
+def model_weights(cfg: Config, _: Estimate) -> Found:
     """What is computed in our own processes can be, and the tokenizers have the tokens that the config names."""
     models: dict[tuple[str, str, PromptFormat | None], bool] = {}
     for key, path, local, form in _computed(cfg):
@@ -103,19 +98,19 @@ def _computed(cfg: Config) -> Iterator[tuple[str, str, bool, PromptFormat | None
     eos = model.eos_token if own in (None, model.eos_token) else None  # another is the rule model_eos's
     form = PromptFormat(model.prompt, model.end_of_turn, eos)
     if model.source == "directory" and model.path:
-        yield "model", model.path, isinstance(cfg.train, LocalTrain) and "train" in cfg.launcher.stages, form
+        trains = "torch" in backend_of(cfg.train).packages and "train" in cfg.launcher.stages
+        yield "model", model.path, trains, form
     for use in engine_uses(cfg):
-        local, chat = use.engine.kind == "embedded", getattr(use.engine, "endpoint", "text") == "chat"
-        if isinstance(cfg.teacher, ModelTeacher) and use.key == "teacher":
-            key, asked = "teacher", PromptFormat(cfg.teacher.prompt, cfg.teacher.end_of_turn)
+        client = use.engine.client
+        if use.key == "teacher" and (teacher := cfg.teacher.by_model):
+            key, asked = "teacher", PromptFormat(teacher.prompt, teacher.end_of_turn)
         elif use.model is not None:
             key, asked = "model", form
         else:
             key, other = f"evaluate.models.{use.label}", cfg.evaluate.models[use.label]
             asked = PromptFormat(other.prompt, other.end_of_turn, other.eos_token)
         if use.path is not None:
-            yield key, use.path, local, None if chat else asked
+            yield key, use.path, client is None, None if client and client.endpoint == "chat" else asked
 
 
-MODEL_RULES = (_model_shape, _model_eos, _model_weights)
-TEACHER_RULES = (_teacher_path,)
+MODEL_RULES = (model_shape, model_eos, model_weights, teacher_path)

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
-from nemo_cot.config import OWN_SUBJECTS, ChainSumProblems, Config, FileProblems, FileTeacher, ModelTeacher
+from nemo_cot.config import OWN_SUBJECTS, Config
+from nemo_cot.config.rule import Found, rule
 from nemo_cot.errors import UserError
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.convert import check_hf_directory
@@ -32,18 +33,17 @@ def named_paths(cfg: Config, *, used: bool = False) -> dict[str, str]:
 
 def _named(cfg: Config) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:
     """Key, path and the stages that read it; none for those with a tokenizer or a model."""
-    if isinstance(cfg.problems, FileProblems):
-        yield "problems.train_path", cfg.problems.train_path, ("problems",)
-        yield "problems.heldout_path", cfg.problems.heldout_path, ("problems",)
-    if isinstance(cfg.teacher, (FileTeacher, ModelTeacher)):
-        yield "teacher.path", cfg.teacher.path, ("generate",)
+    for label, path in cfg.problems.files.items():
+        yield f"problems.{label}_path", path, ("problems",)
+    yield "teacher.path", cfg.teacher.named_path, ("generate",)
     if cfg.model.source == "directory":
         yield "model.path", cfg.model.path, ()
     for name in sorted(set(cfg.evaluate.subjects) - set(OWN_SUBJECTS)):
         yield f"evaluate.models.{name}.path", cfg.evaluate.models[name].path, ("evaluate",)
 
 
-def _inputs_exist(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
+@rule("problems", "convert", "generate", "evaluate", always=True)
+def inputs_exist(cfg: Config, _: Estimate) -> Found:
     """Every file and folder that the config names is there."""
     for key, path in named_paths(cfg).items():
         if not user_path(path).exists():
@@ -51,7 +51,8 @@ def _inputs_exist(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
             yield "error", f"{key}: there is no {path}", f"correct {key}{holds}"
 
 
-def _inputs_hold(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
+@rule()  # the stages read it themselves
+def inputs_hold(cfg: Config, _: Estimate) -> Found:
     """Problem files, traces and model directories hold what the stages read."""
     named = named_paths(cfg, used=True)
     there = {key: path for key, path in named.items() if user_path(path).exists()}
@@ -68,20 +69,17 @@ def _inputs_hold(cfg: Config, _: Estimate) -> Iterator[tuple[str, str, str]]:
 
 def _checks(cfg: Config, there: dict[str, str]) -> Iterator[Callable[[], object]]:
     """By the same readers as the stages'."""
-    files = {"problems.train_path", "problems.heldout_path"} <= there.keys()
-    if files:
+    files = [f"problems.{label}_path" for label in cfg.problems.files]
+    readable = set(files) <= there.keys()
+    if files and readable:
         yield lambda: make_problems(cfg.problems)
     for key, path in there.items():
-        is_teacher = key == "teacher.path" and isinstance(cfg.teacher, ModelTeacher)
+        is_teacher = key == "teacher.path" and cfg.teacher.by_model
         if is_teacher or key == "model.path" or key.startswith("evaluate.models."):
             yield partial(check_hf_directory, user_path(path), key=key)
-    if isinstance(cfg.teacher, FileTeacher) and "teacher.path" in there and (files or _made(cfg)):
-        yield partial(_read_traces, cfg, user_path(cfg.teacher.path))
-
-
-def _made(cfg: Config) -> bool:
-    """Whether the problems can be made here: their package is installed (rule packages_installed)."""
-    return isinstance(cfg.problems, ChainSumProblems) and find_spec("reasoning_gym") is not None
+    made = all(map(find_spec, cfg.problems.packages))  # else rule packages_installed says so
+    if not cfg.teacher.by_model and "teacher.path" in there and readable and made:
+        yield partial(_read_traces, cfg, user_path(there["teacher.path"]))
 
 
 class _Uncounted:
@@ -106,4 +104,4 @@ def _read_traces(cfg: Config, path: Path) -> None:
         pass
 
 
-INPUT_RULES = (_inputs_exist, _inputs_hold)
+INPUT_RULES = (inputs_exist, inputs_hold)

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nemo_cot.config import Config
+from nemo_cot.config import Config, h100
 from nemo_cot.config.cluster import SlurmCluster, seconds_of_limit
-from nemo_cot.config.engines import EndpointEngine, NemoSkillsEngine
 from nemo_cot.config.model import ModelShape
+from nemo_cot.config.rule import Found
 from nemo_cot.preflight.engine_uses import EngineUse, engine_uses
-from nemo_cot.preflight.nemo_memory import parameters
 
-H100_BF16_FLOPS = 989e12
-"""Operations a second, dense, of an H100 SXM5 (NVIDIA's data sheet)."""
-H100_BYTES_PER_SECOND = 3.35e12
-"""Memory bandwidth of an H100 SXM5 (NVIDIA's data sheet)."""
-H100_BYTES = 81_559 * 2**20
-"""What the driver reports of an H100 SXM5 80GB, as in conf/train/layout."""
 _BF16 = 2
 
 
@@ -49,34 +41,34 @@ def sampling_costs(
 
 
 def decode_seconds(shape: ModelShape, *, batch: int, num_gpus: int, context: float) -> float:
-    """GPU-seconds a token that no engine in bf16 on H100 GPUs comes below: seconds x GPUs of a step / batch.
+    """GPU-seconds per token that no engine in bf16 on H100 GPUs comes below: seconds x GPUs of a step / batch.
 
     A step makes one token of each of ``batch`` answers. It reads all weights once and the keys and
     values of ``context`` tokens of each answer (the roofline of decoding: Pope et al., arXiv
-    2211.05102), at the full memory bandwidth; or it takes 2 x parameters operations a token at the
+    2211.05102), at the full memory bandwidth; or it takes 2 x parameters operations per token at the
     full peak, if that is longer. No more answers than fit beside the weights are in a batch.
     Prompts, start-up and the last, thin batches are left out: it is a bound, not a forecast.
     Raises ValueError when the weights do not fit ``num_gpus``.
     """
-    weights = _BF16 * parameters(shape)
-    cached = context * 2 * _BF16 * shape.layers * shape.hidden * shape.kv_heads // shape.heads
-    room = num_gpus * H100_BYTES - weights
+    weights = _BF16 * shape.parameters
+    cached = context * 2 * _BF16 * shape.layers * shape.kv_width
+    room = num_gpus * h100.MEMORY_BYTES - weights
     if room <= 0:
         raise ValueError(f"its weights do not fit {num_gpus} GPUs of 80 GB")
     together = max(1.0, min(batch, room / cached))
-    return max((weights / together + cached) / H100_BYTES_PER_SECOND, 2 * parameters(shape) / H100_BF16_FLOPS)
+    return max((weights / together + cached) / h100.BYTES_PER_SECOND, 2 * shape.parameters / h100.BF16_FLOPS)
 
 
 def _cost(use: EngineUse, prompt_tokens: int, problems: int | None, samples: int) -> SamplingCost:
     answers = None if problems is None else problems * samples
     new = use.sampling.max_new_tokens
     tokens = None if answers is None else answers * new
-    hours, reason, gpus = None, _unknown(use), 1
-    if isinstance(use.engine, EndpointEngine):
-        gpus = use.engine.server.num_gpus * use.engine.server.num_nodes
-    if not reason and tokens is not None and problems is not None and (shape := use.shape):
+    hours, reason, gpus, client = None, _unknown(use), 1, use.engine.client
+    if client:
+        gpus = client.server.num_gpus * client.server.num_nodes
+    if client and not reason and tokens is not None and problems is not None and (shape := use.facts.shape):
         try:
-            batch = min(_in_flight(use, problems), answers or 1)
+            batch = min(client.in_flight(problems), answers or 1)
             seconds = decode_seconds(shape, batch=batch, num_gpus=gpus, context=prompt_tokens + new / 2)
             hours = tokens * seconds / 3600
         except ValueError as error:
@@ -85,41 +77,27 @@ def _cost(use: EngineUse, prompt_tokens: int, problems: int | None, samples: int
 
 
 def _unknown(use: EngineUse) -> str:
-    """Why no GPU-hours are told; empty where they can be."""
-    if not isinstance(use.engine, EndpointEngine):
+    """Why no GPU-hours are given; empty where they can be."""
+    if use.engine.client is None:
         return "hours depend on the machine: the embedded engine"
-    if use.engine.server.base_url:
+    if use.engine.client.server.base_url:
         return "hours depend on the server that is there"
-    if use.engine.server.launcher == "command" and not any(
-        "{num_gpus}" in p for p in use.engine.server.command
-    ):
+    if not use.engine.client.server.takes_gpus:
         return "hours depend on the server's command"
-    return "" if use.shape else f"hours are known when config.json of {use.path} is here"
+    return "" if use.facts.shape else f"hours are known when config.json of {use.path} is here"
 
 
-def _in_flight(use: EngineUse, problems: int) -> int:
-    """Requests at a time; NeMo-Skills sends those of one seed, one a problem, in each of its processes."""
-    engine = use.engine
-    assert isinstance(engine, EndpointEngine)
-    if isinstance(engine, NemoSkillsEngine):
-        return engine.seeds_in_parallel * min(engine.max_concurrent_requests, problems)
-    return engine.max_concurrent_requests
-
-
-def sampling_fits_time(cfg: Config, costs: tuple[SamplingCost, ...]) -> Iterator[tuple[str, str, str]]:
+def sampling_fits_time(cfg: Config, cluster: SlurmCluster, costs: tuple[SamplingCost, ...]) -> Found:
     """A warning where a job's time limit is shorter than the bound of its share of the sampling."""
-    if not isinstance(cfg.cluster, SlurmCluster):
-        yield "ok", "does not apply: no cluster", ""
-        return
     labels: dict[tuple[str, str, str], list[str]] = {}
     for cost in costs:
-        for found in _fits_time(cfg, cfg.cluster, cost):
+        for found in _fits_time(cfg, cluster, cost):
             labels.setdefault(found, []).append(f"{cost.stage} {cost.label}")
     for (level, what, fix), names in labels.items():
         yield level, f"{', '.join(names)}: {what}", fix
 
 
-def _fits_time(cfg: Config, cluster: SlurmCluster, cost: SamplingCost) -> Iterator[tuple[str, str, str]]:
+def _fits_time(cfg: Config, cluster: SlurmCluster, cost: SamplingCost) -> Found:
     if cost.gpu_hours_at_least is None:
         yield "unknown", cost.reason or "the number of problems is not known yet", ""
         return

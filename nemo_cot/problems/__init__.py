@@ -1,5 +1,53 @@
-"""Problem sets: procedural ones and files."""
+"""Make the train and held-out problems; no problem is in both. A module per source, found by problems.source."""
 
-from nemo_cot.problems.sources import ProblemSet, make_problems, problem_files
+from __future__ import annotations
 
-__all__ = ["ProblemSet", "make_problems", "problem_files"]
+import importlib
+
+from nemo_cot.config import ProblemsConfig
+from nemo_cot.errors import UserError
+from nemo_cot.problems.problem_set import ProblemSet
+from nemo_cot.records import Problem
+
+__all__ = ["ProblemSet", "make_problems"]
+
+
+def make_problems(config: ProblemsConfig) -> ProblemSet:
+    """The problems of ``config``, checked: not empty, ids unique, no training problem twice, train and
+    held-out disjoint."""
+    problems = importlib.import_module(f"{__name__}.{config.source}").make(config)
+    _check(problems)
+    return problems
+
+
+def _check(problems: ProblemSet) -> None:
+    ids: set[str] = set()
+    for problem in [*problems.train, *problems.heldout]:
+        if problem.problem_id in ids:
+            raise UserError(
+                "the id occurs twice",
+                where=f"problem {problem.problem_id}",
+                fix="give every problem an id of its own",
+            )
+        ids.add(problem.problem_id)
+    train: dict[str, str] = {}
+    for problem in problems.train:
+        first = train.setdefault(_folded(problem), problem.problem_id)
+        if first != problem.problem_id:
+            raise UserError(
+                f"the training problem is the same as {first}, and would be counted as another one",
+                where=f"problem {problem.problem_id}",
+                fix="take one of the two out of problems.train_path",
+            )
+    for problem in problems.heldout:
+        if _folded(problem) in train:
+            raise UserError(
+                "the held-out problem is a training problem too",
+                where=f"problem {problem.problem_id}",
+                fix="take it out of one of the two sets",
+            )
+
+
+def _folded(problem: Problem) -> str:
+    """Its text, whatever blanks and line breaks stand between the words."""
+    return " ".join(problem.problem.split())

@@ -1,1 +1,1 @@
-"""The embedded engine: sample from a local model on CPU or one GPU."""
+"""Sampling: a package per engine, found by engine.kind."""

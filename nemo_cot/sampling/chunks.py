@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_cot.config.engines import EndpointEngine, EngineConfig
 from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import iter_numbered_jsonl, read_jsonl, write_jsonl
 from nemo_cot.records import Problem, Trace
@@ -23,7 +22,7 @@ class Sampling:
     the samples of those numbers of every problem, in the problems' order. ``inputs`` holds problems.
 
     A sample depends on its own number and seed alone, so how it was chunked takes no part in the
-    fingerprint of the whole; except with an engine that draws ``batches`` (:func:`draws_batches`).
+    fingerprint of the whole; except with an engine that draws ``batches``, where a sample depends on those beside it.
     """
 
     name: str
@@ -67,11 +66,6 @@ class Sampling:
             notes=notes,
             resources=self.resources,
         )
-
-
-def draws_batches(engine: EngineConfig) -> bool:
-    """Whether a sample's bits depend on those drawn beside it; a server takes a seed a sample."""
-    return not isinstance(engine, EndpointEngine)
 
 
 def chunk_stage(name: str, chunk: int) -> str:

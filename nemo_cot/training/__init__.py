@@ -1,1 +1,1 @@
-"""The local backend: packed SFT on transformers, CPU or one GPU."""
+"""Training: a package per backend, found by train.backend (nemo_cot.training.backend says what makes one)."""

@@ -11,8 +11,9 @@ import yaml
 
 from nemo_cot.config import OptimConfig, PackConfig, SchedConfig
 from nemo_cot.packing import literal_draws, literal_packs
-from nemo_cot.training.nemo.config import AlignerTrain, ConversionConfig, LayoutConfig, LoraConfig
+from nemo_cot.training.nemo.config import ConversionConfig, LayoutConfig, LoraConfig
 from nemo_cot.training.nemo.rendered import to_yaml
+from nemo_cot.training.nemo_aligner.config import AlignerTrain
 from nemo_cot.training.nemo_aligner.packed_file import packed_lengths, write_packed_file
 from nemo_cot.training.nemo_aligner.render import AlignerInputs, render_nemo_aligner
 
@@ -256,7 +257,7 @@ def test_checkpoints_are_named_by_their_step_and_the_latest_are_kept(loaded, tmp
     from nemo.utils.exp_manager import NeMoModelCheckpoint, exp_manager
     from nemo_aligner.utils.utils import custom_save_ckpt_func
 
-    from nemo_cot.training.nemo.checkpoints import saved_steps
+    from nemo_cot.training.nemo_aligner.checkpoints import saved_steps
 
     trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
     loaded.exp_manager.create_tensorboard_logger = False
@@ -272,6 +273,6 @@ def test_checkpoints_are_named_by_their_step_and_the_latest_are_kept(loaded, tmp
         counts = {"step": step, "consumed_samples": step * 8, "epoch": 0}
         candidates = {name: torch.tensor(value, dtype=torch.int32) for name, value in counts.items()}
         custom_save_ckpt_func(callback, trainer, None, candidates)
-        assert max(saved_steps(train_config(), tmp_path)) == step
+        assert max(saved_steps(tmp_path)) == step
     assert any("step=20-" in name for name in removed)
     assert not any("step=50-" in name and "-last" not in name for name in removed)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.errors import UserError
-from nemo_cot.training.nemo.checkpoints import unpacked_view
 from nemo_cot.training.nemo.converted import check_nemo_folder
+from nemo_cot.training.nemo_aligner.checkpoints import unpacked_view
 from nemo_cot.training.nemo_aligner.weights import Heads, stacked, to_hugging_face, to_megatron
 from tests.contract.megatron_cpu import gpt, shim_cuda
 

@@ -11,7 +11,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from nemo_cot.training.nemo import conversion
+from nemo_cot.training.nemo_aligner import conversion
 from tests.support import ROOT
 
 PYTHONS = ("3.10", "3.11", "3.12")
@@ -151,5 +151,5 @@ def test_revisions_are_whole_commits_and_images_have_a_release() -> None:
 
 
 def test_nemo_skills_is_the_revision_that_still_converts() -> None:
-    """The commands of nemo_cot.training.nemo.conversion are gone from a651925a on; docs/container.md says which this is."""
+    """The commands of nemo_cot.training.nemo_aligner.conversion are gone from a651925a on; docs/container.md says which this is."""
     assert "a651925a" in (conversion.__doc__ or "") and "parent of a651925a" in DOCS

@@ -21,7 +21,6 @@ from nemo_cot.models.loading import load_model
 from nemo_cot.models.tensors import INDEX, tensor_index
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.estimate import estimate
-from nemo_cot.preflight.nemo_memory import parameters
 from nemo_cot.text import PromptFormat
 from nemo_cot.training.nemo_aligner.weights import Heads, to_hugging_face, to_megatron
 from tests.models.headers import LLAMA, shapes_of, write_holes, write_weights
@@ -70,7 +69,7 @@ def test_the_sizes_are_those_that_memory_is_planned_by(model):
         "qwen2" if shape.qkv_bias else "llama", shape.hidden, shape.intermediate, shape.layers, shape.heads,
         shape.vocabulary, shape.kv_heads,
     )  # fmt: skip
-    assert sum(torch.Size(size).numel() for size in expected_tensors(own).values()) == parameters(shape)
+    assert sum(torch.Size(size).numel() for size in expected_tensors(own).values()) == shape.parameters
 
 
 def test_the_converter_to_megatron_knows_the_same_tensors():

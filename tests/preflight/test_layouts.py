@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.experiment.compose import CONF, load_config
-from nemo_cot.experiment.examine import examine, presets
+from nemo_cot.experiment.examine import examine
 from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.preflight import Finding
+from nemo_cot.training.nemo.layouts import presets
 
 NAMES = sorted(path.stem for path in (CONF / "train" / "layout").glob("*.yaml"))
 
@@ -59,7 +60,7 @@ def test_a_model_of_one_s_own_is_known_by_its_config_json(tmp_path: Path):
     assert "train/layout=qwen2.5_14b" in found("hf_directory", *own)["layout_size"].fix
     cfg = load_config(["model=hf_directory", "train=nemo_aligner", *own])
     cost, _ = examine(cfg, run_directory(cfg))
-    assert cost.gpu_bytes and cost.parameters == 14_770_033_664
+    assert cost.training.memory_bytes and cost.model.parameters == 14_770_033_664
 
 
 def test_adapters_are_advised_only_where_they_are_converted():

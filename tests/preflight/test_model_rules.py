@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.experiment.compose import load_config
+from nemo_cot.models.facts import context_tokens, shape_of
 from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.estimate import estimate
-from nemo_cot.preflight.model_files import context_tokens, shape_of
 
 QWEN_14B = {
     "model_type": "qwen2", "num_hidden_layers": 48, "hidden_size": 5120, "intermediate_size": 13824,
@@ -29,7 +29,8 @@ def write_model(folder: Path, eos: object = "<|endoftext|>", **config: object) -
 
 def found(rule: str, *overrides: str) -> Finding:
     cfg = load_config(overrides)
-    (finding,) = [f for f in preflight(cfg, estimate(cfg, None, 30)) if f.rule == rule]
+    folder = Path(cfg.model.path) if cfg.model.path else None
+    (finding,) = [f for f in preflight(cfg, estimate(cfg, folder, 30)) if f.rule == rule]
     return finding
 
 

@@ -6,9 +6,10 @@ import re
 import pytest
 
 from nemo_cot.config.model import ModelShape
+from nemo_cot.config.rule import GIB
 from nemo_cot.experiment.compose import CONF, load_config
-from nemo_cot.preflight.nemo_memory import GIB, adapter_parameters, gpu_memory, parameters
 from nemo_cot.training.nemo.config import LayoutConfig, LoraConfig
+from nemo_cot.training.nemo.memory import adapter_parameters, gpu_memory
 
 PRESETS = sorted(path.stem for path in (CONF / "train" / "layout").glob("*.yaml"))
 PACK_TOKENS = 16_384
@@ -40,7 +41,7 @@ def test_every_issue_s_model_has_a_preset():
     ],
 )
 def test_parameters_are_those_of_the_published_model(preset, count):
-    assert parameters(loaded(preset).model.shape) == count
+    assert loaded(preset).model.shape.parameters == count
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -53,7 +54,7 @@ def test_the_header_s_numbers_are_computed_and_fit(preset):
     assert written == {**computed, "total": round(memory.total / GIB, 1)}
     assert line.endswith(f"of {cfg.train.layout.gpu_memory_gib}")
     assert memory.total < cfg.train.layout.gpu_memory_gib * GIB
-    assert f"({parameters(cfg.model.shape) / 1e9:.2f}e9 parameters)" in header(preset)
+    assert f"({cfg.model.shape.parameters / 1e9:.2f}e9 parameters)" in header(preset)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -91,7 +92,7 @@ LORA = LoraConfig(False, 4, 8, 0.0, ["attention_qkv"])
 
 
 def test_states_follow_megatrons_rule_of_6_plus_12_over_dp():
-    count = parameters(SHAPE) - SHAPE.hidden
+    count = SHAPE.parameters - SHAPE.hidden
     memory = gpu_memory(SHAPE, LAYOUT, LORA, 512)
     assert memory.weights + memory.gradients + memory.optimizer == pytest.approx(count / 2 * (6 + 12 / 4))
     without = gpu_memory(SHAPE, dataclasses.replace(LAYOUT, distributed_optimizer=False), LORA, 512)

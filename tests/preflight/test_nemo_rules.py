@@ -1,27 +1,28 @@
 """Every NeMo rule fires on the trap it is for, names the key, and stays quiet on the presets."""
 
+import json
+
 import pytest
 
+from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import CONF, load_config
 from nemo_cot.preflight import preflight
-from nemo_cot.preflight.estimate import Shape, estimate
-from nemo_cot.preflight.nemo_rules import NEMO_RULES
+from nemo_cot.preflight.estimate import estimate
+from nemo_cot.training.backend import backend_of
+from nemo_cot.training.nemo_aligner.conversion import family_of
 
 PRESETS = sorted(path.stem for path in (CONF / "train" / "layout").glob("*.yaml"))
-NAMES = [rule.__name__.strip("_") for rule in NEMO_RULES]
 
 
-def findings(*overrides, backend="nemo_aligner", model="qwen2.5_32b", directory=None, shape=None):
+def findings(*overrides, backend="nemo_aligner", model="qwen2.5_32b", directory=None):
+    """What the backend's own rules have to say, but that all is well."""
     base = [f"model={model}", "model.path=/models/base", f"train={backend}", f"train/layout={model}"]
     good = ["pack.capacity_tokens=16384", "pack.strategy=shuffle"]
     if backend == "nemo_aligner":
         good.append(f"train.nemo_model={directory or '/models/base-nemo'}")
     cfg = load_config([*base, *good, *overrides])
-    cost = estimate(cfg, None, 30)
-    if shape:
-        cfg.model.shape = None
-        object.__setattr__(cost, "shape", shape)
-    return {f.rule: f for f in preflight(cfg, cost) if f.rule in NAMES and f.level != "ok"}
+    own = {rule.name for rule in backend_of(cfg.train).rules}
+    return {f.rule: f for f in preflight(cfg, estimate(cfg, None, 30)) if f.rule in own and f.level != "ok"}
 
 
 @pytest.mark.parametrize("backend", ["nemo_aligner", "nemo_rl"])
@@ -79,15 +80,15 @@ def test_the_presets_are_clean(backend, model, tmp_path):
             "train=nemo_rl",
             ["train.lora.enabled=true", "train.layout.num_nodes=1"],
         ),
-        ("nemo_conversion", "error", "tied_embeddings", ["model.shape.tied_embeddings=true"]),
+        ("nemo_conversion", "error", "tie_word_embeddings", ["model.shape.tied_embeddings=true"]),
         (
-            "nemo_conversion",
+            "nemo_average_steps",
             "error",
             "train.conversion.average_steps",
             ["train.conversion.average_steps=[25,50]"],
         ),
         (
-            "nemo_conversion",
+            "nemo_average_steps",
             "error",
             "train.save_top_k",
             ["train.conversion.average_steps=[10,50]", "train.save_top_k=2"],
@@ -105,7 +106,7 @@ def test_the_presets_are_clean(backend, model, tmp_path):
         ),
         ("nemo_model", "warning", "train.nemo_model", ["train.nemo_model=/nowhere"]),
         ("nemo_gpu_memory", "error", "train.layout.num_nodes", ["train.layout.num_nodes=1"]),
-        ("nemo_gpu_memory", "warning", "train.megatron_amp_O2", ["train.megatron_amp_O2=false"]),
+        ("nemo_o2", "warning", "train.megatron_amp_O2", ["train.megatron_amp_O2=false"]),
     ],
 )
 def test_a_trap_of_aligner_fires(rule, level, key, overrides, tmp_path):
@@ -153,21 +154,70 @@ def test_a_pack_that_7b_models_share_among_4_kv_heads():
     )
 
 
-def test_an_unknown_shape_is_said_and_a_read_one_is_used():
+def write_config(folder, **changes):
+    """config.json of a small model, whose embeddings are tied unless ``changes`` say otherwise."""
+    config = {
+        "model_type": "qwen2", "num_hidden_layers": 24, "hidden_size": 1024, "intermediate_size": 4096,
+        "num_attention_heads": 16, "num_key_value_heads": 2, "vocab_size": 32000, "tie_word_embeddings": True,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps({**config, **changes}))
+    return f"model.path={folder}"
+
+
+def test_an_unknown_shape_is_said_and_a_read_one_is_used(tmp_path):
     cfg = load_config(["model=hf_directory", "model.path=/x", "train=nemo_rl"])
     found = {f.rule: f for f in preflight(cfg, estimate(cfg, None, 30))}
     assert found["nemo_heads"].level == "warning" and "model.shape" in found["nemo_heads"].fix
-    read = Shape(10**9, 24, 1024, 4096, 16, 2, 32000)
-    assert "2 key-value heads" in findings(backend="nemo_rl", shape=read)["nemo_heads"].what
+    cfg = load_config(["model=hf_directory", write_config(tmp_path), "train=nemo_rl"])
+    found = {f.rule: f for f in preflight(cfg, estimate(cfg, tmp_path, 30))}
+    assert "2 key-value heads" in found["nemo_heads"].what
 
 
-def test_under_the_local_backend_each_rule_says_that_it_does_not_apply():
+@pytest.mark.parametrize("backend", ["nemo_aligner", "nemo_rl"])
+def test_a_tied_model_has_one_figure_and_is_refused_where_its_conversion_is(backend, tmp_path):
+    """The memory that plan prints is the one that the rule judges by, at the border as well."""
+    model = ["model=hf_directory", write_config(tmp_path), f"train={backend}", "train/layout=mistral_7b"]
+    small = ["train.layout.tensor_model_parallel_size=2", "pack.capacity_tokens=16384"]
+
+    def looked_at(*more):
+        cfg = load_config([*model, *small, *more])
+        cost = estimate(cfg, tmp_path, 30)
+        rules = {f.rule: f for f in preflight(cfg, cost) if f.level == "error"}
+        return cost, rules
+
+    cost, rules = looked_at()
+    assert cost.model.parameters == cost.model.shape.parameters
+    untied = write_config(tmp_path, tie_word_embeddings=False)
+    both, fine = looked_at(untied)
+    assert both.model.parameters - cost.model.parameters == 32000 * 1024
+    assert cost.training.memory_bytes < both.training.memory_bytes and "nemo_conversion" not in fine
+    write_config(tmp_path)
+    size = cost.training.memory_bytes / 2**30
+    for gib, fits in ((size * 1.0001, True), (size * 0.9999, False)):
+        _, judged = looked_at(f"train.layout.gpu_memory_gib={gib}")
+        assert ("nemo_gpu_memory" not in judged) == fits
+    assert ("nemo_conversion" in rules) == (backend == "nemo_aligner")
+    if backend == "nemo_aligner":
+        with pytest.raises(UserError) as refused:
+            family_of(tmp_path)
+        assert refused.value.what in rules["nemo_conversion"].what
+        assert "nemo_conversion" not in looked_at("launcher.stages=[pack,train]", "train.nemo_model=/x")[1]
+
+
+def test_a_model_that_no_converter_takes_is_refused_before_anything_runs(tmp_path):
+    gemma = write_config(tmp_path, model_type="gemma2", tie_word_embeddings=False)
+    cfg = load_config(["model=hf_directory", gemma, "train=nemo_aligner"])
+    (error,) = [f for f in preflight(cfg, estimate(cfg, tmp_path, 30)) if f.rule == "nemo_conversion"]
+    assert error.level == "error" and "gemma2" in error.what
+
+
+def test_the_rules_of_another_backend_are_not_there():
     cfg = load_config(["experiment=quickstart"])
-    found = {f.rule: f for f in preflight(cfg, estimate(cfg, None, 30)) if f.rule in NAMES}
-    assert set(found) == set(NAMES)
-    assert all(
-        f.level == "ok" and f.what.startswith("does not apply: train.backend=local") for f in found.values()
-    )
+    found = {f.rule for f in preflight(cfg, estimate(cfg, None, 30))}
+    assert not {name for name in found if name.startswith(("nemo_", "layout_"))} and "literal_cost" in found
+    cfg = load_config(["experiment=quickstart", "train=nemo_rl"])
+    found = {f.rule for f in preflight(cfg, estimate(cfg, None, 30))}
+    assert "nemo_ray" in found and found.isdisjoint({"literal_cost", "memory", "nemo_micro_batch"})
 
 
 def test_the_eos_must_not_be_the_end_of_turn():

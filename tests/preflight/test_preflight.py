@@ -7,20 +7,22 @@ from dataclasses import replace
 
 import pytest
 
+from nemo_cot.config.model import ModelShape
 from nemo_cot.experiment.compose import load_config
-from nemo_cot.experiment.graph import recipe_names
+from nemo_cot.models.facts import ModelFacts, model_facts
 from nemo_cot.preflight import preflight
-from nemo_cot.preflight.estimate import Estimate, Shape, estimate, read_shape, train_bytes
-from nemo_cot.preflight.rules import RULES, STAGES_OF
+from nemo_cot.preflight.estimate import estimate
+from nemo_cot.preflight.rules import RULES
+from nemo_cot.training.local.backend import train_bytes
 
-SMOLLM2 = Shape(134_515_008, 30, 576, 1536, 9, 3, 49152)
+SMOLLM2 = ModelShape(30, 576, 1536, 9, 3, 49152, qkv_bias=False, tied_embeddings=True)
 
 
 def found(*overrides: str, **cost) -> dict[str, str]:
-    """The level of each rule's first finding."""
+    """The level of each rule's first finding; ``cost`` is what training costs otherwise."""
     cfg = load_config(["experiment=quickstart", *overrides])
     base = estimate(cfg, None, 30)
-    changed = Estimate(**{**base.__dict__, **cost})
+    changed = replace(base, training=replace(base.training, **cost))
     levels: dict[str, str] = {}
     for finding in preflight(cfg, changed):
         levels.setdefault(finding.rule, finding.level)
@@ -29,7 +31,7 @@ def found(*overrides: str, **cost) -> dict[str, str]:
 
 def test_every_rule_reports_and_the_quickstart_has_no_error():
     levels = found()
-    assert set(levels) == {rule.__name__.strip("_") for rule in RULES}
+    assert {rule.name for rule in RULES} <= set(levels)
     assert "error" not in levels.values() and "warning" not in levels.values()
 
 
@@ -66,15 +68,15 @@ def test_what_no_stage_of_the_chain_is_about_is_not_asked():
         ("target_in_window", "curate.target_tokens=500"),
     ):
         assert found(override)[rule] != "ok"
-        assert found(override, few)[rule] == "ok"
+        assert rule not in found(override, few)
     gone = ["model=hf_directory", "model.path=/nowhere", "launcher.stages=[train]"]
     assert found(*gone)["inputs_exist"] == "error", "training reads the model too"
 
 
 def test_memory_and_disk_are_compared_with_the_machine():
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert found(train_bytes=machine + 1)["memory"] == "error"
-    assert found(train_bytes=machine // 2)["memory"] == "ok"
+    assert found(memory_bytes=machine + 1)["memory"] == "error"
+    assert found(memory_bytes=machine // 2)["memory"] == "ok"
     assert found(disk_bytes=2**60)["disk"] == "error"
 
 
@@ -106,31 +108,31 @@ def test_shape_is_read_out_of_config_and_headers(tmp_path):
         "vocab_size": 9,
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert read_shape(tmp_path) == Shape(22, 2, 8, 16, 4, 4, 9)
+    shape = ModelShape(2, 8, 16, 4, 4, 9, qkv_bias=False, tied_embeddings=False)
+    assert model_facts(tmp_path, None) == ModelFacts(tmp_path, config, shape, 22)
     for damaged in ("{", "[1]", "null"):
         (tmp_path / "config.json").write_text(damaged)
-        assert read_shape(tmp_path) is None
+        assert model_facts(tmp_path, None) == ModelFacts(tmp_path, None, None, None)
+        assert model_facts(tmp_path, SMOLLM2).parameters == 134_515_008, "as planned"
 
 
 def test_memory_grows_with_the_pack_and_shrinks_with_activation_checkpointing():
     plain = load_config(["experiment=quickstart"])
     checkpointed = load_config(["experiment=quickstart", "train.activation_checkpointing=true"])
-    assert train_bytes(SMOLLM2, plain.train, 4096) > train_bytes(SMOLLM2, plain.train, 1024)
-    assert train_bytes(SMOLLM2, checkpointed.train, 4096) < train_bytes(SMOLLM2, plain.train, 4096)
+    assert train_bytes(SMOLLM2, SMOLLM2.parameters, plain.train, 4096) > train_bytes(SMOLLM2, SMOLLM2.parameters, plain.train, 1024)
+    assert train_bytes(SMOLLM2, SMOLLM2.parameters, checkpointed.train, 4096) < train_bytes(SMOLLM2, SMOLLM2.parameters, plain.train, 4096)
 
 
-def test_a_stage_asks_its_own_rules_and_each_rule_has_a_stage():
-    assert set(STAGES_OF) == set(RULES)
-    assert {stage for stages in STAGES_OF.values() for stage in stages} <= set(recipe_names())
+def test_a_stage_asks_its_own_rules():
     cfg = load_config(["experiment=quickstart"])
     names = {f.rule for f in preflight(cfg, estimate(cfg, None, 30), stage="evaluate")}
-    others = {name for name in names if not name.startswith("engine_")}
-    assert others == {"answer_fits_sampling", "packages_installed", "inputs_exist", "chunks_apply"}
+    assert names == {"answer_fits_sampling", "packages_installed", "inputs_exist"}
 
 
 def test_rules_about_this_machine_say_nothing_for_another():
     cfg = load_config(["experiment=quickstart"])
-    cost = replace(estimate(cfg, None, 30), train_bytes=10**18)
+    cost = estimate(cfg, None, 30)
+    cost = replace(cost, training=replace(cost.training, memory_bytes=10**18))
     assert "error" in {f.level for f in preflight(cfg, cost)}
     assert "error" not in {f.level for f in preflight(cfg, cost, elsewhere=True)}
 
@@ -138,17 +140,17 @@ def test_rules_about_this_machine_say_nothing_for_another():
 def test_the_papers_run_is_estimated_before_any_model_is_there():
     files = ["problems.train_path=a", "problems.heldout_path=b", "teacher.path=t", "model.path=m"]
     cost = estimate(load_config(["experiment=paper_main", *files]), None, 256)
-    assert cost.parameters == pytest.approx(32.76e9, rel=1e-3)  # Qwen2.5-32B
-    assert cost.train_flops == pytest.approx(6 * cost.parameters * cost.tokens_per_step * 50)
+    assert cost.model.parameters == pytest.approx(32.76e9, rel=1e-3)  # Qwen2.5-32B
+    assert cost.training.operations == pytest.approx(6 * cost.model.parameters * cost.tokens_per_step * 50)
     seconds = (
-        cost.train_flops * 4 / 3 / (0.4 * 989e12)
+        cost.training.operations * 4 / 3 / (0.4 * 989e12)
     )  # full activation checkpointing: the forward pass twice
-    assert cost.gpu_hours == pytest.approx(seconds / 3600)
-    assert cost.disk_bytes == cost.parameters * (6 + 14 * 6)  # six checkpoints with the optimizer's state
+    assert cost.training.gpu_hours == pytest.approx(seconds / 3600)
+    assert cost.training.disk_bytes == cost.model.parameters * (6 + 14 * 6)  # six checkpoints with the optimizer's state
     assert cost.sampled_tokens_at_most == 256 * 64 * 2 * 16384
     baseline = "evaluate.models.qwen_math_72b.path=q"
     only = estimate(load_config(["experiment=paper_baselines", *files[:2], files[3], baseline]), None, None)
-    assert (only.train_flops, only.gpu_hours, only.disk_bytes, only.sampled_tokens_at_most) == (None,) * 4
+    assert only.sampled_tokens_at_most is None
 
 
 def test_nothing_advises_the_nemo_backends_to_batch_distinctly():

@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCau
 
 import nemo_cot.models.attention  # noqa: F401 (registers the attention functions)
 from nemo_cot.sampling.embedded import engine
-from nemo_cot.sampling.embedded.engine import Decoding, Request, sample_batch
+from nemo_cot.sampling.embedded.decode import Decoding, Request, sample_batch
 
 SHAPE = {
     "vocab_size": 61,

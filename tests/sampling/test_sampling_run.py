@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from nemo_cot.config import SamplingConfig
+from nemo_cot.config.engines import EngineConfig, SamplingConfig
 from nemo_cot.records import Problem
 from nemo_cot.sampling.embedded import run
-from nemo_cot.sampling.embedded.engine import Completion
+from nemo_cot.sampling.embedded.decode import Completion
+from nemo_cot.sampling.job import SamplingJob
+from nemo_cot.text import PromptFormat
 
 
 class FakeTokenizer:
@@ -31,25 +33,20 @@ def sampled(monkeypatch):
         batches.append([request.key for request in requests])
         return [Completion(list(f"{r.key} {decoding.seed}".encode()), "stop", 3) for r in requests]
 
+    monkeypatch.setattr(run, "TextTokenizer", lambda *_: FakeTokenizer())
     monkeypatch.setattr("nemo_cot.models.loading.load_model", lambda *_, **__: None)
-    monkeypatch.setattr("nemo_cot.sampling.embedded.engine.sample_batch", echo)
+    monkeypatch.setattr("nemo_cot.sampling.embedded.decode.sample_batch", echo)
     return batches
 
 
 def sample(folder):
     problems = [Problem(problem_id=name, problem=f"problem {name}", expected_answer="1") for name in "abc"]
     sampling = SamplingConfig(1.0, 0, 1.0, 8, "fp32", 4, "cpu")
-    run.sample_problems(
-        folder,
-        FakeTokenizer(),
-        problems,
-        samples=range(3),
-        seed=7,
-        sampling=sampling,
-        lineage="test",
-        folder=folder,
-        label="sample",
-    )
+    job = SamplingJob(
+        folder, PromptFormat("{problem}", "<end>"), problems, range(3),
+        seed=7, sampling=sampling, lineage="test", folder=folder, label="sample",
+    )  # fmt: skip
+    run.sample(EngineConfig("embedded"), job)
     return folder / "generations.jsonl"
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from nemo_cot.config.cluster import ContainerConfig
 from nemo_cot.errors import UserError
-from nemo_cot.launchers.slurm.container import container_prefix, pyxis_options
+from nemo_cot.launchers.slurm.container import container_prefix, srun_options
 from tests.slurm.cluster import Cluster
 from tests.slurm.conftest import Chain, skip_or_fail, start_or_skip
 from tests.support import one_error, tiny_experiment
@@ -205,7 +205,7 @@ def test_apptainer_knows_fewer_flags_of_a_mount():
 
 
 def test_the_variables_of_every_container_are_srun_s_own_option():
-    options = pyxis_options(
+    options = srun_options(
         container_of("pyxis", pyxis_arguments=["--container-writable"]), "i", (Path("/w"),)
     )
     assert options[-2:] == ["--export=ALL,PYTHONNOUSERSITE=1", "--container-writable"]

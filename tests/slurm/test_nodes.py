@@ -36,7 +36,8 @@ dist.destroy_process_group()
 RECIPE = """
 import os, sys
 from pathlib import Path
-from nemo_cot.training.nemo.command import aligner_command, run_command
+from nemo_cot.training.nemo.command import run_command
+from nemo_cot.training.nemo_aligner.command import aligner_command
 from nemo_cot.experiment.compose import load_config
 command = aligner_command(load_config(sys.argv[1:]).train, Path("unused.yaml"), os.environ)
 # instead of -m nemo_cot.training.nemo_aligner.aligner_sft unused.yaml

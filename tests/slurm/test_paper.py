@@ -15,8 +15,8 @@ import pytest
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.launchers.slurm.submit import submit_chain
-from nemo_cot.training.nemo.command import aligner_command
-from nemo_cot.training.nemo.config import AlignerTrain
+from nemo_cot.training.nemo_aligner.command import aligner_command
+from nemo_cot.training.nemo_aligner.config import AlignerTrain
 from tests.models.headers import write_holes
 from tests.support import write_lines
 from tests.tiny import write_tiny_tokenizer

@@ -8,8 +8,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 import nemo_cot.models.attention  # noqa: F401 (registers the attention functions)
-from nemo_cot.config import LocalTrain, OptimConfig, PackConfig, SchedConfig
+from nemo_cot.config import OptimConfig, PackConfig, SchedConfig
 from nemo_cot.packing.sequences import TokenSequence
+from nemo_cot.training.local.config import LocalTrain
 
 VOCABULARY = 97
 SHAPE = {

@@ -6,42 +6,35 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nemo_cot.config import SamplingConfig
+from nemo_cot.config.engines import EngineConfig, SamplingConfig
+from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import JsonlAppender, drop_cut_line, read_jsonl, write_jsonl
 from nemo_cot.progress import track
 from nemo_cot.records import Problem, Trace
+from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.text import TextTokenizer
 
-Job = tuple[Problem, int]
+Drawn = tuple[Problem, int]
+"""A problem, and the number of its sample."""
 
 
-def sample_problems(
-    model_dir: Path,
-    tokenizer: TextTokenizer,
-    problems: Sequence[Problem],
-    *,
-    samples: range,
-    seed: int,
-    sampling: SamplingConfig,
-    lineage: str,
-    folder: Path,
-    label: str,
-) -> None:
-    """Append the traces numbered ``samples`` of each problem to ``folder``/generations.jsonl, in the problems' order.
+def sample(engine: EngineConfig, job: SamplingJob) -> None:
+    """Append the samples of ``job`` to its generations.jsonl, in the problems' order.
 
-    Batches are fixed by the job list, and a batch is written in one piece: a killed run goes on
+    Batches are fixed by the list of samples, and a batch is written in one piece: a killed run goes on
     with the first batch that is not in the file and gives the same tokens as one never killed.
     """
-    jobs = [(problem, sample) for problem in problems for sample in samples]
-    path = folder / "generations.jsonl"
-    done = _whole_batches(path, jobs, sampling.batch_size)
-    if done == len(jobs):
+    if job.model is None:
+        raise UserError("no model directory", where=job.label, fix="give one, or another engine")
+    pairs, path, size = job.pairs, job.folder / "generations.jsonl", job.sampling.batch_size
+    done = _whole_batches(path, pairs, size)
+    if done == len(pairs):
         return
-    draw = _Sampler(model_dir, tokenizer, sampling, seed, lineage)
+    draw = _Sampler(job.model, TextTokenizer(job.model, job.form), job.sampling, job.seed, job.lineage)
     started, tokens = time.monotonic(), 0
-    with JsonlAppender(path) as out, track(label, len(jobs), "samples", folder, done=done) as progress:
-        for start in range(done, len(jobs), sampling.batch_size):
-            batch = jobs[start : start + sampling.batch_size]
+    with JsonlAppender(path) as out, track(job.label, len(pairs), "samples", job.folder, done=done) as progress:
+        for start in range(done, len(pairs), size):
+            batch = pairs[start : start + size]
             traces = draw(batch)
             out.append(traces)
             tokens += sum(t.num_generated_tokens for t in traces)
@@ -56,7 +49,7 @@ class _Sampler:
     ) -> None:
         from nemo_cot.models.attention import SAMPLING
         from nemo_cot.models.loading import load_model, resolve_device
-        from nemo_cot.sampling.embedded.engine import Decoding
+        from nemo_cot.sampling.embedded.decode import Decoding
         from nemo_cot.training.local.allocator import keep_freed_memory
 
         keep_freed_memory()
@@ -77,8 +70,8 @@ class _Sampler:
             seed,
         )
 
-    def __call__(self, batch: Sequence[Job]) -> list[Trace]:
-        from nemo_cot.sampling.embedded.engine import Request, sample_batch
+    def __call__(self, batch: Sequence[Drawn]) -> list[Trace]:
+        from nemo_cot.sampling.embedded.decode import Request, sample_batch
 
         requests = [Request(self._tokenizer.prompt_ids(p.problem), f"{p.problem_id}:{s}") for p, s in batch]
         completions = sample_batch(self._model, requests, self._decoding)
@@ -98,18 +91,18 @@ class _Sampler:
         )
 
 
-def _whole_batches(path: Path, jobs: Sequence[Job], batch_size: int) -> int:
-    """How many jobs are finished; rows of a batch that was cut short are dropped."""
+def _whole_batches(path: Path, pairs: Sequence[Drawn], batch_size: int) -> int:
+    """How many samples are finished; rows of a batch that was cut short are dropped."""
     drop_cut_line(path)
     if not path.exists():
         return 0
     rows = read_jsonl(path, Trace, allow_empty=True)
     same = 0
-    for row, (problem, sample) in zip(rows, jobs):
+    for row, (problem, sample) in zip(rows, pairs):
         if (row.problem_id, row.sample) != (problem.problem_id, sample):
             break
         same += 1
-    done = len(jobs) if same == len(jobs) else same - same % batch_size
+    done = len(pairs) if same == len(pairs) else same - same % batch_size
     if done != len(rows):
         write_jsonl(path, rows[:done])
     return done

@@ -39,12 +39,6 @@ def output_file(folder: Path, seed: int) -> Path:
     return folder / f"output-rs{seed}.jsonl"
 
 
-def seed_files(folder: Path) -> list[tuple[int, Path]]:
-    """(seed, file) of every finished output in ``folder``, by number: rs2 before rs10."""
-    found = [(_SEED.search(path.name), path) for path in folder.iterdir()]
-    return sorted((int(name[1]), path) for name, path in found if name)
-
-
 def write_input(path: Path, job: SamplingJob, messages: Sequence[Any]) -> None:
     """The problems with NeMo-Skills' key names; ``messages``: for each a chat or a rendered prompt."""
     write_jsonl(

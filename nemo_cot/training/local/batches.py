@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nemo_cot.config import LocalTrain, PackConfig
+from nemo_cot.config import PackConfig
 from nemo_cot.packing import pack
 from nemo_cot.packing.draws import draw_counts, literal_draws
 from nemo_cot.packing.sequences import TokenSequence
+from nemo_cot.training.local.config import LocalTrain
 
 
 @dataclass(frozen=True)

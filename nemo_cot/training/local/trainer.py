@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from nemo_cot.config import LocalTrain, PackConfig
+from nemo_cot.config import PackConfig
 from nemo_cot.errors import Unfinished, UserError
 from nemo_cot.io.jsonl import JsonlAppender, read_jsonl, write_jsonl
 from nemo_cot.models.attention import PACKED
@@ -22,6 +22,7 @@ from nemo_cot.stopping import asked_to_stop
 from nemo_cot.training.local.allocator import keep_freed_memory
 from nemo_cot.training.local.batches import BatchPlan
 from nemo_cot.training.local.checkpoint import latest_step, load_checkpoint, save_checkpoint
+from nemo_cot.training.local.config import LocalTrain
 from nemo_cot.training.local.objective import pack_loss, pack_tensors
 from nemo_cot.training.local.optimizer import MasterAdamW
 from nemo_cot.training.local.schedule import learning_rate

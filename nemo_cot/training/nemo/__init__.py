@@ -1,1 +1,1 @@
-"""Bridges to NeMo: files in its formats, and configs for its trainers."""
+"""What the two NeMo backends share: layouts, memory, rules, conversion. No backend of its own."""

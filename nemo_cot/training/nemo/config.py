@@ -1,9 +1,8 @@
-"""Schema of the NeMo backends: what they need beyond nemo_cot.config.TrainConfig. Values: conf/train."""
+"""What the schemas of both NeMo backends share: layouts, adapters, conversion. Values: conf/train."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
 
 from nemo_cot.config import TrainConfig
 from nemo_cot.config.checks import at_least, between, one_of, runtime
@@ -67,18 +66,6 @@ class LayoutConfig:
                 fix="change train.layout.num_nodes or a *_parallel_size so that the product divides the GPUs",
             )
         return self.world_size // self.model_parallel_size
-
-    @property
-    def width_multiple(self) -> int:
-        """What the width of a batch must be a multiple of, in tokens (NeMo-Aligner's build_sft_dataset)."""
-        per_rank = 8 * self.tensor_model_parallel_size if self.sequence_parallel else 16
-        return per_rank * self.context_parallel_size
-
-    @property
-    def sequence_multiple(self) -> int:
-        """What NeMo-RL pads each sequence to: sequence parallelism slices by TP, context by 2 x CP."""
-        context = 2 * self.context_parallel_size if self.context_parallel_size > 1 else 1
-        return self.tensor_model_parallel_size * context
 
 
 @dataclass
@@ -148,46 +135,10 @@ class NemoTrain(TrainConfig):
         """The one loss that the backend computes; it cannot be chosen."""
         raise NotImplementedError
 
-
-@dataclass
-class AlignerTrain(NemoTrain):
-    """NeMo-Aligner 0.7.0. ``nemo_model``: the base model in NeMo's format, as a folder or a .nemo
-    file; null: what the stage hf_to_nemo converts.
-
-    ``process_launcher``: torchrun (one launcher a node) or srun (one task a GPU). Inside a Slurm job
-    srun starts both on several nodes, and ``srun_arguments`` may name the container. ``python``: the
-    container's interpreter. ``master_port`` null: one of the Slurm job's own, 29500 outside of a job.
-    """
-
-    megatron_amp_O2: bool
-    nemo_model: Optional[str] = runtime()  # noqa: UP045 (the stage hashes it)
-    process_launcher: str = runtime()
-    srun_arguments: list[str] = runtime()  # noqa: RUF009
-    master_port: Optional[int] = runtime()  # noqa: UP045
-    python: str = runtime()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("train.process_launcher", self.process_launcher, ("torchrun", "srun"))
-        if self.master_port is not None:
-            between("train.master_port", self.master_port, 1024, 65535)
-
     @property
-    def own_objective(self) -> str:
-        """Mean over the tokens of each pack, then over the packs; see docs/packing.md."""
-        return "pack_mean"
-
-
-@dataclass
-class NemoRlTrain(NemoTrain):
-    """NeMo-RL. ``nemo_rl_directory``: its source tree in the container, where `uv run` finds its lock."""
-
-    nemo_rl_directory: str = runtime()
-
-    @property
-    def own_objective(self) -> str:
-        """Mean over the trained tokens of the global batch."""
-        return "token_mean"
+    def width_multiple(self) -> int:
+        """What the width of a batch, or of a sequence in it, is rounded up to, in tokens."""
+        raise NotImplementedError
 
 
 LORA_MODULES = ("attention_qkv", "attention_dense", "mlp_fc1", "mlp_fc2")

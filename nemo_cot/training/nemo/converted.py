@@ -9,9 +9,9 @@ from typing import Any
 
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import write_bytes
+from nemo_cot.models import facts
 from nemo_cot.models.convert import copy_tokenizer
 from nemo_cot.models.tensors import same_bytes, tensor_index
-from nemo_cot.training.nemo.conversion import read_config
 
 _FIELDS = {
     "num_layers": "num_hidden_layers",
@@ -50,6 +50,16 @@ def _same(there: Any, wanted: Any) -> bool:
         return float(there) == float(wanted)
     except (TypeError, ValueError):
         return there == wanted
+
+
+def read_config(hugging_face: Path) -> dict[str, Any]:
+    """config.json of a Hugging Face directory. Raises UserError when it is missing or damaged."""
+    config = facts.read_config(hugging_face)
+    if config is None:
+        raise UserError(
+            "missing or unreadable", where=str(hugging_face / "config.json"), fix="give a Hugging Face directory"
+        )
+    return config
 
 
 def _nemo_config(nemo: Path) -> dict[str, Any]:

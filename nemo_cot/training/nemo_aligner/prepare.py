@@ -12,9 +12,9 @@ from nemo_cot.config import PackConfig
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.packing import StepPacks, distinct_packs, literal_draws, literal_packs
 from nemo_cot.packing.sequences import TokenSequence
-from nemo_cot.training.nemo.checkpoints import LOG_DIRS
-from nemo_cot.training.nemo.config import AlignerTrain
 from nemo_cot.training.nemo.rendered import to_yaml
+from nemo_cot.training.nemo_aligner.checkpoints import LOG_DIR
+from nemo_cot.training.nemo_aligner.config import AlignerTrain
 from nemo_cot.training.nemo_aligner.packed_file import Layout, Tokens, packed_lengths, write_packed_file
 from nemo_cot.training.nemo_aligner.packing_report import PackingReport, packing_report
 from nemo_cot.training.nemo_aligner.render import AlignerInputs, render_nemo_aligner
@@ -58,7 +58,7 @@ def prepare_aligner(
         base_model=str(base),
         packed_file=str(folder / PACKED_FILE),
         packs_per_step=steps.packs_per_step,
-        log_dir=str(folder / LOG_DIRS[train.backend]),
+        log_dir=str(folder / LOG_DIR),
         name=name,
     )
     write_bytes(folder / CONFIG_FILE, to_yaml(render_nemo_aligner(train, pack, inputs)).encode())

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from nemo_cot.config import OptimConfig, PackConfig
-from nemo_cot.training.nemo.config import AlignerTrain, LayoutConfig, LoraConfig
+from nemo_cot.training.nemo.config import LayoutConfig, LoraConfig
+from nemo_cot.training.nemo_aligner.config import AlignerTrain
 
 Rendered = dict[str, Any]
 
@@ -29,7 +30,7 @@ def render_nemo_aligner(train: AlignerTrain, pack: PackConfig, inputs: AlignerIn
     """The config that nemo_cot.training.nemo_aligner.aligner_sft reads, as plain dicts, lists, numbers and strings.
 
     Raises UserError when the layout's GPUs do not make whole copies of the model. Everything
-    else that can be wrong is preflight's to find (nemo_cot.preflight.nemo_rules).
+    else that can be wrong is preflight's to find (nemo_cot.training.nemo.rules).
     """
     return {
         "trainer": _trainer(train),

@@ -9,7 +9,7 @@ import numpy as np
 
 from nemo_cot.errors import UserError
 from nemo_cot.records import Trace
-from nemo_cot.training.nemo.conversion import read_config
+from nemo_cot.training.nemo.converted import read_config
 from nemo_cot.training.nemo_aligner.packed_file import read_packed_file
 from nemo_cot.training.nemo_aligner.weights import Heads, stacked, to_megatron
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from nemo_cot.errors import UserError
 from nemo_cot.training.nemo.command import Command
-from nemo_cot.training.nemo.config import NemoRlTrain
 from nemo_cot.training.nemo_rl import check as rl_check
+from nemo_cot.training.nemo_rl.config import NemoRlTrain
 
 ENTRY = Path("examples/run_sft.py")
 MEGATRON_BASE = "megatron_base"

@@ -15,8 +15,8 @@ from nemo_cot.packing import literal_draws
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.records import Trace
 from nemo_cot.text import TextTokenizer
-from nemo_cot.training.nemo.config import NemoRlTrain
 from nemo_cot.training.nemo.rendered import to_yaml
+from nemo_cot.training.nemo_rl.config import NemoRlTrain
 from nemo_cot.training.nemo_rl.render import RlInputs, render_nemo_rl
 
 TRAIN_FILE, EXPECTED_FILE, CONFIG_FILE = "train.jsonl", "tokens.jsonl", "nemo_rl.yaml"

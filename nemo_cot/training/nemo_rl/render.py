@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from nemo_cot.config import OptimConfig, PackConfig
 from nemo_cot.errors import UserError
-from nemo_cot.training.nemo.config import LoraConfig, NemoRlTrain
+from nemo_cot.training.nemo.config import LoraConfig
+from nemo_cot.training.nemo_rl.config import NemoRlTrain
 
 Rendered = dict[str, Any]
 
@@ -78,7 +79,6 @@ def _checkpointing(train: NemoRlTrain, inputs: RlInputs) -> Rendered:
 
 
 def _policy(train: NemoRlTrain, pack: PackConfig, inputs: RlInputs) -> Rendered:
-    layout = train.layout
     tokens = pack.capacity_tokens
     return {
         "model_name": inputs.base_model,
@@ -98,7 +98,7 @@ def _policy(train: NemoRlTrain, pack: PackConfig, inputs: RlInputs) -> Rendered:
             "microbatch_order": "packer",
             "sequence_length_round": 64,
         },
-        "make_sequence_length_divisible_by": layout.sequence_multiple,
+        "make_sequence_length_divisible_by": train.width_multiple,
         "max_grad_norm": train.gradient_clip_val,
         "optimizer": None,  # DTensor's; Megatron's is below
         "megatron_cfg": _megatron(train),

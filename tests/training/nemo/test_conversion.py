@@ -7,14 +7,8 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.errors import UserError
-from nemo_cot.training.nemo.conversion import (
-    converters,
-    family_of,
-    hf_to_nemo,
-    megatron_lora_to_hf,
-    megatron_to_hf,
-    nemo_to_hf,
-)
+from nemo_cot.training.nemo_aligner.conversion import converters, family_of, hf_to_nemo, nemo_to_hf
+from nemo_cot.training.nemo_rl.conversion import megatron_lora_to_hf, megatron_to_hf
 
 HF, NEMO = Path("/models/base hf"), Path("/models/base-nemo")
 

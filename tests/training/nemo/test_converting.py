@@ -19,12 +19,13 @@ from nemo_cot.experiment.planner import plan_chain
 from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.launchers.slurm.jobs import chain_jobs
 from nemo_cot.models.average import average_models
-from nemo_cot.models.format import trained_model
 from nemo_cot.models.tensors import tensor_index
 from nemo_cot.recipes.hf_to_nemo import hf_to_nemo
 from nemo_cot.recipes.nemo_to_hf import nemo_to_hf
 from nemo_cot.stages import RunDirectory, run_stage
-from nemo_cot.training.nemo.checkpoints import saved_steps, steps_to_convert, unpacked_view
+from nemo_cot.training.backend import backend_of
+from nemo_cot.training.nemo.checkpoints import steps_to_convert
+from nemo_cot.training.nemo_aligner.checkpoints import saved_steps, unpacked_view
 
 CONFIG = {"model_type": "qwen2", "rope_theta": 1e6, "num_hidden_layers": 1, "max_position_embeddings": 131072}
 STAND_IN = """import json, pathlib, runpy, sys
@@ -127,7 +128,7 @@ def test_the_last_step_becomes_the_trained_model(tmp_path, base, run):
     cfg = settings(tmp_path, base)
     convert(hf_to_nemo, cfg, run)
     convert(nemo_to_hf, cfg, run)
-    model = run.resolve(trained_model(cfg))
+    model = run.resolve(backend_of(cfg.train).trained_model(cfg))
     assert model == run.stage("nemo_to_hf") / "model"
     assert torch.equal(weights(model)["lm_head.weight"], weights(base)["lm_head.weight"] * 4)
     assert json.loads((model / "config.json").read_text())["max_position_embeddings"] == 131072
@@ -154,7 +155,7 @@ def weights(folder):
 def test_a_converter_that_fails_or_changes_nothing_is_told(tmp_path, base, run):
     cfg = settings(tmp_path, base)
     convert(hf_to_nemo, cfg, run)
-    last = saved_steps(cfg.train, run.stage("train"))[30]
+    last = saved_steps(run.stage("train"))[30]
     (last / "scale.json").write_text("1.0")
     with pytest.raises(UserError, match="every weight is the base model's"):
         convert(nemo_to_hf, cfg, run)

@@ -17,7 +17,7 @@ from nemo_cot.recipes.train import train as recipe
 from nemo_cot.records import Trace
 from nemo_cot.stages import RunDirectory, run_stage
 from nemo_cot.text import PromptFormat, TextTokenizer
-from nemo_cot.training.nemo.checkpoints import check_finished, megatron_base, megatron_folder, saved_steps
+from nemo_cot.training.nemo_rl.checkpoints import megatron_base, megatron_folder, saved_steps
 from nemo_cot.training.nemo_rl.command import check_command, rl_command
 from nemo_cot.training.nemo_rl.data import CONFIG_FILE, EXPECTED_FILE, TRAIN_FILE
 
@@ -143,7 +143,7 @@ def test_the_recipe_writes_checks_trains_and_is_done(cfg, base, tmp_path):
         "1": "nemo_rl/checkpoints/step_1",
         "2": "nemo_rl/checkpoints/step_2",
     }
-    assert megatron_folder(saved_steps(cfg.train, folder)[2]).name == "iter_0000000"
+    assert megatron_folder(saved_steps(folder)[2]).name == "iter_0000000"
 
 
 def test_a_stop_before_the_end_is_told_and_resumed(cfg, base, monkeypatch, tmp_path):
@@ -152,7 +152,7 @@ def test_a_stop_before_the_end_is_told_and_resumed(cfg, base, monkeypatch, tmp_p
         start(cfg, base, traces())
     monkeypatch.setenv("STEPS", "2")
     run = start(cfg, base, traces())
-    assert list(check_finished(cfg.train, run.stage("train"))) == [1, 2]
+    assert list(saved_steps(run.stage("train"))) == [1, 2]
     assert len({tuple(json.loads(line)[1]) for line in (tmp_path / "uv.log").open()}) == 2, "the same folder"
 
 
@@ -217,7 +217,7 @@ def test_damaged_and_missing_checkpoints(cfg, tmp_path):
     info.parent.mkdir(parents=True)
     info.write_text("{")
     with pytest.raises(UserError, match="damaged checkpoint"):
-        saved_steps(cfg.train, tmp_path)
+        saved_steps(tmp_path)
     for function, place in ((megatron_folder, info.parent), (megatron_base, tmp_path / "none")):
         with pytest.raises(UserError, match="0 Megatron checkpoints"):
             function(place)

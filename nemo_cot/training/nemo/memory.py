@@ -1,6 +1,6 @@
-"""Memory a GPU of Megatron training, bytes: what decides the layouts in conf/train/layout.
+"""Memory per GPU of Megatron training, bytes: what decides the layouts in conf/train/layout.
 
-Weights and optimizer: Megatron-LM's README (bf16 weights, fp32 gradients, Adam): 18 bytes a
+Weights and optimizer: Megatron-LM's README (bf16 weights, fp32 gradients, Adam): 18 bytes per
 parameter, or 6 + 12 / DP with the distributed optimizer. Activations: after Korthikanti et al.,
 arXiv 2205.05198, for gated MLPs without dropout and with fused attention.
 """
@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nemo_cot.config.model import ModelShape
+from nemo_cot.config.rule import GIB
 from nemo_cot.training.nemo.config import LayoutConfig, LoraConfig
 
-GIB = 2**30
 _WEIGHT, _GRADIENT, _OPTIMIZER = 2, 4, 12
-"""Bytes a parameter: bf16 weight, fp32 gradient, fp32 master weight and two moments."""
+"""Bytes per parameter: bf16 weight, fp32 gradient, fp32 master weight and two moments."""
 _LOGIT = 2 + 4 + 4
-"""Bytes a logit: bf16 from the projection, fp32 in the loss, fp32 gradient."""
+"""Bytes per logit: bf16 from the projection, fp32 in the loss, fp32 gradient."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,6 @@ class GpuMemory:
         return self.weights + self.gradients + self.optimizer + self.activations + self.logits + self.reserved
 
 
-def parameters(shape: ModelShape) -> int:
-    """Parameters of a decoder with gated MLP, grouped-query attention and RMSNorm (Qwen2, Llama, Mistral)."""
-    return shape.layers * _layer_parameters(shape) + _embeddings(shape) + shape.hidden
-
-
 def gpu_memory(shape: ModelShape, layout: LayoutConfig, lora: LoraConfig, pack_tokens: int) -> GpuMemory:
     """Memory of the fullest pipeline stage with one pack of ``pack_tokens`` a micro batch.
 
@@ -53,7 +48,7 @@ def gpu_memory(shape: ModelShape, layout: LayoutConfig, lora: LoraConfig, pack_t
 
 def adapter_parameters(shape: ModelShape, lora: LoraConfig) -> int:
     """Parameters of one layer's adapters: dim x (inputs + outputs) for each module they are on."""
-    qkv = shape.hidden + 2 * _kv_width(shape)
+    qkv = shape.hidden + 2 * shape.kv_width
     sides = {
         "attention_qkv": shape.hidden + qkv,
         "attention_dense": 2 * shape.hidden,
@@ -70,8 +65,8 @@ def _stage_memory(
     pipeline = layout.pipeline_model_parallel_size
     alone = pipeline == 1
     layers = -(-shape.layers // pipeline)
-    held = layers * _layer_parameters(shape) + (
-        _embeddings(shape) if alone else shape.vocabulary * shape.hidden
+    held = layers * shape.layer_parameters + (
+        shape.embedding_parameters if alone else shape.vocabulary * shape.hidden
     )
     held /= layout.tensor_model_parallel_size
     trained = (
@@ -97,7 +92,7 @@ def _activations(
 ) -> float:
     """Bytes kept for the backward pass of ``in_flight`` micro batches.
 
-    A token and layer keep, in bf16: 4 hidden (both norms' inputs and outputs), which tensor
+    Each token keeps per layer, in bf16: 4 hidden (both norms' inputs and outputs), which tensor
     parallelism divides with sequence parallelism only; queries and attention's output (2 hidden),
     keys and values, and 3 intermediate (gate, up, their product). ``full`` keeps the layer's input
     only, and one layer's rest while it is computed again. ``selective`` saves nothing here: fused
@@ -105,23 +100,8 @@ def _activations(
     """
     tensor = layout.tensor_model_parallel_size
     outside = tensor if layout.sequence_parallel else 1
-    inside = 2 * shape.hidden + 2 * _kv_width(shape) + 3 * shape.intermediate
+    inside = 2 * shape.hidden + 2 * shape.kv_width + 3 * shape.intermediate
     layer = 2 * tokens * (4 * shape.hidden / outside + inside / tensor)
     if layout.checkpoint_activations != "full":
         return in_flight * layers * layer
     return in_flight * layers * 2 * tokens * shape.hidden / outside + layer
-
-
-def _layer_parameters(shape: ModelShape) -> int:
-    key_value = _kv_width(shape)
-    attention = 2 * shape.hidden * (shape.hidden + key_value)
-    bias = shape.hidden + 2 * key_value if shape.qkv_bias else 0
-    return attention + bias + 3 * shape.hidden * shape.intermediate + 2 * shape.hidden
-
-
-def _kv_width(shape: ModelShape) -> int:
-    return shape.hidden * shape.kv_heads // shape.heads
-
-
-def _embeddings(shape: ModelShape) -> int:
-    return shape.vocabulary * shape.hidden * (1 if shape.tied_embeddings else 2)

@@ -1,12 +1,16 @@
-"""What a model's own files say of it: its shape, its context length, its end of sequence. No weights are read."""
+"""What is known of a model before it runs, out of its own files: shape, size, context. No weights are read."""
 
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nemo_cot.config.model import ModelShape
+from nemo_cot.errors import UserError
+from nemo_cot.models.tensors import tensor_index
 
 _KEYS = {
     "layers": "num_hidden_layers",
@@ -21,6 +25,32 @@ _KEYS = {
 """Fields of ModelShape, and what config.json calls them. Qwen2 has the bias without naming it."""
 _UNSCALED = ("su", "longrope", "llama3")
 """Kinds of rope scaling whose max_position_embeddings is the scaled length already."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """One model: by these figures memory, cost and conversion are judged alike.
+
+    ``folder``: its Hugging Face directory, None where there is none yet. ``config``: its config.json,
+    None where it is not here. ``shape``: that of the config.json, or else the planned one.
+    ``parameters``: counted in the headers of its weights, or else by the shape.
+    """
+
+    folder: Path | None
+    config: dict[str, Any] | None
+    shape: ModelShape | None
+    parameters: int | None
+
+
+def model_facts(folder: Path | None, planned: ModelShape | None) -> ModelFacts:
+    """Read ``folder``; ``planned`` (model.shape) stands in for what is not there."""
+    config = read_config(folder) if folder else None
+    shape = (shape_of(config) if config else None) or planned
+    try:
+        count = sum(math.prod(t.shape) for t in tensor_index(folder).values()) if folder and config else None
+    except (OSError, UserError):
+        count = None
+    return ModelFacts(folder, config, shape, count or (shape.parameters if shape else None))
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:

@@ -1,0 +1,89 @@
+"""How each kind of teacher writes its traces, and what it reads for that. Found by teacher.kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nemo_cot.config import Config, FileTeacher, ModelTeacher, ProceduralTeacher
+from nemo_cot.io.jsonl import read_jsonl, write_jsonl
+from nemo_cot.io.paths import user_path
+from nemo_cot.models.convert import hf_directory
+from nemo_cot.models.format import base_model, student_tokenizer
+from nemo_cot.records import Problem
+from nemo_cot.sampling.chunks import GENERATIONS
+from nemo_cot.sampling.engines import sample
+from nemo_cot.sampling.job import SamplingJob
+from nemo_cot.stages import Source
+from nemo_cot.text import PromptFormat
+from nemo_cot.traces.sources import file_traces, procedural_traces
+
+
+def teacher_inputs(cfg: Config) -> dict[str, Source]:
+    """What the teacher reads beside the problems and the student's tokenizer."""
+    return _KINDS[cfg.teacher.kind].inputs(cfg, cfg.teacher)
+
+
+def write_traces(cfg: Config, folder: Path, inputs: Mapping[str, Path], samples: range) -> None:
+    """Write ``folder``/generations.jsonl with the traces of those numbers of every problem.
+
+    ``inputs``: problems (train.jsonl), tokenizer (the student's tokenizer.json), and those of
+    :func:`teacher_inputs`. Raises UserError as the teacher's own functions do.
+    """
+    problems = read_jsonl(inputs["problems"], Problem)
+    _KINDS[cfg.teacher.kind].write(cfg, cfg.teacher, folder, inputs, problems, samples)
+
+
+def _procedural(
+    cfg: Config, teacher: ProceduralTeacher, folder: Path, inputs: Mapping[str, Path], problems: list[Problem], samples: range
+) -> None:
+    tokenizer = student_tokenizer(cfg.model, inputs["tokenizer"].parent)
+    traces = procedural_traces(problems, teacher, tokenizer, samples=samples, seed=cfg.generate.seed)
+    write_jsonl(folder / GENERATIONS, traces)
+
+
+def _file(
+    cfg: Config, teacher: FileTeacher, folder: Path, inputs: Mapping[str, Path], problems: list[Problem], _: range
+) -> None:
+    tokenizer = student_tokenizer(cfg.model, inputs["tokenizer"].parent)
+    write_jsonl(folder / GENERATIONS, file_traces(inputs["traces"], problems, tokenizer))
+
+
+def _model(
+    cfg: Config, teacher: ModelTeacher, folder: Path, inputs: Mapping[str, Path], problems: list[Problem], samples: range
+) -> None:
+    job = SamplingJob(
+        inputs.get("teacher"),
+        PromptFormat(teacher.prompt, teacher.end_of_turn),
+        problems,
+        samples,
+        seed=cfg.generate.seed,
+        sampling=teacher.sampling,
+        lineage="model",
+        folder=folder,
+        label="generate",
+    )
+    sample(teacher.engine, job)
+
+
+def _model_inputs(cfg: Config, teacher: ModelTeacher) -> dict[str, Source]:
+    """Its Hugging Face directory; none for a name that only an endpoint knows."""
+    client = teacher.engine.client
+    if client and client.server.base_url and not teacher.path:
+        return {}
+    named = partial(hf_directory, teacher.path, key="teacher.path") if teacher.path else base_model(cfg.model)
+    return {"teacher": named}
+
+
+class _Kind(NamedTuple):
+    write: Callable[..., None]
+    inputs: Callable[[Config, Any], dict[str, Source]] = lambda cfg, teacher: {}
+
+
+_KINDS = {
+    "procedural": _Kind(_procedural),
+    "model": _Kind(_model, _model_inputs),
+    "file": _Kind(_file, lambda cfg, teacher: {"traces": user_path(teacher.path)}),
+}

@@ -1,0 +1,28 @@
+"""The keys of train=local. Values: conf/train/local.yaml."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nemo_cot.config import TrainConfig
+from nemo_cot.config.checks import one_of, runtime
+from nemo_cot.config.engines import DEVICES
+
+
+@dataclass
+class LocalTrain(TrainConfig):
+    """On transformers: CPU or one GPU."""
+
+    export_dtype: str
+    device: str = runtime()
+    activation_checkpointing: bool = runtime()
+    tensorboard: bool = runtime()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("train.objective", self.objective, ("token_mean", "sequence_mean"))
+        one_of("train.export_dtype", self.export_dtype, ("float32", "bfloat16"))
+        one_of("train.device", self.device, DEVICES)
+
+
+SCHEMA = LocalTrain

@@ -1,0 +1,192 @@
+"""What the stages of both NeMo backends share, and what the rest of the program is told alike of both."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+
+from nemo_cot.config import Config, h100
+from nemo_cot.config.checks import fingerprinted
+from nemo_cot.config.cluster import ResourceClasses
+from nemo_cot.errors import UserError
+from nemo_cot.io.atomic import write_bytes
+from nemo_cot.models.facts import ModelFacts
+from nemo_cot.models.format import base_model
+from nemo_cot.progress import track
+from nemo_cot.stages import Output, Source, Stage
+from nemo_cot.stages.publish import SCRATCH
+from nemo_cot.training.backend import Backend, TrainingCost
+from nemo_cot.training.nemo.checkpoints import check_finished, steps_to_convert
+from nemo_cot.training.nemo.command import Command, run_command
+from nemo_cot.training.nemo.config import NemoTrain, seconds_of
+from nemo_cot.training.nemo.converted import finish_hf_directory
+from nemo_cot.training.nemo.memory import adapter_parameters, gpu_memory
+
+UTILISATION = 0.4
+"""Share of the peak that Megatron-LM's own tables show for models of this size on H100; assumed, not measured."""
+
+N = TypeVar("N", bound=NemoTrain)
+
+
+class NemoBackend(Backend[N]):
+    """Megatron training in a container, whose checkpoints the stage nemo_to_hf converts."""
+
+    several_nodes = True
+    cuts_at_eos = True
+    log_dir: ClassVar[str]
+    """Folder of the train stage in which the backend writes its logs and checkpoints."""
+
+    @staticmethod
+    @abstractmethod
+    def saved_steps(folder: Path) -> dict[int, Path]:
+        """Step -> checkpoint, of the whole ones in the train stage's ``folder``, in order."""
+
+    @abstractmethod
+    def to_hugging_face(self, checkpoint: Path, inputs: Mapping[str, Path], base: Path, target: Path) -> None:
+        """Convert ``checkpoint`` into the new folder ``target``; ``inputs`` are those of nemo_to_hf."""
+
+    @abstractmethod
+    def average(self, models: Sequence[Path], inputs: Mapping[str, Path], target: Path) -> None:
+        """Write the mean of ``models``, in a Python with torch: the recipe's may be the light core's."""
+
+    def export_parts(self) -> dict[str, Source]:
+        """What the conversion reads and decides nothing."""
+        return {}
+
+    def stage(
+        self,
+        cfg: Config,
+        inputs: Mapping[str, Source],
+        more: dict[str, Any],
+        work: Callable[[Path, Mapping[str, Path]], None],
+    ) -> Stage:
+        """The stage train, inside the training container.
+
+        A run that was cut short, by its time limit or a kill, goes on from the last checkpoint when
+        the same command is given again.
+        """
+        return Stage(
+            "train",
+            inputs=inputs,
+            config={"train": fingerprinted(self.train), "pack": fingerprinted(cfg.pack), **more},
+            settings={"save_interval_steps": self.train.save_interval_steps},
+            work=work,
+            writes=("trained.json",),
+            resumable=True,
+            listed=(self.log_dir, "megatron_base"),
+            resources="train",
+        )
+
+    def run(self, command: Command, folder: Path) -> None:
+        """Train to the last step. trained.json, written last, stands for the weights where they are an input."""
+        _write_json(folder / "command.json", {**command._asdict(), "directory": str(command.directory or "")})
+        run_command(command, os.environ)
+        saved = self.saved_steps(folder)
+        check_finished(saved, self.train.max_steps)
+        checkpoints = {step: path.relative_to(folder).as_posix() for step, path in saved.items()}
+        # The id is new at every training: two runs of one config end in different weights on GPUs.
+        _write_json(folder / "trained.json", {"id": uuid.uuid4().hex, "checkpoints": checkpoints})
+
+    def export_stage(self, cfg: Config) -> Stage:
+        """Write model/ (weights, config, tokenizer): of the last step, or the mean of several steps."""
+
+        def work(folder: Path, inputs: Mapping[str, Path]) -> None:
+            saved = self.saved_steps(inputs["trained"].parent)
+            steps = steps_to_convert(self.train, saved)
+            models = []
+            with track("convert checkpoints", len(steps), "checkpoints", folder) as tracker:
+                for number, step in enumerate(steps, start=1):
+                    target = folder / SCRATCH / f"step_{step}"
+                    if not target.is_dir():  # a former attempt has converted it
+                        self._convert(saved[step], inputs, target)
+                    models.append(target)
+                    tracker.update(number)
+            shutil.rmtree(folder / "model", ignore_errors=True)
+            if len(models) == 1:
+                models[0].rename(folder / "model")
+            else:
+                self.average(models, inputs, folder / "model")
+            finish_hf_directory(folder / "model", inputs["base"])
+
+        return Stage(
+            "nemo_to_hf",
+            inputs={"base": base_model(cfg.model), "trained": Output("train", "trained.json")},
+            config={"conversion": fingerprinted(self.train.conversion)},
+            work=work,
+            writes=("model",),
+            resumable=True,
+            parts=self.export_parts(),
+            resources="conversion",
+        )
+
+    def _convert(self, checkpoint: Path, inputs: Mapping[str, Path], target: Path) -> None:
+        """Convert one checkpoint; ``target`` is there only when it is whole."""
+        unfinished = target.with_name(f".{target.name}")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        base = inputs["base"].resolve()
+        self.to_hugging_face(checkpoint, inputs, base, unfinished)
+        finish_hf_directory(unfinished, base)
+        unfinished.rename(target)
+
+    @property
+    def fewer_checkpoints(self) -> str:  # type: ignore[override]
+        """LoRA's are small."""
+        return "" if self.train.lora.enabled else "lower train.save_top_k"
+
+    def cost(self, cfg: Config, model: ModelFacts, tokens: int) -> TrainingCost:
+        """On the fullest GPU, at UTILISATION of an H100's dense bf16 peak; start-up and saving take more.
+
+        Adapters (LoRA, arXiv 2106.09685) leave the base weights as they are, whose gradients are not
+        computed: 4 x parameters + 6 x the adapters' own. Full activation checkpointing computes the forward
+        pass (2 x parameters) twice. On disk are the converted base, and checkpoints of 14 bytes per
+        parameter with the optimizer's state: save_top_k and the last; LoRA's are small.
+        """
+        cost, train = super().cost(cfg, model, tokens), self.train
+        shape, count = model.shape, model.parameters
+        if count is None or cost.operations is None:
+            return replace(cost, place="the fullest GPU")
+        in_all, lora = tokens * train.max_steps, train.lora.enabled
+        if lora:
+            adapters = shape.layers * adapter_parameters(shape, train.lora) if shape else 0
+            operations = (4.0 * count + 6.0 * adapters) * in_all
+            cost = replace(cost, operations=operations, formula="(4 x parameters + 6 x adapters) x tokens")
+        if shape and train.layout.world_size % train.layout.model_parallel_size == 0:  # else rule nemo_copies
+            memory = gpu_memory(shape, train.layout, train.lora, cfg.pack.capacity_tokens)
+            cost = replace(cost, memory_bytes=memory.total)
+        again = 2.0 * count * in_all if train.layout.checkpoint_activations == "full" else 0.0
+        return replace(
+            cost,
+            place="the fullest GPU",
+            disk_bytes=count * (2 + 2 + 2 + (0 if lora else 14 * (train.save_top_k + 1))),
+            gpu_hours=(cost.operations + again) / (UTILISATION * h100.BF16_FLOPS) / 3600,
+            at=f"{UTILISATION:.0%} of an H100's peak",
+        )
+
+    def seconds_per_job(self) -> int | None:
+        """train.max_time_per_run."""
+        return seconds_of(self.train.max_time_per_run)
+
+    def size(self, resources: ResourceClasses) -> tuple[int, int | None]:
+        """The layout's."""
+        layout, own = self.train.layout, resources.train
+        for name, ours, theirs in (
+            ("nodes", own.nodes, layout.num_nodes),
+            ("gpus_per_node", own.gpus_per_node, layout.gpus_per_node),
+        ):
+            if ours not in (None, theirs):
+                key = f"cluster.resources.train.{name}"
+                raise UserError(f"{ours} here and {theirs} in train.layout", where=key, fix=f"set {key}=null")
+        return layout.num_nodes, layout.gpus_per_node
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")

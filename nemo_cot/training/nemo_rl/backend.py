@@ -1,0 +1,91 @@
+"""train=nemo_rl for the rest of the program: its stages, and what they need."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nemo_cot.config import Config
+from nemo_cot.io.jsonl import read_jsonl
+from nemo_cot.io.paths import user_path
+from nemo_cot.models.average import average_models
+from nemo_cot.models.format import base_model, format_config, student_tokenizer
+from nemo_cot.packing.sequences import TokenSequence
+from nemo_cot.records import Trace
+from nemo_cot.stages import Output, Stage
+from nemo_cot.training.nemo import shared
+from nemo_cot.training.nemo.command import Command, run_command
+from nemo_cot.training.nemo_rl import conversion
+from nemo_cot.training.nemo_rl.checkpoints import LOG_DIR, megatron_base, megatron_folder, saved_steps
+from nemo_cot.training.nemo_rl.command import (
+    MEGATRON_BASE,
+    check_command,
+    check_source_tree,
+    rl_command,
+    rl_environment,
+)
+from nemo_cot.training.nemo_rl.config import NemoRlTrain
+from nemo_cot.training.nemo_rl.rules import NEMO_RL_RULES
+
+
+class NemoRlBackend(shared.NemoBackend[NemoRlTrain]):
+    """NeMo-RL. It trains from a Hugging Face directory, and its own scripts convert its checkpoints back."""
+
+    rules = NEMO_RL_RULES
+    log_dir = LOG_DIR
+    saved_steps = staticmethod(saved_steps)
+
+    def train_stage(self, cfg: Config) -> Stage:
+        """Write train.jsonl, tokens.jsonl, nemo_rl.yaml, command.json and nemo_rl/ (logs and checkpoints)."""
+        train = self.train
+
+        def work(folder: Path, inputs: Mapping[str, Path]) -> None:
+            from nemo_cot.training.nemo_rl import data
+            from nemo_cot.training.nemo_rl.render import RlInputs
+
+            base, config = inputs["base"].resolve(), folder / data.CONFIG_FILE
+            command = rl_command(train, config, folder, os.environ)
+            data.prepare_rl(
+                train,
+                cfg.pack,
+                read_jsonl(inputs["traces"], Trace),
+                read_jsonl(inputs["sequences"], TokenSequence),
+                student_tokenizer(cfg.model, base),
+                folder,
+                RlInputs(str(base), str(folder / data.TRAIN_FILE), str(folder / LOG_DIR), cfg.name),
+            )
+            run_command(check_command(train, config, folder / data.EXPECTED_FILE, folder), os.environ)
+            self.run(command, folder)
+
+        inputs = {
+            "base": base_model(cfg.model),
+            "traces": Output("curate", "traces.jsonl"),
+            "sequences": Output("pack", "sequences.jsonl"),
+        }
+        return self.stage(cfg, inputs, {"model": format_config(cfg.model)}, work)
+
+    def to_hugging_face(self, checkpoint: Path, inputs: Mapping[str, Path], base: Path, target: Path) -> None:
+        """By NeMo-RL's scripts, in its source tree; adapters are merged into its own copy of the base model."""
+        directory, stage = user_path(self.train.nemo_rl_directory), inputs["trained"].parent
+        check_source_tree(directory, "nemo_to_hf")
+        weights = megatron_folder(checkpoint)
+        if self.train.lora.enabled:
+            own_base = megatron_base(stage / MEGATRON_BASE)
+            argv = conversion.megatron_lora_to_hf(weights, own_base, target, base=base)
+        else:
+            argv = conversion.megatron_to_hf(checkpoint, weights, target, base=base)
+        run_command(Command(argv, rl_environment(stage), directory), os.environ, stage="nemo_to_hf")
+
+    def average(self, models: Sequence[Path], inputs: Mapping[str, Path], target: Path) -> None:
+        """In NeMo-RL's own environment."""
+        average_models(
+            models,
+            target,
+            python=["uv", "run", "python", "-P"],  # -P: the program's folder stays off the path
+            environment={**os.environ, **rl_environment(inputs["trained"].parent)},
+            directory=user_path(self.train.nemo_rl_directory),
+        )
+
+
+BACKEND = NemoRlBackend
