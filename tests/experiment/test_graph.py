@@ -172,7 +172,7 @@ def test_the_planner_skips_runs_and_waits(run, recipes):
     recipes(stage("a", version=2), stage("b", "a"), stage("c", "b"), stage("d"))
     steps = {step.stage.name: step for step in plan_chain(graph(CFG), run)}
     assert steps["a"].replaces and steps["a"].why == ("run", "stage version 1 -> 2")
-    assert steps["c"].why == ("open", "runs unless b comes out the same")
+    assert steps["c"].why == ("open", "runs unless the outputs of b stay the same")
     assert steps["d"].why == ("run", "has not been run")
 
 
