@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nemo_cot.errors import UserError
-from nemo_cot.experiment.existing import find_run
+from nemo_cot.experiment.existing import find_directory
 from nemo_cot.launchers.slurm.live import live_jobs_of
 from nemo_cot.launchers.slurm.record import Submission, SubmittedJob, log_file, read_submission
 from nemo_cot.stages.rundir import changed
@@ -27,7 +27,7 @@ def print_logs(arguments: Sequence[str]) -> int:
     --follow goes on until no job of the run is queued or running.
     """
     names = [a for a in arguments if "=" not in a and a not in FOLLOW]
-    run = find_run([a for a in arguments if "=" in a])[1].path
+    run = find_directory([a for a in arguments if "=" in a]).path
     submission = read_submission(run)
     if submission is None or len(names) > 1:
         raise UserError(

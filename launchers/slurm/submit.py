@@ -17,6 +17,7 @@ from rich.table import Table
 from nemo_cot.config import Config
 from nemo_cot.config.cluster import seconds_of_limit
 from nemo_cot.errors import UserError, one_line
+from nemo_cot.experiment import groups
 from nemo_cot.experiment.compose import EXTRA_CONF, compose_config, to_dataclasses, to_yaml
 from nemo_cot.experiment.examine import examine, refuse_errors
 from nemo_cot.experiment.graph import graph
@@ -55,6 +56,7 @@ def submit_chain(arguments: Sequence[str]) -> int:
     tree = compose_config(overrides)
     cfg = to_dataclasses(tree)
     cluster_of(cfg)
+    _refuse_own_files(overrides)
     run = run_directory(cfg)
     _check_path(run.path)
     refuse_errors(examine(cfg, run, elsewhere=True)[1])
@@ -65,6 +67,19 @@ def submit_chain(arguments: Sequence[str]) -> int:
     else:
         _submit_all(cfg, run, overrides, to_yaml(tree).encode("utf-8", "surrogateescape"))
     return 0
+
+
+def _refuse_own_files(overrides: Sequence[str]) -> None:
+    """A config file given by its path is no part of the snapshot: it may change before a job reads it."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if value.endswith(".yaml") and groups.is_group(groups.PLACES.get(key, key)):
+            raise UserError(
+                "jobs would read this file when they start, changed or not",
+                where=override,
+                fix=f"put it into a folder DIR/{groups.PLACES.get(key, key)}, set NEMO_COT_CONFIG_DIR=DIR, which is "
+                f"copied, and choose it by name: {key}={Path(value).stem}",
+            )
 
 
 def _rehearse(cfg: Config, run: RunDirectory, overrides: Sequence[str]) -> None:

@@ -78,7 +78,7 @@ def test_an_unknown_verb_names_the_nearest():
     (["logs", "train", "--folow"], ["nemo-cot logs: there is no option '--folow'", "did you mean --follow?"]),
     (["status", "--wacth"], ["nemo-cot status: there is no option '--wacth'", "did you mean --watch?"]),
     (["submit", "--dryrun"], ["did you mean --dry-run?"]),
-    (["cancel", "--follow"], ["no option '--follow'", "it is one of nemo-cot logs"]),
+    (["cancel", "--follow"], ["no option '--follow'", "it belongs to nemo-cot logs"]),
     (["run", "--train.max_steps=4"], ["a key is set without dashes: train.max_steps=4"]),
     (["show", "-v"], ["use one of -h, --help"]),
     *([[verb, "--hepl"], ["did you mean --help?"]] for verb in ("run", "show", "plan", "cancel", "report", "grade")),

@@ -14,7 +14,7 @@ from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.graph import recipe_names
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.estimate import estimate
-from tests.models.headers import write_holes
+from tests.models.headers import LLAMA, write_holes
 from tests.support import ROOT, one_error, python, recipe, write_lines
 from tests.tiny import END, EOS, START, write_tiny_tokenizer
 
@@ -52,9 +52,9 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hugging Face directory with weights that nothing here may load."""
-    folder = write_holes(tmp_path_factory.mktemp("model"), {"model_type": "of a server"}, {"a": (1,)})
-    write_tiny_tokenizer(folder)
-    return folder
+    folder = tmp_path_factory.mktemp("model")
+    heads = {"hidden_size": 16, "num_attention_heads": 8, "num_key_value_heads": 8}  # for eight GPUs
+    return write_holes(folder, {**LLAMA, **heads, "vocab_size": write_tiny_tokenizer(folder)}, tokenizer=None)
 
 
 def test_what_is_absent_here_is_absent_in_the_lock():

@@ -39,12 +39,18 @@ def write_weights(path: Path, shapes: Shapes, *, dtype: str = "BF16", width: int
 
 
 def write_holes(
-    folder: Path, config: Mapping[str, object], shapes: Shapes | None = None, *, files: int = 1
+    folder: Path,
+    config: Mapping[str, object],
+    shapes: Shapes | None = None,
+    *,
+    files: int = 1,
+    tokenizer: str | None = "{}",
 ) -> Path:
-    """A directory with ``config``, an empty tokenizer.json and ``shapes`` (None: those that it implies)."""
+    """A directory with ``config``, ``tokenizer`` (None: there is one) and ``shapes`` (None: those it implies)."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "tokenizer.json").write_text("{}")
+    if tokenizer is not None:
+        (folder / "tokenizer.json").write_text(tokenizer)
     names = list((shapes := shapes_of(config) if shapes is None else shapes).items())
     if files == 1:
         write_weights(folder / "model.safetensors", shapes)

@@ -61,7 +61,7 @@ def test_every_sample_is_asked_for_once_with_its_own_seed_and_comes_in_order(tmp
     ]
     assert {r["num_generated_tokens"] for r in found} == {9} and found[0]["lineage"] == [{"made_by": "test"}]
     assert len(script.bodies) == 9 and script.busiest == 4
-    assert script.bodies[0] == {
+    assert next(b for b in script.bodies if b["seed"] == 102 and "problem a" in b["prompt"]) == {
         "model": "scripted", "max_tokens": 32, "temperature": 0.7, "top_p": 0.9, "stop": ["<|im_end|>"],
         "prompt": FORM.prompt.replace("{problem}", "problem a"), "seed": 102,
     }  # fmt: skip
@@ -87,7 +87,7 @@ def test_a_special_token_in_a_problem_is_refused_where_the_prompt_goes_as_text(t
 
 def test_a_chat_sends_messages(tmp_path):
     with scripted() as script:
-        chat = engine(script, endpoint="chat", system_message="be brief")
+        chat = engine(script, endpoint="chat", system_message="be brief", max_concurrent_requests=1)
         sample_endpoint(chat, replace(job(tmp_path), form=PromptFormat("Solve: {problem}", "<|im_end|>")))
     assert script.bodies[0]["messages"] == [
         {"role": "system", "content": "be brief"}, {"role": "user", "content": "Solve: problem a"},

@@ -21,6 +21,7 @@ from nemo_cot.launchers.slurm import render
 from nemo_cot.launchers.slurm.jobs import ChainJob
 from nemo_cot.launchers.slurm.record import write_json
 from nemo_cot.launchers.slurm.render import job_arguments, render_script, sbatch_options
+from nemo_cot.launchers.slurm.submit import submit_chain
 from tests.slurm.conftest import Chain
 from tests.slurm.hostile import hostile_strings
 from tests.support import SECONDS, environment, one_error
@@ -237,3 +238,11 @@ def test_what_slurm_takes_for_a_pattern_is_refused(fresh: Chain, name):
     refused = fresh.call("submit", "cluster=slurm_minimal", f"runs_dir={hydra_quoted(name)}", check=False)
     one_error(refused, "percent sign or a backslash", "runs_dir")
     assert not (fresh.cwd / name).exists()
+
+
+def test_a_config_file_by_its_path_is_not_submitted(tmp_path):
+    """It is not copied, and may be another one when the jobs start."""
+    profile = tmp_path / "mine.yaml"
+    profile.write_text("defaults:\n  - slurm_minimal\n  - _self_\n")
+    with pytest.raises(UserError, match=r"NEMO_COT_CONFIG_DIR=DIR.*cluster=mine"):
+        submit_chain(["experiment=quickstart", f"cluster={profile}", f"runs_dir={tmp_path}", "--dry-run"])

@@ -41,7 +41,7 @@ def test_every_filter_has_a_case():
     [
         ({"regexp": {}}, ("curate.filters.regexp", "boxes, regex")),
         ({"regex": {"patern": "x"}}, ("curate.filters.regex.patern", "pattern, keep")),
-        ({"regex": 3}, ("curate.filters.regex", "no group of keys")),
+        ({"regex": 3}, ("curate.filters.regex", "not a group of keys")),
         ({"regex": {}}, ("curate.filters.regex", "pattern")),
         ({"regex": {"pattern": 3}}, ("curate.filters.regex", "Expected `str`")),
         ({"regex": {"pattern": "("}}, ("curate.filters.regex", "not a regular expression")),
