@@ -82,7 +82,7 @@ def _value_key(node: Node) -> str:
     for values in sample_points(names)[:2] if names else [{}]:
         numeric = Numeric(_DIGITS, values, None)
         value = numeric.value(node)
-        if abs(value) < numeric.largest * numeric.context.mpf(10) ** -_KEPT:
+        if abs(value) < numeric.context.ldexp(1, numeric.high) * numeric.context.mpf(10) ** -_KEPT:
             return "0"
         keys.append(numeric.context.nstr(value, _KEPT))
     return ",".join(names) + ":" + "|".join(keys)

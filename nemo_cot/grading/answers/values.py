@@ -180,7 +180,9 @@ def _context(digits: int) -> Any:
 
 
 class Numeric:
-    """Evaluates trees at ``digits`` decimal digits; keeps the largest size met on the way.
+    """Evaluates trees at ``digits`` decimal digits; keeps the sizes met on the way.
+
+    ``high`` and ``low`` are the binary exponents of the largest and the smallest value that is not 0.
 
     ``values`` gives the numbers that variables stand for, ``log_base`` what ``\\log`` means.
     """
@@ -191,7 +193,7 @@ class Numeric:
         self.context = _context(digits)
         self.values = values or {}
         self.log_base = log_base
-        self.largest = self.context.mpf(1)
+        self.high, self.low = 1, 1
 
     def value(self, node: Node) -> Any:
         """mpf or mpc value of ``node``. Raises TooLarge, Undefined, Unreadable."""
@@ -204,10 +206,12 @@ class Numeric:
             raise Undefined(f"undefined: {error}") from None
         if not self.context.isfinite(result) and node.op != "const":
             raise Undefined("undefined: not finite")
-        size = abs(result)
-        if size > self.largest and self.context.isfinite(result):
-            self.largest = size
+        if result and node.op != "const":
+            self._note(self.context.mag(result))
         return result
+
+    def _note(self, size: int) -> None:
+        self.high, self.low = max(self.high, int(size)), min(self.low, int(size))
 
     def _num(self, value: Fraction) -> Any:
         return self.context.mpf(value.numerator) / value.denominator
@@ -303,7 +307,8 @@ class Numeric:
     def _rounded(self, a: Node, rule: Any) -> Any:
         value = self.value(a)
         nearest = self.context.nint(value)
-        if value != nearest and abs(value - nearest) < self.context.mpf(10) ** (-self.context.dps // 2):
+        close = abs(value - nearest) < self.context.mpf(10) ** (-self.context.dps // 2)
+        if close and exact_value(a) is None:
             raise Unreadable("unsupported: floor of a number next to an integer")
         return rule(value)
 
@@ -316,6 +321,10 @@ class Numeric:
                 raise Undefined("undefined: logarithm of zero")
             base = 10 if name == "lg" else self.log_base if name == "log" else None
             return self.context.log(value) if base is None else self.context.log(value, base)
+        if name == "tanh":  # it comes as near to 1 as e^{-2x}
+            self._note(-int(3 * abs(value)) - 1)
+        elif name.startswith("arc") and value:  # and arctan as near to a right angle as 1/x
+            self._note(-abs(self.context.mag(value)))
         rule = getattr(self.context, _MPMATH_NAMES.get(name, name), None)
         if rule is None:
             raise Unreadable(f"unsupported: {name}")
