@@ -197,18 +197,12 @@ def _compare_scalar_pair(gold: Scalar, prediction: Scalar) -> Finding:
     if gold.unit and prediction.unit and not same_unit(gold.unit, prediction.unit):
         return _compare_units(gold, prediction)
     finding = _compare_values(gold.node, prediction.node)
-    if gold.tight is None and prediction.tight is None:
-        return finding
-    others = [
-        _compare_values(g, p)
-        for g in (gold.node, gold.tight or gold.node)
-        for p in (prediction.node, prediction.tight or prediction.node)
-    ]
-    if gold.tight is not None and prediction.tight is not None:  # both written alike: read alike
-        others = [others[0], others[3]]
-    return (
-        finding if len({f.equal for f in others}) == 1 else Finding(None, "open-slash: 1/2x has two readings")
-    )
+    left, right = dict(gold.others), dict(prediction.others)
+    for cause in left | right:  # where both are open to it they are read alike
+        other = _compare_values(left.get(cause, gold.node), right.get(cause, prediction.node))
+        if other.equal is not finding.equal:
+            return Finding(None, f"open-{cause}: two readings differ")
+    return finding
 
 
 def _compare_units(gold: Scalar, prediction: Scalar) -> Finding:

@@ -18,7 +18,7 @@ def proportional(a: Node, b: Node) -> Finding:
     names = sorted(symbols(a))
     if not names:
         return Finding(None, "equation: without variables")
-    renamed = {n: n + "'" for n in names}
+    renamed = {n: n + "*" for n in names}
     finding = compare_scalars(
         Node("mul", (a, _renamed(b, renamed))),
         Node("mul", (_renamed(a, renamed), b)),

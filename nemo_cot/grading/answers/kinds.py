@@ -11,12 +11,12 @@ from nemo_cot.grading.answers.expression import Node
 class Scalar:
     """One number or expression, with the unit written behind it ("" for none).
 
-    ``tight`` is the other reading of an expression like ``1/2x``, where there are two.
+    ``others`` are the other readings of an expression like ``1/2x``, with what they hang on.
     """
 
     node: Node
     unit: str = ""
-    tight: Node | None = None
+    others: tuple[tuple[str, Node], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nemo_cot.grading.answers.kinds import Answer, Interval, Items, Named, RealSet, Scalar
-from nemo_cot.grading.answers.expression import Node, parse_expression, symbols
+from nemo_cot.grading.answers.expression import Node, parse_expression, symbols, walk
 from nemo_cot.grading.answers.intervals import INFINITY, MINUS_INFINITY, is_infinite, line_without
 from nemo_cot.grading.answers.scalars import compare_scalars
 from nemo_cot.grading.answers.token_lists import Tokens, depth_change, expand, plain
@@ -80,7 +80,7 @@ def _is_constant(tokens: Tokens) -> bool:
     node = _node_or_none(tokens)
     if node is None:
         return False
-    return not symbols(node) and node.op != "const"
+    return not symbols(node) and not any(n.op == "call" for n in walk(node)) and node.op != "const"
 
 
 def _node_or_none(tokens: Tokens) -> Node | None:

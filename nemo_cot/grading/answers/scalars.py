@@ -27,7 +27,7 @@ MINUS_INFINITY = Node("neg", (INFINITY,))
 
 _QUICK_DIGITS = 40
 _TRANSCENDENTAL_DIGITS = 200
-_MAX_DIGITS = 4000
+_MAX_DIGITS = 6000
 _POINTS = 5
 _POSITIVE_POINTS = 3
 
@@ -95,7 +95,7 @@ def _differ(
     A difference is real if it stays where it is at twice the digits: a rounding error shrinks. The
     working digits grow with the largest value met on the way; where ``digits`` is no bound but a
     policy (``relative``), with the smallest too: 1 - e^{-2024} needs 880 digits to differ from 1.
-    Raises TooLarge if more than 4000 are needed.
+    Raises TooLarge if more than 6000 are needed.
     """
     working, sizes = _QUICK_DIGITS, None
     while True:

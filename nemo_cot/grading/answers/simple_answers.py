@@ -40,8 +40,7 @@ def read_scalar(tokens: Tokens) -> Answer:
     node = parsed.node
     if unit.rstrip("s") in ("percent", "degree", "deg"):
         node, unit = Node("pct" if unit.startswith("p") else "deg", (node,)), ""
-    tight = parse_expression(body, tight_slash=True).node if parsed.open_slash else None
-    return Scalar(node, unit, tight)
+    return Scalar(node, unit, parsed.others)
 
 
 _NO_UNITS = frozenset([

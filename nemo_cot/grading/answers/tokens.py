@@ -103,7 +103,8 @@ def tokenize(text: str) -> tuple[Token, ...]:
             raise Unreadable(f"unknown-character: {text[position]!r}")
         position = match.end()
         found = _tokens_of(match, spaced)
-        spaced = match.lastgroup == "space"
+        needed = bool(tokens) and tokens[-1].kind in ("name", "constant") and len(tokens[-1].value) > 1
+        spaced = match.lastgroup == "space" and len(match.group()) > needed  # \theta x needs its blank
         tokens.extend(found)
         if len(tokens) > MAX_TOKENS:
             raise Unreadable("too-long: too many tokens")
