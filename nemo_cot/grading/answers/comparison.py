@@ -25,10 +25,10 @@ from nemo_cot.grading.answers.scalars import (
     decimal_rounds,
     has_mark,
     is_decimal,
+    may_lack,
     without_mark,
 )
 from nemo_cot.grading.answers.tokens import Unreadable
-from nemo_cot.grading.answers.units import convert, same_unit
 
 MAX_ITEMS = 200
 """Items of a list that are matched with each other (a matching costs the square of it)."""
@@ -194,39 +194,65 @@ def _as_zero(named: Named) -> Node | None:
 
 
 def _compare_scalar_pair(gold: Scalar, prediction: Scalar) -> Finding:
-    if gold.unit and prediction.unit and not same_unit(gold.unit, prediction.unit):
-        return _compare_units(gold, prediction)
-    finding = _compare_values(gold.node, prediction.node)
+    finding = _compare_units(gold, prediction)
     left, right = dict(gold.others), dict(prediction.others)
     for cause in left | right:  # where both are open to it they are read alike
-        other = _compare_values(left.get(cause, gold.node), right.get(cause, prediction.node))
+        other = _compare_units(
+            Scalar(left.get(cause, gold.node), gold.unit), Scalar(right.get(cause, prediction.node), prediction.unit)
+        )
         if other.equal is not finding.equal:
             return Finding(None, f"open-{cause}: two readings differ")
     return finding
 
 
 def _compare_units(gold: Scalar, prediction: Scalar) -> Finding:
-    left, right = convert(gold.unit), convert(prediction.unit)
-    if left is None or right is None:
-        finding = _compare_values(gold.node, prediction.node)
-        return Finding(None, "units: not known to be the same") if finding.equal else finding
-    if left[0] != right[0]:
-        return Finding(False, "units: of different kinds")
-    return _compare_values(
-        Node("mul", (gold.node, number(left[1]))), Node("mul", (prediction.node, number(right[1])))
-    )
+    """Units may be left out on one side; both given they are converted. Million and dozen multiply."""
+    a, b = gold.unit, prediction.unit
+    bare = _compare_values(gold.node, prediction.node, has_unit=bool(a or b))
+    if not a and not b:
+        return bare
+    unknown = [u for u in (a, b) if u and u.dimension is None]
+    if unknown:
+        return bare if a and b and a.names == b.names else Finding(None, f"words: {' '.join(unknown[0].names)!r}")
+    nodes = [s.node if not s.unit or s.unit.scale == 1 else Node("mul", (s.node, number(s.unit.scale)))
+             for s in (gold, prediction)]  # fmt: skip
+    scaled = _compare_values(*nodes, has_unit=True)
+    if bare.equal and not scaled.equal:
+        return Finding(None, "words: one side says how many")
+    if not (a and b and a.dimension and b.dimension):
+        guessed = any(u and u.guessed for u in (a, b))
+        return Finding(None, "unit-or-variable") if guessed and scaled.equal is not False else scaled
+    if a.dimension == b.dimension:
+        return _compare_values(*(Node("mul", (n, number(u.factor))) for n, u in zip(nodes, (a, b)))
+                               ) if a.factor != b.factor else scaled  # fmt: skip
+    kinds = [{name for name, _ in u.dimension if not name.startswith("#")} for u in (a, b)]
+    if "unit" in kinds[0] | kinds[1]:
+        return scaled
+    if not kinds[0] and not kinds[1]:
+        return Finding(None, "units: other things are counted") if scaled.equal else scaled
+    if all(k <= _TIMES or k <= _TEMPERATURES for k in kinds):
+        return Finding(None, "units: no fixed factor")
+    return Finding(False, "units: of different kinds")
 
 
-def _compare_values(gold: Node, prediction: Node) -> Finding:
-    """Equal values, a decimal of enough digits, or the same number with a degree or percent sign left out."""
+_TIMES, _TEMPERATURES = {"time", "month"}, {"temperature", "celsius", "fahrenheit"}
+
+
+def _compare_values(gold: Node, prediction: Node, *, has_unit: bool = False) -> Finding:
+    """Equal values, a decimal of enough digits, or the same number with a degree or percent sign left out.
+
+    The sign may be left out of a number that it is the only reading of: 50 for 50% and 30 for 30 degrees, but
+    not 0.25, which is a share, nor pi, which is an angle.
+    """
     finding = compare_scalars(gold, prediction)
     if finding.equal:
         return finding
     for mark, name in (("deg", "degrees"), ("pct", "percent")):
-        if has_mark(gold, mark) != has_mark(prediction, mark):
-            bare = compare_scalars(without_mark(gold, mark), without_mark(prediction, mark))
-            if bare.equal:
-                return Finding(True, f"{name}-sign-left-out")
+        if has_mark(gold, mark) != has_mark(prediction, mark) and not has_unit:
+            bare = without_mark(gold, mark), without_mark(prediction, mark)
+            if compare_scalars(*bare).equal:
+                sure = may_lack(bare[0], mark)
+                return Finding(True if sure else None, f"{name}-sign-left-out")
     for decimal, exact in ((prediction, gold), (gold, prediction)):
         if is_decimal(decimal) and decimal_rounds(decimal, exact):
             return Finding(True, "decimal: rounded to 6 digits or more")

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nemo_cot.grading.answers.expression import Node
+from nemo_cot.grading.answers.units import Unit
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """One number or expression, with the unit written behind it ("" for none).
+    """One number or expression, with the unit written behind it.
 
     ``others`` are the other readings of an expression like ``1/2x``, with what they hang on.
     """
 
     node: Node
-    unit: str = ""
+    unit: Unit | None = None
     others: tuple[tuple[str, Node], ...] = ()
 
 

@@ -49,20 +49,31 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), ne
     (r"(?<!\\)\\[()\[\]]", " "),
     (r"\\(?:[bB]igg?[lrm]?|left|right|middle)\s*\.", " "),
     (r"\\(?:[bB]igg?[lrm]?|left|right|middle)(?![a-zA-Z])", ""),
-    (r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|hline|small|large)(?![a-zA-Z])", " "),
+    (r"\\(?:display|text|script|scriptscript)style(?![a-zA-Z])", " "),
+    (r"\\(?:limits|nolimits|rm|bf|it|hline|[Hh]uge|LARGE|[lL]arge|normalsize|small|footnotesize|scriptsize|tiny|strut|bfseries"
+     r"|boldmath|mathstrut)(?![a-zA-Z])", " "),
+    (r"\\(?:textcolor|color|colorbox)\s*\{[^{}]*\}", " "),
+    (r"\\(?:underline|underbar|boxed|fbox|mathop|ensuremath|emph|uline)\s*(?=\{)", " "),
     (r"\\(?:quad|qquad|enspace|thinspace|hspace\*?\{[^{}]*\}|phantom\{[^{}]*\})(?![a-zA-Z])", " "),
     (r"(\\\\)|\\[,;:!> ]|~", r"\1 "),
     (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
     (r"\\[dt]binom(?![a-zA-Z])", r"\\binom"),
-    (r"(?<=[\d}\s])\\mathrm\s*\{\s*([mgshlLJNWKV])\s*\}", r" \\text{\1}"),
+    (r"(?<=\\mathrm|\\mathbf|\\mathit|\\mathsf)\s+([a-zA-Z])(?![a-zA-Z])", r"{\1}"),
+    (r"\\(?:mathbf|vec|hat|boldsymbol|bm)\s*\{?\s*\\?([ijk])(?:math)?(?![a-zA-Z])\s*\}?", r" \\unit\1 "),
+    (r"(?<=[\d})\s°])\\mathrm\s*\{\s*([mgshlLJNWKVACFT])\s*\}", r" \\text{\1}"),
     (r"\\(?:mathrm|mathit|mathbf|mathsf|operatorname\*?|mathop)\s*\{\s*([a-zA-Z])\s*\}", r" \1 "),
-    (r"\\(?:text|mbox|text(?:bf|it|rm|sf)|math(?:rm|it|bf|sf)|boldsymbol)\s*\{([^{}a-zA-Z\\]*)\}", r" \1 "),
-    (r"\\(?:text|mathrm|textbf|mathbf|operatorname\*?)\s*\{\s*(sin|cos|tan|cot|sec|csc|ln|log|lg|exp|arcsin|arccos|arctan)\s*\}",
+    (r"\\(?:text|mbox|text(?:bf|it|rm|sf)|math(?:rm|it|bf|sf)|boldsymbol)\s*\{([^{}a-zA-Z\\一-鿿]*)\}", r" \1 "),
+    (r"(?<![a-zA-Z\\])([aApP])\s?\.\s?[mM]\b\.?", r"\1m"),
+    (r"\\pmod\s*(\{[^{}]*\}|\d|[a-zA-Z])|\\pmod\s*", r" \\text{mod} \1 "),
+    (r"\\(?:b?mod)(?![a-zA-Z])", r" \\text{mod} "),
+    (r"\(\s*((?:\\text\s*\{\s*)?mod\b[^()]{1,40})\)", r" \1 "),
+    (r"\\(?:text|mathrm|textbf|mathbf|operatorname\*?)\s*\{\s*(sin|cos|tan|cot|csc|ln|log|lg|exp|arcsin|arccos|arctan)\s*\}",
      r"\\\1 "),
     (r"\\(?:lt)(?![a-zA-Z])", "<"),
     (r"\\(?:gt)(?![a-zA-Z])", ">"),
     (r"\\(?:percent)(?![a-zA-Z])|\\%", "%"),
     (r"\\degree(?:s)?(?![a-zA-Z])|\^\s*\\circ(?![a-zA-Z])|\^\s*\{\s*\\circ\s*\}", "°"),
+    (r"°\s*(?:\\text\s*\{\s*)?([CF])(?![a-zA-Z])\s*\}?", r" \\text{deg\1} "),
     (r"<=|=<", r"\\le "),
     (r">=", r"\\ge "),
     (r"!=", r"\\ne "),
@@ -70,6 +81,12 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), ne
     (r"\*\*(?=\s*[\d{(+-])(?<=[\w)}\]]\*\*)", "^"),
     (r"\.{3,}", r"\\ldots "),
 ])  # fmt: skip
+_INFIX = re.compile(r"\\(over|choose)(?![a-zA-Z])")
+_EATEN = re.compile(
+    r"[\x07\x08\x0b\x0c]|\t(?=ext[a-z]*\s*\{|frac|imes|heta|au\b|an\b|anh|o\b|herefore|binom|riangle)"
+    r"|\r(?=ight|angle|ho\b)|\n(?=eq\b|e\b|u\b|abla|ot\b)"
+)
+_ESCAPES = {"\a": r"\a", "\b": r"\b", "\v": r"\v", "\f": r"\f", "\t": r"\t", "\r": r"\r", "\n": r"\n"}
 _IDLE_BLANK = re.compile(r"(?<!\w) | (?!\w)")
 _EDGE_MARKS = ' \t\n\r.,;:`*_"'
 
@@ -79,12 +96,42 @@ def clean(text: str) -> str:
 
     Linear in the text: no rule has a nested repeat.
     """
-    text = _VULGAR.sub(_vulgar_fraction, text)
+    text = _VULGAR.sub(_vulgar_fraction, with_backslashes(text))
     text = _SCRIPTED.sub(_script, text)
     text = unicodedata.normalize("NFKC", text.translate(_TRANSLATION))
     for pattern, new in _RULES:
         text = pattern.sub(new, text)
-    return _strip_edges(text)
+    return _strip_edges(_infix(text))
+
+
+def with_backslashes(text: str) -> str:
+    """``text`` with the backslashes that a string literal has eaten: a form feed and "rac" as ``\\frac``."""
+    return _EATEN.sub(lambda match: _ESCAPES[match.group()], text)
+
+
+def _infix(text: str) -> str:
+    """{a \\over b} and {n \\choose k} as commands with two arguments."""
+    for _ in range(20):
+        match = _INFIX.search(text)
+        if not match:
+            break
+        start, end = _group_around(text, match.start())
+        parts = text[start : match.start()], text[match.end() : end]
+        name = {"over": "frac", "choose": "binom"}[match.group(1)]
+        text = f"{text[:start]}\\{name}{{{parts[0]}}}{{{parts[1]}}}{text[end:]}"
+    return text
+
+
+def _group_around(text: str, place: int) -> tuple[int, int]:
+    """Where the content of the innermost group around ``place`` starts and ends."""
+    ends = []
+    for step, opener, closer in ((-1, "{", "}"), (1, "}", "{")):
+        at, depth = (place - 1 if step < 0 else place), 0
+        while 0 <= at < len(text) and not (text[at] == opener and depth == 0):
+            depth += (text[at] == closer) - (text[at] == opener)
+            at += step
+        ends.append(at)
+    return ends[0] + 1, ends[1]
 
 
 def squeeze(text: str) -> str:

@@ -99,7 +99,7 @@ def _one(tokens: Tokens) -> tuple[Answer, ...]:
         or read_relation(tokens, _one)
         or read_brackets(tokens, _list_of)
         or read_matrix(tokens)
-        or (read_scalar(tokens),)
+        or read_scalar(tokens)
     )
 
 

@@ -311,3 +311,11 @@ def without_mark(node: Node, mark: str) -> Node:
 def has_mark(node: Node, mark: str) -> bool:
     """Whether a degree or percent sign stands anywhere in the tree."""
     return any(n.op == mark for n in walk(node))
+
+
+def may_lack(node: Node, mark: str) -> bool:
+    """Whether a number is understood without its sign: a percentage above 1, degrees without pi in them."""
+    if mark == "deg":
+        return not any(n.op == "const" for n in walk(node))
+    value = _try_exact(node)
+    return value is not None and abs(value) > 1
