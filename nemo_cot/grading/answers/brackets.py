@@ -9,7 +9,7 @@ from nemo_cot.grading.answers.kinds import Answer, Interval, Items, RealSet, Sca
 from nemo_cot.grading.answers.expression import Node, parse_expression, symbols
 from nemo_cot.grading.answers.intervals import WHOLE_LINE, is_infinite, line_without, real_order
 from nemo_cot.grading.answers.token_lists import Tokens, cut_at, one_pair, plain, split
-from nemo_cot.grading.answers.tokens import Unreadable
+from nemo_cot.grading.answers.tokens import Token, Unreadable
 
 Reader = Callable[[Tokens], tuple[Answer, ...]]
 ListReader = Callable[[Sequence[Tokens], str, Tokens], Answer]
@@ -25,8 +25,9 @@ def read_brackets(tokens: Tokens, list_of: ListReader) -> tuple[Answer, ...]:
     inner = tokens[1:-1]
     parts = split(inner)
     if opener == "⦃" and closer == "⦄":
-        if any(t.kind == "op" and t.value in "|:" for t in inner):
-            raise Unreadable("unsupported: set-builder")
+        place = next((i for i, t in enumerate(inner) if t.kind == "op" and t.value in "|:"), 0)
+        if place:
+            return (_set_builder(inner[:place], inner[place + 1 :], list_of, tokens),)
         return (list_of(parts, "set", tokens) if parts else RealSet(()),)
     if len(parts) == 1 and (opener, closer) == ("(", ")") and inner[0].value in "([⦃⟨" and one_pair(inner):
         return (list_of(parts, "list", tokens),)  # ((1, 2))
@@ -44,6 +45,17 @@ def read_brackets(tokens: Tokens, list_of: ListReader) -> tuple[Answer, ...]:
     if not readings and len(parts) == 2:
         raise Unreadable("malformed: an interval whose ends are in the wrong order")
     return tuple(readings)
+
+
+def _set_builder(left: Tokens, right: Tokens, list_of: ListReader, whole: Tokens) -> Answer:
+    r"""{x : x > 1}, {x ∈ R | x ≠ 3}; {nπ : n ∈ Z} is the family behind its formula."""
+    named = left[0].kind == "name" and (len(left) == 1 or (left[1].value == "∈" and _is_reals(left[2:])))
+    if not named and "∈" in [t.value for t in left]:
+        raise Unreadable("syntax: a set of some numbers")
+    found = list_of(split(right), "list", right) if named else list_of([(*left, Token("op", ","), *right)], "family", whole)
+    if not named or isinstance(found, RealSet):
+        return found
+    raise Unreadable("syntax: the condition of a set")
 
 
 def _has_infinity(parts: Sequence[Tokens]) -> bool:

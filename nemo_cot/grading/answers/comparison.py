@@ -7,17 +7,22 @@ from collections.abc import Sequence
 from nemo_cot.grading.answers.kinds import (
     Answer,
     Choice,
+    Doubted,
+    Family,
     Items,
     Matrix,
     Named,
     Numeral,
+    Piecewise,
+    Ratio,
     RealSet,
     Scalar,
     Unread,
     Words,
 )
 from nemo_cot.grading.answers.equations import factors, proportional
-from nemo_cot.grading.answers.expression import Node, number, symbols
+from nemo_cot.grading.answers.expression import Node, number, substitute, symbols, walk
+from nemo_cot.grading.answers.families import compare_families, has_member
 from nemo_cot.grading.answers.intervals import same_set
 from nemo_cot.grading.answers.scalars import (
     Finding,
@@ -29,6 +34,7 @@ from nemo_cot.grading.answers.scalars import (
     without_mark,
 )
 from nemo_cot.grading.answers.tokens import Unreadable
+from nemo_cot.grading.answers.words import number_in_words
 
 MAX_ITEMS = 200
 """Items of a list that are matched with each other (a matching costs the square of it)."""
@@ -42,6 +48,10 @@ def compare(gold: Answer, prediction: Answer) -> Finding:
         return _compare_words(gold, prediction)
     if isinstance(gold, Named) or isinstance(prediction, Named):
         return _compare_named(gold, prediction)
+    if isinstance(gold, Doubted) or isinstance(prediction, Doubted):
+        values = (a.value if isinstance(a, Doubted) else a for a in (gold, prediction))
+        finding = compare(*values)
+        return Finding(None, "chain: its sides differ") if finding.equal else finding
     rule = _RULES.get((type(gold), type(prediction)))
     if rule is None:
         return _compare_kinds(gold, prediction)
@@ -71,7 +81,14 @@ def _compare_kinds(gold: Answer, prediction: Answer) -> Finding:
         return compare(gold.value, prediction)
     if isinstance(prediction, Choice) and prediction.value is not None:
         return compare(gold, prediction.value)
+    vectors = any(isinstance(a, Scalar) and symbols(a.node) & _UNIT_VECTORS for a in (gold, prediction))
+    if vectors or isinstance(gold, _PARTLY_READ) or isinstance(prediction, _PARTLY_READ):
+        return Finding(None, f"kinds: {_kind(gold)} and {_kind(prediction)}")
     return Finding(False, f"kinds: {_kind(gold)} and {_kind(prediction)}")
+
+
+_UNIT_VECTORS = {"uniti", "unitj", "unitk"}
+_PARTLY_READ = (Family, Piecewise, Ratio)
 
 
 def _as_points(real_set: RealSet) -> Items | None:
@@ -106,6 +123,8 @@ def _compare_words(gold: Answer, prediction: Answer) -> Finding:
         if gold.kind == "label" and not isinstance(prediction, Words):
             return Finding(False, "kinds: a word and a formula")
         return Finding(None, f"gold-is-{gold.kind}")
+    if any(w.startswith("infinit") or number_in_words([w]) is not None for w in prediction.text.lower().split()):
+        return Finding(None, f"answer-is-{prediction.kind}")
     if prediction.kind == "label" or not any(c.isdigit() for c in prediction.text):
         return Finding(False, "answer-names-no-value")
     return Finding(None, f"answer-is-{prediction.kind}")
@@ -158,12 +177,17 @@ def _is_name(named: Named, *, gold_side: bool) -> bool:
     node = named.left_node
     if node is None or node.op == "sym" or "(" in named.left:
         return True
+    bars = any(n.op == "abs" for n in walk(node))
     parts = factors(node)
-    if all(f.op == "sym" for f in parts):  # AB = 5
-        return True
+    if all(f.op == "sym" for f in parts) and (not bars or (len(parts) > 1 and node_name(parts).isupper())):
+        return True  # AB = 5, |AB| = 5; but |x| = 8 is an equation
     several = len(symbols(node)) > 1
     zero = isinstance(named.value, Scalar) and compare_scalars(named.value.node, number(0)).equal
     return several and not zero and not gold_side
+
+
+def node_name(parts: Sequence[Node]) -> str:
+    return "".join(p.args[0] for p in parts)
 
 
 def _compare_equations(gold: Named, prediction: Named) -> Finding:
@@ -247,6 +271,12 @@ def _compare_values(gold: Node, prediction: Node, *, has_unit: bool = False) -> 
     finding = compare_scalars(gold, prediction)
     if finding.equal:
         return finding
+    natural = _functions(gold) & {"ln", "log"} == {"ln"} and finding.reason.startswith("open-log")
+    if natural and compare_scalars(gold, _natural(prediction)).equal:
+        return Finding(True, "log-is-ln: the gold writes ln")
+    letters = _other_letter(gold, prediction)
+    if letters and compare_scalars(gold, letters[1]).equal:
+        return Finding(letters[0], "another-letter: of a constant or an index")
     for mark, name in (("deg", "degrees"), ("pct", "percent")):
         if has_mark(gold, mark) != has_mark(prediction, mark) and not has_unit:
             bare = without_mark(gold, mark), without_mark(prediction, mark)
@@ -257,6 +287,43 @@ def _compare_values(gold: Node, prediction: Node, *, has_unit: bool = False) -> 
         if is_decimal(decimal) and decimal_rounds(decimal, exact):
             return Finding(True, "decimal: rounded to 6 digits or more")
     return finding
+
+
+def _functions(node: Node) -> set[str]:
+    return {n.args[0] for n in walk(node) if n.op == "fn"}
+
+
+def _natural(node: Node) -> Node:
+    return Node(node.op, tuple(_natural(a) if isinstance(a, Node) else "ln" if a == "log" else a for a in node.args))
+
+
+_INDICES, _CONSTANTS, _VARIABLES = set("kmnjl"), set("CcKk"), {*"xtuyzsvwr", "theta"}
+
+
+def _other_letter(gold: Node, prediction: Node) -> tuple[bool | None, Node] | None:
+    """``prediction`` in the gold's letter where the two differ in one: what equality then says, and the tree.
+
+    x + c is x + C, the constant of an integral; 6n + 1 for 6k + 1 is open.
+    """
+    mine, theirs = symbols(gold) - symbols(prediction), symbols(prediction) - symbols(gold)
+    if len(mine) != 1 or len(theirs) != 1:
+        return None
+    (a,), (b,) = mine, theirs
+    renamed = substitute(prediction, b, Node("sym", (a,)))
+    shared = symbols(gold) & symbols(prediction)
+    if {a, b} <= _CONSTANTS and "C" in (a, b) and len(shared) == 1 and shared <= _VARIABLES:
+        return (True if _is_term(gold, a) and _is_term(prediction, b) else None), renamed
+    return (None, renamed) if {a, b} <= _INDICES and not shared else None
+
+
+def _is_term(node: Node, name: str) -> bool:
+    """Whether the sum has the letter as a term of its own, and nowhere else."""
+    here = [n for n in walk(node) if n == Node("sym", (name,))]
+    terms = [node]
+    while terms and terms[0].op == "add":
+        terms = [*terms[0].args, *terms[1:]]
+        terms.sort(key=lambda n: n.op != "add")
+    return len(here) == 1 and here[0] in terms
 
 
 def _compare_numerals(gold: Numeral, prediction: Numeral) -> Finding:
@@ -277,13 +344,16 @@ def _compare_numeral_scalar(gold: Answer, prediction: Answer) -> Finding:
 
 def _compare_items(gold: Items, prediction: Items) -> Finding:
     if len(gold.items) != len(prediction.items):
-        return Finding(False, "items: not as many")
+        return Finding(None if "progression" in (gold.kind, prediction.kind) else False, "items: not as many")
     if len(gold.items) > MAX_ITEMS:
         return Finding(None, "items: too many to match")
     if len(gold.items) > 1 and (_names(gold.items) or _names(prediction.items)):
         return _compare_named_items(gold, prediction)
     in_order = _all_equal(gold.items, prediction.items)
     kinds = {gold.kind, prediction.kind}
+    if "progression" in kinds:
+        same = in_order.equal and kinds == {"progression"}
+        return Finding(True if same else None, "items: a progression")
     if in_order.equal and kinds != {"tuple", "set"}:
         return in_order
     if gold.kind == "tuple" and prediction.kind != "set":
@@ -377,8 +447,50 @@ def _compare_vector(gold: Answer, prediction: Answer) -> Finding:
     return _all_equal([Scalar(r[0]) for r in matrix.rows], items.items)
 
 
+def _compare_ratios(gold: Ratio, prediction: Ratio) -> Finding:
+    """Proportional parts; times of day are the same or not."""
+    same = _all_equal(*([Scalar(n) for n in r.parts] for r in (gold, prediction)))
+    if gold.half or prediction.half:
+        halves = {gold.half, prediction.half}
+        return Finding(None, "time: am or pm") if same.equal and len(halves) > 1 and "" in halves else (
+            Finding(bool(same.equal) and len(halves) == 1, "time") if "" not in halves else Finding(None, "time"))  # fmt: skip
+    if same.equal or len(gold.parts) != len(prediction.parts):
+        return same if same.equal else Finding(False, "ratio: not as many parts")
+    first = gold.parts[0], prediction.parts[0]
+    crossed = ([Scalar(Node("mul", (n, f))) for n in r.parts] for r, f in zip((gold, prediction), first[::-1]))
+    finding = _all_equal(*crossed)
+    return Finding(None, "ratio-or-time") if finding.equal and gold.clock and prediction.clock else finding
+
+
+def _compare_ratio_scalar(gold: Answer, prediction: Answer) -> Finding:
+    """3:4 is the number 3/4 too."""
+    ratio, scalar = (gold, prediction) if isinstance(gold, Ratio) else (prediction, gold)
+    if ratio.half or len(ratio.parts) != 2 or scalar.unit:
+        return Finding(None, "ratio: against a number")
+    return Finding(compare_scalars(Node("div", ratio.parts), scalar.node).equal or None, "ratio")
+
+
+def _compare_piecewise(gold: Piecewise, prediction: Piecewise) -> Finding:
+    """Right where every row has its like; what holds at an end may be the same by both its rows."""
+    rest = list(prediction.rows)
+    for value, condition in gold.rows:
+        found = [r for r in rest if compare(value, r[0]).equal and compare(condition, r[1]).equal]
+        if not found:
+            return Finding(None, "cases: a row without its like")
+        rest.remove(found[0])
+    return Finding(True if not rest else None, "cases")
+
+
+def _compare_family_scalar(gold: Answer, prediction: Answer) -> Finding:
+    family, scalar = (gold, prediction) if isinstance(gold, Family) else (prediction, gold)
+    return has_member(family, scalar.node)
+
+
 def _compare_choices(gold: Choice, prediction: Choice) -> Finding:
-    return Finding(gold.letter == prediction.letter, "choice")
+    same = gold.letter == prediction.letter
+    if same and gold.value and prediction.value and compare(gold.value, prediction.value).equal is False:
+        return Finding(None, "choice: the letter and another value")
+    return Finding(same, "choice")
 
 
 _RULES = {
@@ -392,4 +504,11 @@ _RULES = {
     (Matrix, Items): _compare_vector,
     (Items, Matrix): _compare_vector,
     (Choice, Choice): _compare_choices,
+    (Ratio, Ratio): _compare_ratios,
+    (Ratio, Scalar): _compare_ratio_scalar,
+    (Scalar, Ratio): _compare_ratio_scalar,
+    (Piecewise, Piecewise): _compare_piecewise,
+    (Family, Family): compare_families,
+    (Family, Scalar): _compare_family_scalar,
+    (Scalar, Family): _compare_family_scalar,
 }

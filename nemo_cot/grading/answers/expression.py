@@ -76,6 +76,13 @@ def symbols(node: Node) -> frozenset[str]:
     return frozenset(n.args[0] for n in walk(node) if n.op == "sym")
 
 
+def substitute(node: Node, name: str, value: Node) -> Node:
+    """The tree with ``value`` for the variable ``name``."""
+    if node == Node("sym", (name,)):
+        return value
+    return Node(node.op, tuple(substitute(a, name, value) if isinstance(a, Node) else a for a in node.args))
+
+
 def number(value: int | Fraction) -> Node:
     """A leaf for an exact rational number."""
     return Node("num", (Fraction(value),))

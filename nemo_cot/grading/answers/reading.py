@@ -10,14 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 
-from nemo_cot.grading.answers.kinds import Answer, Choice, Items, Named, RealSet, Scalar, Unread, Words
+from nemo_cot.grading.answers.kinds import Answer, Choice, Interval, Items, Named, RealSet, Scalar, Unread, Words
 from nemo_cot.grading.answers.brackets import read_brackets, read_set_algebra
-from nemo_cot.grading.answers.expression import number
+from nemo_cot.grading.answers.expression import number, parse_expression
+from nemo_cot.grading.answers.families import read_family
 from nemo_cot.grading.answers.intervals import intersection
 from nemo_cot.grading.answers.latex_text import clean
 from nemo_cot.grading.answers.relations import read_relation
-from nemo_cot.grading.answers.simple_answers import cut_unit, read_matrix, read_scalar
+from nemo_cot.grading.answers.simple_answers import cut_unit, read_matrix, read_ratio, read_scalar
 from nemo_cot.grading.answers.token_lists import (
     Tokens,
     expand,
@@ -29,7 +31,8 @@ from nemo_cot.grading.answers.token_lists import (
     without_group,
 )
 from nemo_cot.grading.answers.tokens import Unreadable, tokenize
-from nemo_cot.grading.answers.words import is_prose, special_words, without_leading_words
+from nemo_cot.grading.answers.values import exact_value
+from nemo_cot.grading.answers.words import is_prose, special_words, without_leading_words, without_remarks
 
 _CACHED_CHARACTERS = 300
 """Longer texts are not kept: the cache must stay small whatever is graded."""
@@ -40,6 +43,7 @@ _CHOICE = re.compile(
     r"(\(?)\s*([A-J])\s*(?:([).:])\s*(.*)|$)",
     re.DOTALL | re.IGNORECASE,
 )
+_OTHER_LETTER = re.compile(r"(?:^|[\s,;(&])[A-J]\s*(?:[):.]|$)")
 
 
 def read(text: str) -> tuple[Answer, ...]:
@@ -67,16 +71,17 @@ def _unread(text: str, problem: Unreadable) -> Unread:
 
 def _readings(tokens: Tokens) -> tuple[Answer, ...]:
     if any(t.kind == "op" and t.value == "…" for t in tokens):
-        return (Words(plain(tokens), "ellipsis"),)
-    tokens = without_leading_words(without_group(tokens))
+        return (_progression(tokens) or Words(plain(tokens), "ellipsis"),)
+    tokens = without_remarks(without_leading_words(without_group(tokens)))
     if not tokens:
         return (Words("", "prose"),)
-    special = special_words(tokens)
-    if special is not None:
-        return (special,)
-    if is_prose(tokens):
-        return (Words(plain(tokens), "prose"),)
+    found = special_words(tokens) or read_family(tokens, _one)
+    if found is not None:
+        return (found,)
     body, unit = cut_unit(tokens)
+    cases = any(t.value == "cases" for t in tokens)
+    if not cases and is_prose(body if unit and unit.dimension is not None else tokens):
+        return (Words(plain(tokens), "prose"),)
     thousands = thousands_value(body)
     if thousands is not None:
         listed = Items(tuple(Scalar(number(int(t.value)), unit) for t in body if t.kind == "number"), "list")
@@ -94,13 +99,37 @@ def _one(tokens: Tokens) -> tuple[Answer, ...]:
     """Readings of an answer without a separator at the top. Raises Unreadable."""
     if not tokens:
         raise Unreadable("syntax: nothing between two marks")
+    words = special_words(tokens)
     return (
-        read_set_algebra(tokens, _one)
+        ((words,) if isinstance(words, Scalar) else ())
+        or read_set_algebra(tokens, _one)
         or read_relation(tokens, _one)
+        or read_ratio(tokens)
         or read_brackets(tokens, _list_of)
-        or read_matrix(tokens)
+        or read_matrix(tokens, _list_of)
         or read_scalar(tokens)
     )
+
+
+def _progression(tokens: Tokens) -> Items | None:
+    """0, 3, 6, ..., 60 with two terms or more before the dots: first, step and last."""
+    if tokens[0].value == "⦃" and one_pair(tokens):
+        tokens = tokens[1:-1]
+    parts = split(tokens)
+    place = next((i for i, p in enumerate(parts) if [t.value for t in p] == ["…"]), len(parts))
+    try:
+        values = [None if i == place else exact_value(parse_expression(p).node) for i, p in enumerate(parts)]
+    except Unreadable:
+        return None
+    terms, last = values[:place], values[place + 1 :]
+    if len(terms) < 2 or None in terms or None in last or len(last) > 1:
+        return None
+    step = terms[1] - terms[0]
+    if not step or any(b - a != step for a, b in pairwise(terms)):
+        return None
+    if last and ((last[0] - terms[0]) / step).denominator != 1:
+        return None
+    return Items(tuple(Scalar(number(v)) for v in (terms[0], step, *last)), "progression")
 
 
 # Lists
@@ -108,6 +137,11 @@ def _one(tokens: Tokens) -> tuple[Answer, ...]:
 
 def _list_of(parts: Sequence[Tokens], kind: str, whole: Tokens) -> Answer:
     """Items out of parts, plus-minus expanded. Prose in any part makes the whole prose."""
+    if kind == "family":
+        family = read_family(parts[0], _one)
+        if family is None:
+            raise Unreadable("syntax: the condition of a set")
+        return family
     items: list[Answer] = []
     for part in parts:
         for expanded in expand(part):
@@ -117,11 +151,33 @@ def _list_of(parts: Sequence[Tokens], kind: str, whole: Tokens) -> Answer:
     bad = next((i for i in items if isinstance(i, Unread)), None)
     if bad is not None:
         return Unread("", bad.reason, bad.malformed)
+    either = any(t.value.lower() in ("or", "∨") for t in whole)
+    if kind == "list" and either and any(isinstance(i, RealSet) for i in items):
+        items = [_point(i) for i in items]  # 0 < x < 1 or x = 3
     if kind == "list" and items and all(isinstance(i, RealSet) for i in items):
-        return _joined(items, either=any(t.value.lower() in ("or", "∨") for t in whole))
+        return _joined(items, either=either)
     if len(items) == 1 and kind == "list":
         return items[0]
-    return Items(tuple(_with_common_name(items)), kind)
+    return Items(tuple(_grouped(_with_common_name(items)) if kind != "tuple" else items), kind)
+
+
+def _point(item: Answer) -> Answer:
+    if isinstance(item, Named) and isinstance(item.value, Scalar):
+        return RealSet((Interval(item.value.node, item.value.node, False, False),), item.left)
+    return item
+
+
+def _grouped(items: list[Answer]) -> list[Answer]:
+    """x = 1, y = 2 or x = 3, y = 4 as two points."""
+    names = [i.left if isinstance(i, Named) else "" for i in items]
+    width = len(set(names))
+    if width in (1, len(names)) or "" in names:
+        return items
+    groups = [items[i : i + width] for i in range(0, len(items), width)]
+    if any(len({i.left for i in g}) != width for g in groups) or len(groups[-1]) != width:
+        raise Unreadable("syntax: named values in groups that differ")
+    ordered = [sorted(g, key=lambda i: i.left) for g in groups]
+    return [Named(f"({','.join(i.left for i in g)})", Items(tuple(i.value for i in g), "tuple")) for g in ordered]
 
 
 def _with_common_name(items: list[Answer]) -> list[Answer]:
@@ -148,7 +204,7 @@ def read_choice(text: str) -> Choice | None:
     if len(text) > 200:
         return None
     match = _CHOICE.fullmatch(_WRAPPER.sub(" ", clean(text)).strip())
-    if not match:
+    rest = (match.group(4) or "").strip() if match else ""
+    if not match or _OTHER_LETTER.search(rest):
         return None
-    rest = (match.group(4) or "").strip()
     return Choice(match.group(2).upper(), read(rest)[0] if rest else None)

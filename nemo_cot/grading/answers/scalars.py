@@ -22,6 +22,9 @@ from nemo_cot.grading.answers.values import Numeric, TooLarge, Undefined, exact_
 MIN_DECIMAL_DIGITS = 6
 """Significant digits from which a correctly rounded decimal counts as the exact number it rounds."""
 
+FLOAT_DIGITS = 15
+"""Digits that a double holds: behind them 1.4142135623730951 may be off by what it rounds."""
+
 INFINITY = Node("const", ("oo",))
 MINUS_INFINITY = Node("neg", (INFINITY,))
 
@@ -138,6 +141,8 @@ def _compare_functions(a: Node, b: Node, names: list[str], log_base: int | None)
             continue
     if any(shows[True]):
         return Finding(False, "at-a-point")
+    if {"z", "w"} & set(names) and "abs" in {n.op for n in walk(a) + walk(b)}:
+        shows[False].append(_differ(a, b, 60, log_base, {n: complex(0.75 + i, 1.5) for i, n in enumerate(names)}))
     if len(shows[True]) < 2:
         return Finding(None, "undefined: at the points tried")
     if any(shows[False]):
@@ -277,6 +282,8 @@ def decimal_rounds(decimal: Node, exact: Node) -> bool:
     if numeric.context.im(value) != 0:
         return False
     value = (-value if decimal.op == "neg" else value) * 10**places
+    if len(str(int(scaled))) > FLOAT_DIGITS and abs(value - scaled) < abs(scaled) * numeric.context.mpf(2) ** -51:
+        return True
     return int(numeric.context.nint(value)) == scaled or int(value) == scaled
 
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 
-from nemo_cot.grading.answers.kinds import Answer, Matrix, Numeral, Scalar, Words
+from nemo_cot.grading.answers.kinds import Answer, Matrix, Numeral, Piecewise, Ratio, Scalar, Words
 from nemo_cot.grading.answers.expression import Node, parse_expression
 from nemo_cot.grading.answers.token_lists import Tokens, cut_at, plain
 from nemo_cot.grading.answers.tokens import Token, Unreadable
 from nemo_cot.grading.answers.units import Unit, read_unit
 
+ListReader = Callable[[Sequence[Tokens], str, Tokens], Answer]
 
-def read_matrix(tokens: Tokens) -> tuple[Answer, ...]:
-    """A pmatrix or bmatrix, with a factor before it."""
+
+def read_matrix(tokens: Tokens, list_of: ListReader) -> tuple[Answer, ...]:
+    """A pmatrix or bmatrix, with a factor before it; the rows of cases."""
     begin = next((i for i, t in enumerate(tokens) if t.kind == "command" and t.value == "begin"), None)
     if begin is None:
         return ()
     name = tokens[begin + 2].value if len(tokens) > begin + 3 else ""
     body = tokens[begin + 4 : -4]
-    if name not in ("pmatrix", "bmatrix", "matrix", "smallmatrix") or tokens[-4].value != "end":
+    if tokens[-4].value != "end":
+        raise Unreadable("syntax: behind an environment")
+    if name == "cases":
+        return (_read_cases([cut_at(r, "&") for r in cut_at(body, "\\\\")], list_of),)
+    if name not in ("pmatrix", "bmatrix", "matrix", "smallmatrix"):
         raise Unreadable(f"unsupported: environment {name}")
     rows = [[parse_expression(c).node for c in cut_at(r, "&")] for r in cut_at(body, "\\\\")]
     if not rows or len({len(r) for r in rows}) != 1:
@@ -27,6 +34,35 @@ def read_matrix(tokens: Tokens) -> tuple[Answer, ...]:
         factor = parse_expression((*tokens[:begin], Token("number", "1"))).node  # for a lone minus sign
         rows = [[Node("mul", (factor, c)) for c in r] for r in rows]
     return (Matrix(tuple(tuple(r) for r in rows)),)
+
+
+def _read_cases(rows: list[list[Tokens]], list_of: ListReader) -> Answer:
+    if all(len(r) == 1 for r in rows):  # a system: x = 1, y = 2
+        return list_of([r[0] for r in rows], "list", ())
+    if any(len(r) != 2 for r in rows):
+        raise Unreadable("syntax: rows of cases")
+    found = []
+    for row in rows:
+        value, condition = (c[:-1] if c[-1].value == "," else c for c in row)
+        condition = tuple(t for t in condition if t.value.lower() not in _IF)
+        said = plain(condition) if any(t.kind == "text" for t in condition) else ""
+        found.append((list_of([value], "list", value), Words(said, "label") if said else list_of([condition], "list", condition)))
+    return Piecewise(tuple(found))
+
+
+_IF = frozenset(["if", "for", "when", "where"])
+
+
+def read_ratio(tokens: Tokens) -> tuple[Answer, ...]:
+    """3:4, 3 to 4, 3:45 pm."""
+    half = tokens[-1].value.lower() if tokens[-1].kind == "text" and tokens[-1].value.lower() in ("am", "pm") else ""
+    body = tokens[:-1] if half else tokens
+    parts = cut_at(tuple(Token("op", ":") if t == Token("text", "to", t.spaced) else t for t in body), ":")
+    if len(parts) < 2 and not half:
+        return ()
+    clock = bool(half) or (len(parts[1]) == 1 and re.fullmatch(r"[0-5]\d", parts[1][0].value) is not None
+                           and re.fullmatch(r"\d\d?", plain(parts[0])) is not None)  # fmt: skip
+    return (Ratio(tuple(parse_expression(p).node for p in parts), half, clock),)
 
 
 def read_scalar(tokens: Tokens) -> tuple[Answer, ...]:

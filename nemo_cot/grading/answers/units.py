@@ -60,7 +60,7 @@ _PREFIXED = frozenset(
     "m g s L l N J W V A K Pa Hz C F T B eV cal mol meter metre gram gramme second liter litre newton joule watt "
     "volt amp ampere pascal hertz byte bit calorie mole ohm".split()
 )
-_SCALES = {
+SCALES = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "lakh": 10**5,
     "lac": 10**5, "crore": 10**7, "dozen": 12, "score": 20, "gross": 144, "万": 10**4, "亿": 10**8,
     **{f"{name}th": Fraction(1, value) for name, value in (
@@ -163,7 +163,7 @@ def read_unit(words: tuple[str, ...], *, guessed: bool = False) -> Unit:
             power = _POWERS[word.lower()]
             continue
         found, noun = measure(word), next((n for n in singular(word.lower()) if n in _NOUNS), None)
-        scaled = next((_SCALES[n] for n in singular(word.lower()) if n in _SCALES), None)
+        scaled = next((SCALES[n] for n in singular(word.lower()) if n in SCALES), None)
         marked = next((_MARKS[n] for n in singular(word.lower()) if n in _MARKS), None)
         if rest[:1] == ["^"] and len(rest) > 1 and re.fullmatch(r"-?\d", rest[1]):
             power, rest = power * int(rest[1]), rest[2:]
