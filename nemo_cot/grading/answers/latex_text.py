@@ -87,7 +87,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), ne
 _INFIX = re.compile(r"\\(over|choose)(?![a-zA-Z])")
 _EATEN = re.compile(
     r"[\x07\x08\x0b\x0c]|\t(?=ext[a-z]*\s*\{|frac|imes|heta|au\b|an\b|anh|o\b|herefore|binom|riangle)"
-    r"|\r(?=ight|angle|ho\b)|\n(?=eq\b|e\b|u\b|abla|ot\b)"
+    r"|\r(?=ight|angle|ho\b)|\n(?=eq\b|abla)"
 )
 _ESCAPES = {"\a": r"\a", "\b": r"\b", "\v": r"\v", "\f": r"\f", "\t": r"\t", "\r": r"\r", "\n": r"\n"}
 _IDLE_BLANK = re.compile(r"(?<!\w) | (?!\w)")
