@@ -449,13 +449,15 @@ def _compare_vector(gold: Answer, prediction: Answer) -> Finding:
 
 def _compare_ratios(gold: Ratio, prediction: Ratio) -> Finding:
     """Proportional parts; times of day are the same or not."""
+    if len(gold.parts) != len(prediction.parts):
+        return Finding(False, "ratio: not as many parts")
     same = _all_equal(*([Scalar(n) for n in r.parts] for r in (gold, prediction)))
     if gold.half or prediction.half:
         halves = {gold.half, prediction.half}
         return Finding(None, "time: am or pm") if same.equal and len(halves) > 1 and "" in halves else (
             Finding(bool(same.equal) and len(halves) == 1, "time") if "" not in halves else Finding(None, "time"))  # fmt: skip
-    if same.equal or len(gold.parts) != len(prediction.parts):
-        return same if same.equal else Finding(False, "ratio: not as many parts")
+    if same.equal:
+        return same
     first = gold.parts[0], prediction.parts[0]
     crossed = ([Scalar(Node("mul", (n, f))) for n in r.parts] for r, f in zip((gold, prediction), first[::-1]))
     finding = _all_equal(*crossed)

@@ -40,7 +40,8 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), ne
     (r"(?<=\d)\s*(?:\\[,;:]|~|\\ )\s*(?=\d{3}(?!\d))", ""),
     # Ordinals, currency, blackboard letters
     (r"(?:(?<=1)st|(?<=2)nd|(?<=3)rd|(?<=\d)th)(?![a-zA-Z])", ""),
-    (r"(?<=\d)\^\s*(?:\{\s*\\text\s*\{\s*(?:st|nd|rd|th)\s*\}\s*\}|\\text\s*\{\s*(?:st|nd|rd|th)\s*\})", ""),
+    (r"(?<=\d)(?:\^\s*\{?)?\s*\\(?:text|mathrm)\s*\{\s*(?:st|nd|rd|th)\s*\}\s*\}?", ""),
+    (r"(?:\{\})?[_^]\{?(\w)\}?\s*C\s*_\s*\{?(\w)\}?|(?<![\w.])(\d+)\s*C\s*_?\{?(\d+)\}?(?!\w)", r"\\binom{\1\3}{\2\4}"),
     (r"(?<![a-zA-Z\\{])USD(?![a-zA-Z])", r" \\text{dollars} "),
     (r"\\mathbf\s*\{\s*([RZQCN])\s*\}", r"\\mathbb{\1}"),
     # Marks of the page, not of the mathematics
@@ -64,6 +65,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), ne
     (r"\\(?:mathrm|mathit|mathbf|mathsf|operatorname\*?|mathop)\s*\{\s*([a-zA-Z])\s*\}", r" \1 "),
     (r"\\(?:text|mbox|text(?:bf|it|rm|sf)|math(?:rm|it|bf|sf)|boldsymbol)\s*\{([^{}a-zA-Z\\一-鿿]*)\}", r" \1 "),
     (r"(?<![a-zA-Z\\])([aApP])\s?\.\s?[mM]\b\.?", r"\1m"),
+    (r"\b[pP]er cent\b", "percent"),
     (r"\\pmod\s*(\{[^{}]*\}|\d|[a-zA-Z])|\\pmod\s*", r" \\text{mod} \1 "),
     (r"\\(?:b?mod)(?![a-zA-Z])", r" \\text{mod} "),
     (r"\(\s*((?:\\text\s*\{\s*)?mod\b[^()]{1,40})\)", r" \1 "),

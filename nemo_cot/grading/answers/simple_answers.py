@@ -74,12 +74,11 @@ def read_scalar(tokens: Tokens) -> tuple[Answer, ...]:
     if numeral is not None:
         return (numeral,)
     body, unit = cut_unit(tokens)
-    if not body or any(t.kind == "text" for t in body):
+    likely, guess = (body, unit), (None, None) if unit else cut_unit(tokens, guessed=True)
+    found = [r for r in (likely, guess) if r[0] and not any(t.kind == "text" for t in r[0])]
+    if not found:
         return (Words(plain(tokens), "label" if len(tokens) <= 2 and not body else "prose"),)
-    guess = () if unit else cut_unit(tokens, guessed=True)
-    if guess and guess[1]:
-        return _scalar(body, None), _scalar(*guess)
-    return (_scalar(body, unit),)
+    return tuple(_scalar(*r) for r in found if r is likely or r[1])
 
 
 def _scalar(body: Tokens, unit: Unit | None) -> Scalar:
@@ -97,11 +96,11 @@ def cut_unit(tokens: Tokens, *, guessed: bool = False) -> tuple[Tokens, Unit | N
     if measure_of_money(tokens[0]):  # \$36 \text{ per day}
         at = next((i for i, t in enumerate(tokens) if i and t.kind == "text"), len(tokens))
         tokens = (*tokens[1:at], tokens[0], *tokens[at:])
-    kind = "name" if guessed else "text"
-    start, words = _unit_words(tokens, kind)
+    kinds = ("name", "text") if guessed else ("text",)
+    start, words = _unit_words(tokens, kinds)
     if tokens[-1].value == ")" and "(" in [t.value for t in tokens]:
         opened = len(tokens) - 1 - [t.value for t in tokens][::-1].index("(")
-        inner, found = _unit_words(tokens[opened + 1 : -1], kind)
+        inner, found = _unit_words(tokens[opened + 1 : -1], kinds)
         if inner == 0 and found and opened:
             start, words = opened, found
     if start in (0, len(tokens)) or (guessed and any(t.kind == "name" for t in tokens[:start])):
@@ -117,15 +116,15 @@ def measure_of_money(token: Token) -> bool:
     )
 
 
-def _unit_words(tokens: Tokens, kind: str) -> tuple[int, list[str]]:
+def _unit_words(tokens: Tokens, kinds: tuple[str, ...]) -> tuple[int, list[str]]:
     """Where the words at the end start that may be a unit, and these words with their powers and slashes."""
     words: list[str] = []
     start, at = len(tokens), len(tokens) - 1
     while at >= 0:
         token, power = tokens[at], _power_before(tokens, at)
-        if token.kind == kind:
+        if token.kind in kinds:
             run = at
-            while kind == "name" and run and not tokens[run].spaced and tokens[run - 1].kind == kind:
+            while token.kind == "name" and run and not tokens[run].spaced and tokens[run - 1].kind == "name":
                 run -= 1
             words[:0] = ["".join(t.value for t in tokens[run : at + 1]).rstrip(".")]
             start = at = run

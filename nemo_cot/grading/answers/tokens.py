@@ -75,11 +75,11 @@ _WORDS = frozenset([
     "and", "or", "if", "for", "all", "the", "is", "are", "any", "no", "yes", "none", "not", "odd", "even",
     "one", "two", "with", "where", "when", "such", "that", "of", "to", "only", "iff", "then", "each",
     "every", "true", "false", "cm", "mm", "km", "ft", "kg", "in", "min", "deg", "pct", "rad", "mol", "mph", "lbs",
-    "hrs", "sec", "mod", "am", "pm", "six", "ten",
+    "hrs", "sec", "mod", "am", "pm", "six", "ten", "per",
 ])  # fmt: skip
 UNIT_LETTERS = frozenset("mgshlLJNWKVACFT")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-_PLAIN_WORDS = re.compile(r"[^\W\d_]?(?:[^\W\d_]|[ .,;:'’?!-])*")
+_PLAIN_WORDS = re.compile(r"[^\W\d_](?:[^\W\d_]|[ .,;:'’?!-])*")
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
     r"|(?P<scientific>\d+\.\d+[eE][-+]?\d{1,3}(?![\d.]))"
@@ -137,7 +137,8 @@ def _closing(text: str, position: int) -> int:
 
 def _words(content: str, spaced: bool) -> list[Token]:
     """The words of a text, one by one; its formulas as such. A lone letter is a name, or a unit."""
-    words = content.strip(" .,;:")
+    content = content.strip(" .;:")
+    words = content.strip(",")
     if not _PLAIN_WORDS.fullmatch(words):
         inner = _tokenize(content, texted=True)
         return [Token(t.kind, t.value, t.spaced or (spaced and not i)) for i, t in enumerate(inner)]

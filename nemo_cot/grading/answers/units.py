@@ -169,7 +169,7 @@ def read_unit(words: tuple[str, ...], *, guessed: bool = False) -> Unit:
             power, rest = power * int(rest[1]), rest[2:]
         elif rest[:1] in (["squared"], ["cubed"]):
             power, rest = power * (2 if rest.pop(0) == "squared" else 3), rest
-        if found and not (found == _BASE["degC"] and mark):
+        if found:
             for name, exponent in found[0].items():
                 powers[name] = powers.get(name, 0) + sign * power * exponent
             factor *= found[1] ** (sign * power)
