@@ -87,6 +87,8 @@ def read_set_algebra(tokens: Tokens, one: Reader) -> tuple[Answer, ...]:
     if len(member) == 2 and len(member[0]) <= 4:
         inner = one(member[1])
         sets = [s for s in inner if isinstance(s, RealSet)]
+        if not sets and not isinstance(inner[0], Items):
+            raise Unreadable("syntax: an element of no set")
         return (RealSet(sets[0].intervals, plain(member[0])),) if sets else inner
     parts = cut_at(tokens, "∪")
     if len(parts) > 1:

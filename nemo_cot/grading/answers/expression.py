@@ -303,6 +303,8 @@ class _Parser:
             name += self.take().value
         if name.rstrip("'") in ("f", "g") and self.at("("):  # a function: f(2x) is not 2f(x)
             return Node("call", (name, self.group()))
+        if name in ("zeta", "Gamma") and self.at("("):
+            raise Unreadable("syntax: a function that is not known here")
         return Node("sym", (name,))
 
     def braced_tokens(self) -> list[Token]:

@@ -14,6 +14,7 @@ from itertools import pairwise
 
 from nemo_cot.grading.answers.kinds import Answer, Choice, Interval, Items, Named, RealSet, Scalar, Unread, Words
 from nemo_cot.grading.answers.brackets import read_brackets, read_set_algebra
+from nemo_cot.grading.answers.comparison import compare
 from nemo_cot.grading.answers.expression import number, parse_expression
 from nemo_cot.grading.answers.families import read_family
 from nemo_cot.grading.answers.intervals import intersection
@@ -155,8 +156,9 @@ def _list_of(parts: Sequence[Tokens], kind: str, whole: Tokens) -> Answer:
     if kind == "list" and either and any(isinstance(i, RealSet) for i in items):
         items = [_point(i) for i in items]  # 0 < x < 1 or x = 3
     if kind == "list" and items and all(isinstance(i, RealSet) for i in items):
-        return _joined(items, either=either)
-    if len(items) == 1 and kind == "list":
+        return _joined(items, either=either, also=any(t.value.lower() in ("and", "∧") for t in whole))
+    same = kind == "list" and either and all(compare(items[0], i).equal for i in items[1:])
+    if kind == "list" and (len(items) == 1 or same):  # 3/4 or 0.75
         return items[0]
     return Items(tuple(_grouped(_with_common_name(items)) if kind != "tuple" else items), kind)
 
@@ -187,7 +189,7 @@ def _with_common_name(items: list[Answer]) -> list[Answer]:
     return items
 
 
-def _joined(sets: list[RealSet], *, either: bool) -> RealSet:
+def _joined(sets: list[RealSet], *, either: bool, also: bool) -> RealSet:
     """One set out of several conditions: both hold, unless the text says "or" or nothing is in both."""
     names = {s.variable for s in sets if s.variable}
     if len(names) > 1:
@@ -195,6 +197,8 @@ def _joined(sets: list[RealSet], *, either: bool) -> RealSet:
     both = sets[0].intervals
     for other in sets[1:]:
         both = tuple(intersection(both, other.intervals))
+    if also and not either and not both:
+        raise Unreadable("open: conditions that exclude each other")
     union = tuple(i for s in sets for i in s.intervals)
     return RealSet(union if either or not both else both, next(iter(names), ""))
 

@@ -62,6 +62,8 @@ def read_ratio(tokens: Tokens) -> tuple[Answer, ...]:
         return ()
     clock = bool(half) or (len(parts[1]) == 1 and re.fullmatch(r"[0-5]\d", parts[1][0].value) is not None
                            and re.fullmatch(r"\d\d?", plain(parts[0])) is not None)  # fmt: skip
+    if half and len(parts) == 1:  # 5 pm
+        parts.append((Token("number", "0"),))
     return (Ratio(tuple(parse_expression(p).node for p in parts), half, clock),)
 
 

@@ -164,8 +164,7 @@ def _tokens_of(match: re.Match[str], spaced: bool) -> list[Token]:
     if kind == "row":
         return [Token("op", "\\\\", spaced)]
     if kind == "escaped":
-        value = {"{": "⦃", "}": "⦄", "|": "|"}.get(text)
-        return [Token("op", value, spaced)] if value else []
+        return [Token("op", {"{": "⦃", "}": "⦄"}.get(text, text), spaced)]
     if kind == "letters":
         return _letters(text, spaced)
     return [Token("op", text, spaced)]
