@@ -23,7 +23,7 @@ from nemo_cot.grading.answers.kinds import (
 from nemo_cot.grading.answers.equations import factors, proportional
 from nemo_cot.grading.answers.expression import Node, number, substitute, symbols, walk
 from nemo_cot.grading.answers.families import compare_families, has_member
-from nemo_cot.grading.answers.intervals import same_set
+from nemo_cot.grading.answers.intervals import is_infinite, normal_form, same_set
 from nemo_cot.grading.answers.scalars import (
     Finding,
     compare_scalars,
@@ -394,27 +394,28 @@ def _all_equal(gold: Sequence[Answer], prediction: Sequence[Answer]) -> Finding:
         for finding in findings:
             if finding.equal is equal:
                 return Finding(equal, f"items: {finding.reason}")
-    return Finding(True, "items: in order")
+    return Finding(True, _reason(findings, "items: in order"))
+
+
+def _reason(findings: Sequence[Finding], reason: str) -> str:
+    """That a decimal was taken for an exact number is said of the whole answer too."""
+    return next((f.reason for f in findings if f.reason.startswith("decimal")), reason)
 
 
 def _match(gold: Sequence[Answer], prediction: Sequence[Answer]) -> Finding:
     """Pair the items off as multisets; open where only undecided comparisons are left."""
-    rest = list(prediction)
-    open_items = []
+    rest, equal, is_open = list(prediction), [], False
     for item in gold:
         findings = [compare(item, other) for other in rest]
         place = next((i for i, f in enumerate(findings) if f.equal), None)
         if place is not None:
             rest.pop(place)
+            equal.append(findings[place])
         elif any(f.equal is None for f in findings):
-            open_items.append(item)
+            is_open = True
         else:
             return Finding(False, "items: one is missing")
-    return (
-        Finding(None, "items: one cannot be compared")
-        if open_items
-        else Finding(True, "items: as a multiset")
-    )
+    return Finding(None, "items: one cannot be compared") if is_open else Finding(True, _reason(equal, "items: as a multiset"))
 
 
 def _shows_order(items: Sequence[Answer]) -> bool:
@@ -429,7 +430,12 @@ def _shows_order(items: Sequence[Answer]) -> bool:
 def _compare_sets(gold: RealSet, prediction: RealSet) -> Finding:
     if gold.variable and prediction.variable and gold.variable != prediction.variable:
         return Finding(False, "set: another variable")
-    return Finding(same_set(gold.intervals, prediction.intervals), "set")
+    if same_set(gold.intervals, prediction.intervals):
+        return Finding(True, "set")
+    sides = [normal_form(s.intervals) for s in (gold, prediction)]
+    shapes = [[(i.low_open, i.high_open, is_infinite(i.low), is_infinite(i.high)) for i in s] for s in sides]
+    ends = [[Scalar(e) for i in s for e in (i.low, i.high) if not is_infinite(e)] for s in sides]
+    return _all_equal(*ends) if shapes[0] == shapes[1] else Finding(False, "set")
 
 
 def _compare_matrices(gold: Matrix, prediction: Matrix) -> Finding:

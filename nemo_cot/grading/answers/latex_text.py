@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
@@ -96,6 +97,7 @@ _IDLE_BLANK = re.compile(r"(?<!\w) | (?!\w)")
 _EDGE_MARKS = ' \t\n\r.,;:`*_"'
 
 
+@lru_cache(maxsize=4096)
 def clean(text: str) -> str:
     """``text`` with unicode as LaTeX, no page marks (dollars, sizes, spaces), no stray edge marks.
 

@@ -44,6 +44,12 @@ _CHOICE = re.compile(
     r"(\(?)\s*([A-J])\s*(?:([).:])\s*(.*)|$)",
     re.DOTALL | re.IGNORECASE,
 )
+_FOR_SYMPY = re.compile(
+    r"(?:\\(?:sum|prod|i{0,2}int|lim|infty|[dt]?frac|sqrt|d?binom|pi|[lc]?dots?|cdot|times|div|to|ln|log|exp|(?:arc)?(?:sin|cos|tan)"
+    r"|left|right|begin|end|mathbb|setminus|cup|cap|in|leq?|geq?|neq?|lt|gt|min|max|gcd|[lr]vert|[lr]angle|[{},;:! \\|])(?![a-zA-Z])|[^\\'%°#])+"
+)
+"""What math-verify is asked about: it drops primes, words and marks that change the value."""
+
 _OTHER_LETTER = re.compile(r"(?:^|[\s,;(&])[A-J]\s*(?:[):.]|$)")
 
 
@@ -66,8 +72,8 @@ _read_cached = lru_cache(maxsize=4096)(_read)
 
 
 def _unread(text: str, problem: Unreadable) -> Unread:
-    known_to_others = problem.reason.startswith("unsupported")  # the rest nobody can read
-    return Unread(clean(text) if known_to_others else "", problem.reason, problem.malformed)
+    latex = clean(text) if problem.reason.startswith("unsupported") else ""  # the rest nobody can read
+    return Unread(latex if _FOR_SYMPY.fullmatch(latex) else "", problem.reason, problem.malformed)
 
 
 def _readings(tokens: Tokens) -> tuple[Answer, ...]:
