@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from nemo_cot.grading.cache import VerdictCache
 from nemo_cot.grading.answers.rules import grade_by_rules
+from nemo_cot.grading.cache import VerdictCache
 from nemo_cot.grading.verdict import RIGHT, UNDECIDED, WRONG, Verdict
 from nemo_cot.grading.workers import grade_in_workers
 

@@ -122,7 +122,7 @@ def _last_box(text: str) -> tuple[str | None, str]:
     closing = _matching_braces(text, starts[0].start())
     reason = ""
     for place in range(len(starts) - 1, -1, -1):
-        content, end, problem = _box_content(text, starts[place].end(), closing)
+        content, _, problem = _box_content(text, starts[place].end(), closing)
         if content and _PLACEHOLDER.fullmatch(content):
             problem = "a box for the answer, without it"
         elif content and not _BOX.match(content):  # a box around nothing but an empty box

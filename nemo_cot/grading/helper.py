@@ -48,9 +48,9 @@ def main(descriptor: int) -> None:
 
 def _warm_up() -> None:
     """Load the libraries and fill their parsers' caches, so that every fork has them."""
-    from nemo_cot.grading.nemo_skills_rule import nemo_skills_equal
     from nemo_cot.grading.answers.rules import grade_by_rules
     from nemo_cot.grading.answers.symbolic import grade_by_sympy
+    from nemo_cot.grading.nemo_skills_rule import nemo_skills_equal
 
     for gold, prediction in (
         (r"\frac{1}{2}+\sqrt{3}", r"\sqrt{3}+0.5"),

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from nemo_cot.grading import grade, grade_many, nemo_skills_verdicts
-from nemo_cot.grading.extraction import FALLBACKS, extract
 from nemo_cot.grading.answers.rules import INTERNAL_ERROR, grade_by_rules
+from nemo_cot.grading.extraction import FALLBACKS, extract
 from tests.grading.hostile import HOSTILE
 
 DEADLINE = 2.0

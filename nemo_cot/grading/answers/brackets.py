@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from nemo_cot.grading.answers.kinds import Answer, Interval, Items, RealSet, Scalar
 from nemo_cot.grading.answers.expression import Node, parse_expression, symbols
 from nemo_cot.grading.answers.intervals import WHOLE_LINE, is_infinite, line_without, real_order
+from nemo_cot.grading.answers.kinds import Answer, Interval, Items, RealSet, Scalar
 from nemo_cot.grading.answers.token_lists import Tokens, cut_at, one_pair, plain, split
 from nemo_cot.grading.answers.tokens import Token, Unreadable
 

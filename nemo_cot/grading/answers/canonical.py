@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from nemo_cot.grading.answers.expression import Node, symbols
+from nemo_cot.grading.answers.intervals import normal_form
 from nemo_cot.grading.answers.kinds import (
     Answer,
     Choice,
+    Doubted,
     Interval,
     Items,
     Matrix,
@@ -16,8 +19,6 @@ from nemo_cot.grading.answers.kinds import (
     Scalar,
     Words,
 )
-from nemo_cot.grading.answers.expression import Node, symbols
-from nemo_cot.grading.answers.intervals import normal_form
 from nemo_cot.grading.answers.latex_text import squeeze
 from nemo_cot.grading.answers.reading import read
 from nemo_cot.grading.answers.scalars import sample_points
@@ -64,7 +65,9 @@ def _key(answer: Answer) -> str:
         return f"choice({answer.letter})"
     if isinstance(answer, Words):
         return "words:" + answer.text.lower()
-    raise Unreadable(answer.reason)
+    if isinstance(answer, Doubted):
+        return _key(answer.value)
+    raise Unreadable(f"no-key: {type(answer).__name__}")
 
 
 def _interval_key(interval: Interval) -> str:

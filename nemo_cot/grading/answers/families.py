@@ -13,15 +13,15 @@ from nemo_cot.grading.answers.kinds import Family, Named, Scalar
 from nemo_cot.grading.answers.relations import Reader, linear
 from nemo_cot.grading.answers.scalars import Finding, compare_scalars
 from nemo_cot.grading.answers.token_lists import Tokens, cut_at, expand, plain, split
-from nemo_cot.grading.answers.tokens import Unreadable
+from nemo_cot.grading.answers.tokens import Unreadable, word_set
 from nemo_cot.grading.answers.values import Numeric
 from nemo_cot.grading.answers.words import is_prose
 
-_CLAUSE = frozenset(
+_CLAUSE = word_set(
     "for where with when and any all some every each an a is are be integer integers natural whole number numbers "
-    "positive nonnegative non-negative negative nonzero arbitrary in ∈ ∀ mathbb { } Z N ( ) , : |".split()
+    "positive nonnegative non-negative negative nonzero arbitrary in ∈ ∀ mathbb { } Z N ( ) , : |"
 )
-_STARTS = frozenset("for where with when and , ( ∀ : |".split())
+_STARTS = word_set("for where with when and , ( ∀ : |")
 _MAX_MEMBERS = 200
 
 

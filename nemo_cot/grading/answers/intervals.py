@@ -7,8 +7,8 @@ from functools import cmp_to_key
 from itertools import pairwise
 from typing import Any
 
-from nemo_cot.grading.answers.kinds import Interval
 from nemo_cot.grading.answers.expression import Node
+from nemo_cot.grading.answers.kinds import Interval
 from nemo_cot.grading.answers.scalars import INFINITY, MINUS_INFINITY, compare_scalars
 from nemo_cot.grading.answers.tokens import Unreadable
 from nemo_cot.grading.answers.values import Numeric

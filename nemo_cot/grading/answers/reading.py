@@ -12,12 +12,22 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 
-from nemo_cot.grading.answers.kinds import Answer, Choice, Interval, Items, Named, RealSet, Scalar, Unread, Words
 from nemo_cot.grading.answers.brackets import read_brackets, read_set_algebra
 from nemo_cot.grading.answers.comparison import compare
 from nemo_cot.grading.answers.expression import number, parse_expression
 from nemo_cot.grading.answers.families import read_family
 from nemo_cot.grading.answers.intervals import intersection
+from nemo_cot.grading.answers.kinds import (
+    Answer,
+    Choice,
+    Interval,
+    Items,
+    Named,
+    RealSet,
+    Scalar,
+    Unread,
+    Words,
+)
 from nemo_cot.grading.answers.latex_text import clean
 from nemo_cot.grading.answers.relations import read_relation
 from nemo_cot.grading.answers.simple_answers import cut_unit, read_matrix, read_ratio, read_scalar

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nemo_cot.grading.answers.kinds import Answer, Doubted, Interval, Items, Named, RealSet, Scalar
 from nemo_cot.grading.answers.expression import Node, number, parse_expression, substitute, symbols, walk
 from nemo_cot.grading.answers.intervals import INFINITY, MINUS_INFINITY, is_infinite, line_without, real_order
+from nemo_cot.grading.answers.kinds import Answer, Doubted, Interval, Items, Named, RealSet, Scalar
 from nemo_cot.grading.answers.scalars import compare_scalars
 from nemo_cot.grading.answers.token_lists import Tokens, depth_change, expand, plain
 from nemo_cot.grading.answers.tokens import Token, Unreadable

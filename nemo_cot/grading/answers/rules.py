@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from nemo_cot.grading.answers.kinds import Choice, Items, Scalar, Unread
 from nemo_cot.grading.answers.comparison import compare
+from nemo_cot.grading.answers.kinds import Choice, Items, Scalar, Unread
 from nemo_cot.grading.answers.latex_text import clean, squeeze
 from nemo_cot.grading.answers.reading import read, read_choice
 from nemo_cot.grading.answers.scalars import Finding

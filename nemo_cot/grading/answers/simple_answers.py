@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from nemo_cot.grading.answers.kinds import Answer, Matrix, Numeral, Piecewise, Ratio, Scalar, Words
 from nemo_cot.grading.answers.expression import Node, parse_expression
+from nemo_cot.grading.answers.kinds import Answer, Matrix, Numeral, Piecewise, Ratio, Scalar, Words
 from nemo_cot.grading.answers.token_lists import Tokens, cut_at, plain
 from nemo_cot.grading.answers.tokens import Token, Unreadable
 from nemo_cot.grading.answers.units import Unit, read_unit
+from nemo_cot.grading.answers.words import number_in_words
 
 ListReader = Callable[[Sequence[Tokens], str, Tokens], Answer]
 
@@ -156,7 +157,6 @@ def _power_before(tokens: Tokens, at: int) -> tuple[int, str] | None:
     return None
 
 
-_BASE_WORDS = dict(zip("two three four five six seven eight nine ten eleven twelve sixteen".split(), [*range(2, 13), 16]))
 
 
 def _numeral(tokens: Tokens) -> Numeral | None:
@@ -164,7 +164,7 @@ def _numeral(tokens: Tokens) -> Numeral | None:
     values = [t.value for t in tokens if not (t.kind == "op" and t.value in "{}()")]
     if len(values) < 3 or values[-2] != "_" or not (digits := "".join(values[:-2]).upper()).isalnum():
         return None
-    base = _BASE_WORDS.get(values[-1].lower()) or (int(values[-1]) if re.fullmatch(r"\d\d?", values[-1]) else 0)
+    base = int(values[-1]) if re.fullmatch(r"\d\d?", values[-1]) else number_in_words(values[-1:]) or 0
     if not 2 <= base <= 36 or not digits[0].isdigit() or any(int(d, 36) >= base for d in digits):
         return None
-    return Numeral(digits.lstrip("0") or "0", base)
+    return Numeral(digits.lstrip("0") or "0", int(base))

@@ -40,20 +40,13 @@ class Token:
     spaced: bool = False
 
 
-FUNCTIONS = frozenset([
-    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln",
-    "log", "lg", "exp",
-])  # fmt: skip
-CONSTANTS = {
-    "pi": "pi",
-    "infty": "oo",
-    "infinity": "oo",
-    "inf": "oo",
-    "oo": "oo",
-    "e": "e",
-    "i": "i",
-    "imath": "i",
-}
+def word_set(text: str) -> frozenset[str]:
+    """The words of a table."""
+    return frozenset(text.split())
+
+
+FUNCTIONS = word_set("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log lg exp")
+CONSTANTS = {"pi": "pi", "infty": "oo", "infinity": "oo", "inf": "oo", "oo": "oo", "e": "e", "i": "i", "imath": "i"}
 
 _OPERATORS = {
     "le": "≤", "leq": "≤", "leqslant": "≤", "leqq": "≤", "ge": "≥", "geq": "≥", "geqslant": "≥", "geqq": "≥",
@@ -66,17 +59,14 @@ _OPERATORS = {
     "lbrack": "[", "rbrack": "]", "iff": "⇔", "Leftrightarrow": "⇔", "Rightarrow": "⇒", "implies": "⇒",
     "equiv": "≡", "forall": "∀", "colon": ":", "land": "∧", "wedge": "∧", "lor": "∨", "vee": "∨", "quad": " ",
 }  # fmt: skip
-_GREEK = frozenset([
-    "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta",
-    "iota", "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi",
-    "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega", "ell",
-])  # fmt: skip
-_WORDS = frozenset([
-    "and", "or", "if", "for", "all", "the", "is", "are", "any", "no", "yes", "none", "not", "odd", "even",
-    "one", "two", "with", "where", "when", "such", "that", "of", "to", "only", "iff", "then", "each",
-    "every", "true", "false", "cm", "mm", "km", "ft", "kg", "in", "min", "deg", "pct", "rad", "mol", "mph", "lbs",
-    "hrs", "sec", "mod", "am", "pm", "six", "ten", "per",
-])  # fmt: skip
+_GREEK = word_set(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
+    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
+)
+_WORDS = word_set(
+    "and or if for all the is are any no yes none not odd even one two six ten with where when such that of to only "
+    "iff then each every true false per mod am pm cm mm km ft kg in min deg pct rad mol mph lbs hrs sec"
+)
 UNIT_LETTERS = frozenset("mgshlLJNWKVACFT")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _PLAIN_WORDS = re.compile(r"[^\W\d_](?:[^\W\d_]|[ .,;:'’?!-])*")
@@ -153,20 +143,16 @@ def _tokens_of(match: re.Match[str], spaced: bool) -> list[Token]:
     text = match.group(kind)
     if kind == "space":
         return []
-    if kind == "number":
-        if len(text) > MAX_DIGITS:
-            raise Unreadable(f"too-large: a number of {len(text)} digits")
-        return [Token("number", text, spaced)]
-    if kind == "scientific":
+    if kind == "number" and len(text) > MAX_DIGITS:
+        raise Unreadable(f"too-large: a number of {len(text)} digits")
+    if kind in ("number", "scientific"):
         return [Token("number", text, spaced)]
     if kind == "command":
         return [_command(text, spaced)]
-    if kind == "row":
-        return [Token("op", "\\\\", spaced)]
-    if kind == "escaped":
-        return [Token("op", {"{": "⦃", "}": "⦄"}.get(text, text), spaced)]
     if kind == "letters":
         return _letters(text, spaced)
+    if kind == "escaped":
+        text = {"{": "⦃", "}": "⦄"}.get(text, text)
     return [Token("op", text, spaced)]
 
 

@@ -5,42 +5,35 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from nemo_cot.grading.answers.kinds import Answer, RealSet, Scalar, Words
 from nemo_cot.grading.answers.expression import number
 from nemo_cot.grading.answers.intervals import INFINITY, WHOLE_LINE
+from nemo_cot.grading.answers.kinds import Answer, RealSet, Scalar, Words
 from nemo_cot.grading.answers.token_lists import Tokens, plain
+from nemo_cot.grading.answers.tokens import word_set
 from nemo_cot.grading.answers.units import SCALES, read_unit
 
-_LEADING = frozenset([
-    "the", "final", "answer", "is", "result", "value", "of", "approximately", "about", "exactly",
-    "equals", "therefore", "thus", "so", "hence", "we", "get", "have", "it", "total", "a", "an",
-    "required", "solution", "solutions", "are", "answers", "option", "choice",
-])  # fmt: skip
-_EMPTY = frozenset([
-    "no solution", "no solutions", "none", "does not exist", "dne", "no real solution",
-    "no real solutions", "empty set", "the empty set", "no such",
-])  # fmt: skip
-_ALL_REALS = frozenset([
-    "all real numbers", "all reals", "all real", "real numbers", "the real numbers",
-])  # fmt: skip
-_LOGIC = frozenset([
-    "if", "for", "all", "is", "are", "any", "such", "that", "where", "when", "with", "iff", "only",
-    "prime", "primes", "integer", "integers", "positive", "negative", "number", "numbers", "every",
-    "each", "not", "works", "then", "satisfying", "form", "of",
-])  # fmt: skip
-_QUANTIFIERS = frozenset(
-    "for all every any each real number numbers value values of in mathbb R { } ∈ ∀ , )".split()
+_LEADING = word_set(
+    "the final answer is result value of approximately about exactly equals therefore thus so hence we get have it total "
+    "a an required solution solutions are answers option choice"
 )
-_SMALL = {
-    word: value
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen".split()
-    )
-}
-_TENS = {
-    word: 10 * n
-    for n, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
+_EMPTY = frozenset([
+    "no solution", "no solutions", "none", "does not exist", "dne", "no real solution", "no real solutions",
+    "empty set", "the empty set", "no such",
+])  # fmt: skip
+_ALL_REALS = frozenset(["all real numbers", "all reals", "all real", "real numbers", "the real numbers"])
+_LOGIC = word_set(
+    "if for all is are any such that where when with iff only prime primes integer integers positive negative number "
+    "numbers every each not works then satisfying form of"
+)
+_QUANTIFIERS = word_set("for all every any each real number numbers value values of in mathbb R { } ∈ ∀ , )")
+def _numbered(text: str, start: int, step: int) -> dict[str, int]:
+    return {word: start + step * place for place, word in enumerate(text.split())}
+
+
+_NUMBERS = {
+    **_numbered("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen", 0, 1),
+    **_numbered("sixteen seventeen eighteen nineteen", 16, 1),
+    **_numbered("twenty thirty forty fifty sixty seventy eighty ninety", 20, 10),
 }
 
 
@@ -65,8 +58,8 @@ def _whole_number(words: list[str]) -> int | None:
     for word in words:
         if word in ("a", "an") and current is None and not total:
             current = 1
-        elif word in _SMALL | _TENS:
-            value = (_SMALL | _TENS)[word]
+        elif word in _NUMBERS:
+            value = _NUMBERS[word]
             if current and (current % 100 if value >= 10 else current % 10 or current % 100 == 10 or not value):
                 return None
             current = (current or 0) + value
