@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 from nemo_cot.grading.answers.expression import Node, parse_expression, symbols
-from nemo_cot.grading.answers.intervals import WHOLE_LINE, is_infinite, line_without, real_order
+from nemo_cot.grading.answers.intervals import WHOLE_LINE, difference, intersection, is_infinite, real_order
 from nemo_cot.grading.answers.kinds import Answer, Interval, Items, RealSet, Scalar
 from nemo_cot.grading.answers.token_lists import Tokens, cut_at, one_pair, plain, split
 from nemo_cot.grading.answers.tokens import Token, Unreadable
@@ -90,14 +91,11 @@ def read_set_algebra(tokens: Tokens, one: Reader) -> tuple[Answer, ...]:
         if not sets and not isinstance(inner[0], Items):
             raise Unreadable("syntax: an element of no set")
         return (RealSet(sets[0].intervals, plain(member[0])),) if sets else inner
-    parts = cut_at(tokens, "∪")
-    if len(parts) > 1:
-        return (_union(parts, one),)
-    without = cut_at(tokens, "∖")
-    if len(without) == 2 and _is_reals(without[0]):
-        removed = one(without[1])[0]
-        if isinstance(removed, Items) and all(isinstance(i, Scalar) for i in removed.items):
-            return (RealSet(line_without(i.node for i in removed.items)),)
+    for sign, rule in (("∪", None), ("∩", intersection), ("∖", difference)):
+        parts = cut_at(tokens, sign)
+        if len(parts) > 1:
+            sets = [_intervals(part, one) for part in parts]
+            return (RealSet(tuple(reduce(rule, sets) if rule else (i for s in sets for i in s))),)
     return (RealSet((WHOLE_LINE,)),) if _is_reals(tokens) else ()
 
 
@@ -105,19 +103,12 @@ def _is_reals(tokens: Tokens) -> bool:
     return [t.value for t in tokens] == ["mathbb", "{", "R", "}"]
 
 
-def _union(parts: Sequence[Tokens], one: Reader) -> Answer:
-    intervals: list[Interval] = []
-    for part in parts:
-        found = one(part)
-        piece = next((f for f in found if isinstance(f, RealSet)), found[0])
-        if isinstance(piece, RealSet):
-            intervals.extend(piece.intervals)
-        elif (
-            isinstance(piece, Items)
-            and piece.kind == "set"
-            and all(isinstance(i, Scalar) for i in piece.items)
-        ):
-            intervals.extend(Interval(i.node, i.node, False, False) for i in piece.items)
-        else:
-            raise Unreadable("unsupported: union")
-    return RealSet(tuple(intervals))
+def _intervals(part: Tokens, one: Reader) -> Sequence[Interval]:
+    """A part of a union as a set of reals: points are intervals too."""
+    found = one(part)
+    piece = next((f for f in found if isinstance(f, RealSet)), found[0])
+    if isinstance(piece, RealSet):
+        return piece.intervals
+    if isinstance(piece, Items) and piece.kind == "set" and all(isinstance(i, Scalar) for i in piece.items):
+        return [Interval(i.node, i.node, False, False) for i in piece.items]
+    raise Unreadable("unsupported: sets that are no intervals")

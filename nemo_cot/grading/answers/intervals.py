@@ -74,6 +74,15 @@ def same_set(a: Sequence[Interval], b: Sequence[Interval]) -> bool:
     )
 
 
+def difference(a: Sequence[Interval], b: Sequence[Interval]) -> list[Interval]:
+    """The points of ``a`` that are not in ``b``."""
+    for hole in normal_form(b):
+        below = Interval(MINUS_INFINITY, hole.low, True, not hole.low_open)
+        above = Interval(hole.high, INFINITY, not hole.high_open, True)
+        a = intersection(a, [side for side in (below, above) if not (is_infinite(side.low) and is_infinite(side.high))])
+    return list(a)
+
+
 def line_without(points: Iterable[Node]) -> tuple[Interval, ...]:
     """The real line without ``points``."""
     ends = [MINUS_INFINITY, *sorted_nodes(points), INFINITY]

@@ -173,10 +173,14 @@ def _list_of(parts: Sequence[Tokens], kind: str, whole: Tokens) -> Answer:
         items = [_point(i) for i in items]  # 0 < x < 1 or x = 3
     if kind == "list" and items and all(isinstance(i, RealSet) for i in items):
         return _joined(items, either=either, also=any(t.value.lower() in ("and", "∧") for t in whole))
+    if kind == "list" and any(isinstance(i, RealSet) for i in items) and len(items) > 1:
+        raise Unreadable("open: sets and values side by side")
     same = kind == "list" and either and all(compare(items[0], i).equal for i in items[1:])
     if kind == "list" and (len(items) == 1 or same):  # 3/4 or 0.75
         return items[0]
-    return Items(tuple(_grouped(_with_common_name(items)) if kind != "tuple" else items), kind)
+    if kind != "tuple":
+        items = _grouped(_with_common_name(items), either=either)
+    return Items(tuple(items), "set" if either and kind == "list" else kind)
 
 
 def _point(item: Answer) -> Answer:
@@ -185,10 +189,12 @@ def _point(item: Answer) -> Answer:
     return item
 
 
-def _grouped(items: list[Answer]) -> list[Answer]:
+def _grouped(items: list[Answer], *, either: bool) -> list[Answer]:
     """x = 1, y = 2 or x = 3, y = 4 as two points."""
     names = [i.left if isinstance(i, Named) else "" for i in items]
     width = len(set(names))
+    if ("" in names and width > 2) or (either and width == len(names) > 1):
+        raise Unreadable("open: which values belong to which names")
     if width in (1, len(names)) or "" in names:
         return items
     groups = [items[i : i + width] for i in range(0, len(items), width)]

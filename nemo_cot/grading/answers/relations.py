@@ -27,7 +27,7 @@ def read_relation(tokens: Tokens, one: Reader) -> tuple[Answer, ...]:
         return _equation(sides, operators, one)
     if operators == ["≠"]:
         if not _is_name(sides[0]):
-            raise Unreadable("unsupported: inequation")
+            raise Unreadable("syntax: inequation")
         return (RealSet(line_without([parse_expression(sides[1]).node]), plain(sides[0])),)
     return (_inequality(sides, operators),)
 

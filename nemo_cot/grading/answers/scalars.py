@@ -321,8 +321,6 @@ def has_mark(node: Node, mark: str) -> bool:
 
 
 def may_lack(node: Node, mark: str) -> bool:
-    """Whether a number is understood without its sign: a percentage above 1, degrees without pi in them."""
-    if mark == "deg":
-        return not any(n.op == "const" for n in walk(node))
+    """Whether a number is understood without its sign: more than 1 is no share, more than 7 no radians."""
     value = _try_exact(node)
-    return value is not None and abs(value) > 1
+    return value is not None and abs(value) > (7 if mark == "deg" else 1)

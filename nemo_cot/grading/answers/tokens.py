@@ -110,6 +110,10 @@ def _tokenize(text: str, *, texted: bool) -> list[Token]:
         tokens.extend(found)
         if len(tokens) > MAX_TOKENS:
             raise Unreadable("too-long: too many tokens")
+    for place, token in enumerate(tokens):  # + C is no unit
+        if token.kind == "text" and token.value in UNIT_LETTERS and tokens[place - 1 : place] and (
+                tokens[place - 1].value in ("+", "-", "=", "^", "_")):  # fmt: skip
+            tokens[place] = Token("name", token.value, token.spaced)
     if tokens and tokens[-1] == Token("function", "sec", tokens[-1].spaced):  # 30 sec
         tokens[-1] = Token("text", "sec", True)
     return tokens

@@ -147,6 +147,6 @@ def read_unit(words: tuple[str, ...], *, guessed: bool = False) -> Unit:
         elif word.lower() not in _FILLERS:
             return unknown
         power = 1
-    if not powers and not mark and scale == 1 and not set(words) & {"total", "all", "left", "altogether", "each"}:
+    if not powers and not mark and scale == 1 and not set(words) & {"total", "left", "altogether"}:
         return unknown
     return Unit(unknown.names, tuple(sorted((n, p) for n, p in powers.items() if p)), factor, scale, mark, guessed)
