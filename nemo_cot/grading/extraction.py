@@ -42,7 +42,7 @@ _PLACEHOLDER = re.compile(
 
 _JOINT = re.compile(
     r"(?:[\s$*,;]|\\[()\[\],;: ]|\\q?quad|\\text\s?\{\s?(?:and|or)\s?\}|(?:and|or)\b"
-    r"|(?<![A-Za-z])\\?[A-Za-z]+(?:_\{?\w\}?|\([a-z\d]\))?\s?=\s?)+"
+    r"|(?<![A-Za-z])\\?[A-Za-z]+(?:_\{?\w\}?|\([a-z\d]\))?\s?=)+"
 )
 """What may stand between the boxes of one answer: ``$x=\\boxed{3}$ and $y=\\boxed{4}$``."""
 
