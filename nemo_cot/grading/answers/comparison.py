@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from nemo_cot.grading.answers.equations import factors, proportional
@@ -27,6 +28,7 @@ from nemo_cot.grading.answers.kinds import (
 from nemo_cot.grading.answers.quantities import compare_quantities
 from nemo_cot.grading.answers.scalars import Finding, compare_scalars
 from nemo_cot.grading.answers.tokens import Unreadable
+from nemo_cot.grading.answers.units import SCALES
 from nemo_cot.grading.answers.words import number_in_words
 
 MAX_ITEMS = 200
@@ -113,10 +115,13 @@ def _compare_words(gold: Answer, prediction: Answer) -> Finding:
         if gold.kind == prediction.kind == "label":
             return _compare_labels(gold.text, prediction.text)
     if isinstance(gold, Words):
+        nothing = isinstance(prediction, RealSet) and not prediction.intervals
+        if nothing or (isinstance(prediction, Scalar) and prediction.node.op == "sym"):  # undefined and DNE, True and T
+            return Finding(None, "gold-is-label: a sign for it")
         if gold.kind == "label" and not isinstance(prediction, Words | Family):
             return Finding(False, "kinds: a word and a formula")
         return Finding(None, f"gold-is-{gold.kind}")
-    if any(w.startswith("infinit") or number_in_words([w]) is not None for w in prediction.text.lower().split()):
+    if any(w.startswith("infinit") or w in SCALES or number_in_words([w]) is not None for w in prediction.text.lower().split()):
         return Finding(None, f"answer-is-{prediction.kind}")
     if prediction.kind == "label" or not any(c.isdigit() for c in prediction.text):
         return Finding(False, "answer-names-no-value")
@@ -168,7 +173,7 @@ def _strip_name(named: Named, other: Answer, finding: Finding, *, gold_side: boo
 
 def _is_name(named: Named, *, gold_side: bool) -> bool:
     node = named.left_node
-    if node is None or node.op == "sym" or "(" in named.left:
+    if node is None or node.op == "sym" or "(" in named.left or re.match(r"\{?frac\{d", named.left):  # dy/dx
         return True
     bars = any(n.op == "abs" for n in walk(node))
     parts = factors(node)

@@ -197,7 +197,7 @@ class _Parser:
         if token.kind in ("number", "name", "constant", "function"):
             return True
         if token.kind == "command":
-            return token.value in ("frac", "sqrt", "binom")
+            return token.value in ("frac", "sqrt", "binom", "abs")
         return token.kind == "op" and (token.value in _STARTS or (token.value == "|" and not self.bars))
 
     # Powers and marks behind a factor
@@ -267,7 +267,8 @@ class _Parser:
             return number(Fraction(text))
         if "." in text:
             return Node("dec", (Fraction(text), len(text) - text.index(".") - 1))
-        if self.peek() == Token("constant", "e") and self.peek(1).kind == "number":
+        signed = self.peek(1).value == "-" and self.peek(2).kind == "number" and not (self.peek(1).spaced or self.peek(2).spaced)
+        if self.peek() == Token("constant", "e") and (self.peek(1).kind == "number" or signed):
             raise Unreadable("open: 1e5 is a power of ten or a multiple of e")
         return self.mixed_fraction(int(text))
 
@@ -342,6 +343,8 @@ class _Parser:
             return Node("binom", (self.argument(), self.argument()))
         if name == "sqrt":
             return self.root()
+        if name == "abs" and self.at("("):
+            return Node("abs", (self.group(),))
         raise Unreadable(f"unsupported: \\{name}")
 
     def root(self) -> Node:

@@ -19,7 +19,7 @@ _UNICODE = {
     "≈": r"\approx ", "≡": r"\equiv ", "…": r"\ldots ", "⋯": r"\ldots ", "∠": r"\angle ", "⟨": r"\langle ",
     "⟩": r"\rangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "′": "'",
     "“": '"', "”": '"', "‘": "'", "’": "'", "∧": r"\land ", "∨": r"\lor ", "→": r"\to ", "∑": r"\sum ",
-    "∏": r"\prod ", "∫": r"\int ",
+    "∏": r"\prod ", "∫": r"\int ", "€": r" \text{euro} ", "£": r" \text{gbp} ", "¢": r" \text{cents} ",
 }  # fmt: skip
 _GREEK_NAMES = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa mu nu xi pi rho sigma tau upsilon phi chi psi "
@@ -72,6 +72,8 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), ne
     (r"\(\s*((?:\\text\s*\{\s*)?mod\b[^()]{1,40})\)", r" \1 "),
     (r"\\(?:text|mathrm|textbf|mathbf|operatorname\*?)\s*\{\s*(sin|cos|tan|cot|csc|ln|log|lg|exp|arcsin|arccos|arctan)\s*\}",
      r"\\\1 "),
+    (r"[\[(]?\s*\\begin\s*\{array\}\s*\{[lcr| ]*\}", r"\\begin{pmatrix}"),
+    (r"\\end\s*\{array\}\s*[\])]?", r"\\end{pmatrix}"),
     (r"\\(?:lt)(?![a-zA-Z])", "<"),
     (r"\\(?:gt)(?![a-zA-Z])", ">"),
     (r"\\(?:percent)(?![a-zA-Z])|\\%", "%"),

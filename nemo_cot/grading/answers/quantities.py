@@ -33,6 +33,8 @@ def compare_quantities(gold: Scalar, prediction: Scalar) -> Finding:
 def _compare_units(gold: Scalar, prediction: Scalar) -> Finding:
     """Units may be left out on one side; both given they are converted. Million and dozen multiply."""
     a, b = gold.unit, prediction.unit
+    if any(_degrees(s) and _temperature(o) for s, o in ((gold, prediction), (prediction, gold))):
+        return Finding(None, "degrees: of an angle or a temperature")
     bare = _compare_values(gold.node, prediction.node, has_unit=bool(a or b))
     if not a and not b:
         return bare
@@ -58,6 +60,14 @@ def _compare_units(gold: Scalar, prediction: Scalar) -> Finding:
     if all(k <= _TIMES or k <= _TEMPERATURES for k in kinds):
         return Finding(None, "units: no fixed factor")
     return Finding(False, "units: of different kinds")
+
+
+def _degrees(scalar: Scalar) -> bool:
+    return scalar.unit is None and has_mark(scalar.node, "deg")
+
+
+def _temperature(scalar: Scalar) -> bool:
+    return scalar.unit is not None and bool(_TEMPERATURES & dict(scalar.unit.dimension or ()).keys())
 
 
 def _compare_values(gold: Node, prediction: Node, *, has_unit: bool = False) -> Finding:

@@ -30,7 +30,7 @@ from nemo_cot.grading.answers.kinds import (
 )
 from nemo_cot.grading.answers.latex_text import clean
 from nemo_cot.grading.answers.relations import read_relation
-from nemo_cot.grading.answers.simple_answers import cut_unit, read_matrix, read_ratio, read_scalar
+from nemo_cot.grading.answers.simple_answers import cut_unit, read_compound, read_matrix, read_ratio, read_scalar
 from nemo_cot.grading.answers.token_lists import (
     Tokens,
     expand,
@@ -92,7 +92,7 @@ def _readings(tokens: Tokens) -> tuple[Answer, ...]:
     tokens = without_remarks(without_leading_words(without_group(tokens)))
     if not tokens:
         return (Words("", "prose"),)
-    found = special_words(tokens) or read_family(tokens, _one)
+    found = special_words(tokens) or read_family(tokens, _one) or read_compound(tokens)
     if found is not None:
         return (found,)
     body, unit = cut_unit(tokens)
@@ -116,6 +116,9 @@ def _one(tokens: Tokens) -> tuple[Answer, ...]:
     """Readings of an answer without a separator at the top. Raises Unreadable."""
     if not tokens:
         raise Unreadable("syntax: nothing between two marks")
+    if len(tokens) > 5 and tokens[0].kind == "name" and tokens[0].value in "ABDEFGHKLMNPQRSTUVW" and len(split(tokens[2:-1])) > 1:
+        if tokens[1].value == "(" and one_pair(tokens[1:]):  # the point A(1, 2)
+            tokens = tokens[1:]
     words = special_words(tokens)
     return (
         ((words,) if isinstance(words, Scalar) else ())

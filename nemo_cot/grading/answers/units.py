@@ -124,6 +124,8 @@ def read_unit(words: tuple[str, ...], *, guessed: bool = False) -> Unit:
         if word.lower() in _POWERS and rest:
             power = _POWERS[word.lower()]
             continue
+        if mark == "deg" and word in ("C", "F"):
+            word = f"deg{word}"
         found, noun = measure(word), next((n for n in singular(word.lower()) if n in _NOUNS), None)
         scaled = next((SCALES[n] for n in singular(word.lower()) if n in SCALES), None)
         marked = next((_MARKS[n] for n in singular(word.lower()) if n in _MARKS), None)

@@ -47,7 +47,7 @@ def number_in_words(words: list[str]) -> Fraction | None:
     if part and part < 1:
         place = max((i for i, w in enumerate(words) if w == "and"), default=0)
         whole = _whole_number(words[:place]) if place else 0
-        count = _whole_number(words[place + (place > 0) : -1] or ["a"])
+        count = _whole_number(words[place + (place > 0) : -1] or (["a"] if part in (Fraction(1, 2), Fraction(1, 4)) else []))
         return None if whole is None or count is None else whole + count * part
     value = None if words in (["a"], ["an"]) else _whole_number(words)
     return None if value is None else Fraction(value)
