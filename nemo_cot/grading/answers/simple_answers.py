@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import reduce
+from itertools import pairwise
 
 from nemo_cot.grading.answers.expression import Node, number, parse_expression
 from nemo_cot.grading.answers.kinds import Answer, Matrix, Numeral, Piecewise, Ratio, Scalar, Words
@@ -94,13 +95,13 @@ def _scalar(body: Tokens, unit: Unit | None) -> Scalar:
 
 def read_compound(tokens: Tokens) -> Scalar | None:
     """2 hours 30 minutes: a sum in the first unit."""
-    tokens = tuple(t for t in tokens if t.value not in ("and", ","))
+    tokens = tuple(t for t in tokens if t.value != "and")
     starts = [i for i, t in enumerate(tokens) if t.kind == "number" and (not i or tokens[i - 1].kind == "text")]
     if len(starts) < 2 or starts[0]:
         return None
     parts = [cut_unit(tokens[a:b]) for a, b in zip(starts, [*starts[1:], len(tokens)])]
     units = [u for _, u in parts if u and u.dimension and u.scale == 1 and not any(n.startswith("#") for n, _ in u.dimension)]
-    if len(units) != len(parts) or len({u.dimension for u in units}) > 1 or sorted(units, key=lambda u: -u.factor) != units:
+    if len(units) != len(parts) or len({u.dimension for u in units}) > 1 or any(a.factor <= b.factor for a, b in pairwise(units)):
         return None
     terms = [Node("mul", (parse_expression(b).node, number(u.factor / units[0].factor))) for b, u in parts]
     return Scalar(reduce(lambda a, b: Node("add", (a, b)), terms), units[0])
