@@ -65,7 +65,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), ne
     (r"(?<=[\d})\s°])\\mathrm\s*\{\s*([mgshlLJNWKVACFT])\s*\}", r" \\text{\1}"),
     (r"\\(?:mathrm|mathit|mathbf|mathsf|operatorname\*?|mathop)\s*\{\s*([a-zA-Z])\s*\}", r" \1 "),
     (r"\\(?:text|mbox|text(?:bf|it|rm|sf)|math(?:rm|it|bf|sf)|boldsymbol)\s*\{([^{}a-zA-Z\\一-鿿]*)\}", r" \1 "),
-    (r"(?<![a-zA-Z\\])([aApP])\s?\.\s?[mM]\b\.?", r"\1m"),
+    (r"(?<=\d)\s*(?:\\text\s*\{\s*)?([aApP])\.?\s?[mM]\b\.?(?:\s*\})?", r" \\text{\1m}"),
     (r"\b[pP]er cent\b", "percent"),
     (r"\\pmod\s*(\{[^{}]*\}|\d|[a-zA-Z])|\\pmod\s*", r" \\text{mod} \1 "),
     (r"\\(?:b?mod)(?![a-zA-Z])", r" \\text{mod} "),

@@ -65,7 +65,7 @@ _GREEK = word_set(
 )
 _WORDS = word_set(
     "and or if for all the is are any no yes none not odd even one two six ten with where when such that of to only "
-    "iff then each every true false per mod am pm cm mm km ft kg in min deg pct rad mol mph lbs hrs sec dne"
+    "iff then each every true false per mod cm mm km ft kg in min deg pct rad mol mph lbs hrs sec dne"
 )
 UNIT_LETTERS = frozenset("mgshlLJNWKVACFT")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
