@@ -22,8 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
-from nemo_cot.training.nemo_aligner.packed_file import Layout, Tokens, packed_lengths, read_packed_file, write_packed_file
 from nemo_cot.packing import distinct_packs, literal_draws, literal_packs
+from nemo_cot.training.nemo_aligner.packed_file import (
+    Layout,
+    Tokens,
+    packed_lengths,
+    read_packed_file,
+    write_packed_file,
+)
 
 LAYOUT = Layout(capacity_tokens=16_384, eos_id=0, end_of_turn_id=1)
 TRACES, TOKENS, STEPS, BATCH = 20, 3_000, 50, 1_024

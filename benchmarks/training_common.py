@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nemo_cot.config import LocalTrain, OptimConfig, ProceduralTeacher, SchedConfig
-from nemo_cot.records import Problem
 from nemo_cot.packing.sequences import TokenSequence
-from nemo_cot.traces.procedural import write_trace
+from nemo_cot.records import Problem
 from nemo_cot.text import PromptFormat, TextTokenizer
+from nemo_cot.traces.procedural import write_trace
 
 PROMPT = "<|im_start|>user\n{problem}<|im_end|>\n<|im_start|>assistant\n"
 DATA = {"short": (3, 32), "long": (17, 5)}

@@ -21,8 +21,8 @@ from nemo_cot.config.checks import (
 )
 from nemo_cot.config.cluster import ClusterConfig
 from nemo_cot.config.engines import DEVICES, PRECISIONS, EngineConfig, EvaluatedModel, SamplingConfig
-from nemo_cot.errors import UserError
 from nemo_cot.config.model import ModelConfig
+from nemo_cot.errors import UserError
 
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 BACKENDS = ("local", "nemo_aligner", "nemo_rl")

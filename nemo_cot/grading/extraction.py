@@ -134,13 +134,19 @@ def _last_box(text: str) -> tuple[str | None, str]:
 def _with_its_sentence(text: str, starts: list[re.Match[str]], closing: dict[int, int], content: str) -> str:
     """The last box, and before it those that nothing but names, commas and "and" part from it."""
     last, parts = content, [_named(text, starts[-1].start(), content)]
-    for before, after in list(pairwise(starts))[: -_MAX_BOXES : -1]:
+    for before, after in list(pairwise(starts))[:-_MAX_BOXES:-1]:
         content, end, _ = _box_content(text, before.end(), closing)
         between = text[end : after.start()][: _MAX_JOINT + 1] if content else ""
-        if len(between) > _MAX_JOINT or not _JOINT.fullmatch(between) or not re.search(r"[,;]|and|or", between):
+        if (
+            len(between) > _MAX_JOINT
+            or not _JOINT.fullmatch(between)
+            or not re.search(r"[,;]|and|or", between)
+        ):
             break
         parts[:0] = [_named(text, before.start(), content), r" \text{ or } " if "or" in between else ", "]
-    if len({canonical_key(p.split("\0")[-1]) for p in parts[::2]}) == 1:  # alone, or the same twice: 1/2 or 0.5
+    if (
+        len({canonical_key(p.split("\0")[-1]) for p in parts[::2]}) == 1
+    ):  # alone, or the same twice: 1/2 or 0.5
         return last
     return "".join(p.replace("\0", "=") for p in parts)
 

@@ -84,7 +84,9 @@ def grade_file(
     is read twice, so that memory holds answers and not generations; it may be ``output``.
     ``fallback`` and ``thoughts`` as in :func:`extract`. Raises UserError naming file, line and field.
     """
-    asked = [_ask(input, line, row, fallback, thoughts, nemo_skills) for line, row in iter_numbered_jsonl(input)]
+    asked = [
+        _ask(input, line, row, fallback, thoughts, nemo_skills) for line, row in iter_numbered_jsonl(input)
+    ]
     if not asked:
         raise UserError(
             "the file holds no rows", where=str(input), fix="give a file with one JSON object a line"
@@ -139,7 +141,9 @@ class _Asked:
     their_answer: str | None
 
 
-def _ask(path: Path, line: int, row: dict[str, Any], fallback: str, thoughts: str, nemo_skills: bool) -> _Asked:
+def _ask(
+    path: Path, line: int, row: dict[str, Any], fallback: str, thoughts: str, nemo_skills: bool
+) -> _Asked:
     generation = row.get("generation")
     if not isinstance(generation, str):
         raise _field_error(path, line, "generation", generation, "a string")

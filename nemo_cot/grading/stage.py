@@ -29,5 +29,7 @@ def grade_generations(
             progress=lambda done, total: progress.update(done, total=total),
         )
     if summary.right_by_decimal:
-        print(f"  {label}: {summary.right_by_decimal} of {summary.outcomes[RIGHT]} right ones are decimals of an exact answer")
+        print(
+            f"  {label}: {summary.right_by_decimal} of {summary.outcomes[RIGHT]} right ones are decimals of an exact answer"
+        )
     return summary

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  (the signs of mathematics are meant as they stand)
 """Extraction: the last complete box, what follows "the answer is", the last number, and why nothing."""
 
 import pytest
@@ -138,7 +139,11 @@ def test_another_fallback_is_refused():
 
 @pytest.mark.parametrize(
     ("text", "counts", "ignored"),
-    [(r"<think>\boxed{5}</think>", "5", None), (r"<think>\boxed{5}</think>\boxed{6}", "6", "6"), (r"<think>\boxed{5}", "5", None)],
+    [
+        (r"<think>\boxed{5}</think>", "5", None),
+        (r"<think>\boxed{5}</think>\boxed{6}", "6", "6"),
+        (r"<think>\boxed{5}", "5", None),
+    ],
 )
 def test_an_answer_in_the_thoughts_counts_by_choice(text, counts, ignored):
     assert extract(text, fallback="none", thoughts="last_resort").answer == counts
@@ -149,4 +154,9 @@ def test_an_answer_in_the_thoughts_counts_by_choice(text, counts, ignored):
 
 def test_boxes_of_one_sentence_are_graded_as_one_answer():
     answer = extract(r"so $x=\boxed{3}$ and $y=\boxed{4}$.", fallback="none").answer
-    assert [grade(gold, answer).outcome for gold in ("x=3,y=4", "(3,4)", "x=4,y=3", "3")] == ["right", "right", "wrong", "wrong"]
+    assert [grade(gold, answer).outcome for gold in ("x=3,y=4", "(3,4)", "x=4,y=3", "3")] == [
+        "right",
+        "right",
+        "wrong",
+        "wrong",
+    ]

@@ -53,7 +53,11 @@ def _set_builder(left: Tokens, right: Tokens, list_of: ListReader, whole: Tokens
     named = left[0].kind == "name" and (len(left) == 1 or (left[1].value == "∈" and _is_reals(left[2:])))
     if not named and "∈" in [t.value for t in left]:
         raise Unreadable("syntax: a set of some numbers")
-    found = list_of(split(right), "list", right) if named else list_of([(*left, Token("op", ","), *right)], "family", whole)
+    found = (
+        list_of(split(right), "list", right)
+        if named
+        else list_of([(*left, Token("op", ","), *right)], "family", whole)
+    )
     if not named or isinstance(found, RealSet):
         return found
     raise Unreadable("syntax: the condition of a set")

@@ -25,7 +25,7 @@ from nemo_cot.grading.answers.kinds import (
     Unread,
     Words,
 )
-from nemo_cot.grading.answers.quantities import compare_quantities
+from nemo_cot.grading.answers.quantities import compare_quantities, compare_ratio_number, compare_ratios
 from nemo_cot.grading.answers.scalars import Finding, compare_scalars
 from nemo_cot.grading.answers.tokens import Unreadable
 from nemo_cot.grading.answers.units import SCALES
@@ -116,12 +116,17 @@ def _compare_words(gold: Answer, prediction: Answer) -> Finding:
             return _compare_labels(gold.text, prediction.text)
     if isinstance(gold, Words):
         nothing = isinstance(prediction, RealSet) and not prediction.intervals
-        if nothing or (isinstance(prediction, Scalar) and prediction.node.op == "sym"):  # undefined and DNE, True and T
+        if nothing or (
+            isinstance(prediction, Scalar) and prediction.node.op == "sym"
+        ):  # undefined and DNE, True and T
             return Finding(None, "gold-is-label: a sign for it")
         if gold.kind == "label" and not isinstance(prediction, Words | Family):
             return Finding(False, "kinds: a word and a formula")
         return Finding(None, f"gold-is-{gold.kind}")
-    if any(w.startswith("infinit") or w in SCALES or number_in_words([w]) is not None for w in prediction.text.lower().split()):
+    if any(
+        w.startswith("infinit") or w in SCALES or number_in_words([w]) is not None
+        for w in prediction.text.lower().split()
+    ):
         return Finding(None, f"answer-is-{prediction.kind}")
     if prediction.kind == "label" or not any(c.isdigit() for c in prediction.text):
         return Finding(False, "answer-names-no-value")
@@ -304,7 +309,11 @@ def _match(gold: Sequence[Answer], prediction: Sequence[Answer]) -> Finding:
             is_open = True
         else:
             return Finding(False, "items: one is missing")
-    return Finding(None, "items: one cannot be compared") if is_open else Finding(True, _reason(equal, "items: as a multiset"))
+    return (
+        Finding(None, "items: one cannot be compared")
+        if is_open
+        else Finding(True, _reason(equal, "items: as a multiset"))
+    )
 
 
 def _shows_order(items: Sequence[Answer]) -> bool:
@@ -342,31 +351,6 @@ def _compare_vector(gold: Answer, prediction: Answer) -> Finding:
     return _all_equal([Scalar(r[0]) for r in matrix.rows], items.items)
 
 
-def _compare_ratios(gold: Ratio, prediction: Ratio) -> Finding:
-    """Proportional parts; times of day are the same or not."""
-    if len(gold.parts) != len(prediction.parts):
-        return Finding(False, "ratio: not as many parts")
-    same = _all_equal(*([Scalar(n) for n in r.parts] for r in (gold, prediction)))
-    if gold.half or prediction.half:
-        halves = {gold.half, prediction.half}
-        return Finding(None, "time: am or pm") if same.equal and len(halves) > 1 and "" in halves else (
-            Finding(bool(same.equal) and len(halves) == 1, "time") if "" not in halves else Finding(None, "time"))  # fmt: skip
-    if same.equal:
-        return same
-    first = gold.parts[0], prediction.parts[0]
-    crossed = ([Scalar(Node("mul", (n, f))) for n in r.parts] for r, f in zip((gold, prediction), first[::-1]))
-    finding = _all_equal(*crossed)
-    return Finding(None, "ratio-or-time") if finding.equal and gold.clock and prediction.clock else finding
-
-
-def _compare_ratio_scalar(gold: Answer, prediction: Answer) -> Finding:
-    """3:4 is the number 3/4 too."""
-    ratio, scalar = (gold, prediction) if isinstance(gold, Ratio) else (prediction, gold)
-    if ratio.half or len(ratio.parts) != 2 or scalar.unit:
-        return Finding(None, "ratio: against a number")
-    return Finding(compare_scalars(Node("div", ratio.parts), scalar.node).equal or None, "ratio")
-
-
 def _compare_piecewise(gold: Piecewise, prediction: Piecewise) -> Finding:
     """Right where every row has its like; what holds at an end may be the same by both its rows."""
     rest = list(prediction.rows)
@@ -401,9 +385,9 @@ _RULES = {
     (Matrix, Items): _compare_vector,
     (Items, Matrix): _compare_vector,
     (Choice, Choice): _compare_choices,
-    (Ratio, Ratio): _compare_ratios,
-    (Ratio, Scalar): _compare_ratio_scalar,
-    (Scalar, Ratio): _compare_ratio_scalar,
+    (Ratio, Ratio): compare_ratios,
+    (Ratio, Scalar): compare_ratio_number,
+    (Scalar, Ratio): compare_ratio_number,
     (Piecewise, Piecewise): _compare_piecewise,
     (Family, Family): compare_families,
     (Family, Scalar): _compare_family_scalar,

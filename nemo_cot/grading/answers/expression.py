@@ -8,7 +8,7 @@ math-verify's full grammar in a worker.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -146,23 +146,24 @@ class _Parser:
         return node
 
     def signed_term(self) -> Node:
-        if not self.at("+", "-"):
-            return self.term()
-        sign = self.take().value
-        if self.at("+", "-"):
+        if self.at("+", "-") and self.peek(1).kind == "op" and self.peek(1).value in ("+", "-"):
             raise Unreadable("malformed: doubled sign", malformed=True)
-        term = self.term()
-        return Node("neg", (term,)) if sign == "-" else term
+        return self.signed(self.term)
+
+    def signed(self, part: Callable[[], Node]) -> Node:
+        """``part`` behind at most one sign."""
+        sign = self.take().value if self.at("+", "-") else "+"
+        node = part()
+        return Node("neg", (node,)) if sign == "-" else node
 
     def term(self) -> Node:
         node = self.power()
         while True:
             if self.at("*", "/"):
                 operator = self.take().value
-                right = self.signed_power()
-                if operator == "/" and self.starts_atom():
-                    if self.either("slash"):
-                        right = self.implicit_product(right)
+                right = self.signed(self.power)
+                if operator == "/" and self.starts_atom() and self.either("slash"):
+                    right = self.implicit_product(right)
                 node = Node("mul" if operator == "*" else "div", (node, right))
             elif self.starts_atom():
                 node = Node("mul", (node, self.factor_after(node)))
@@ -183,13 +184,6 @@ class _Parser:
         """The next factor of a product without a sign; two bare numbers side by side are none."""
         if self.peek().kind == "number" and before.op in ("num", "dec"):
             raise Unreadable("syntax: two numbers side by side")
-        return self.power()
-
-    def signed_power(self) -> Node:
-        if self.at("-", "+"):
-            sign = self.take().value
-            node = self.power()
-            return Node("neg", (node,)) if sign == "-" else node
         return self.power()
 
     def starts_atom(self) -> bool:
@@ -221,13 +215,7 @@ class _Parser:
 
     def script(self) -> Node:
         """What ``^`` raises to: a group, or a signed number or letter."""
-        if self.at("{"):
-            return self.group()
-        if self.at("-", "+"):
-            negative = self.take().value == "-"
-            node = self.atom()
-            return Node("neg", (node,)) if negative else node
-        return self.atom()
+        return self.group() if self.at("{") else self.signed(self.atom)
 
     # Atoms
 
@@ -267,7 +255,11 @@ class _Parser:
             return number(Fraction(text))
         if "." in text:
             return Node("dec", (Fraction(text), len(text) - text.index(".") - 1))
-        signed = self.peek(1).value == "-" and self.peek(2).kind == "number" and not (self.peek(1).spaced or self.peek(2).spaced)
+        signed = (
+            self.peek(1).value == "-"
+            and self.peek(2).kind == "number"
+            and not (self.peek(1).spaced or self.peek(2).spaced)
+        )
         if self.peek() == Token("constant", "e") and (self.peek(1).kind == "number" or signed):
             raise Unreadable("open: 1e5 is a power of ten or a multiple of e")
         return self.mixed_fraction(int(text))
@@ -382,7 +374,9 @@ class _Parser:
         node = self.power()
         while self.starts_atom() and self.peek().kind != "function":
             token, letters = self.peek(), symbols(node)
-            if letters & {token.value} or (letters and (token.value == "e" or (token.value == "(" and token.spaced))):
+            if letters & {token.value} or (
+                letters and (token.value == "e" or (token.value == "(" and token.spaced))
+            ):
                 break
             if token.value in _STARTS or token.value == "|" or (token.kind == "command" and letters):
                 if self.either("argument") != bool(letters):

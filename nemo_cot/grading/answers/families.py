@@ -12,8 +12,9 @@ from nemo_cot.grading.answers.expression import Node, number, parse_expression, 
 from nemo_cot.grading.answers.kinds import Family, Named, Scalar
 from nemo_cot.grading.answers.relations import Reader, linear
 from nemo_cot.grading.answers.scalars import Finding, compare_scalars
+from nemo_cot.grading.answers.tables import word_set
 from nemo_cot.grading.answers.token_lists import Tokens, cut_at, expand, plain, split
-from nemo_cot.grading.answers.tokens import Unreadable, word_set
+from nemo_cot.grading.answers.tokens import Unreadable
 from nemo_cot.grading.answers.values import Numeric
 from nemo_cot.grading.answers.words import is_prose
 
@@ -47,7 +48,16 @@ def read_family(tokens: Tokens, one: Reader) -> Family | None:
     if len(names) != 1 or not (names & {t.value for t in body}):
         return None
     (parameter,) = names
-    said = {t.value for t in clause} & {"N", "natural", "positive", "negative", "nonnegative", "non-negative", "nonzero", "whole"}
+    said = {t.value for t in clause} & {
+        "N",
+        "natural",
+        "positive",
+        "negative",
+        "nonnegative",
+        "non-negative",
+        "nonzero",
+        "whole",
+    }
     if not said and not {t.value for t in clause} & {"Z", "integer", "integers"}:
         return None
     items = [one(e)[0] for part in split(body) for e in expand(part)]
@@ -55,7 +65,9 @@ def read_family(tokens: Tokens, one: Reader) -> Family | None:
     nodes = [i.value if isinstance(i, Named) else i for i in items]
     if len(left) > 1 or not all(isinstance(n, Scalar) and not n.others for n in nodes):
         raise Unreadable("syntax: what a parameter runs through")
-    return Family(tuple(n.node for n in nodes), parameter, " ".join(sorted(said)) or "Z", next(iter(left), ""))
+    return Family(
+        tuple(n.node for n in nodes), parameter, " ".join(sorted(said)) or "Z", next(iter(left), "")
+    )
 
 
 def _clause(tokens: Tokens) -> tuple[int, Tokens]:
@@ -69,7 +81,9 @@ def _clause(tokens: Tokens) -> tuple[int, Tokens]:
 
 
 def compare_families(a: Family, b: Family) -> Finding:
-    """The same members, whatever the names; open where that is not a matter of periods."""
+    """The same members, whatever the parameter; open where that is not a matter of periods."""
+    if a.name and b.name and a.name != b.name:
+        return Finding(None, "family: of another name")
     if a.domain == b.domain == "Z":
         try:
             return Finding(_same_members(_periods(a), _periods(b)), "family")
@@ -87,7 +101,9 @@ def has_member(family: Family, node: Node) -> Finding:
     if symbols(node):
         return compare_free(family, node)
     try:
-        member = any(_whole(Node("add", (node, Node("neg", (start,)))), step) for start, step in _periods(family))
+        member = any(
+            _whole(Node("add", (node, Node("neg", (start,)))), step) for start, step in _periods(family)
+        )
     except Unreadable as problem:
         return Finding(None, problem.reason)
     return Finding(None if member else False, "family: one member")
@@ -145,7 +161,13 @@ def _same_members(a: Sequence[tuple[Node, Node]], b: Sequence[tuple[Node, Node]]
         count = [int(abs(common / ratio)) for ratio in own]
         if sum(count) > _MAX_MEMBERS:
             raise Unreadable("family: too many residues")
-        sides.append([Node("add", (start, Node("mul", (number(k), step)))) for (start, step), n in zip(side, count) for k in range(n)])
+        sides.append(
+            [
+                Node("add", (start, Node("mul", (number(k), step))))
+                for (start, step), n in zip(side, count)
+                for k in range(n)
+            ]
+        )
     covered = [
         all(any(_whole(Node("add", (m, Node("neg", (n,)))), period) for n in other) for m in one)
         for one, other in (sides, sides[::-1])

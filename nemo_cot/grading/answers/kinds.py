@@ -133,4 +133,18 @@ class Unread:
     malformed: bool = False
 
 
-Answer = Scalar | Items | RealSet | Matrix | Named | Family | Ratio | Piecewise | Doubted | Choice | Numeral | Words | Unread
+Answer = (
+    Scalar
+    | Items
+    | RealSet
+    | Matrix
+    | Named
+    | Family
+    | Ratio
+    | Piecewise
+    | Doubted
+    | Choice
+    | Numeral
+    | Words
+    | Unread
+)

@@ -7,29 +7,14 @@ import re
 import unicodedata
 from functools import lru_cache
 
+from nemo_cot.grading.answers.tables import table
+
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _UNICODE = {
-    "√": r"\sqrt ", "∛": r"\sqrt[3] ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ",
-    "⩽": r"\le ", "⩾": r"\ge ",
-    "±": r"\pm ", "∓": r"\mp ", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ",
-    "÷": r"\div ", "−": "-", "–": "-", "‐": "-", "‑": "-", "—": "-", "⁄": "/", "∕": "/", "°": r"^{\circ}",
-    "º": r"^{\circ}", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ", "∖": r"\setminus ",
-    "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "ℕ": r"\mathbb{N}",
-    "≈": r"\approx ", "≡": r"\equiv ", "…": r"\ldots ", "⋯": r"\ldots ", "∠": r"\angle ", "⟨": r"\langle ",
-    "⟩": r"\rangle ", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "′": "'",
-    "“": '"', "”": '"', "‘": "'", "’": "'", "∧": r"\land ", "∨": r"\lor ", "→": r"\to ", "∑": r"\sum ",
-    "∏": r"\prod ", "∫": r"\int ", "€": r" \text{euro} ", "£": r" \text{gbp} ", "¢": r" \text{cents} ",
-}  # fmt: skip
-_GREEK_NAMES = (
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa mu nu xi pi rho sigma tau upsilon phi chi psi "
-    "omega lamda"
-)
-_GREEK = {
-    unicodedata.lookup(f"GREEK SMALL LETTER {name.upper()}"): f"\\{name.replace('lamda', 'lambda')} "
-    for name in _GREEK_NAMES.split()
+    sign: f"{latex} " if latex.startswith("\\") else latex for sign, latex in table("symbols").items()
 }
-_TRANSLATION = str.maketrans({**_UNICODE, **_GREEK})
+_TRANSLATION = str.maketrans(_UNICODE)
 _SCRIPTED = re.compile("([⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+)|([₀₁₂₃₄₅₆₇₈₉]+)")
 _VULGAR = re.compile("[¼-¾⅐-⅞]")
 

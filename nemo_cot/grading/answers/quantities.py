@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nemo_cot.grading.answers.expression import Node, number, substitute, symbols, walk
-from nemo_cot.grading.answers.kinds import Scalar
+from nemo_cot.grading.answers.kinds import Ratio, Scalar
 from nemo_cot.grading.answers.scalars import (
     Finding,
     compare_scalars,
@@ -23,7 +23,8 @@ def compare_quantities(gold: Scalar, prediction: Scalar) -> Finding:
     left, right = dict(gold.others), dict(prediction.others)
     for cause in left | right:  # where both are open to it they are read alike
         other = _compare_units(
-            Scalar(left.get(cause, gold.node), gold.unit), Scalar(right.get(cause, prediction.node), prediction.unit)
+            Scalar(left.get(cause, gold.node), gold.unit),
+            Scalar(right.get(cause, prediction.node), prediction.unit),
         )
         if other.equal is not finding.equal:
             return Finding(None, f"open-{cause}: two readings differ")
@@ -40,7 +41,11 @@ def _compare_units(gold: Scalar, prediction: Scalar) -> Finding:
         return bare
     unknown = [u for u in (a, b) if u and u.dimension is None]
     if unknown:
-        return bare if a and b and a.names == b.names else Finding(None, f"words: {' '.join(unknown[0].names)!r}")
+        return (
+            bare
+            if a and b and a.names == b.names
+            else Finding(None, f"words: {' '.join(unknown[0].names)!r}")
+        )
     nodes = [s.node if not s.unit or s.unit.scale == 1 else Node("mul", (s.node, number(s.unit.scale)))
              for s in (gold, prediction)]  # fmt: skip
     scaled = _compare_values(*nodes, has_unit=True)
@@ -102,7 +107,9 @@ def _functions(node: Node) -> set[str]:
 
 
 def _natural(node: Node) -> Node:
-    return Node(node.op, tuple(_natural(a) if isinstance(a, Node) else "ln" if a == "log" else a for a in node.args))
+    return Node(
+        node.op, tuple(_natural(a) if isinstance(a, Node) else "ln" if a == "log" else a for a in node.args)
+    )
 
 
 _INDICES, _CONSTANTS, _VARIABLES = set("kmnjl"), set("CcKk"), {*"xtuyzsvwr", "theta"}
@@ -132,3 +139,29 @@ def _is_term(node: Node, name: str) -> bool:
         terms = [*terms[0].args, *terms[1:]]
         terms.sort(key=lambda n: n.op != "add")
     return len(here) == 1 and here[0] in terms
+
+
+def compare_ratios(gold: Ratio, prediction: Ratio) -> Finding:
+    """Proportional parts; times of day are the same or not."""
+    if len(gold.parts) != len(prediction.parts):
+        return Finding(False, "ratio: not as many parts")
+    same = all(compare_scalars(a, b).equal for a, b in zip(gold.parts, prediction.parts))
+    if gold.half or prediction.half:
+        if not (gold.half and prediction.half):
+            return Finding(None, "time: am or pm")
+        return Finding(same and gold.half == prediction.half, "time")
+    crossed = [
+        compare_scalars(Node("mul", (a, prediction.parts[0])), Node("mul", (b, gold.parts[0]))).equal
+        for a, b in zip(gold.parts, prediction.parts)
+    ]
+    if not same and all(crossed) and gold.clock and prediction.clock:
+        return Finding(None, "ratio-or-time")
+    return Finding(None if not all(crossed) and None in crossed else all(crossed), "ratio")
+
+
+def compare_ratio_number(gold: Ratio | Scalar, prediction: Ratio | Scalar) -> Finding:
+    """3:4 is the number 3/4 too."""
+    ratio, scalar = (gold, prediction) if isinstance(gold, Ratio) else (prediction, gold)
+    if ratio.half or len(ratio.parts) != 2 or scalar.unit:
+        return Finding(None, "ratio: against a number")
+    return Finding(compare_scalars(Node("div", ratio.parts), scalar.node).equal or None, "ratio")

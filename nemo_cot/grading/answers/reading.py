@@ -30,7 +30,13 @@ from nemo_cot.grading.answers.kinds import (
 )
 from nemo_cot.grading.answers.latex_text import clean
 from nemo_cot.grading.answers.relations import read_relation
-from nemo_cot.grading.answers.simple_answers import cut_unit, read_compound, read_matrix, read_ratio, read_scalar
+from nemo_cot.grading.answers.simple_answers import (
+    cut_unit,
+    read_compound,
+    read_matrix,
+    read_ratio,
+    read_scalar,
+)
 from nemo_cot.grading.answers.token_lists import (
     Tokens,
     expand,
@@ -116,9 +122,9 @@ def _one(tokens: Tokens) -> tuple[Answer, ...]:
     """Readings of an answer without a separator at the top. Raises Unreadable."""
     if not tokens:
         raise Unreadable("syntax: nothing between two marks")
-    if len(tokens) > 5 and tokens[0].kind == "name" and tokens[0].value in "ABDEFGHKLMNPQRSTUVW" and len(split(tokens[2:-1])) > 1:
-        if tokens[1].value == "(" and one_pair(tokens[1:]):  # the point A(1, 2)
-            tokens = tokens[1:]
+    point = len(tokens) > 5 and tokens[0].kind == "name" and tokens[0].value in "ABDEFGHKLMNPQRSTUVW"
+    if point and tokens[1].value == "(" and one_pair(tokens[1:]) and len(split(tokens[2:-1])) > 1:
+        tokens = tokens[1:]  # A(1, 2)
     words = special_words(tokens)
     return (
         ((words,) if isinstance(words, Scalar) else ())
@@ -204,7 +210,9 @@ def _grouped(items: list[Answer], *, either: bool) -> list[Answer]:
     if any(len({i.left for i in g}) != width for g in groups) or len(groups[-1]) != width:
         raise Unreadable("syntax: named values in groups that differ")
     ordered = [sorted(g, key=lambda i: i.left) for g in groups]
-    return [Named(f"({','.join(i.left for i in g)})", Items(tuple(i.value for i in g), "tuple")) for g in ordered]
+    return [
+        Named(f"({','.join(i.left for i in g)})", Items(tuple(i.value for i in g), "tuple")) for g in ordered
+    ]
 
 
 def _with_common_name(items: list[Answer]) -> list[Answer]:

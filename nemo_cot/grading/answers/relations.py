@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nemo_cot.grading.answers.expression import Node, number, parse_expression, substitute, symbols, walk
-from nemo_cot.grading.answers.intervals import INFINITY, MINUS_INFINITY, is_infinite, line_without, real_order
+from nemo_cot.grading.answers.intervals import (
+    INFINITY,
+    MINUS_INFINITY,
+    WHOLE_LINE,
+    difference,
+    is_infinite,
+    real_order,
+)
 from nemo_cot.grading.answers.kinds import Answer, Doubted, Interval, Items, Named, RealSet, Scalar
 from nemo_cot.grading.answers.scalars import compare_scalars
 from nemo_cot.grading.answers.token_lists import Tokens, depth_change, expand, plain
@@ -28,7 +35,10 @@ def read_relation(tokens: Tokens, one: Reader) -> tuple[Answer, ...]:
     if operators == ["≠"]:
         if not _is_name(sides[0]):
             raise Unreadable("syntax: inequation")
-        return (RealSet(line_without([parse_expression(sides[1]).node]), plain(sides[0])),)
+        point = parse_expression(sides[1]).node
+        return (
+            RealSet(tuple(difference([WHOLE_LINE], [Interval(point, point, False, False)])), plain(sides[0])),
+        )
     return (_inequality(sides, operators),)
 
 
@@ -107,14 +117,23 @@ def _inequality(sides: list[Tokens], operators: list[str]) -> RealSet:
     place = places[0]
     middle, (name,) = nodes[place], symbols(nodes[place])
     low, low_open = (nodes[place - 1], operators[place - 1] == "<") if place else (MINUS_INFINITY, True)
-    high, high_open = (nodes[place + 1], operators[place] == "<") if place + 1 < len(nodes) else (INFINITY, True)
+    high, high_open = (
+        (nodes[place + 1], operators[place] == "<") if place + 1 < len(nodes) else (INFINITY, True)
+    )
     bounds = [(low, high, low_open, high_open)]
     if middle.op == "abs":
         middle = middle.args[0]
         if is_infinite(low):
             bounds = [(Node("neg", (high,)), high, high_open, high_open)]
         else:
-            bounds.append((Node("neg", (high,)) if high != INFINITY else MINUS_INFINITY, Node("neg", (low,)), high_open, low_open))
+            bounds.append(
+                (
+                    Node("neg", (high,)) if high != INFINITY else MINUS_INFINITY,
+                    Node("neg", (low,)),
+                    high_open,
+                    low_open,
+                )
+            )
     slope, offset = linear(middle, name)
     intervals = []
     for low, high, low_open, high_open in bounds:

@@ -18,7 +18,8 @@ _LETTER_GOLD = re.compile(
 )
 
 _LETTERED_GOLD = re.compile(
-    r"\s*\$?\s*(?:\\(?:text|textbf|mathrm|mathbf|textrm)\s*\{\s*)?\(([A-J])\)(?:\s|~|\\[ ,])*\}?(?:\s|~|\\[ ,])*([^\s}].*)", re.DOTALL
+    r"\s*\$?\s*(?:\\(?:text|textbf|mathrm|mathbf|textrm)\s*\{\s*)?\(([A-J])\)(?:\s|~|\\[ ,])*\}?(?:\s|~|\\[ ,])*([^\s}].*)",
+    re.DOTALL,
 )
 _LEADING_COMMA = re.compile(r"[\s$]*,\s*\d")
 _THOUSANDS = re.compile(r"(?<![\d,.(\[{])\d{1,3}(?:,\d{3})+(?![\d,)\]}])")

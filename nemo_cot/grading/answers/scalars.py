@@ -142,7 +142,9 @@ def _compare_functions(a: Node, b: Node, names: list[str], log_base: int | None)
     if any(shows[True]):
         return Finding(False, "at-a-point")
     if {"z", "w"} & set(names) and "abs" in {n.op for n in walk(a) + walk(b)}:
-        shows[False].append(_differ(a, b, 60, log_base, {n: complex(0.75 + i, 1.5) for i, n in enumerate(names)}))
+        shows[False].append(
+            _differ(a, b, 60, log_base, {n: complex(0.75 + i, 1.5) for i, n in enumerate(names)})
+        )
     if len(shows[True]) < 2:
         return Finding(None, "undefined: at the points tried")
     if any(shows[False]):
@@ -237,18 +239,9 @@ def _bound_power(node: Node, roots: set[Node]) -> tuple[float, float] | None:
 
 
 def _written_digits(*nodes: Node) -> int:
-    """Digits of all numbers in the trees: 1 + 10^{-300} needs more than 200 to differ from 1."""
-    total = 0
-    for node in nodes:
-        for part in walk(node):
-            if part.op in ("num", "dec"):
-                total += len(str(part.args[0].numerator)) + len(str(part.args[0].denominator))
-            elif part.op == "pow":
-                exponent, base = exact_value(part.args[1]), exact_value(part.args[0])
-                if exponent is not None and base is not None:
-                    bits = base.numerator.bit_length() + base.denominator.bit_length()
-                    total += int(min(abs(exponent) * bits, 10**6) * 0.31)
-    return total
+    """Digits of all numbers in the trees: a decimal of 300 is compared to its end."""
+    values = [part.args[0] for node in nodes for part in walk(node) if part.op in ("num", "dec")]
+    return sum(len(str(value.numerator)) + len(str(value.denominator)) for value in values)
 
 
 # Decimals
@@ -282,7 +275,10 @@ def decimal_rounds(decimal: Node, exact: Node) -> bool:
     if numeric.context.im(value) != 0:
         return False
     value = (-value if decimal.op == "neg" else value) * 10**places
-    if len(str(int(scaled))) > FLOAT_DIGITS and abs(value - scaled) < abs(scaled) * numeric.context.mpf(2) ** -51:
+    if (
+        len(str(int(scaled))) > FLOAT_DIGITS
+        and abs(value - scaled) < abs(scaled) * numeric.context.mpf(2) ** -51
+    ):
         return True
     return int(numeric.context.nint(value)) == scaled or int(value) == scaled
 

@@ -49,7 +49,12 @@ def _read_cases(rows: list[list[Tokens]], list_of: ListReader) -> Answer:
         value, condition = (c[:-1] if c[-1].value == "," else c for c in row)
         condition = tuple(t for t in condition if t.value.lower() not in _IF)
         said = plain(condition) if any(t.kind == "text" for t in condition) else ""
-        found.append((list_of([value], "list", value), Words(said, "label") if said else list_of([condition], "list", condition)))
+        found.append(
+            (
+                list_of([value], "list", value),
+                Words(said, "label") if said else list_of([condition], "list", condition),
+            )
+        )
     return Piecewise(tuple(found))
 
 
@@ -58,7 +63,11 @@ _IF = frozenset(["if", "for", "when", "where"])
 
 def read_ratio(tokens: Tokens) -> tuple[Answer, ...]:
     """3:4, 3 to 4, 3:45 pm."""
-    half = tokens[-1].value.lower() if tokens[-1].kind == "text" and tokens[-1].value.lower() in ("am", "pm") else ""
+    half = (
+        tokens[-1].value.lower()
+        if tokens[-1].kind == "text" and tokens[-1].value.lower() in ("am", "pm")
+        else ""
+    )
     body = tokens[:-1] if half else tokens
     parts = cut_at(tuple(Token("op", ":") if t == Token("text", "to", t.spaced) else t for t in body), ":")
     if len(parts) < 2 and not half:
@@ -96,12 +105,22 @@ def _scalar(body: Tokens, unit: Unit | None) -> Scalar:
 def read_compound(tokens: Tokens) -> Scalar | None:
     """2 hours 30 minutes: a sum in the first unit."""
     tokens = tuple(t for t in tokens if t.value != "and")
-    starts = [i for i, t in enumerate(tokens) if t.kind == "number" and (not i or tokens[i - 1].kind == "text")]
+    starts = [
+        i for i, t in enumerate(tokens) if t.kind == "number" and (not i or tokens[i - 1].kind == "text")
+    ]
     if len(starts) < 2 or starts[0]:
         return None
     parts = [cut_unit(tokens[a:b]) for a, b in zip(starts, [*starts[1:], len(tokens)])]
-    units = [u for _, u in parts if u and u.dimension and u.scale == 1 and not any(n.startswith("#") for n, _ in u.dimension)]
-    if len(units) != len(parts) or len({u.dimension for u in units}) > 1 or any(a.factor <= b.factor for a, b in pairwise(units)):
+    units = [
+        u
+        for _, u in parts
+        if u and u.dimension and u.scale == 1 and not any(n.startswith("#") for n, _ in u.dimension)
+    ]
+    if (
+        len(units) != len(parts)
+        or len({u.dimension for u in units}) > 1
+        or any(a.factor <= b.factor for a, b in pairwise(units))
+    ):
         return None
     terms = [Node("mul", (parse_expression(b).node, number(u.factor / units[0].factor))) for b, u in parts]
     return Scalar(reduce(lambda a, b: Node("add", (a, b)), terms), units[0])
@@ -171,8 +190,6 @@ def _power_before(tokens: Tokens, at: int) -> tuple[int, str] | None:
         if inner[0] == "{" and exponent.removeprefix("-").isdigit():
             return at - len(inner), exponent
     return None
-
-
 
 
 def _numeral(tokens: Tokens) -> Numeral | None:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from nemo_cot.grading.answers.latex_text import clean
+from nemo_cot.grading.answers.tables import table, word_set
 
 MAX_CHARACTERS = 2000
 """Answers longer than this are not read: the longest gold of the benchmarks has 170."""
@@ -40,25 +41,19 @@ class Token:
     spaced: bool = False
 
 
-def word_set(text: str) -> frozenset[str]:
-    """The words of a table."""
-    return frozenset(text.split())
-
-
 FUNCTIONS = word_set("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log lg exp")
-CONSTANTS = {"pi": "pi", "infty": "oo", "infinity": "oo", "inf": "oo", "oo": "oo", "e": "e", "i": "i", "imath": "i"}
+CONSTANTS = {
+    "pi": "pi",
+    "infty": "oo",
+    "infinity": "oo",
+    "inf": "oo",
+    "oo": "oo",
+    "e": "e",
+    "i": "i",
+    "imath": "i",
+}
 
-_OPERATORS = {
-    "le": "≤", "leq": "≤", "leqslant": "≤", "leqq": "≤", "ge": "≥", "geq": "≥", "geqslant": "≥", "geqq": "≥",
-    "ne": "≠", "neq": "≠", "in": "∈", "cup": "∪", "bigcup": "∪", "cap": "∩", "setminus": "∖",
-    "backslash": "∖",
-    "pm": "±", "mp": "∓", "times": "*", "cdot": "*", "ast": "*", "div": "/", "approx": "≈", "simeq": "≈",
-    "ldots": "…", "dots": "…", "cdots": "…", "dotsc": "…", "dotsb": "…", "vdots": "…", "ddots": "…",
-    "lbrace": "⦃", "rbrace": "⦄", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|", "langle": "⟨",
-    "rangle": "⟩", "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉", "lparen": "(", "rparen": ")",
-    "lbrack": "[", "rbrack": "]", "iff": "⇔", "Leftrightarrow": "⇔", "Rightarrow": "⇒", "implies": "⇒",
-    "equiv": "≡", "forall": "∀", "colon": ":", "land": "∧", "wedge": "∧", "lor": "∨", "vee": "∨", "quad": " ",
-}  # fmt: skip
+_OPERATORS = {**table("operators"), "quad": " "}
 _GREEK = word_set(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
     "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
@@ -104,7 +99,11 @@ def _tokenize(text: str, *, texted: bool) -> list[Token]:
             found = _words(text[position:end], spaced)
             position = end + 1
         else:
-            found = _words(match.group(), spaced) if texted and match.lastgroup == "letters" else _tokens_of(match, spaced)
+            found = (
+                _words(match.group(), spaced)
+                if texted and match.lastgroup == "letters"
+                else _tokens_of(match, spaced)
+            )
         needed = bool(tokens) and tokens[-1].kind in ("name", "constant") and len(tokens[-1].value) > 1
         spaced = match.lastgroup == "space" and len(match.group()) > needed  # \theta x needs its blank
         tokens.extend(found)

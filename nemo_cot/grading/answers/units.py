@@ -10,9 +10,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from pathlib import Path
 
-from nemo_cot.grading.answers.tokens import word_set
+from nemo_cot.grading.answers.tables import table, table_text, word_set
 
 Dimension = tuple[tuple[str, int], ...]
 
@@ -34,29 +33,14 @@ class Unit:
     guessed: bool = False
 
 
-def _table(name: str) -> str:
-    """A table of this folder without its comments."""
-    lines = (Path(__file__).parent / name).read_text(encoding="utf-8").splitlines()
-    return "\n".join(line for line in lines if not line.startswith("#"))
-
-
-_PREFIXES = {"k": 3, "M": 6, "G": 9, "T": 12, "d": -1, "c": -2, "m": -3, "u": -6, "n": -9, "p": -12,
-             "kilo": 3, "mega": 6, "giga": 9, "tera": 12, "deci": -1, "centi": -2, "milli": -3, "micro": -6,
-             "nano": -9, "pico": -12}  # fmt: skip
+_PREFIXES = {name: int(power) for name, power in table("prefixes").items()}
 _PREFIXED = word_set(
     "m g s L l N J W V A K Pa Hz C F T B eV cal mol meter metre gram gramme second liter litre newton joule watt "
     "volt amp ampere pascal hertz byte bit calorie mole ohm"
 )
-SCALES = {
-    "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "lakh": 10**5,
-    "lac": 10**5, "crore": 10**7, "dozen": 12, "score": 20, "gross": 144, "万": 10**4, "亿": 10**8,
-    **{f"{name}th": Fraction(1, value) for name, value in (
-        ("four", 4), ("six", 6), ("seven", 7), ("ten", 10), ("hundred", 100), ("thousand", 1000), ("million", 10**6))},
-    "half": Fraction(1, 2), "third": Fraction(1, 3), "quarter": Fraction(1, 4), "fifth": Fraction(1, 5),
-    "eighth": Fraction(1, 8), "ninth": Fraction(1, 9),
-}  # fmt: skip
+SCALES = {name: Fraction(scale) for name, scale in table("scales").items()}
 _MARKS = {"percent": "pct", "pct": "pct", "percentage": "pct", "degree": "deg", "deg": "deg", "度": "deg"}
-_NOUNS = frozenset(_table("counted_things.txt").split())
+_NOUNS = word_set(table_text("counted_things"))
 _FILLERS = word_set("""
 a an the of in all total altogether together different distinct possible ordered unordered real complex positive
 negative nonnegative natural prime whole even odd small large long short tall wide high deep old away apart each left
@@ -68,17 +52,14 @@ _IRREGULAR = {"children": "child", "men": "man", "women": "woman", "mice": "mous
               "dice": "die", "shelves": "shelf", "lbs": "lb"}  # fmt: skip
 
 
-def _bases() -> dict[str, tuple[dict[str, int], Fraction]]:
-    found = {}
-    for line in _table("measures.txt").splitlines():
-        names, (factor, *powers) = (side.split() for side in line.split("="))
-        pairs = (re.fullmatch(r"([a-zA-Z]+)(-?\d+)?", p).groups() for p in powers)
-        dimension = {name: int(power or 1) for name, power in pairs}
-        found.update(dict.fromkeys(names, (dimension, Fraction(factor))))
-    return found
+def _base(said: str) -> tuple[dict[str, int], Fraction]:
+    """Dimension and factor of a line of the table: 0.001 length3."""
+    factor, *powers = said.split()
+    pairs = (re.fullmatch(r"([a-zA-Z]+)(-?\d+)?", p).groups() for p in powers)
+    return {name: int(power or 1) for name, power in pairs}, Fraction(factor)
 
 
-_BASE = _bases()
+_BASE = {name: _base(said) for name, said in table("measures").items()}
 
 
 def singular(word: str) -> list[str]:
@@ -99,7 +80,11 @@ def measure(word: str) -> tuple[dict[str, int], Fraction] | None:
                 return _BASE[name]
             for prefix, exponent in _PREFIXES.items():
                 stem = name.removeprefix(prefix)
-                if stem != name and stem in _PREFIXED and (len(prefix) > 1) == (len(stem) > 3 or stem in ("amp", "ohm", "bit")):
+                if (
+                    stem != name
+                    and stem in _PREFIXED
+                    and (len(prefix) > 1) == (len(stem) > 3 or stem in ("amp", "ohm", "bit"))
+                ):
                     dimension, factor = _BASE[stem]
                     return dimension, factor * Fraction(10) ** exponent
     return None
@@ -151,4 +136,6 @@ def read_unit(words: tuple[str, ...], *, guessed: bool = False) -> Unit:
         power = 1
     if not powers and not mark and scale == 1 and not set(words) & {"total", "left", "altogether"}:
         return unknown
-    return Unit(unknown.names, tuple(sorted((n, p) for n, p in powers.items() if p)), factor, scale, mark, guessed)
+    return Unit(
+        unknown.names, tuple(sorted((n, p) for n, p in powers.items() if p)), factor, scale, mark, guessed
+    )

@@ -189,7 +189,12 @@ class Numeric:
         b, e = self.value(base), self.value(exponent)
         self._bound_exponent(b, e)
         rational = exact_value(exponent)
-        if rational is not None and rational.denominator % 2 and rational.denominator > 1 and self._negative(b):
+        if (
+            rational is not None
+            and rational.denominator % 2
+            and rational.denominator > 1
+            and self._negative(b)
+        ):
             root = -self.context.root(-b, rational.denominator)  # the real root, as in school
             return root**rational.numerator
         if rational is not None and rational.denominator == 1:

@@ -8,8 +8,8 @@ from fractions import Fraction
 from nemo_cot.grading.answers.expression import number
 from nemo_cot.grading.answers.intervals import INFINITY, WHOLE_LINE
 from nemo_cot.grading.answers.kinds import Answer, RealSet, Scalar, Words
+from nemo_cot.grading.answers.tables import word_set
 from nemo_cot.grading.answers.token_lists import Tokens, plain
-from nemo_cot.grading.answers.tokens import word_set
 from nemo_cot.grading.answers.units import SCALES, read_unit
 
 _LEADING = word_set(
@@ -26,12 +26,16 @@ _LOGIC = word_set(
     "numbers every each not works then satisfying form of"
 )
 _QUANTIFIERS = word_set("for all every any each real number numbers value values of in mathbb R { } ∈ ∀ , )")
+
+
 def _numbered(text: str, start: int, step: int) -> dict[str, int]:
     return {word: start + step * place for place, word in enumerate(text.split())}
 
 
 _NUMBERS = {
-    **_numbered("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen", 0, 1),
+    **_numbered(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen", 0, 1
+    ),
     **_numbered("sixteen seventeen eighteen nineteen", 16, 1),
     **_numbered("twenty thirty forty fifty sixty seventy eighty ninety", 20, 10),
 }
@@ -47,7 +51,9 @@ def number_in_words(words: list[str]) -> Fraction | None:
     if part and part < 1:
         place = max((i for i, w in enumerate(words) if w == "and"), default=0)
         whole = _whole_number(words[:place]) if place else 0
-        count = _whole_number(words[place + (place > 0) : -1] or (["a"] if part in (Fraction(1, 2), Fraction(1, 4)) else []))
+        count = _whole_number(
+            words[place + (place > 0) : -1] or (["a"] if part in (Fraction(1, 2), Fraction(1, 4)) else [])
+        )
         return None if whole is None or count is None else whole + count * part
     value = None if words in (["a"], ["an"]) else _whole_number(words)
     return None if value is None else Fraction(value)
@@ -60,7 +66,9 @@ def _whole_number(words: list[str]) -> int | None:
             current = 1
         elif word in _NUMBERS:
             value = _NUMBERS[word]
-            if current and (current % 100 if value >= 10 else current % 10 or current % 100 == 10 or not value):
+            if current and (
+                current % 100 if value >= 10 else current % 10 or current % 100 == 10 or not value
+            ):
                 return None
             current = (current or 0) + value
         elif word == "hundred" and current and current < 100:
