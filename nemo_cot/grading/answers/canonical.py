@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from nemo_cot.grading.answers.expression import Node, symbols
+from nemo_cot.grading.answers.expression import Node, number, symbols
 from nemo_cot.grading.answers.intervals import normal_form
 from nemo_cot.grading.answers.kinds import (
     Answer,
@@ -47,7 +47,8 @@ def canonical_key(text: str) -> str:
 
 def _key(answer: Answer) -> str:
     if isinstance(answer, Scalar):
-        return _value_key(answer.node)
+        scale = answer.unit.scale if answer.unit else 1
+        return _value_key(answer.node if scale == 1 else Node("mul", (answer.node, number(scale))))
     if isinstance(answer, Named):
         return _key(answer.value) if answer.left_node is None or answer.left_node.op == "sym" else (
             f"{answer.left}={_key(answer.value)}")  # fmt: skip
