@@ -274,7 +274,7 @@ def test_a_full_disk_under_the_whole_command(tiny_model, packed, tmp_path):
         before = digests(run)
         filler = fill(disk, leave=0)
         done = nemo_cot("run", *overrides(tiny_model, run), "problems.seed=8")
-        one_error(done, "full", code=3)
+        one_error(done, "preflight, disk", "has 0.0 GiB free")
         filler.unlink()
         assert digests(run) == before
 
