@@ -395,7 +395,7 @@ class LauncherConfig:
 class Config:
     """One experiment: what runs/NAME/config.yaml holds.
 
-    ``reuse``: names (in ``runs_dir``) or directories of other runs, whose finished stages are adopted.
+    ``reuse``: names (in ``runs_dir``) or directories of other runs, whose finished stages are reused.
     """
 
     name: str

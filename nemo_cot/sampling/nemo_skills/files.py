@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from nemo_cot.sampling.openai.replies import FINISH_REASONS, miscounted
 ASYNC = "-async"
 """Suffix of an output file while it is written, in the order of completion."""
 _POSITION = "_async_position"
-_SEED = re.compile(r"output-rs(\d+)\.jsonl$")
 
 
 class _Row(msgspec.Struct):

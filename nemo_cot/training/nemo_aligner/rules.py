@@ -81,7 +81,7 @@ def nemo_conversion(cfg: Config, train: AlignerTrain, cost: TrainingCost) -> Fou
         )
     if not back and (train.nemo_model is not None or "hf_to_nemo" not in stages):
         return
-    if model.folder and model.config:
+    if model.folder and model.config and "model_type" in model.config:
         try:
             family_of(model.folder)
         except UserError as error:
