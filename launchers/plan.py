@@ -1,4 +1,4 @@
-"""nemo-cot plan: what would run and why, what it costs, and what is wrong with it. Writes nothing."""
+"""nemo-cot plan: what would run and why, its cost, and its errors. Writes nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STYLES = {"error": "red", "warning": "yellow", "unknown": "cyan", "ok": "green"
 
 
 def print_plan(overrides: Sequence[str]) -> int:
-    """Print the plan. Returns 2 when a rule finds an error, else 0."""
+    """Print the plan. Returns 2 if a rule finds an error, else 0."""
     cfg = load_config(overrides)
     run = run_directory(cfg)
     cost, findings = examine(cfg, run, elsewhere=cfg.cluster.slurm is not None)
@@ -86,6 +86,6 @@ def _size(num_bytes: float | None) -> str:
 def _finding_table(findings: Sequence[Finding]) -> Table:
     table = Table("rule", "", "finding", title="preflight")
     for finding in findings:
-        told = f"{finding.what.rstrip('.')}. Fix: {finding.fix}" if finding.fix else finding.what
-        table.add_row(finding.rule, f"[{_STYLES[finding.level]}]{finding.level}[/]", escape(one_line(told)))
+        text = f"{finding.what.rstrip('.')}. Fix: {finding.fix}" if finding.fix else finding.what
+        table.add_row(finding.rule, f"[{_STYLES[finding.level]}]{finding.level}[/]", escape(one_line(text)))
     return table

@@ -1,4 +1,4 @@
-"""generate: several solutions to each training problem, by a procedure, a model or out of a file."""
+"""generate: several solutions to each training problem, by a procedure, a model or from a file."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -13,8 +13,8 @@ from nemo_cot.traces.teachers import teacher_inputs, write_traces
 
 
 def generate(cfg: Config) -> Iterator[Stage]:
-    """Write generations.jsonl: generate.samples_per_problem traces of each training problem, in
-    generate.chunks parts if there are several.
+    """Write generations.jsonl: generate.samples_per_problem traces per training problem, in
+    generate.chunks parts if more than one.
     """
     yield from Sampling(
         "generate",

@@ -19,7 +19,7 @@ from nemo_cot.stages import Output, Stage
 
 
 def pack(cfg: Config) -> Iterator[Stage]:
-    """Write sequences.jsonl (tokens) and packing.json (how full one copy of the traces packs)."""
+    """Write sequences.jsonl (tokens) and packing.json (utilisation with each trace packed once)."""
 
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
         capacity = cfg.pack.capacity_tokens

@@ -1,4 +1,4 @@
-"""report: write report.md and report.html about whatever the run has so far."""
+"""report: write report.md and report.html about what the run has so far."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,10 +13,9 @@ from nemo_cot.stages import RunDirectory, Stage
 
 
 def report(cfg: Config) -> Iterator[Stage]:
-    """Write report.md and report.html; stages that failed, are stale or have not run are named in them.
+    """Write report.md and report.html; they name stages that failed, are stale or have not run.
 
-    The config that is shown is the one that each stage's manifest holds, so it is the one that the
-    figures were made with.
+    They show the config in each stage's manifest, which is the one that made the figures.
     """
     title = cfg.report.title or title_of(cfg)
 
@@ -29,7 +28,7 @@ def report(cfg: Config) -> Iterator[Stage]:
 
 
 def title_of(cfg: Config) -> str:
-    """The run's name, and what it does: the model, and the traces that it learns from if it is trained."""
+    """The run's name and content: the model, and the traces if it is trained on some."""
     if "train" not in cfg.launcher.stages and "trained" not in cfg.evaluate.subjects:
         return f"{cfg.name}: evaluation of {', '.join(_model_name(cfg, s) for s in cfg.evaluate.subjects)}"
     chosen = set(cfg.curate.verdicts)
@@ -39,7 +38,7 @@ def title_of(cfg: Config) -> str:
 
 
 def _base_name(cfg: Config) -> str:
-    """model=hf_directory has no name but its path."""
+    """With model=hf_directory the name is a path."""
     return Path(cfg.model.name).name
 
 

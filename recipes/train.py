@@ -9,8 +9,8 @@ from nemo_cot.training.backend import backend_of
 
 
 def train(cfg: Config) -> Iterator[Stage]:
-    """Train with the backend that train.backend names, the package nemo_cot.training.NAME: local writes
-    model/ and metrics.jsonl.
+    """Train with the backend of train.backend, the package nemo_cot.training.NAME; local writes model/ and
+    metrics.jsonl.
     """
     yield backend_of(cfg.train).train_stage(cfg)
 

@@ -1,4 +1,4 @@
-"""Who is evaluated: the base model, the trained one, or another that the config names."""
+"""The evaluated models: base, trained, or others in the config."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nemo_cot.training.backend import backend_of
 
 @dataclass(frozen=True)
 class Subject:
-    """Where its Hugging Face directory comes from, the prompt it is asked with, and how and by what it is sampled."""
+    """Its Hugging Face directory, prompt, sampling and engine."""
 
     model: Source
     form: PromptFormat

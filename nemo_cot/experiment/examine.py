@@ -29,10 +29,10 @@ def examine(
 
 
 def _reuse_findings(cfg: Config, run: RunDirectory, stage: str | None) -> Iterator[Finding]:
-    """What preflight says of `reuse`. An error only where a run is begun: what was reused needs the other no more."""
+    """Findings about `reuse`. Errors only for a new run: one that has reused its stages no longer needs the other."""
     level = "error" if stage is None and not run.path.is_dir() else "warning"
     if all(directory.is_dir() for directory in reused_runs(cfg).values()):
-        what = "Every run to reuse stages of is there." if cfg.reuse else "does not apply: reuse is empty"
+        what = "Every run in reuse exists." if cfg.reuse else "does not apply: reuse is empty"
         yield Finding("reused_runs_exist", "ok", what)
     for entry, directory in reused_runs(cfg).items():
         if not directory.is_dir():
@@ -42,9 +42,9 @@ def _reuse_findings(cfg: Config, run: RunDirectory, stage: str | None) -> Iterat
 
 
 def refuse_errors(findings: Sequence[Finding]) -> None:
-    """Raise UserError for the first error among ``findings``; without one, print each warning, a line each.
+    """Raise UserError for the first error among ``findings``; without one, print one line per warning.
 
-    A stage that a chain starts prints none: the chain did, before it started.
+    A stage started by a chain prints none: the chain has printed them.
     """
     for finding in findings:
         if finding.level == "error":

@@ -52,7 +52,7 @@ KINDS = {
     "teacher.engine": "kind",
     "evaluate.engine": "kind",
 }
-"""The key that says which variant a place was made with."""
+"""Per place, the key that names its variant."""
 BY_CHOICE = {f"{place}.{kind}": place for place, kind in KINDS.items()} | {"model.source": "model"}
 """Keys that come with the chosen file, by the place to choose: alone they would change nothing but the name."""
 

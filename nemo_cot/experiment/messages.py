@@ -18,7 +18,7 @@ from nemo_cot.experiment.typed import not_filled_in, wanted_type
 
 
 def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError:
-    """The error for whatever composing raised; ``overrides`` are what was typed."""
+    """The UserError for an error of composing; ``overrides`` as typed."""
     given = {key: value.strip("'\"") for key, _, value in (text.partition("=") for text in overrides)}
     if isinstance(error, RecursionError):
         return _names_itself(given)

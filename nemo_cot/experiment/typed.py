@@ -45,7 +45,7 @@ def quoting(key: str, value: str) -> str:
 def wanted_type(cause: str, key: str, given: str | None) -> UserError | None:
     """The error for a value of the wrong type, out of OmegaConf's own words; None for another error.
 
-    ``given``: the value on the command line, None where it came out of a file.
+    ``given``: the value on the command line, None if it came from a file.
     """
     if found := _NOT_CONVERTED.search(cause):
         value, kind = found.groups()

@@ -1,1 +1,1 @@
-"""Where traces come from, besides models: procedures and files."""
+"""Traces: how teachers write them, filters, and selection."""

@@ -1,4 +1,4 @@
-"""How each kind of teacher writes its traces, and what it reads for that. Found by teacher.kind."""
+"""Per teacher.kind: how the teacher writes its traces, and its inputs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from nemo_cot.traces.sources import file_traces, procedural_traces
 
 
 def teacher_inputs(cfg: Config) -> dict[str, Source]:
-    """What the teacher reads beside the problems and the student's tokenizer."""
+    """The teacher's inputs beside the problems and the student's tokenizer."""
     return _KINDS[cfg.teacher.kind].inputs(cfg, cfg.teacher)
 
 
 def write_traces(cfg: Config, folder: Path, inputs: Mapping[str, Path], samples: range) -> None:
-    """Write ``folder``/generations.jsonl with the traces of those numbers of every problem.
+    """Write ``folder``/generations.jsonl with the traces numbered ``samples`` of every problem.
 
     ``inputs``: problems (train.jsonl), tokenizer (the student's tokenizer.json), and those of
     :func:`teacher_inputs`. Raises UserError as the teacher's own functions do.
@@ -69,7 +69,7 @@ def _model(
 
 
 def _model_inputs(cfg: Config, teacher: ModelTeacher) -> dict[str, Source]:
-    """Its Hugging Face directory; none for a name that only an endpoint knows."""
+    """Its Hugging Face directory; none for a model that only an endpoint has."""
     client = teacher.engine.client
     if client and client.server.base_url and not teacher.path:
         return {}
