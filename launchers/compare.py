@@ -47,7 +47,7 @@ def compare_command(arguments: Sequence[str]) -> int:
     targets = {option: _target(given.options[option]) for option in _OPTIONS[1:] if option in given.options}
     from nemo_cot.evaluation.comparison import compare
     from nemo_cot.evaluation.graded_runs import read_graded_run
-    from nemo_cot.report.comparison import comparison_builtins, comparison_markdown, comparison_text
+    from nemo_cot.report.comparison_text import comparison_builtins, comparison_markdown, comparison_text
 
     subject = given.options.get("--subject", SUBJECT)
     named = [_named(text, subject, cfg) for text in given.runs]

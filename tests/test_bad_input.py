@@ -180,7 +180,7 @@ def test_a_tokenizer_whose_eos_occurs_inside_sequences(tiny_model, run, tmp_path
     model = eos_is_end_of_turn(tiny_model, tmp_path)
     before = digests(run)
     done = recipe_here("convert", *overrides(model, run))
-    one_error(done, "model.eos_token", "the tokenizer's eos is '<|im_end|>', that of the config '<|endoftext|>'")
+    one_error(done, "model.eos_token", "the tokenizer's eos is '<|im_end|>', the config says '<|endoftext|>'")
     done = nemo_cot_here("run", *overrides(model, run), "model.eos_token='<|im_end|>'")
     one_error(done, "eos_not_in_prompt", "model.prompt holds the eos <|im_end|>")
     done = recipe_here("pack", *overrides(model, run), "model.eos_token='<|im_end|>'")

@@ -208,14 +208,18 @@ class GenerateConfig:
 
 @dataclass
 class GradeConfig:
-    """How answers are found and compared; ``fallback`` says where to look without a box."""
+    """How answers are found and compared; ``fallback`` says where to look without a box, ``thoughts``
+    whether an answer inside <think> counts where none follows.
+    """
 
     fallback: str
+    thoughts: str
     deadline_seconds: float
     workers: int = runtime()
 
     def __post_init__(self) -> None:
         one_of("grade.fallback", self.fallback, ("none", "phrase", "last_number"))
+        one_of("grade.thoughts", self.thoughts, ("last_resort", "ignore"))
         at_least("grade.deadline_seconds", self.deadline_seconds, 0.1)
         at_least("grade.workers", self.workers, 1)
 
@@ -395,7 +399,7 @@ class LauncherConfig:
 class Config:
     """One experiment: what runs/NAME/config.yaml holds.
 
-    ``reuse``: names (in ``runs_dir``) or directories of other runs, whose finished stages are adopted.
+    ``reuse``: names (in ``runs_dir``) or directories of other runs, whose finished stages are reused.
     """
 
     name: str

@@ -43,7 +43,7 @@ class Step:
         more = f" and {len(self.after) - _MOST_NAMED} more" if len(self.after) > _MOST_NAMED else ""
         waiting = ", ".join(self.after[:_MOST_NAMED]) + more
         if self.finished:
-            return "open", f"runs unless {waiting} comes out the same"
+            return "open", f"runs unless the outputs of {waiting} stay the same"
         return "run", f"after {waiting}"
 
 

@@ -26,7 +26,7 @@ def grade(gold: str, prediction: str | None) -> Verdict:
     """Verdict on one prediction. Use :func:`grade_many` for more than a few.
 
     The typed rules run here; what they leave to math-verify runs in a worker with a deadline of
-    2 s. Never raises for any text; raises UserError if the worker process cannot start.
+    2 s, to which the first call adds the start of that process (the import of SymPy). Never raises for any text; raises UserError if the worker process cannot start.
     """
     return grade_many([(gold, prediction)], workers=1, deadline_seconds=DEADLINE_SECONDS)[0]
 

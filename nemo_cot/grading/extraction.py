@@ -6,8 +6,13 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
+
+from nemo_cot.grading.answers.canonical import canonical_key
+from nemo_cot.grading.answers.latex_text import with_backslashes
 
 FALLBACKS = ("none", "phrase", "last_number")
+THOUGHTS = ("last_resort", "ignore")
 
 _BOX = re.compile(r"\\f?box(?:ed)?(?![a-zA-Z])")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -17,14 +22,32 @@ _BARE = re.compile(
 )
 _PHRASE = re.compile(
     r"\b(?:final\s+)?answer\b(?:\s{1,9}(?:to|for)\b[^.\n]{0,80}?)?"
-    r"(?:\s{0,9}(?:(?:\*\*|__)\s{0,9})?[:=]|\s{1,9}(?:is|equals|must\s{1,9}be|would\s{1,9}be|=))\s{0,9}[:=]?\s{0,9}",
-    re.IGNORECASE,
+    r"(?:\s{0,9}(?:(?:\*\*|__)\s{0,9})?[:=]|\s{1,9}(?:is|equals|must\s{1,9}be|would\s{1,9}be|=))\s{0,9}[:=]?\s{0,9}"
+    r"|(?:\*\*|__|^\#{1,6}\s{0,3})(?:the\s)?(?:final\s)?answer\s?(?:\*\*|__)?\s{0,3}\n\s{0,9}"
+    r"|^\#{4}\s{0,9}(?=[-+$\\(\d])|<answer>\s{0,9}|答案\s{0,3}(?:是|为|：|:)\s{0,9}[:：]?\s{0,9}",
+    re.IGNORECASE | re.MULTILINE,
 )
 _NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d))(?:\s*/\s*\d+)?%?")
 _MATH_SPAN = re.compile(r"\s*(?:\*\*)?\s*(\$\$.+?\$\$|\$.+?\$|\\\(.+?\\\)|\\\[.+?\\\])", re.DOTALL)
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n|</answer>|[。，]")
 _PHRASE_WINDOW = 400
 """Characters after "the answer is" that are looked at: an answer longer than this is prose."""
+
+_PLACEHOLDER = re.compile(
+    r"[\s{}<\[.]*(?:\\(?:text|mathrm|mathbf|textbf)\s?\{\s?)?(?:(?:your|the|my|final|correct)[\s_-]?){0,3}"
+    r"(?:answer|ans|result|solution|\.\.\.|…|\\[lc]?dots|\\square|\?{1,3}|_{1,9})(?:[\s_-]?here)?[\s{}>\].]*",
+    re.IGNORECASE,
+)
+"""What a box holds that repeats the format that was asked for: ``in the form \\boxed{answer}``."""
+
+_JOINT = re.compile(
+    r"(?:[\s$*,;]|\\[()\[\],;: ]|\\q?quad|\\text\s?\{\s?(?:and|or)\s?\}|(?:and|or)\b"
+    r"|(?<![A-Za-z])\\?[A-Za-z]+(?:_\{?\w\}?|\([a-z\d]\))?\s?=)+"
+)
+"""What may stand between the boxes of one answer: ``$x=\\boxed{3}$ and $y=\\boxed{4}$``."""
+
+_NAME = re.compile(r"(\\?[A-Za-z]+(?:_\{?\w\}?|\([a-z\d]\))?)\s?=\s?$")
+_MAX_JOINT, _MAX_BOXES = 60, 12
 
 
 @dataclass(frozen=True)
@@ -39,15 +62,37 @@ class Extraction:
     reason: str
 
 
-def extract(text: str, *, fallback: str) -> Extraction:
-    r"""Final answer of ``text``: the last complete, non-empty ``\boxed`` or ``\fbox``.
+def extract(text: str, *, fallback: str, thoughts: str = THOUGHTS[0]) -> Extraction:
+    r"""Final answer of ``text``: the last complete, non-empty ``\boxed`` or ``\fbox``, with the boxes that
+    share its sentence; a box that only repeats the format (``\boxed{answer}``) is passed over.
 
-    ``fallback`` says what counts when there is no box: "none", "phrase" ("the answer is ..."),
-    or "last_number" (the phrase, then the last number). Time is linear in the text.
-    Raises ValueError for another fallback.
+    ``fallback`` says what counts when there is no box: "none", "phrase" ("the answer is ...", a
+    heading, ``#### 24``, ``<answer>``), or "last_number" (the phrase, then the last number). What
+    follows ``</think>`` comes first; ``thoughts`` says whether an answer inside counts where none
+    follows: "last_resort", or "ignore". Time is linear in the text. Raises ValueError for other options.
     """
     if fallback not in FALLBACKS:
         raise ValueError(f"fallback is {fallback!r}; it must be one of {', '.join(FALLBACKS)}")
+    if thoughts not in THOUGHTS:
+        raise ValueError(f"thoughts is {thoughts!r}; it must be one of {', '.join(THOUGHTS)}")
+    inside, outside = _thoughts(with_backslashes(text))
+    found = _extract(outside, fallback)
+    if found.answer is None and inside and thoughts == "last_resort":
+        last = _extract(inside, fallback)
+        return last if last.answer is not None or not outside.strip() else found
+    return found
+
+
+def _thoughts(text: str) -> tuple[str, str]:
+    """What stands in <think>, and what stands outside: behind it, or before one that is not closed."""
+    end = text.rfind("</think>")
+    if end >= 0:
+        return text[:end], text[end + len("</think>") :]
+    start = text.find("<think>")
+    return (text[start + len("<think>") :], text[:start]) if start >= 0 else ("", text)
+
+
+def _extract(text: str, fallback: str) -> Extraction:
     answer, reason = _last_box(text)
     if answer is not None:
         return Extraction(answer, "boxed", "")
@@ -70,32 +115,60 @@ def extract_answer(text: str) -> str | None:
 
 
 def _last_box(text: str) -> tuple[str | None, str]:
-    """Content of the last good box and "", or None and why."""
+    """Content of the last good boxes and "", or None and why."""
     starts = list(_BOX.finditer(text))
     if not starts:
         return None, "empty text" if not text.strip() else "no box"
     closing = _matching_braces(text, starts[0].start())
     reason = ""
-    for match in reversed(starts):
-        content, problem = _box_content(text, match.end(), closing)
-        if content and not _BOX.match(content):  # a box around nothing but an empty box
-            return content, ""
+    for place in range(len(starts) - 1, -1, -1):
+        content, _, problem = _box_content(text, starts[place].end(), closing)
+        if content and _PLACEHOLDER.fullmatch(content):
+            problem = "a box for the answer, without it"
+        elif content and not _BOX.match(content):  # a box around nothing but an empty box
+            return _with_its_sentence(text, starts[: place + 1], closing, content), ""
         reason = reason or problem or "empty box"
     return None, reason
 
 
-def _box_content(text: str, position: int, closing: dict[int, int]) -> tuple[str | None, str]:
-    r"""Content of the box whose command ends at ``position``: a group, or the token after ``\boxed``."""
+def _with_its_sentence(text: str, starts: list[re.Match[str]], closing: dict[int, int], content: str) -> str:
+    """The last box, and before it those that nothing but names, commas and "and" part from it."""
+    last, parts = content, [_named(text, starts[-1].start(), content)]
+    for before, after in list(pairwise(starts))[:-_MAX_BOXES:-1]:
+        content, end, _ = _box_content(text, before.end(), closing)
+        between = text[end : after.start()][: _MAX_JOINT + 1] if content else ""
+        if (
+            len(between) > _MAX_JOINT
+            or not _JOINT.fullmatch(between)
+            or not re.search(r"[,;]|and|or", between)
+        ):
+            break
+        parts[:0] = [_named(text, before.start(), content), r" \text{ or } " if "or" in between else ", "]
+    if (
+        len({canonical_key(p.split("\0")[-1]) for p in parts[::2]}) == 1
+    ):  # alone, or the same twice: 1/2 or 0.5
+        return last
+    return "".join(p.replace("\0", "=") for p in parts)
+
+
+def _named(text: str, start: int, content: str) -> str:
+    """``content`` behind the name that it is said to be the value of, with a zero byte between."""
+    name = _NAME.search(text[max(0, start - 30) : start])
+    return f"{name.group(1)}\0{content}" if name and "=" not in content else content
+
+
+def _box_content(text: str, position: int, closing: dict[int, int]) -> tuple[str | None, int, str]:
+    r"""Content and end of the box whose command ends at ``position``: a group, or the token after ``\boxed``."""
     start = position
     while start < len(text) and text[start].isspace():
         start += 1
     if start < len(text) and text[start] == "{":
         if start not in closing:
-            return None, "unclosed box"
+            return None, start, "unclosed box"
         content = text[start + 1 : closing[start]].strip()
-        return (content, "") if content else (None, "empty box")
+        return content or None, closing[start] + 1, "" if content else "empty box"
     bare = _BARE.match(text, position, position + 200)
-    return (bare.group(1), "") if bare else (None, "empty box")
+    return (bare.group(1), bare.end(), "") if bare else (None, start, "empty box")
 
 
 def _matching_braces(text: str, start: int) -> dict[int, int]:
@@ -112,25 +185,19 @@ def _matching_braces(text: str, start: int) -> dict[int, int]:
 
 def _after_phrase(text: str) -> str | None:
     """What follows the last "the answer is": a formula, or the rest of the sentence."""
-    last = _last(_PHRASE, text)
-    if last is None:
-        return None
-    tail = text[last.end() : last.end() + _PHRASE_WINDOW]
-    span = _MATH_SPAN.match(tail)
-    if span:
-        return span.group(1).strip()
-    end = _SENTENCE_END.search(tail)
-    answer = tail[: end.start()] if end else tail
-    return answer.strip().strip("*_` ").strip() or None
+    for match in reversed(deque(_PHRASE.finditer(text), maxlen=5)):
+        tail = text[match.end() : match.end() + _PHRASE_WINDOW]
+        span = _MATH_SPAN.match(tail)
+        if span:
+            return span.group(1).strip()
+        end = _SENTENCE_END.search(tail)
+        answer = (tail[: end.start()] if end else tail).strip().strip("*_` ").strip()
+        if answer:
+            return answer
+    return None
 
 
 def _last_number(text: str) -> str | None:
     """The last number of the text, with sign, thousands marks and denominator as written."""
-    last = _last(_NUMBER, text)
-    return last.group().replace("−", "-") if last else None
-
-
-def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    """The last match, without keeping the others."""
-    found = deque(pattern.finditer(text), maxlen=1)
-    return found[0] if found else None
+    last = deque(_NUMBER.finditer(text), maxlen=1)
+    return last[0].group().replace("−", "-") if last else None

@@ -10,7 +10,7 @@ from typing import Any
 
 from nemo_cot.errors import UserError
 from nemo_cot.grading.batch import Pair, grade_many, nemo_skills_verdicts
-from nemo_cot.grading.extraction import extract
+from nemo_cot.grading.extraction import THOUGHTS, extract
 from nemo_cot.grading.nemo_skills_rule import nemo_skills_answer
 from nemo_cot.grading.verdict import RIGHT, Verdict, grader_version
 from nemo_cot.io.jsonl import iter_numbered_jsonl, write_jsonl
@@ -34,7 +34,7 @@ class Change:
 
 @dataclass
 class GradeSummary:
-    """Counts over one file. ``moved``: verdicts that differ from the file's own, by (old, new).
+    """Counts over one file. ``right_by_decimal``: right by the decimal rule alone, a part of the right ones. ``moved``: verdicts that differ from the file's own, by (old, new).
 
     ``differing``: rows where NeMo-Skills' rule and ours disagree, by (theirs, ours). Examples
     hold the first rows of each. ``previous_versions``: grader versions that the file came with.
@@ -43,6 +43,7 @@ class GradeSummary:
     rows: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
+    right_by_decimal: int = 0
     undecided_reasons: Counter[str] = field(default_factory=Counter)
     moved: Counter[tuple[str, str]] = field(default_factory=Counter)
     moved_examples: list[Change] = field(default_factory=list)
@@ -73,6 +74,7 @@ def grade_file(
     cache: Path | None,
     nemo_skills: bool,
     progress: Callable[[int, int], None] | None = None,
+    thoughts: str = THOUGHTS[0],
 ) -> GradeSummary:
     """Grade each row of ``input`` (``generation``, ``expected_answer``) and write ``output`` atomically.
 
@@ -80,9 +82,11 @@ def grade_file(
     ``nemo_skills`` also symbolic_correct (null where their rule did not end) and
     nemo_skills_answer, what their rule extracts. All other keys pass through unchanged. ``input``
     is read twice, so that memory holds answers and not generations; it may be ``output``.
-    ``fallback`` as in :func:`extract`. Raises UserError naming file, line and field.
+    ``fallback`` and ``thoughts`` as in :func:`extract`. Raises UserError naming file, line and field.
     """
-    asked = [_ask(input, line, row, fallback, nemo_skills) for line, row in iter_numbered_jsonl(input)]
+    asked = [
+        _ask(input, line, row, fallback, thoughts, nemo_skills) for line, row in iter_numbered_jsonl(input)
+    ]
     if not asked:
         raise UserError(
             "the file holds no rows", where=str(input), fix="give a file with one JSON object a line"
@@ -108,6 +112,7 @@ def regrade(
     cache: Path | None,
     nemo_skills: bool,
     progress: Callable[[int, int], None] | None = None,
+    thoughts: str = THOUGHTS[0],
 ) -> GradeSummary:
     """Grade the generations of an already graded file again; ``moved`` in the summary tells what changed.
 
@@ -122,7 +127,7 @@ def regrade(
             )
     return grade_file(
         input, output, fallback=fallback, workers=workers, deadline_seconds=deadline_seconds, cache=cache,
-        nemo_skills=nemo_skills, progress=progress,
+        nemo_skills=nemo_skills, progress=progress, thoughts=thoughts,
     )  # fmt: skip
 
 
@@ -136,14 +141,16 @@ class _Asked:
     their_answer: str | None
 
 
-def _ask(path: Path, line: int, row: dict[str, Any], fallback: str, nemo_skills: bool) -> _Asked:
+def _ask(
+    path: Path, line: int, row: dict[str, Any], fallback: str, thoughts: str, nemo_skills: bool
+) -> _Asked:
     generation = row.get("generation")
     if not isinstance(generation, str):
         raise _field_error(path, line, "generation", generation, "a string")
     gold = row.get("expected_answer")
     if isinstance(gold, bool) or not isinstance(gold, str | int | float):
         raise _field_error(path, line, "expected_answer", gold, "a string or a number")
-    found = extract(generation, fallback=fallback)
+    found = extract(generation, fallback=fallback, thoughts=thoughts)
     theirs = nemo_skills_answer(generation) if nemo_skills else None
     return _Asked(str(gold), found.answer, found.source, theirs)
 
@@ -177,6 +184,7 @@ def _count(summary: GradeSummary, line: int, row: dict[str, Any], result: _Grade
     summary.rows += 1
     summary.outcomes[outcome] += 1
     summary.sources[result.source or "none"] += 1
+    summary.right_by_decimal += outcome == RIGHT and result.verdict.reason.startswith("decimal")
     if outcome == "undecided":
         summary.undecided_reasons[result.verdict.reason.split(":")[0]] += 1
     old = row.get("verdict")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nemo_cot.config import GradeConfig
 from nemo_cot.grading.files import GradeSummary, grade_file
+from nemo_cot.grading.verdict import RIGHT
 from nemo_cot.progress import track
 
 
@@ -16,13 +17,19 @@ def grade_generations(
     come, so a killed stage does not grade them again; without a folder nothing is kept.
     """
     with track(label, 0, "answers", folder) as progress:
-        return grade_file(
+        summary = grade_file(
             generations,
             graded,
             fallback=config.fallback,
+            thoughts=config.thoughts,
             workers=config.workers,
             deadline_seconds=config.deadline_seconds,
             cache=folder / "scratch" / "verdicts" if folder else None,
             nemo_skills=True,
             progress=lambda done, total: progress.update(done, total=total),
         )
+    if summary.right_by_decimal:
+        print(
+            f"  {label}: {summary.right_by_decimal} of {summary.outcomes[RIGHT]} right ones are decimals of an exact answer"
+        )
+    return summary

@@ -160,7 +160,7 @@ def _import_light() -> None:
 
 def _import_torch() -> None:
     import nemo_cot.provenance as provenance
-    import nemo_cot.sampling.embedded.engine
+    import nemo_cot.sampling.embedded.decode
     import nemo_cot.training.local.trainer  # noqa: F401
 
     importlib.import_module("transformers.models.llama.modeling_llama")

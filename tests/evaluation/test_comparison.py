@@ -8,7 +8,7 @@ from nemo_cot.errors import UserError
 from nemo_cot.evaluation.comparison import Comparison, compare
 from nemo_cot.evaluation.graded_runs import GradedRun, GradedSample
 from nemo_cot.evaluation.measures import COMPARED
-from nemo_cot.report.comparison import comparison_builtins, comparison_markdown, comparison_text
+from nemo_cot.report.comparison_text import comparison_builtins, comparison_markdown, comparison_text
 from tests.grading.shared_data import comp_math
 
 SETTINGS = {"sampling.temperature": 0.7, "model.prompt": "{problem}"}

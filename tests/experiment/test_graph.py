@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nemo_cot.config.cluster import KINDS
 from nemo_cot.errors import UserError
 from nemo_cot.experiment import graph as graph_module
 from nemo_cot.experiment.compose import load_config
@@ -60,6 +61,15 @@ def test_every_stage_waits_for_exactly_what_it_reads_and_stands_behind_it(overri
         assert set(chain.needs(name)) <= set(seen), name
         seen.append(name)
     assert seen[-1] == "report" and chain.recipes[-1] == "report"
+
+
+@pytest.mark.parametrize("overrides", [[], [*DIRECTORY, "train=nemo_aligner", "generate.chunks=2"]], ids=" ".join)
+def test_preflight_knows_the_kind_of_resources_that_each_recipe_takes(overrides):
+    """It asks before there is a graph; merging and scoring take cpu beside it."""
+    stages = graph(load_config(overrides)).stages.values()
+    taken = {stage.recipe: stage.resources for stage in stages if stage.resources != "cpu"}
+    assert taken == {recipe: kind for recipe, kind in KINDS.items() if recipe in taken}
+    assert taken.keys() == KINDS.keys() & {stage.recipe for stage in stages}
 
 
 def test_a_recipe_is_behind_another_also_through_a_third():
@@ -162,7 +172,7 @@ def test_the_planner_skips_runs_and_waits(run, recipes):
     recipes(stage("a", version=2), stage("b", "a"), stage("c", "b"), stage("d"))
     steps = {step.stage.name: step for step in plan_chain(graph(CFG), run)}
     assert steps["a"].replaces and steps["a"].why == ("run", "stage version 1 -> 2")
-    assert steps["c"].why == ("open", "runs unless b comes out the same")
+    assert steps["c"].why == ("open", "runs unless the outputs of b stay the same")
     assert steps["d"].why == ("run", "has not been run")
 
 

@@ -1,8 +1,9 @@
+# ruff: noqa: RUF001  (the signs of mathematics are meant as they stand)
 """Extraction: the last complete box, what follows "the answer is", the last number, and why nothing."""
 
 import pytest
 
-from nemo_cot.grading import extract, extract_answer
+from nemo_cot.grading import extract, extract_answer, grade
 
 BOXES = [
     (r"so \boxed{5}.", "5"),
@@ -20,7 +21,28 @@ BOXES = [
     (r"\boxed 1,234.5", "1,234.5"),
     (r"\boxed\frac{1}{2}", r"\frac{1}{2}"),
     (r"\fbox{7}", "7"),
-    (r"\boxed{1} or \fbox{7}", "7"),
+    (r"\boxed{1} then \fbox{7}", "7"),
+    # boxes of one sentence are one answer
+    (r"so $x=\boxed{3}$ and $y=\boxed{4}$.", "x=3, y=4"),
+    (r"$x = \boxed{3}, y = \boxed{4}$", "x=3, y=4"),
+    (r"\boxed{3} and \boxed{4}", "3, 4"),
+    (r"$\boxed{3}$, $\boxed{4}$, and $\boxed{5}$", "3, 4, 5"),
+    (r"$\boxed{x=3}$ or $\boxed{x=5}$", r"x=3 \text{ or } x=5"),
+    (r"\boxed{1/2} or \boxed{0.5}", "0.5"),
+    (r"First \boxed{1}. Then, so \boxed{2}", "2"),
+    (r"$a=\boxed{3}$", "3"),
+    # an echo of the format hides nothing
+    (r"it is \boxed{42}. I put it in the form \boxed{answer}", "42"),
+    (r"it is \boxed{42}. \boxed{...}", "42"),
+    (r"it is \boxed{42}, as asked \boxed{\text{your answer}}", "42"),
+    ("it is \\boxed{42}.\n```python\nprint(f'\\boxed{{{ans}}}')\n```", "42"),
+    # what follows the thoughts comes first
+    (r"<think>\boxed{5}</think> So \boxed{6}", "6"),
+    (r"<think>\boxed{5}</think> done", "5"),
+    (r"<think>\boxed{5}", "5"),
+    # backslashes that a string literal has eaten
+    ("\\boxed{\x0crac{1}{2}}", r"\frac{1}{2}"),
+    ("\x08oxed{5}", "5"),
     (r"\boxed{\boxed{5}}", "5"),
     (r"\boxed{5} Put the answer in \boxed{}.", "5"),
     (r"\boxed{ x = 5 } which is the answer", "x = 5"),
@@ -48,6 +70,7 @@ def test_boxes(text, answer):
         (r"\boxed{\boxed{}}", "empty box"),
         (r"\boxed", "empty box"),
         (r"\boxedx{5}", "no box"),
+        (r"in the form \boxed{answer}", "a box for the answer, without it"),
     ],
 )
 def test_why_nothing_was_found(text, reason):
@@ -66,6 +89,14 @@ def test_why_nothing_was_found(text, reason):
         ("the answer to the question is 12", "12"),
         ("Final answer = 9", "9"),
         ("The answer is \\(x=3\\), as shown", "\\(x=3\\)"),
+        ("**Final Answer**\n\n42", "42"),
+        ("### Final Answer\n42", "42"),
+        ("3 + 4 = 7\n#### 24", "24"),
+        ("<answer>42</answer>", "42"),
+        ("所以答案是 15", "15"),
+        ("答案：15。", "15"),
+        ("Answer: (B)", "(B)"),
+        ("<think>The answer is 5</think> The answer is 6.", "6"),
     ],
 )
 def test_phrases(text, answer):
@@ -104,3 +135,28 @@ def test_the_fallbacks_come_after_the_box_and_each_other():
 def test_another_fallback_is_refused():
     with pytest.raises(ValueError, match="none, phrase, last_number"):
         extract("x", fallback="first")
+
+
+@pytest.mark.parametrize(
+    ("text", "counts", "ignored"),
+    [
+        (r"<think>\boxed{5}</think>", "5", None),
+        (r"<think>\boxed{5}</think>\boxed{6}", "6", "6"),
+        (r"<think>\boxed{5}", "5", None),
+    ],
+)
+def test_an_answer_in_the_thoughts_counts_by_choice(text, counts, ignored):
+    assert extract(text, fallback="none", thoughts="last_resort").answer == counts
+    assert extract(text, fallback="none", thoughts="ignore").answer == ignored
+    with pytest.raises(ValueError, match="last_resort, ignore"):
+        extract(text, fallback="none", thoughts="never")
+
+
+def test_boxes_of_one_sentence_are_graded_as_one_answer():
+    answer = extract(r"so $x=\boxed{3}$ and $y=\boxed{4}$.", fallback="none").answer
+    assert [grade(gold, answer).outcome for gold in ("x=3,y=4", "(3,4)", "x=4,y=3", "3")] == [
+        "right",
+        "right",
+        "wrong",
+        "wrong",
+    ]

@@ -102,3 +102,28 @@ def test_regrade_refuses_an_ungraded_file(tmp_path):
     path = write(tmp_path / "in.jsonl", [{"generation": "x", "expected_answer": "1"}])
     with pytest.raises(UserError, match="no verdict"):
         regrade(path, path, **OPTIONS)
+
+
+def test_decimals_are_right_and_counted_apart(tmp_path):
+    answers = {
+        r"\sqrt2": "1.41421356",
+        r"(\sqrt2,\pi)": r"(\sqrt2,3.14159265)",
+        r"[0,\sqrt2]": "[0,1.41421356]",
+        "5": "5",
+    }
+    rows = [{"generation": rf"\boxed{{{a}}}", "expected_answer": g} for g, a in answers.items()]
+    summary = grade_file(write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl", **OPTIONS)
+    assert (summary.outcomes["right"], summary.right_by_decimal) == (4, 3)
+    reasons = [r["verdict_reason"].split(":")[0] for r in lines(tmp_path / "out.jsonl")]
+    assert reasons[:3] == ["decimal"] * 3 and reasons[3] != "decimal"
+
+
+def test_thoughts_are_a_choice(tmp_path):
+    source = write(
+        tmp_path / "in.jsonl", [{"generation": r"<think>\boxed{5}</think>", "expected_answer": "5"}]
+    )
+    found = [
+        grade_file(source, tmp_path / "out.jsonl", **OPTIONS, thoughts=t).outcomes
+        for t in ("last_resort", "ignore")
+    ]
+    assert found == [{"right": 1}, {"wrong": 1}]

@@ -21,6 +21,12 @@ GRACE = 1.0
 TRULY_EQUAL = {"300 parentheses", "forty radicals, reordered", "300 boxes"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def helper():
+    """The helper process imports SymPy at its start, for seconds that are no part of a deadline."""
+    grade(r"\frac13", r"\int_0^1 x^2 dx")
+
+
 @pytest.mark.parametrize(("name", "gold", "answer"), HOSTILE, ids=[h[0] for h in HOSTILE])
 def test_each_ends_in_its_deadline(name, gold, answer):
     started = time.monotonic()

@@ -7,7 +7,7 @@ import pytest
 from nemo_cot.config.engines import EngineConfig, SamplingConfig
 from nemo_cot.records import Problem
 from nemo_cot.sampling.embedded import run
-from nemo_cot.sampling.embedded.engine import Completion
+from nemo_cot.sampling.embedded.decode import Completion
 from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.text import PromptFormat
 
@@ -35,7 +35,7 @@ def sampled(monkeypatch):
 
     monkeypatch.setattr(run, "TextTokenizer", lambda *_: FakeTokenizer())
     monkeypatch.setattr("nemo_cot.models.loading.load_model", lambda *_, **__: None)
-    monkeypatch.setattr("nemo_cot.sampling.embedded.engine.sample_batch", echo)
+    monkeypatch.setattr("nemo_cot.sampling.embedded.decode.sample_batch", echo)
     return batches
 
 

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 from nemo_cot.grading.answers.expression import Node, parse_expression, symbols
-from nemo_cot.grading.answers.intervals import WHOLE_LINE, is_infinite, line_without, real_order
+from nemo_cot.grading.answers.intervals import WHOLE_LINE, difference, intersection, is_infinite, real_order
 from nemo_cot.grading.answers.kinds import Answer, Interval, Items, RealSet, Scalar
 from nemo_cot.grading.answers.token_lists import Tokens, cut_at, one_pair, plain, split
-from nemo_cot.grading.answers.tokens import Unreadable
+from nemo_cot.grading.answers.tokens import Token, Unreadable
 
 Reader = Callable[[Tokens], tuple[Answer, ...]]
 ListReader = Callable[[Sequence[Tokens], str, Tokens], Answer]
@@ -25,8 +26,9 @@ def read_brackets(tokens: Tokens, list_of: ListReader) -> tuple[Answer, ...]:
     inner = tokens[1:-1]
     parts = split(inner)
     if opener == "⦃" and closer == "⦄":
-        if any(t.kind == "op" and t.value in "|:" for t in inner):
-            raise Unreadable("unsupported: set-builder")
+        place = next((i for i, t in enumerate(inner) if t.kind == "op" and t.value in "|:"), 0)
+        if place:
+            return (_set_builder(inner[:place], inner[place + 1 :], list_of, tokens),)
         return (list_of(parts, "set", tokens) if parts else RealSet(()),)
     if len(parts) == 1 and (opener, closer) == ("(", ")") and inner[0].value in "([⦃⟨" and one_pair(inner):
         return (list_of(parts, "list", tokens),)  # ((1, 2))
@@ -44,6 +46,21 @@ def read_brackets(tokens: Tokens, list_of: ListReader) -> tuple[Answer, ...]:
     if not readings and len(parts) == 2:
         raise Unreadable("malformed: an interval whose ends are in the wrong order")
     return tuple(readings)
+
+
+def _set_builder(left: Tokens, right: Tokens, list_of: ListReader, whole: Tokens) -> Answer:
+    r"""{x : x > 1}, {x ∈ R | x ≠ 3}; {nπ : n ∈ Z} is the family behind its formula."""
+    named = left[0].kind == "name" and (len(left) == 1 or (left[1].value == "∈" and _is_reals(left[2:])))
+    if not named and "∈" in [t.value for t in left]:
+        raise Unreadable("syntax: a set of some numbers")
+    found = (
+        list_of(split(right), "list", right)
+        if named
+        else list_of([(*left, Token("op", ","), *right)], "family", whole)
+    )
+    if not named or isinstance(found, RealSet):
+        return found
+    raise Unreadable("syntax: the condition of a set")
 
 
 def _has_infinity(parts: Sequence[Tokens]) -> bool:
@@ -75,15 +92,14 @@ def read_set_algebra(tokens: Tokens, one: Reader) -> tuple[Answer, ...]:
     if len(member) == 2 and len(member[0]) <= 4:
         inner = one(member[1])
         sets = [s for s in inner if isinstance(s, RealSet)]
+        if not sets and not isinstance(inner[0], Items):
+            raise Unreadable("syntax: an element of no set")
         return (RealSet(sets[0].intervals, plain(member[0])),) if sets else inner
-    parts = cut_at(tokens, "∪")
-    if len(parts) > 1:
-        return (_union(parts, one),)
-    without = cut_at(tokens, "∖")
-    if len(without) == 2 and _is_reals(without[0]):
-        removed = one(without[1])[0]
-        if isinstance(removed, Items) and all(isinstance(i, Scalar) for i in removed.items):
-            return (RealSet(line_without(i.node for i in removed.items)),)
+    for sign, rule in (("∪", None), ("∩", intersection), ("∖", difference)):
+        parts = cut_at(tokens, sign)
+        if len(parts) > 1:
+            sets = [_intervals(part, one) for part in parts]
+            return (RealSet(tuple(reduce(rule, sets) if rule else (i for s in sets for i in s))),)
     return (RealSet((WHOLE_LINE,)),) if _is_reals(tokens) else ()
 
 
@@ -91,19 +107,12 @@ def _is_reals(tokens: Tokens) -> bool:
     return [t.value for t in tokens] == ["mathbb", "{", "R", "}"]
 
 
-def _union(parts: Sequence[Tokens], one: Reader) -> Answer:
-    intervals: list[Interval] = []
-    for part in parts:
-        found = one(part)
-        piece = next((f for f in found if isinstance(f, RealSet)), found[0])
-        if isinstance(piece, RealSet):
-            intervals.extend(piece.intervals)
-        elif (
-            isinstance(piece, Items)
-            and piece.kind == "set"
-            and all(isinstance(i, Scalar) for i in piece.items)
-        ):
-            intervals.extend(Interval(i.node, i.node, False, False) for i in piece.items)
-        else:
-            raise Unreadable("unsupported: union")
-    return RealSet(tuple(intervals))
+def _intervals(part: Tokens, one: Reader) -> Sequence[Interval]:
+    """A part of a union as a set of reals: points are intervals too."""
+    found = one(part)
+    piece = next((f for f in found if isinstance(f, RealSet)), found[0])
+    if isinstance(piece, RealSet):
+        return piece.intervals
+    if isinstance(piece, Items) and piece.kind == "set" and all(isinstance(i, Scalar) for i in piece.items):
+        return [Interval(i.node, i.node, False, False) for i in piece.items]
+    raise Unreadable("unsupported: sets that are no intervals")

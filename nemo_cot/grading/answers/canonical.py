@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from nemo_cot.grading.answers.expression import Node, symbols
+from nemo_cot.grading.answers.expression import Node, number, symbols
 from nemo_cot.grading.answers.intervals import normal_form
 from nemo_cot.grading.answers.kinds import (
     Answer,
     Choice,
+    Doubted,
     Interval,
     Items,
     Matrix,
@@ -46,7 +47,8 @@ def canonical_key(text: str) -> str:
 
 def _key(answer: Answer) -> str:
     if isinstance(answer, Scalar):
-        return _value_key(answer.node)
+        scale = answer.unit.scale if answer.unit else 1
+        return _value_key(answer.node if scale == 1 else Node("mul", (answer.node, number(scale))))
     if isinstance(answer, Named):
         return _key(answer.value) if answer.left_node is None or answer.left_node.op == "sym" else (
             f"{answer.left}={_key(answer.value)}")  # fmt: skip
@@ -64,7 +66,9 @@ def _key(answer: Answer) -> str:
         return f"choice({answer.letter})"
     if isinstance(answer, Words):
         return "words:" + answer.text.lower()
-    raise Unreadable(answer.reason)
+    if isinstance(answer, Doubted):
+        return _key(answer.value)
+    raise Unreadable(f"no-key: {type(answer).__name__}")
 
 
 def _interval_key(interval: Interval) -> str:
@@ -82,7 +86,7 @@ def _value_key(node: Node) -> str:
     for values in sample_points(names)[:2] if names else [{}]:
         numeric = Numeric(_DIGITS, values, None)
         value = numeric.value(node)
-        if abs(value) < numeric.largest * numeric.context.mpf(10) ** -_KEPT:
+        if abs(value) < numeric.context.ldexp(1, numeric.high) * numeric.context.mpf(10) ** -_KEPT:
             return "0"
         keys.append(numeric.context.nstr(value, _KEPT))
     return ",".join(names) + ":" + "|".join(keys)

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from nemo_cot.grading.answers.equations import factors, proportional
-from nemo_cot.grading.answers.expression import Node, number, symbols
-from nemo_cot.grading.answers.intervals import same_set
+from nemo_cot.grading.answers.expression import Node, number, symbols, walk
+from nemo_cot.grading.answers.families import compare_families, has_member
+from nemo_cot.grading.answers.intervals import is_infinite, normal_form, same_set
 from nemo_cot.grading.answers.kinds import (
     Answer,
     Choice,
+    Doubted,
+    Family,
     Items,
     Matrix,
     Named,
     Numeral,
+    Piecewise,
+    Ratio,
     RealSet,
     Scalar,
     Unread,
     Words,
 )
-from nemo_cot.grading.answers.scalars import (
-    Finding,
-    compare_scalars,
-    decimal_rounds,
-    has_mark,
-    is_decimal,
-    without_mark,
-)
+from nemo_cot.grading.answers.quantities import compare_quantities, compare_ratio_number, compare_ratios
+from nemo_cot.grading.answers.scalars import Finding, compare_scalars
 from nemo_cot.grading.answers.tokens import Unreadable
-from nemo_cot.grading.answers.units import convert, same_unit
+from nemo_cot.grading.answers.units import SCALES
+from nemo_cot.grading.answers.words import number_in_words
 
 MAX_ITEMS = 200
 """Items of a list that are matched with each other (a matching costs the square of it)."""
@@ -42,6 +43,10 @@ def compare(gold: Answer, prediction: Answer) -> Finding:
         return _compare_words(gold, prediction)
     if isinstance(gold, Named) or isinstance(prediction, Named):
         return _compare_named(gold, prediction)
+    if isinstance(gold, Doubted) or isinstance(prediction, Doubted):
+        values = (a.value if isinstance(a, Doubted) else a for a in (gold, prediction))
+        finding = compare(*values)
+        return Finding(None, "chain: its sides differ") if finding.equal else finding
     rule = _RULES.get((type(gold), type(prediction)))
     if rule is None:
         return _compare_kinds(gold, prediction)
@@ -71,7 +76,14 @@ def _compare_kinds(gold: Answer, prediction: Answer) -> Finding:
         return compare(gold.value, prediction)
     if isinstance(prediction, Choice) and prediction.value is not None:
         return compare(gold, prediction.value)
+    vectors = any(isinstance(a, Scalar) and symbols(a.node) & _UNIT_VECTORS for a in (gold, prediction))
+    if vectors or isinstance(gold, _PARTLY_READ) or isinstance(prediction, _PARTLY_READ):
+        return Finding(None, f"kinds: {_kind(gold)} and {_kind(prediction)}")
     return Finding(False, f"kinds: {_kind(gold)} and {_kind(prediction)}")
+
+
+_UNIT_VECTORS = {"uniti", "unitj", "unitk"}
+_PARTLY_READ = (Family, Piecewise, Ratio)
 
 
 def _as_points(real_set: RealSet) -> Items | None:
@@ -103,9 +115,19 @@ def _compare_words(gold: Answer, prediction: Answer) -> Finding:
         if gold.kind == prediction.kind == "label":
             return _compare_labels(gold.text, prediction.text)
     if isinstance(gold, Words):
-        if gold.kind == "label" and not isinstance(prediction, Words):
+        nothing = isinstance(prediction, RealSet) and not prediction.intervals
+        if nothing or (
+            isinstance(prediction, Scalar) and prediction.node.op == "sym"
+        ):  # undefined and DNE, True and T
+            return Finding(None, "gold-is-label: a sign for it")
+        if gold.kind == "label" and not isinstance(prediction, Words | Family):
             return Finding(False, "kinds: a word and a formula")
         return Finding(None, f"gold-is-{gold.kind}")
+    if any(
+        w.startswith("infinit") or w in SCALES or number_in_words([w]) is not None
+        for w in prediction.text.lower().split()
+    ):
+        return Finding(None, f"answer-is-{prediction.kind}")
     if prediction.kind == "label" or not any(c.isdigit() for c in prediction.text):
         return Finding(False, "answer-names-no-value")
     return Finding(None, f"answer-is-{prediction.kind}")
@@ -156,14 +178,19 @@ def _strip_name(named: Named, other: Answer, finding: Finding, *, gold_side: boo
 
 def _is_name(named: Named, *, gold_side: bool) -> bool:
     node = named.left_node
-    if node is None or node.op == "sym" or "(" in named.left:
+    if node is None or node.op == "sym" or "(" in named.left or re.match(r"\{?frac\{d", named.left):  # dy/dx
         return True
+    bars = any(n.op == "abs" for n in walk(node))
     parts = factors(node)
-    if all(f.op == "sym" for f in parts):  # AB = 5
-        return True
+    if all(f.op == "sym" for f in parts) and (not bars or (len(parts) > 1 and node_name(parts).isupper())):
+        return True  # AB = 5, |AB| = 5; but |x| = 8 is an equation
     several = len(symbols(node)) > 1
     zero = isinstance(named.value, Scalar) and compare_scalars(named.value.node, number(0)).equal
     return several and not zero and not gold_side
+
+
+def node_name(parts: Sequence[Node]) -> str:
+    return "".join(p.args[0] for p in parts)
 
 
 def _compare_equations(gold: Named, prediction: Named) -> Finding:
@@ -193,52 +220,6 @@ def _as_zero(named: Named) -> Node | None:
 # Numbers and expressions
 
 
-def _compare_scalar_pair(gold: Scalar, prediction: Scalar) -> Finding:
-    if gold.unit and prediction.unit and not same_unit(gold.unit, prediction.unit):
-        return _compare_units(gold, prediction)
-    finding = _compare_values(gold.node, prediction.node)
-    if gold.tight is None and prediction.tight is None:
-        return finding
-    others = [
-        _compare_values(g, p)
-        for g in (gold.node, gold.tight or gold.node)
-        for p in (prediction.node, prediction.tight or prediction.node)
-    ]
-    if gold.tight is not None and prediction.tight is not None:  # both written alike: read alike
-        others = [others[0], others[3]]
-    return (
-        finding if len({f.equal for f in others}) == 1 else Finding(None, "open-slash: 1/2x has two readings")
-    )
-
-
-def _compare_units(gold: Scalar, prediction: Scalar) -> Finding:
-    left, right = convert(gold.unit), convert(prediction.unit)
-    if left is None or right is None:
-        finding = _compare_values(gold.node, prediction.node)
-        return Finding(None, "units: not known to be the same") if finding.equal else finding
-    if left[0] != right[0]:
-        return Finding(False, "units: of different kinds")
-    return _compare_values(
-        Node("mul", (gold.node, number(left[1]))), Node("mul", (prediction.node, number(right[1])))
-    )
-
-
-def _compare_values(gold: Node, prediction: Node) -> Finding:
-    """Equal values, a decimal of enough digits, or the same number with a degree or percent sign left out."""
-    finding = compare_scalars(gold, prediction)
-    if finding.equal:
-        return finding
-    for mark, name in (("deg", "degrees"), ("pct", "percent")):
-        if has_mark(gold, mark) != has_mark(prediction, mark):
-            bare = compare_scalars(without_mark(gold, mark), without_mark(prediction, mark))
-            if bare.equal:
-                return Finding(True, f"{name}-sign-left-out")
-    for decimal, exact in ((prediction, gold), (gold, prediction)):
-        if is_decimal(decimal) and decimal_rounds(decimal, exact):
-            return Finding(True, "decimal: rounded to 6 digits or more")
-    return finding
-
-
 def _compare_numerals(gold: Numeral, prediction: Numeral) -> Finding:
     return Finding(gold == prediction, "numeral")
 
@@ -257,13 +238,16 @@ def _compare_numeral_scalar(gold: Answer, prediction: Answer) -> Finding:
 
 def _compare_items(gold: Items, prediction: Items) -> Finding:
     if len(gold.items) != len(prediction.items):
-        return Finding(False, "items: not as many")
+        return Finding(None if "progression" in (gold.kind, prediction.kind) else False, "items: not as many")
     if len(gold.items) > MAX_ITEMS:
         return Finding(None, "items: too many to match")
     if len(gold.items) > 1 and (_names(gold.items) or _names(prediction.items)):
         return _compare_named_items(gold, prediction)
     in_order = _all_equal(gold.items, prediction.items)
     kinds = {gold.kind, prediction.kind}
+    if "progression" in kinds:
+        same = in_order.equal and kinds == {"progression"}
+        return Finding(True if same else None, "items: a progression")
     if in_order.equal and kinds != {"tuple", "set"}:
         return in_order
     if gold.kind == "tuple" and prediction.kind != "set":
@@ -304,26 +288,31 @@ def _all_equal(gold: Sequence[Answer], prediction: Sequence[Answer]) -> Finding:
         for finding in findings:
             if finding.equal is equal:
                 return Finding(equal, f"items: {finding.reason}")
-    return Finding(True, "items: in order")
+    return Finding(True, _reason(findings, "items: in order"))
+
+
+def _reason(findings: Sequence[Finding], reason: str) -> str:
+    """That a decimal was taken for an exact number is said of the whole answer too."""
+    return next((f.reason for f in findings if f.reason.startswith("decimal")), reason)
 
 
 def _match(gold: Sequence[Answer], prediction: Sequence[Answer]) -> Finding:
     """Pair the items off as multisets; open where only undecided comparisons are left."""
-    rest = list(prediction)
-    open_items = []
+    rest, equal, is_open = list(prediction), [], False
     for item in gold:
         findings = [compare(item, other) for other in rest]
         place = next((i for i, f in enumerate(findings) if f.equal), None)
         if place is not None:
             rest.pop(place)
+            equal.append(findings[place])
         elif any(f.equal is None for f in findings):
-            open_items.append(item)
+            is_open = True
         else:
             return Finding(False, "items: one is missing")
     return (
         Finding(None, "items: one cannot be compared")
-        if open_items
-        else Finding(True, "items: as a multiset")
+        if is_open
+        else Finding(True, _reason(equal, "items: as a multiset"))
     )
 
 
@@ -339,7 +328,12 @@ def _shows_order(items: Sequence[Answer]) -> bool:
 def _compare_sets(gold: RealSet, prediction: RealSet) -> Finding:
     if gold.variable and prediction.variable and gold.variable != prediction.variable:
         return Finding(False, "set: another variable")
-    return Finding(same_set(gold.intervals, prediction.intervals), "set")
+    if same_set(gold.intervals, prediction.intervals):
+        return Finding(True, "set")
+    sides = [normal_form(s.intervals) for s in (gold, prediction)]
+    shapes = [[(i.low_open, i.high_open, is_infinite(i.low), is_infinite(i.high)) for i in s] for s in sides]
+    ends = [[Scalar(e) for i in s for e in (i.low, i.high) if not is_infinite(e)] for s in sides]
+    return _all_equal(*ends) if shapes[0] == shapes[1] else Finding(False, "set")
 
 
 def _compare_matrices(gold: Matrix, prediction: Matrix) -> Finding:
@@ -357,12 +351,31 @@ def _compare_vector(gold: Answer, prediction: Answer) -> Finding:
     return _all_equal([Scalar(r[0]) for r in matrix.rows], items.items)
 
 
+def _compare_piecewise(gold: Piecewise, prediction: Piecewise) -> Finding:
+    """Right where every row has its like; what holds at an end may be the same by both its rows."""
+    rest = list(prediction.rows)
+    for value, condition in gold.rows:
+        found = [r for r in rest if compare(value, r[0]).equal and compare(condition, r[1]).equal]
+        if not found:
+            return Finding(None, "cases: a row without its like")
+        rest.remove(found[0])
+    return Finding(True if not rest else None, "cases")
+
+
+def _compare_family_scalar(gold: Answer, prediction: Answer) -> Finding:
+    family, scalar = (gold, prediction) if isinstance(gold, Family) else (prediction, gold)
+    return has_member(family, scalar.node)
+
+
 def _compare_choices(gold: Choice, prediction: Choice) -> Finding:
-    return Finding(gold.letter == prediction.letter, "choice")
+    same = gold.letter == prediction.letter
+    if same and gold.value and prediction.value and compare(gold.value, prediction.value).equal is False:
+        return Finding(None, "choice: the letter and another value")
+    return Finding(same, "choice")
 
 
 _RULES = {
-    (Scalar, Scalar): _compare_scalar_pair,
+    (Scalar, Scalar): compare_quantities,
     (Numeral, Numeral): _compare_numerals,
     (Numeral, Scalar): _compare_numeral_scalar,
     (Scalar, Numeral): _compare_numeral_scalar,
@@ -372,4 +385,11 @@ _RULES = {
     (Matrix, Items): _compare_vector,
     (Items, Matrix): _compare_vector,
     (Choice, Choice): _compare_choices,
+    (Ratio, Ratio): compare_ratios,
+    (Ratio, Scalar): compare_ratio_number,
+    (Scalar, Ratio): compare_ratio_number,
+    (Piecewise, Piecewise): _compare_piecewise,
+    (Family, Family): compare_families,
+    (Family, Scalar): _compare_family_scalar,
+    (Scalar, Family): _compare_family_scalar,
 }

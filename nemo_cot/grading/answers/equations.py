@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nemo_cot.grading.answers.expression import Node, symbols
+from nemo_cot.grading.answers.expression import Node, substitute, symbols
 from nemo_cot.grading.answers.scalars import Finding, compare_scalars
 
 
@@ -18,17 +18,10 @@ def proportional(a: Node, b: Node) -> Finding:
     names = sorted(symbols(a))
     if not names:
         return Finding(None, "equation: without variables")
-    renamed = {n: n + "'" for n in names}
-    finding = compare_scalars(
-        Node("mul", (a, _renamed(b, renamed))),
-        Node("mul", (_renamed(a, renamed), b)),
-    )
+    elsewhere = [a, b]
+    for name in names:
+        elsewhere = [substitute(n, name, Node("sym", (name + "*",))) for n in elsewhere]
+    finding = compare_scalars(Node("mul", (a, elsewhere[1])), Node("mul", (elsewhere[0], b)))
     if finding.equal is False:
         return Finding(False, "equation: not a multiple")
     return Finding(finding.equal, f"equation: {finding.reason}")
-
-
-def _renamed(node: Node, names: dict[str, str]) -> Node:
-    if node.op == "sym":
-        return Node("sym", (names.get(node.args[0], node.args[0]),))
-    return Node(node.op, tuple(_renamed(a, names) if isinstance(a, Node) else a for a in node.args))

@@ -8,7 +8,7 @@ math-verify's full grammar in a worker.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -38,23 +38,27 @@ class Node:
 
 @dataclass(frozen=True)
 class Parsed:
-    """A tree, and what of its reading is open: ``1/2x``, or ``\\log`` without a base."""
+    """The likely tree, and the tree of each other reading by what it hangs on.
+
+    "slash": ``1/2x`` as 1/(2x) instead of (1/2)x. "argument": ``\\sin x(x+1)`` as a sine of all of it.
+    """
 
     node: Node
-    open_slash: bool = False
+    others: tuple[tuple[str, Node], ...] = ()
 
 
-def parse_expression(tokens: Sequence[Token], *, tight_slash: bool = False) -> Parsed:
-    """The tree of ``tokens``; all of them must be used. Raises Unreadable.
+def parse_expression(tokens: Sequence[Token]) -> Parsed:
+    """The trees of ``tokens``; all of them must be used. Raises Unreadable."""
+    node, still_open = _parse(tokens, "")
+    return Parsed(node, tuple((cause, _parse(tokens, cause)[0]) for cause in sorted(still_open)))
 
-    ``tight_slash`` reads ``1/2x`` as 1/(2x) instead of (1/2)x; ``open_slash`` tells that the
-    two differ.
-    """
-    parser = _Parser(tokens, tight_slash)
+
+def _parse(tokens: Sequence[Token], other: str) -> tuple[Node, set[str]]:
+    parser = _Parser(tokens, other)
     node = parser.expression()
     if parser.position < len(parser.tokens):
         raise Unreadable(f"syntax: unexpected {parser.tokens[parser.position].value!r}")
-    return Parsed(node, parser.open_slash)
+    return node, parser.still_open
 
 
 def walk(node: Node) -> list[Node]:
@@ -72,6 +76,13 @@ def symbols(node: Node) -> frozenset[str]:
     return frozenset(n.args[0] for n in walk(node) if n.op == "sym")
 
 
+def substitute(node: Node, name: str, value: Node) -> Node:
+    """The tree with ``value`` for the variable ``name``."""
+    if node == Node("sym", (name,)):
+        return value
+    return Node(node.op, tuple(substitute(a, name, value) if isinstance(a, Node) else a for a in node.args))
+
+
 def number(value: int | Fraction) -> Node:
     """A leaf for an exact rational number."""
     return Node("num", (Fraction(value),))
@@ -87,12 +98,12 @@ _FRACTION = re.compile(
 class _Parser:
     """Recursive descent over one list of tokens."""
 
-    def __init__(self, tokens: Sequence[Token], tight_slash: bool) -> None:
+    def __init__(self, tokens: Sequence[Token], other: str) -> None:
         self.tokens = tokens
         self.position = 0
         self.depth = 0
-        self.tight_slash = tight_slash
-        self.open_slash = False
+        self.other = other
+        self.still_open: set[str] = set()
         self.bars = 0
 
     # Token access
@@ -135,29 +146,34 @@ class _Parser:
         return node
 
     def signed_term(self) -> Node:
-        if not self.at("+", "-"):
-            return self.term()
-        sign = self.take().value
-        if self.at("+", "-"):
+        if self.at("+", "-") and self.peek(1).kind == "op" and self.peek(1).value in ("+", "-"):
             raise Unreadable("malformed: doubled sign", malformed=True)
-        term = self.term()
-        return Node("neg", (term,)) if sign == "-" else term
+        return self.signed(self.term)
+
+    def signed(self, part: Callable[[], Node]) -> Node:
+        """``part`` behind at most one sign."""
+        sign = self.take().value if self.at("+", "-") else "+"
+        node = part()
+        return Node("neg", (node,)) if sign == "-" else node
 
     def term(self) -> Node:
         node = self.power()
         while True:
             if self.at("*", "/"):
                 operator = self.take().value
-                right = self.signed_power()
-                if operator == "/" and self.starts_atom():
-                    self.open_slash = True
-                    if self.tight_slash:
-                        right = self.implicit_product(right)
+                right = self.signed(self.power)
+                if operator == "/" and self.starts_atom() and self.either("slash"):
+                    right = self.implicit_product(right)
                 node = Node("mul" if operator == "*" else "div", (node, right))
             elif self.starts_atom():
                 node = Node("mul", (node, self.factor_after(node)))
             else:
                 return node
+
+    def either(self, cause: str) -> bool:
+        """Note that a reading hangs on ``cause``; whether this parser takes the less likely one."""
+        self.still_open.add(cause)
+        return self.other == cause
 
     def implicit_product(self, node: Node) -> Node:
         while self.starts_atom():
@@ -170,19 +186,12 @@ class _Parser:
             raise Unreadable("syntax: two numbers side by side")
         return self.power()
 
-    def signed_power(self) -> Node:
-        if self.at("-", "+"):
-            sign = self.take().value
-            node = self.power()
-            return Node("neg", (node,)) if sign == "-" else node
-        return self.power()
-
     def starts_atom(self) -> bool:
         token = self.peek()
         if token.kind in ("number", "name", "constant", "function"):
             return True
         if token.kind == "command":
-            return token.value in ("frac", "sqrt", "binom")
+            return token.value in ("frac", "sqrt", "binom", "abs")
         return token.kind == "op" and (token.value in _STARTS or (token.value == "|" and not self.bars))
 
     # Powers and marks behind a factor
@@ -206,13 +215,7 @@ class _Parser:
 
     def script(self) -> Node:
         """What ``^`` raises to: a group, or a signed number or letter."""
-        if self.at("{"):
-            return self.group()
-        if self.at("-", "+"):
-            negative = self.take().value == "-"
-            node = self.atom()
-            return Node("neg", (node,)) if negative else node
-        return self.atom()
+        return self.group() if self.at("{") else self.signed(self.atom)
 
     # Atoms
 
@@ -246,13 +249,18 @@ class _Parser:
         text = self.take().value
         if self.peek().kind == "command" and self.peek().value == "overline" and "." in text:
             return self.repeating_decimal(text)
-        if self.at("_"):
-            raise Unreadable("syntax: a number with an index")
+        if self.at("_", "'"):
+            raise Unreadable("syntax: a number with an index or a prime")
         if "e" in text.lower():
             return number(Fraction(text))
         if "." in text:
             return Node("dec", (Fraction(text), len(text) - text.index(".") - 1))
-        if self.peek() == Token("constant", "e") and self.peek(1).kind == "number":
+        signed = (
+            self.peek(1).value == "-"
+            and self.peek(2).kind == "number"
+            and not (self.peek(1).spaced or self.peek(2).spaced)
+        )
+        if self.peek() == Token("constant", "e") and (self.peek(1).kind == "number" or signed):
             raise Unreadable("open: 1e5 is a power of ten or a multiple of e")
         return self.mixed_fraction(int(text))
 
@@ -284,8 +292,12 @@ class _Parser:
             self.take()
             parts = self.braced_tokens() if self.at("{") else [self.take()]
             name += "_" + "".join(t.value for t in parts)
-        if self.at("'"):
-            raise Unreadable("unsupported: a prime")
+        while self.at("'"):
+            name += self.take().value
+        if name.rstrip("'") in ("f", "g") and self.at("("):  # a function: f(2x) is not 2f(x)
+            return Node("call", (name, self.group()))
+        if name in ("zeta", "Gamma") and self.at("("):
+            raise Unreadable("syntax: a function that is not known here")
         return Node("sym", (name,))
 
     def braced_tokens(self) -> list[Token]:
@@ -323,6 +335,8 @@ class _Parser:
             return Node("binom", (self.argument(), self.argument()))
         if name == "sqrt":
             return self.root()
+        if name == "abs" and self.at("("):
+            return Node("abs", (self.group(),))
         raise Unreadable(f"unsupported: \\{name}")
 
     def root(self) -> Node:
@@ -351,13 +365,28 @@ class _Parser:
         return node if power is None else Node("pow", (node, power))
 
     def function_argument(self) -> Node:
-        """``\\sin(x)``, ``\\sin{x}``, or everything up to the next sign or function: ``\\sin 2x``."""
+        """``\\sin(x)``, ``\\sin{x}``, or the product up to the next sign or function: ``\\sin 2x``.
+
+        Behind a letter it ends at a factor that is no other letter: ``\\sin x\\, e^x``, ``\\sin x (1 + x)``.
+        """
         if self.at("(", "{", "["):
             return self.group()
         node = self.power()
         while self.starts_atom() and self.peek().kind != "function":
+            token, letters = self.peek(), symbols(node)
+            if letters & {token.value} or (
+                letters and (token.value == "e" or (token.value == "(" and token.spaced))
+            ):
+                break
+            if token.value in _STARTS or token.value == "|" or (token.kind == "command" and letters):
+                if self.either("argument") != bool(letters):
+                    break
+            elif letters and token.kind == "name" and token.spaced and self.either("argument"):
+                break
             node = Node("mul", (node, self.factor_after(node)))
-        if self.at("/") and self.peek(1).kind == "number":  # \sin \pi/6
-            self.take()
-            node = Node("div", (node, self.power()))
+        if self.at("/") and self.peek(1).kind == "number":  # \sin \pi/6, and \ln x/2, which is open
+            angle = any(n == Node("const", ("pi",)) or n.op == "deg" for n in walk(node))
+            if angle or not self.either("argument"):
+                self.take()
+                node = Node("div", (node, self.power()))
         return node

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cmp_to_key
-from itertools import pairwise
 from typing import Any
 
 from nemo_cot.grading.answers.expression import Node
@@ -74,10 +73,15 @@ def same_set(a: Sequence[Interval], b: Sequence[Interval]) -> bool:
     )
 
 
-def line_without(points: Iterable[Node]) -> tuple[Interval, ...]:
-    """The real line without ``points``."""
-    ends = [MINUS_INFINITY, *sorted_nodes(points), INFINITY]
-    return tuple(Interval(a, b, True, True) for a, b in pairwise(ends))
+def difference(a: Sequence[Interval], b: Sequence[Interval]) -> list[Interval]:
+    """The points of ``a`` that are not in ``b``."""
+    for hole in normal_form(b):
+        below = Interval(MINUS_INFINITY, hole.low, True, not hole.low_open)
+        above = Interval(hole.high, INFINITY, not hole.high_open, True)
+        a = intersection(
+            a, [side for side in (below, above) if not (is_infinite(side.low) and is_infinite(side.high))]
+        )
+    return list(a)
 
 
 def is_infinite(node: Node) -> bool:

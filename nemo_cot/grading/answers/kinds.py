@@ -5,23 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nemo_cot.grading.answers.expression import Node
+from nemo_cot.grading.answers.units import Unit
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """One number or expression, with the unit written behind it ("" for none).
+    """One number or expression, with the unit written behind it.
 
-    ``tight`` is the other reading of an expression like ``1/2x``, where there are two.
+    ``others`` are the other readings of an expression like ``1/2x``, with what they hang on.
     """
 
     node: Node
-    unit: str = ""
-    tight: Node | None = None
+    unit: Unit | None = None
+    others: tuple[tuple[str, Node], ...] = ()
 
 
 @dataclass(frozen=True)
 class Items:
-    """Several answers. ``kind``: "tuple" (ordered, in parentheses), "set" (in braces), "list" (bare).
+    """Several answers. ``kind``: "tuple" (ordered, in parentheses), "set" (in braces), "list" (bare),
+    "progression" (first, step and last of 0, 3, 6, ..., 60; no last where it has no end).
 
     Sets and lists are multisets; a bare list that shows an order (equal items apart from each
     other: 6,6,5,6) is a sequence. Units behind the whole list are dropped.
@@ -66,6 +68,39 @@ class Named:
 
 
 @dataclass(frozen=True)
+class Family:
+    """Every value of the ``members`` as their ``parameter`` runs through ``domain`` ("Z", or words)."""
+
+    members: tuple[Node, ...]
+    parameter: str
+    domain: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """3:4, or a time of day: ``half`` is "am" or "pm", ``clock`` says that it may be one (3:45)."""
+
+    parts: tuple[Node, ...]
+    half: str = ""
+    clock: bool = False
+
+
+@dataclass(frozen=True)
+class Piecewise:
+    """Values with the conditions under which they hold."""
+
+    rows: tuple[tuple[Answer, Answer], ...]
+
+
+@dataclass(frozen=True)
+class Doubted:
+    """What a chain of equations claims whose sides differ: 2 of 6 - 7 - 6 = 2."""
+
+    value: Answer
+
+
+@dataclass(frozen=True)
 class Choice:
     """Letter of a multiple-choice answer, with the option's own text where it was given."""
 
@@ -98,4 +133,18 @@ class Unread:
     malformed: bool = False
 
 
-Answer = Scalar | Items | RealSet | Matrix | Named | Choice | Numeral | Words | Unread
+Answer = (
+    Scalar
+    | Items
+    | RealSet
+    | Matrix
+    | Named
+    | Family
+    | Ratio
+    | Piecewise
+    | Doubted
+    | Choice
+    | Numeral
+    | Words
+    | Unread
+)

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nemo_cot.grading.answers.expression import Node, parse_expression, symbols
-from nemo_cot.grading.answers.intervals import INFINITY, MINUS_INFINITY, is_infinite, line_without
-from nemo_cot.grading.answers.kinds import Answer, Interval, Items, Named, RealSet, Scalar
+from nemo_cot.grading.answers.expression import Node, number, parse_expression, substitute, symbols, walk
+from nemo_cot.grading.answers.intervals import (
+    INFINITY,
+    MINUS_INFINITY,
+    WHOLE_LINE,
+    difference,
+    is_infinite,
+    real_order,
+)
+from nemo_cot.grading.answers.kinds import Answer, Doubted, Interval, Items, Named, RealSet, Scalar
 from nemo_cot.grading.answers.scalars import compare_scalars
 from nemo_cot.grading.answers.token_lists import Tokens, depth_change, expand, plain
 from nemo_cot.grading.answers.tokens import Token, Unreadable
@@ -27,8 +34,11 @@ def read_relation(tokens: Tokens, one: Reader) -> tuple[Answer, ...]:
         return _equation(sides, operators, one)
     if operators == ["≠"]:
         if not _is_name(sides[0]):
-            raise Unreadable("unsupported: inequation")
-        return (RealSet(line_without([parse_expression(sides[1]).node]), plain(sides[0])),)
+            raise Unreadable("syntax: inequation")
+        point = parse_expression(sides[1]).node
+        return (
+            RealSet(tuple(difference([WHOLE_LINE], [Interval(point, point, False, False)])), plain(sides[0])),
+        )
     return (_inequality(sides, operators),)
 
 
@@ -58,21 +68,20 @@ def _equation(sides: list[Tokens], operators: list[str], one: Reader) -> tuple[A
         left = sides[0]
         values = [one(s)[0] for s in expand(sides[exact - 1])] if exact > 1 else []
         value = values[0] if len(values) == 1 else Items(tuple(values), "list")
-        _check_chain(sides[1:exact], value)
-        return (Named(plain(left).replace(" ", ""), value, _node_or_none(left)),)
+        named = Named(plain(left).replace(" ", ""), value, _node_or_none(left))
+        constants = [n for s in sides[1:exact] if (n := _node_or_none(s)) is not None and not symbols(n)]
+        return (_doubted(named, constants),)
     readings = [one(s)[0] for s in sides[:exact]]
     if any(not isinstance(r, Scalar) for r in readings):
         return (readings[-1],)
-    if any(compare_scalars(readings[0].node, r.node).equal is False for r in readings[1:]):
-        raise Unreadable("malformed: the two sides of the equation differ")
-    return (readings[-1],)
+    return (_doubted(readings[-1], [r.node for r in readings]),)
 
 
-def _check_chain(sides: list[Tokens], value: Answer) -> None:
-    """x = 4 = 5 says nothing. Raises Unreadable when two constant sides differ."""
-    constants = [node for s in sides[:-1] if (node := _node_or_none(s)) is not None and not symbols(node)]
-    if isinstance(value, Scalar) and any(compare_scalars(value.node, n).equal is False for n in constants):
-        raise Unreadable("malformed: the sides of the equation differ")
+def _doubted(value: Answer, chain: list[Node]) -> Answer:
+    """6 - 7 - 6 = 2 claims its last side, but its sides differ."""
+    if len(chain) > 1 and any(compare_scalars(chain[-1], n).equal is False for n in chain[:-1]):
+        return Doubted(value)
+    return value
 
 
 def _is_constant(tokens: Tokens) -> bool:
@@ -80,7 +89,7 @@ def _is_constant(tokens: Tokens) -> bool:
     node = _node_or_none(tokens)
     if node is None:
         return False
-    return not symbols(node) and node.op != "const"
+    return not symbols(node) and not any(n.op == "call" for n in walk(node)) and node.op != "const"
 
 
 def _node_or_none(tokens: Tokens) -> Node | None:
@@ -96,21 +105,59 @@ def _is_name(tokens: Tokens) -> bool:
 
 
 def _inequality(sides: list[Tokens], operators: list[str]) -> RealSet:
-    """``x > 1``, ``1 < x \\le 2`` with the variable alone on its side."""
+    """``x > 1``, ``1 < 2x + 1 \\le 3``, ``|x - 1| < 2``: one variable, at most linear, on one side."""
     if set(operators) <= {">", "≥"}:
         sides, operators = sides[::-1], [{">": "<", "≥": "≤"}[o] for o in operators[::-1]]
     if not set(operators) <= {"<", "≤"} or len(sides) > 3:
         raise Unreadable("unsupported: chain of inequalities")
-    names = [i for i, s in enumerate(sides) if _is_name(s)]
-    if len(names) != 1 or (len(sides) == 3 and names != [1]):
+    nodes = [parse_expression(s).node for s in sides]
+    places = [i for i, n in enumerate(nodes) if symbols(n)]
+    if len(places) != 1 or len(symbols(nodes[places[0]])) != 1 or (len(sides) == 3 and places != [1]):
         raise Unreadable("unsupported: inequality that is not solved for a variable")
-    place = names[0]
-    low, low_open = (sides[place - 1], operators[place - 1] == "<") if place else (None, True)
-    high, high_open = (sides[place + 1], operators[place] == "<") if place + 1 < len(sides) else (None, True)
-    ends = [
-        d if s is None else parse_expression(s).node for s, d in ((low, MINUS_INFINITY), (high, INFINITY))
-    ]
-    if any(symbols(e) for e in ends):
-        raise Unreadable("unsupported: inequality between variables")
-    interval = Interval(ends[0], ends[1], low_open or is_infinite(ends[0]), high_open or is_infinite(ends[1]))
-    return RealSet((interval,), plain(sides[place]))
+    place = places[0]
+    middle, (name,) = nodes[place], symbols(nodes[place])
+    low, low_open = (nodes[place - 1], operators[place - 1] == "<") if place else (MINUS_INFINITY, True)
+    high, high_open = (
+        (nodes[place + 1], operators[place] == "<") if place + 1 < len(nodes) else (INFINITY, True)
+    )
+    bounds = [(low, high, low_open, high_open)]
+    if middle.op == "abs":
+        middle = middle.args[0]
+        if is_infinite(low):
+            bounds = [(Node("neg", (high,)), high, high_open, high_open)]
+        else:
+            bounds.append(
+                (
+                    Node("neg", (high,)) if high != INFINITY else MINUS_INFINITY,
+                    Node("neg", (low,)),
+                    high_open,
+                    low_open,
+                )
+            )
+    slope, offset = linear(middle, name)
+    intervals = []
+    for low, high, low_open, high_open in bounds:
+        ends = [e if is_infinite(e) else _solved(e, slope, offset) for e in (low, high)]
+        if real_order(slope, number(0)) < 0:
+            ends = [{INFINITY: MINUS_INFINITY, MINUS_INFINITY: INFINITY}.get(e, e) for e in ends[::-1]]
+            low_open, high_open = high_open, low_open
+        intervals.append(Interval(*ends, low_open or is_infinite(ends[0]), high_open or is_infinite(ends[1])))
+    return RealSet(tuple(intervals), name)
+
+
+def _solved(value: Node, slope: Node, offset: Node) -> Node:
+    if (slope, offset) == (number(1), number(0)):
+        return value
+    return Node("div", (Node("add", (value, Node("neg", (offset,)))), slope))
+
+
+def linear(node: Node, name: str) -> tuple[Node, Node]:
+    """Slope and offset of ``node`` in ``name``. Raises Unreadable if it is not linear in it."""
+    if node == Node("sym", (name,)):
+        return number(1), number(0)
+    offset = substitute(node, name, number(0))
+    slope = Node("add", (substitute(node, name, number(1)), Node("neg", (offset,))))
+    line = Node("add", (Node("mul", (slope, Node("sym", (name,)))), offset))
+    if not compare_scalars(node, line).equal or compare_scalars(slope, number(0)).equal is not False:
+        raise Unreadable("unsupported: not linear")
+    return slope, offset

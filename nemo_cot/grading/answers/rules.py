@@ -17,6 +17,11 @@ _LETTER_GOLD = re.compile(
     r"\(?\s*(?:\\(?:text|textbf|mathrm|mathbf|textrm)\s*\{\s*)?\(?\s*[A-J]\s*\)?\s*\}?\s*\)?"
 )
 
+_LETTERED_GOLD = re.compile(
+    r"\s*\$?\s*(?:\\(?:text|textbf|mathrm|mathbf|textrm)\s*\{\s*)?\(([A-J])\)(?:\s|~|\\[ ,])*\}?(?:\s|~|\\[ ,])*([^\s}].*)",
+    re.DOTALL,
+)
+_LEADING_COMMA = re.compile(r"[\s$]*,\s*\d")
 _THOUSANDS = re.compile(r"(?<![\d,.(\[{])\d{1,3}(?:,\d{3})+(?![\d,)\]}])")
 
 INTERNAL_ERROR = "internal-error"
@@ -34,14 +39,27 @@ def grade_by_rules(gold: str, prediction: str | None) -> tuple[Verdict, bool]:
     if len(prediction) > MAX_CHARACTERS or len(gold) > MAX_CHARACTERS:
         side, text = ("gold", gold) if len(gold) > MAX_CHARACTERS else ("answer", prediction)
         return Verdict(UNDECIDED, f"{side}-too-long: {len(text)} characters"), False
-    if squeeze(gold) == squeeze(prediction):
-        return Verdict(RIGHT, "same-formula"), False
+    if _LEADING_COMMA.match(gold) or _LEADING_COMMA.match(prediction):
+        return Verdict(UNDECIDED, "open: a comma before the digits"), False
     try:
+        if squeeze(gold) == squeeze(prediction):
+            return Verdict(RIGHT, "same-formula"), False
+        lettered = _LETTERED_GOLD.fullmatch(gold)
+        if lettered:
+            return _grade_lettered(*lettered.groups(), prediction)
         if _LETTER_GOLD.fullmatch(clean(gold)):
             return _grade_choice(gold, prediction), False
         return _grade_readings(gold, prediction)
     except Exception as error:  # a fault of ours in one answer must not end a run over 16,384
         return Verdict(UNDECIDED, f"{INTERNAL_ERROR}: {type(error).__name__}"), False
+
+
+def _grade_lettered(letter: str, value: str, prediction: str) -> tuple[Verdict, bool]:
+    """A gold that is an option with its text, (C) 12: the letter or the text may be given."""
+    answer = read_choice(prediction)
+    if answer is None:
+        return _grade_readings(value, prediction)
+    return _verdict(compare(Choice(letter, read(value)[0]), answer)), False
 
 
 def _grade_choice(gold: str, prediction: str) -> Verdict:
@@ -70,7 +88,9 @@ def _grade_readings(gold: str, prediction: str) -> tuple[Verdict, bool]:
             return (_verdict(other) if certain else Verdict(UNDECIDED, "gold-has-two-readings")), False
     unsure = next((f for row in findings for f in row if f.equal is None), None)
     if unsure is None and _has_unread_thousands(gold, prediction):
-        return Verdict(UNDECIDED, "thousands-mark-or-list"), False
+        return _grade_readings(_without_commas(gold), _without_commas(prediction))
+    if unsure is None and (_is_open_comma(gold, prediction) or _is_formula_of_atoms(gold, prediction)):
+        return Verdict(UNDECIDED, "open: a decimal comma, or atoms"), False
     if unsure is None:
         return _verdict(findings[0][0]), False
     unread = [a for a in (*golds, *answers) if isinstance(a, Unread)]
@@ -82,6 +102,23 @@ def _has_unread_thousands(gold: str, prediction: str) -> bool:
     texts = [squeeze(t).replace("{,}", ",") for t in (gold, prediction)]
     marked = [t for t in texts if _THOUSANDS.search(t) and not re.fullmatch(r"[\d,]+", t)]
     return len(marked) == 1 and not re.search(r"\d,\d", texts[1 - texts.index(marked[0])])
+
+
+def _without_commas(text: str) -> str:
+    return _THOUSANDS.sub(lambda match: match.group().replace(",", ""), squeeze(text).replace("{,}", ","))
+
+
+def _is_open_comma(gold: str, prediction: str) -> bool:
+    """0,5 against 0.5: a list or a decimal comma."""
+    texts = [squeeze(t) for t in (gold, prediction)]
+    points = [re.sub(r"^(-?\d+),(?!\d{3}$)(\d+)$", r"\1.\2", t) for t in texts]
+    return points != texts and bool(compare(*(read(t)[0] for t in points)).equal)
+
+
+def _is_formula_of_atoms(gold: str, prediction: str) -> bool:
+    """H2O against \\mathrm{H_2O}."""
+    bare = {re.sub(r"\\[a-z]+|[^\w]|_", "", clean(t)) for t in (gold, prediction)}
+    return len(bare) == 1 and re.fullmatch(r"(?:[A-Z][a-z]?\d*){2,}", bare.pop()) is not None
 
 
 def _open_readings(golds: tuple) -> bool:

@@ -3,7 +3,8 @@
 Different values are told apart numerically. Equality of algebraic numbers is proved: the
 difference is evaluated with more digits than the separation bound of Burnikel, Funke, Mehlhorn,
 Schirra and Schmitt (2009, "A separation bound for real algebraic expressions") needs to tell it
-from zero. Expressions with pi, e, logarithms or angles count as equal at 200 digits and more.
+from zero. Expressions with pi, e, logarithms or angles count as equal at 200 digits, and as many
+more as the sizes of their parts ask for.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from nemo_cot.grading.answers.values import Numeric, TooLarge, Undefined, exact_
 MIN_DECIMAL_DIGITS = 6
 """Significant digits from which a correctly rounded decimal counts as the exact number it rounds."""
 
+FLOAT_DIGITS = 15
+"""Digits that a double holds: behind them 1.4142135623730951 may be off by what it rounds."""
+
 INFINITY = Node("const", ("oo",))
 MINUS_INFINITY = Node("neg", (INFINITY,))
 
 _QUICK_DIGITS = 40
-_DIGITS = (_QUICK_DIGITS, 300, 1500)
-"""Working precisions that are tried for a difference before the one that proves equality."""
-
 _TRANSCENDENTAL_DIGITS = 200
-_MAX_DIGITS = 4000
+_MAX_DIGITS = 6000
 _POINTS = 5
 _POSITIVE_POINTS = 3
 
@@ -82,38 +83,46 @@ def _compare_infinite(a: Node, b: Node) -> Finding:
 
 def _compare_constants(a: Node, b: Node, log_base: int | None) -> Finding:
     """Tell apart at 40 digits or more, or prove equal at the digits that the separation bound asks for."""
-    bound = None
-    for digits in _DIGITS:
-        if bound is not None and bound + _QUICK_DIGITS <= digits:
-            break
-        if _difference_shows(a, b, digits, log_base):
-            return Finding(False, "numeric")
-        bound = bound or _separation_digits(a, b) or _TRANSCENDENTAL_DIGITS + _written_digits(a, b)
-    if bound > _MAX_DIGITS:
-        return Finding(None, f"too-close: {bound} digits needed to decide")
-    if _difference_shows(a, b, bound + _QUICK_DIGITS, log_base):
+    separation = _separation_digits(a, b)
+    digits = _TRANSCENDENTAL_DIGITS + _written_digits(a, b) if separation is None else separation
+    if _differ(a, b, digits, log_base, relative=separation is None):
         return Finding(False, "numeric")
-    return Finding(True, f"equal-to-{bound}-digits")
+    return Finding(True, f"equal-to-{digits}-digits")
 
 
-def _difference_shows(
-    a: Node, b: Node, digits: int, log_base: int | None, values: dict | None = None
+def _differ(
+    a: Node, b: Node, digits: int, log_base: int | None, values: dict | None = None, *, relative: bool = True
 ) -> bool:
-    """Whether the values differ by more than the rounding errors at ``digits`` can explain."""
-    difference, largest = _difference(a, b, digits, log_base, values)
-    if difference <= largest * mpmath.mpf(10) ** (12 - digits):
-        return False
-    if difference > largest * mpmath.mpf(10) ** -6:
-        return True
-    again, _ = _difference(a, b, 2 * digits, log_base, values)
-    return abs(again - difference) < difference / 100  # a rounding error would have shrunk
+    """Whether the values differ; if not, they agree to ``digits`` decimal digits behind the point.
+
+    A difference is real if it stays where it is at twice the digits: a rounding error shrinks. The
+    working digits grow with the largest value met on the way; where ``digits`` is no bound but a
+    policy (``relative``), with the smallest too: 1 - e^{-2024} needs 880 digits to differ from 1.
+    Raises TooLarge if more than 6000 are needed.
+    """
+    working, sizes = _QUICK_DIGITS, None
+    while True:
+        difference, high, low = _difference(a, b, working, log_base, values)
+        sizes = sizes or high + 2 * (high - low) * relative  # later ones may be of rounding errors
+        if difference > mpmath.ldexp(1, high) * mpmath.mpf(10) ** -6:
+            return True
+        if difference:
+            again, *_ = _difference(a, b, 2 * working, log_base, values)
+            if abs(again - difference) < difference / 100:
+                return True
+        needed = digits + _QUICK_DIGITS + math.ceil(0.30103 * sizes)
+        if needed <= working:
+            return False
+        if needed > _MAX_DIGITS:
+            raise TooLarge(f"too-close: {needed} digits needed to decide")
+        working = min(needed, 8 * working)
 
 
 def _difference(a: Node, b: Node, digits: int, log_base: int | None, values: dict | None) -> tuple:
-    """|a - b| and the largest size met, at ``digits`` decimal digits."""
+    """|a - b| at ``digits`` decimal digits, and the binary exponents of the largest and smallest value met."""
     numeric = Numeric(digits, values, log_base)
     difference = abs(numeric.value(a) - numeric.value(b))
-    return mpmath.mpf(difference), mpmath.mpf(numeric.largest)
+    return mpmath.mpf(difference), numeric.high, numeric.low
 
 
 def _compare_functions(a: Node, b: Node, names: list[str], log_base: int | None) -> Finding:
@@ -125,13 +134,17 @@ def _compare_functions(a: Node, b: Node, names: list[str], log_base: int | None)
     for point, values in enumerate(sample_points(names)):
         positive = point < _POSITIVE_POINTS
         try:
-            shows[positive].append(_difference_shows(a, b, 60, log_base, values))
+            shows[positive].append(_differ(a, b, 60, log_base, values))
         except TooLarge:
             raise
         except Undefined:
             continue
     if any(shows[True]):
         return Finding(False, "at-a-point")
+    if {"z", "w"} & set(names) and "abs" in {n.op for n in walk(a) + walk(b)}:
+        shows[False].append(
+            _differ(a, b, 60, log_base, {n: complex(0.75 + i, 1.5) for i, n in enumerate(names)})
+        )
     if len(shows[True]) < 2:
         return Finding(None, "undefined: at the points tried")
     if any(shows[False]):
@@ -226,18 +239,9 @@ def _bound_power(node: Node, roots: set[Node]) -> tuple[float, float] | None:
 
 
 def _written_digits(*nodes: Node) -> int:
-    """Digits of all numbers in the trees: 1 + 10^{-300} needs more than 200 to differ from 1."""
-    total = 0
-    for node in nodes:
-        for part in walk(node):
-            if part.op in ("num", "dec"):
-                total += len(str(part.args[0].numerator)) + len(str(part.args[0].denominator))
-            elif part.op == "pow":
-                exponent, base = exact_value(part.args[1]), exact_value(part.args[0])
-                if exponent is not None and base is not None:
-                    bits = base.numerator.bit_length() + base.denominator.bit_length()
-                    total += int(min(abs(exponent) * bits, 10**6) * 0.31)
-    return total
+    """Digits of all numbers in the trees: a decimal of 300 is compared to its end."""
+    values = [part.args[0] for node in nodes for part in walk(node) if part.op in ("num", "dec")]
+    return sum(len(str(value.numerator)) + len(str(value.denominator)) for value in values)
 
 
 # Decimals
@@ -271,6 +275,11 @@ def decimal_rounds(decimal: Node, exact: Node) -> bool:
     if numeric.context.im(value) != 0:
         return False
     value = (-value if decimal.op == "neg" else value) * 10**places
+    if (
+        len(str(int(scaled))) > FLOAT_DIGITS
+        and abs(value - scaled) < abs(scaled) * numeric.context.mpf(2) ** -51
+    ):
+        return True
     return int(numeric.context.nint(value)) == scaled or int(value) == scaled
 
 
@@ -305,3 +314,9 @@ def without_mark(node: Node, mark: str) -> Node:
 def has_mark(node: Node, mark: str) -> bool:
     """Whether a degree or percent sign stands anywhere in the tree."""
     return any(n.op == mark for n in walk(node))
+
+
+def may_lack(node: Node, mark: str) -> bool:
+    """Whether a number is understood without its sign: more than 1 is no share, more than 7 no radians."""
+    value = _try_exact(node)
+    return value is not None and abs(value) > (7 if mark == "deg" else 1)

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from nemo_cot.grading.answers.latex_text import clean
+from nemo_cot.grading.answers.tables import table, word_set
 
 MAX_CHARACTERS = 2000
 """Answers longer than this are not read: the longest gold of the benchmarks has 170."""
@@ -40,10 +41,7 @@ class Token:
     spaced: bool = False
 
 
-FUNCTIONS = frozenset([
-    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln",
-    "log", "lg", "exp",
-])  # fmt: skip
+FUNCTIONS = word_set("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log lg exp")
 CONSTANTS = {
     "pi": "pi",
     "infty": "oo",
@@ -55,37 +53,27 @@ CONSTANTS = {
     "imath": "i",
 }
 
-_OPERATORS = {
-    "le": "≤", "leq": "≤", "leqslant": "≤", "leqq": "≤", "ge": "≥", "geq": "≥", "geqslant": "≥", "geqq": "≥",
-    "ne": "≠", "neq": "≠", "in": "∈", "cup": "∪", "bigcup": "∪", "cap": "∩", "setminus": "∖",
-    "backslash": "∖",
-    "pm": "±", "mp": "∓", "times": "*", "cdot": "*", "ast": "*", "div": "/", "approx": "≈", "simeq": "≈",
-    "ldots": "…", "dots": "…", "cdots": "…", "dotsc": "…", "dotsb": "…", "vdots": "…", "ddots": "…",
-    "lbrace": "⦃", "rbrace": "⦄", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|", "langle": "⟨",
-    "rangle": "⟩", "lfloor": "⌊", "rfloor": "⌋", "lceil": "⌈", "rceil": "⌉", "lparen": "(", "rparen": ")",
-    "lbrack": "[", "rbrack": "]", "iff": "⇔", "Leftrightarrow": "⇔", "Rightarrow": "⇒", "implies": "⇒",
-    "land": "∧", "wedge": "∧", "lor": "∨", "vee": "∨", "quad": " ",
-}  # fmt: skip
-_GREEK = frozenset([
-    "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta",
-    "iota", "kappa", "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi",
-    "psi", "omega", "Gamma", "Delta", "Theta", "Lambda", "Xi", "Sigma", "Phi", "Psi", "Omega", "ell",
-])  # fmt: skip
-_WORDS = frozenset([
-    "and", "or", "if", "for", "all", "the", "is", "are", "any", "no", "yes", "none", "not", "odd", "even",
-    "one", "two", "with", "where", "when", "such", "that", "of", "to", "only", "iff", "then", "each",
-    "every", "true", "false", "cm", "mm", "km", "ft", "kg", "in",
-])  # fmt: skip
+_OPERATORS = {**table("operators"), "quad": " "}
+_GREEK = word_set(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
+    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega ell"
+)
+_WORDS = word_set(
+    "and or if for all the is are any no yes none not odd even one two six ten with where when such that of to only "
+    "iff then each every true false per mod cm mm km ft kg in min deg pct rad mol mph lbs hrs sec dne"
+)
+UNIT_LETTERS = frozenset("mgshlLJNWKVACFT")
+_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_PLAIN_WORDS = re.compile(r"[^\W\d_](?:[^\W\d_]|[ .,;:'’?!-])*")
 _TOKEN = re.compile(
     r"(?P<space>\s+)"
     r"|(?P<scientific>\d+\.\d+[eE][-+]?\d{1,3}(?![\d.]))"
     r"|(?P<number>\d+(?:\.\d+|\.(?=\s*\\overline))?|\.\d+)"
-    r"|\\(?P<texted>text|mbox|textbf|textit|textrm|textsf|texttt|mathrm|mathbf|mathit|mathsf|operatorname|hbox)\*?"
-    r"\s*\{(?P<content>[^{}]*)\}"
+    r"|\\(?:text(?:bf|it|rm|sf|tt|up|normal)?|mbox|math(?:rm|bf|it|sf|tt)|operatorname|hbox)\*?\s*(?P<texted>\{)"
     r"|\\(?P<command>[a-zA-Z]+)"
     r"|(?P<row>\\\\)(?:\[[^\]]*\])?"
     r"|\\(?P<escaped>[{}|#&_])"
-    r"|(?P<letters>[a-zA-Z]+)"
+    r"|(?P<letters>[a-zA-Z]+|[一-鿿]+)"
     r"|(?P<op>[-+*/^_()\[\]{}|,;=<>!%°:'&])"
 )
 
@@ -94,7 +82,11 @@ def tokenize(text: str) -> tuple[Token, ...]:
     """Tokens of ``text``, which is cleaned first. Raises Unreadable for what no token fits."""
     if len(text) > MAX_CHARACTERS:
         raise Unreadable(f"too-long: {len(text)} characters")
-    text = clean(text)
+    return tuple(_tokenize(clean(text), texted=False))
+
+
+def _tokenize(text: str, *, texted: bool) -> list[Token]:
+    """``texted``: the text stands in ``\\text{}``, where runs of letters are words."""
     tokens: list[Token] = []
     position, spaced = 0, False
     while position < len(text):
@@ -102,12 +94,50 @@ def tokenize(text: str) -> tuple[Token, ...]:
         if not match:
             raise Unreadable(f"unknown-character: {text[position]!r}")
         position = match.end()
-        found = _tokens_of(match, spaced)
-        spaced = match.lastgroup == "space"
+        if match.lastgroup == "texted":
+            end = _closing(text, position)
+            found = _words(text[position:end], spaced)
+            position = end + 1
+        else:
+            found = (
+                _words(match.group(), spaced)
+                if texted and match.lastgroup == "letters"
+                else _tokens_of(match, spaced)
+            )
+        needed = bool(tokens) and tokens[-1].kind in ("name", "constant") and len(tokens[-1].value) > 1
+        spaced = match.lastgroup == "space" and len(match.group()) > needed  # \theta x needs its blank
         tokens.extend(found)
         if len(tokens) > MAX_TOKENS:
             raise Unreadable("too-long: too many tokens")
-    return tuple(tokens)
+    for place, token in enumerate(tokens):  # + C is no unit
+        if token.kind == "text" and token.value in UNIT_LETTERS and tokens[place - 1 : place] and (
+                tokens[place - 1].value in ("+", "-", "=", "^", "_")):  # fmt: skip
+            tokens[place] = Token("name", token.value, token.spaced)
+    if tokens and tokens[-1] == Token("function", "sec", tokens[-1].spaced):  # 30 sec
+        tokens[-1] = Token("text", "sec", True)
+    return tokens
+
+
+def _closing(text: str, position: int) -> int:
+    """Where the group closes whose content starts at ``position``."""
+    depth = 1
+    for at in range(position, len(text)):
+        depth += (text[at] == "{") - (text[at] == "}")
+        if not depth:
+            return at
+    raise Unreadable("syntax: '}' missing")
+
+
+def _words(content: str, spaced: bool) -> list[Token]:
+    """The words of a text, one by one; its formulas as such. A lone letter is a name, or a unit."""
+    content = content.strip(" .;:")
+    words = content.strip(",")
+    if not _PLAIN_WORDS.fullmatch(words):
+        inner = _tokenize(content, texted=True)
+        return [Token(t.kind, t.value, t.spaced or (spaced and not i)) for i, t in enumerate(inner)]
+    if words in CONSTANTS or (len(words) == 1 and words not in UNIT_LETTERS and words.isascii()):
+        return _letters(words, spaced)
+    return [Token("text", word, True) for word in _WORD.findall(words)]
 
 
 def _tokens_of(match: re.Match[str], spaced: bool) -> list[Token]:
@@ -116,24 +146,16 @@ def _tokens_of(match: re.Match[str], spaced: bool) -> list[Token]:
     text = match.group(kind)
     if kind == "space":
         return []
-    if kind == "number":
-        if len(text) > MAX_DIGITS:
-            raise Unreadable(f"too-large: a number of {len(text)} digits")
+    if kind == "number" and len(text) > MAX_DIGITS:
+        raise Unreadable(f"too-large: a number of {len(text)} digits")
+    if kind in ("number", "scientific"):
         return [Token("number", text, spaced)]
-    if kind == "scientific":
-        return [Token("number", text, spaced)]
-    if kind == "content":
-        words = text.strip(" .,;:")
-        return [Token("text", words, spaced)] if words else []
     if kind == "command":
         return [_command(text, spaced)]
-    if kind == "row":
-        return [Token("op", "\\\\", spaced)]
-    if kind == "escaped":
-        value = {"{": "⦃", "}": "⦄", "|": "|"}.get(text)
-        return [Token("op", value, spaced)] if value else []
     if kind == "letters":
         return _letters(text, spaced)
+    if kind == "escaped":
+        text = {"{": "⦃", "}": "⦄"}.get(text, text)
     return [Token("op", text, spaced)]
 
 
@@ -143,6 +165,8 @@ def _command(name: str, spaced: bool) -> Token:
         return Token("op", _OPERATORS[name], spaced)
     if name in FUNCTIONS:
         return Token("function", name, spaced)
+    if name.startswith("unit") and name[4:] in ("i", "j", "k"):
+        return Token("name", name, spaced)
     if name in CONSTANTS and len(name) > 1:
         return Token("constant", CONSTANTS[name], spaced)
     if name in _GREEK:
@@ -152,9 +176,11 @@ def _command(name: str, spaced: bool) -> Token:
 
 def _letters(run: str, spaced: bool) -> list[Token]:
     """A run of plain letters: a function, a constant, a word, or a product of variables."""
+    if not run.isascii():
+        return [Token("text", run, spaced)]
     if run in FUNCTIONS:
         return [Token("function", run, spaced)]
-    if run in ("sqrt", "frac", "binom"):
+    if run in ("sqrt", "frac", "binom", "abs"):
         return [Token("command", run, spaced)]
     if run in CONSTANTS:
         return [Token("constant", CONSTANTS[run], spaced)]

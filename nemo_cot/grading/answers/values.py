@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import threading
 import time
 from collections.abc import Mapping
@@ -55,111 +56,60 @@ def _spend() -> None:
 def exact_value(node: Node) -> Fraction | None:
     """The rational value of ``node``, or None if that is not seen. Raises TooLarge, Undefined."""
     _spend()
-    rule = _EXACT.get(node.op)
-    return rule(node) if rule else None
-
-
-def _guard(value: Fraction) -> Fraction:
-    if value.numerator.bit_length() + value.denominator.bit_length() > 2 * MAX_BITS:
+    if node.op in ("num", "dec"):
+        return node.args[0]
+    if node.op not in _EXACT:
+        return None
+    values = [exact_value(a) for a in node.children]
+    try:
+        value = None if None in values else _EXACT[node.op](*values)
+    except ZeroDivisionError:
+        raise Undefined("undefined: division by zero") from None
+    if value is not None and value.numerator.bit_length() + value.denominator.bit_length() > 2 * MAX_BITS:
         raise TooLarge("too-large: exact value")
     return value
 
 
-def _exact_children(node: Node) -> list[Fraction] | None:
-    values = [exact_value(a) for a in node.children]
-    return None if any(v is None for v in values) else values
-
-
-def _exact_add(node: Node) -> Fraction | None:
-    values = _exact_children(node)
-    return None if values is None else _guard(values[0] + values[1])
-
-
-def _exact_mul(node: Node) -> Fraction | None:
-    values = _exact_children(node)
-    return None if values is None else _guard(values[0] * values[1])
-
-
-def _exact_div(node: Node) -> Fraction | None:
-    values = _exact_children(node)
-    if values is None:
+def _exact_pow(base: Fraction, power: Fraction) -> Fraction | None:
+    if power.denominator != 1:
         return None
-    if values[1] == 0:
-        raise Undefined("undefined: division by zero")
-    return _guard(values[0] / values[1])
-
-
-def _exact_neg(node: Node) -> Fraction | None:
-    value = exact_value(node.args[0])
-    return None if value is None else -value
-
-
-def _exact_pct(node: Node) -> Fraction | None:
-    value = exact_value(node.args[0])
-    return None if value is None else value / 100
-
-
-def _exact_pow(node: Node) -> Fraction | None:
-    values = _exact_children(node)
-    if values is None or values[1].denominator != 1:
-        return None
-    base, exponent = values[0], values[1].numerator
+    exponent = power.numerator
     if base == 0 and exponent <= 0:
         raise Undefined("undefined: zero to a power that is not positive")
-    if base in (0, 1):
-        return base
-    if base == -1:
-        return Fraction(-1 if exponent % 2 else 1)
+    if base in (0, 1, -1):
+        return base if exponent % 2 else base * base
     if abs(exponent) * (base.numerator.bit_length() + base.denominator.bit_length() - 1) > MAX_BITS:
         return None  # mpmath may still know its size
     return base**exponent
 
 
-def _exact_fact(node: Node) -> Fraction | None:
-    value = exact_value(node.args[0])
-    if value is None or value.denominator != 1 or value < 0:
+def _exact_fact(value: Fraction) -> Fraction | None:
+    whole = value.denominator == 1 and 0 <= value <= MAX_FACTORIAL
+    return Fraction(math.factorial(int(value))) if whole else None
+
+
+def _exact_binom(top: Fraction, bottom: Fraction) -> Fraction | None:
+    if any(v.denominator != 1 or v < 0 for v in (top, bottom)):
         return None
-    return Fraction(math.factorial(int(value))) if value <= MAX_FACTORIAL else None
-
-
-def _exact_binom(node: Node) -> Fraction | None:
-    values = _exact_children(node)
-    if values is None or any(v.denominator != 1 or v < 0 for v in values):
+    if top > MAX_BITS and min(bottom, top - bottom) * top.numerator.bit_length() > MAX_BITS:
         return None
-    top, bottom = (int(v) for v in values)
-    if top > MAX_BITS and min(bottom, top - bottom) * top.bit_length() > MAX_BITS:
+    return Fraction(math.comb(int(top), int(bottom)))
+
+
+def _exact_root(value: Fraction, degree: Fraction) -> Fraction | None:
+    if degree != 2 or value < 0:
         return None
-    return Fraction(math.comb(top, bottom))
+    root = Fraction(math.isqrt(value.numerator), math.isqrt(value.denominator))
+    return root if root * root == value else None
 
 
-def _exact_abs(node: Node) -> Fraction | None:
-    value = exact_value(node.args[0])
-    return None if value is None else abs(value)
-
-
-def _exact_floor(node: Node) -> Fraction | None:
-    value = exact_value(node.args[0])
-    return None if value is None else Fraction(math.floor(value))
-
-
-def _exact_ceil(node: Node) -> Fraction | None:
-    value = exact_value(node.args[0])
-    return None if value is None else Fraction(math.ceil(value))
-
-
-def _exact_root(node: Node) -> Fraction | None:
-    values = _exact_children(node)
-    if values is None or values[1] != 2 or values[0] < 0:
-        return None
-    top, bottom = math.isqrt(values[0].numerator), math.isqrt(values[0].denominator)
-    root = Fraction(top, bottom)
-    return root if root * root == values[0] else None
-
-
+_ARITHMETIC = {
+    "add": operator.add, "mul": operator.mul, "div": operator.truediv, "neg": operator.neg, "abs": abs,
+    "pct": lambda value: value / 100,
+}  # fmt: skip
 _EXACT = {
-    "num": lambda node: node.args[0], "dec": lambda node: node.args[0], "add": _exact_add, "mul": _exact_mul,
-    "div": _exact_div, "neg": _exact_neg, "pct": _exact_pct, "pow": _exact_pow, "fact": _exact_fact,
-    "binom": _exact_binom, "abs": _exact_abs, "floor": _exact_floor, "ceil": _exact_ceil, "root": _exact_root,
+    **_ARITHMETIC, "floor": lambda value: Fraction(math.floor(value)), "ceil": lambda value: Fraction(math.ceil(value)),
+    "pow": _exact_pow, "fact": _exact_fact, "binom": _exact_binom, "root": _exact_root,
 }  # fmt: skip
 
 
@@ -180,7 +130,9 @@ def _context(digits: int) -> Any:
 
 
 class Numeric:
-    """Evaluates trees at ``digits`` decimal digits; keeps the largest size met on the way.
+    """Evaluates trees at ``digits`` decimal digits; keeps the sizes met on the way.
+
+    ``high`` and ``low`` are the binary exponents of the largest and the smallest value that is not 0.
 
     ``values`` gives the numbers that variables stand for, ``log_base`` what ``\\log`` means.
     """
@@ -191,23 +143,28 @@ class Numeric:
         self.context = _context(digits)
         self.values = values or {}
         self.log_base = log_base
-        self.largest = self.context.mpf(1)
+        self.high, self.low = 1, 1
 
     def value(self, node: Node) -> Any:
         """mpf or mpc value of ``node``. Raises TooLarge, Undefined, Unreadable."""
         _spend()
         try:
-            result = getattr(self, "_" + node.op)(*node.args)
+            if node.op in _ARITHMETIC:
+                result = _ARITHMETIC[node.op](*map(self.value, node.args))
+            else:
+                result = getattr(self, "_" + node.op)(*node.args)
         except ZeroDivisionError:
             raise Undefined("undefined: division by zero") from None
         except (ValueError, OverflowError) as error:
             raise Undefined(f"undefined: {error}") from None
         if not self.context.isfinite(result) and node.op != "const":
             raise Undefined("undefined: not finite")
-        size = abs(result)
-        if size > self.largest and self.context.isfinite(result):
-            self.largest = size
+        if result and node.op != "const":
+            self._note(self.context.mag(result))
         return result
+
+    def _note(self, size: int) -> None:
+        self.high, self.low = max(self.high, int(size)), min(self.low, int(size))
 
     def _num(self, value: Fraction) -> Any:
         return self.context.mpf(value.numerator) / value.denominator
@@ -225,21 +182,6 @@ class Numeric:
             return self.context.inf
         return {"pi": +self.context.pi, "e": +self.context.e, "i": self.context.mpc(0, 1)}[name]
 
-    def _add(self, a: Node, b: Node) -> Any:
-        return self.value(a) + self.value(b)
-
-    def _mul(self, a: Node, b: Node) -> Any:
-        return self.value(a) * self.value(b)
-
-    def _div(self, a: Node, b: Node) -> Any:
-        return self.value(a) / self.value(b)
-
-    def _neg(self, a: Node) -> Any:
-        return -self.value(a)
-
-    def _pct(self, a: Node) -> Any:
-        return self.value(a) / 100
-
     def _deg(self, a: Node) -> Any:
         return self.value(a) * self.context.pi / 180
 
@@ -250,8 +192,8 @@ class Numeric:
         if (
             rational is not None
             and rational.denominator % 2
-            and self._negative(b)
             and rational.denominator > 1
+            and self._negative(b)
         ):
             root = -self.context.root(-b, rational.denominator)  # the real root, as in school
             return root**rational.numerator
@@ -291,9 +233,6 @@ class Numeric:
             raise TooLarge("too-large: binomial")
         return self.context.binomial(top, bottom)
 
-    def _abs(self, a: Node) -> Any:
-        return abs(self.value(a))
-
     def _floor(self, a: Node) -> Any:
         return self._rounded(a, self.context.floor)
 
@@ -303,9 +242,15 @@ class Numeric:
     def _rounded(self, a: Node, rule: Any) -> Any:
         value = self.value(a)
         nearest = self.context.nint(value)
-        if value != nearest and abs(value - nearest) < self.context.mpf(10) ** (-self.context.dps // 2):
+        close = abs(value - nearest) < self.context.mpf(10) ** (-self.context.dps // 2)
+        if close and exact_value(a) is None:
             raise Unreadable("unsupported: floor of a number next to an integer")
         return rule(value)
+
+    def _call(self, name: str, argument: Node) -> Any:
+        """Any function that nothing is known of: some other one for each name."""
+        seed = sum(3**place * ord(letter) for place, letter in enumerate(name))
+        return self.context.cos(self.value(argument) * (1 + self.context.mpf(seed) / 997) + seed)
 
     def _fn(self, name: str, argument: Node) -> Any:
         value = self.value(argument)
@@ -316,6 +261,10 @@ class Numeric:
                 raise Undefined("undefined: logarithm of zero")
             base = 10 if name == "lg" else self.log_base if name == "log" else None
             return self.context.log(value) if base is None else self.context.log(value, base)
+        if name == "tanh":  # it comes as near to 1 as e^{-2x}
+            self._note(-int(3 * abs(value)) - 1)
+        elif name.startswith("arc") and value:  # and arctan as near to a right angle as 1/x
+            self._note(-abs(self.context.mag(value)))
         rule = getattr(self.context, _MPMATH_NAMES.get(name, name), None)
         if rule is None:
             raise Unreadable(f"unsupported: {name}")

@@ -49,7 +49,7 @@ class _Sampler:
     ) -> None:
         from nemo_cot.models.attention import SAMPLING
         from nemo_cot.models.loading import load_model, resolve_device
-        from nemo_cot.sampling.embedded.engine import Decoding
+        from nemo_cot.sampling.embedded.decode import Decoding
         from nemo_cot.training.local.allocator import keep_freed_memory
 
         keep_freed_memory()
@@ -71,7 +71,7 @@ class _Sampler:
         )
 
     def __call__(self, batch: Sequence[Drawn]) -> list[Trace]:
-        from nemo_cot.sampling.embedded.engine import Request, sample_batch
+        from nemo_cot.sampling.embedded.decode import Request, sample_batch
 
         requests = [Request(self._tokenizer.prompt_ids(p.problem), f"{p.problem_id}:{s}") for p, s in batch]
         completions = sample_batch(self._model, requests, self._decoding)

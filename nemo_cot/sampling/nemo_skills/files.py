@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from nemo_cot.sampling.openai.replies import FINISH_REASONS, miscounted
 ASYNC = "-async"
 """Suffix of an output file while it is written, in the order of completion."""
 _POSITION = "_async_position"
-_SEED = re.compile(r"output-rs(\d+)\.jsonl$")
 
 
 class _Row(msgspec.Struct):
@@ -37,12 +35,6 @@ class _Row(msgspec.Struct):
 def output_file(folder: Path, seed: int) -> Path:
     """Where NeMo-Skills writes the samples of one seed, by its own naming."""
     return folder / f"output-rs{seed}.jsonl"
-
-
-def seed_files(folder: Path) -> list[tuple[int, Path]]:
-    """(seed, file) of every finished output in ``folder``, by number: rs2 before rs10."""
-    found = [(_SEED.search(path.name), path) for path in folder.iterdir()]
-    return sorted((int(name[1]), path) for name, path in found if name)
 
 
 def write_input(path: Path, job: SamplingJob, messages: Sequence[Any]) -> None:

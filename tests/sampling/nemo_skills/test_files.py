@@ -15,7 +15,7 @@ from nemo_cot.experiment.compose import load_config
 from nemo_cot.records import Problem
 from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.sampling.nemo_skills.command import generate_command
-from nemo_cot.sampling.nemo_skills.files import RowCounter, in_problem_order, read_seed, repair, seed_files
+from nemo_cot.sampling.nemo_skills.files import RowCounter, in_problem_order, read_seed, repair
 from nemo_cot.serving.server import Server
 from nemo_cot.text import PromptFormat
 
@@ -70,14 +70,6 @@ def test_an_unfinished_file_is_repaired_or_thrown_out(rows, tail, expected, left
     assert unfinished.exists() == (left is not None)
     if left is not None:
         assert len(unfinished.read_text().splitlines()) == left
-
-
-def test_seeds_are_sorted_as_numbers(tmp_path):
-    for seed in (10, 2, 1, 0):
-        write(tmp_path / f"output-rs{seed}.jsonl", [])
-    write(tmp_path / "output-rs3.jsonl-async", [])
-    write(tmp_path / "input.jsonl", [])
-    assert [seed for seed, _ in seed_files(tmp_path)] == [0, 1, 2, 10]
 
 
 def test_their_verdict_is_kept_and_the_repeated_text_is_not(tmp_path):

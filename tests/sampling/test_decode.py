@@ -7,8 +7,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 import nemo_cot.models.attention  # noqa: F401 (registers the attention functions)
-from nemo_cot.sampling.embedded import engine
-from nemo_cot.sampling.embedded.engine import Decoding, Request, sample_batch
+from nemo_cot.sampling.embedded import decode
+from nemo_cot.sampling.embedded.decode import Decoding, Request, sample_batch
 
 SHAPE = {
     "vocab_size": 61,
@@ -100,10 +100,10 @@ def test_dropping_finished_rows_changes_nothing(temperature, monkeypatch):
     model, wanted = tiny_model(), decoding(temperature=temperature, stop_ids=(4, 8, 15, 16, 23, 42))
     results, sizes = [], []
     for share in (0.0, 1.0):
-        monkeypatch.setattr(engine, "_COMPACT_BELOW", share)
-        select = engine.PreallocatedCache.select
+        monkeypatch.setattr(decode, "_COMPACT_BELOW", share)
+        select = decode.PreallocatedCache.select
         monkeypatch.setattr(
-            engine.PreallocatedCache,
+            decode.PreallocatedCache,
             "select",
             lambda cache, rows, s=select: (sizes.append(len(rows)), s(cache, rows))[1],
         )
@@ -148,9 +148,9 @@ def test_draws_follow_the_exact_probabilities(temperature, top_k, top_p):
     logits = torch.tensor([0.3, 2.0, -1.0, 1.1, 0.0, 1.7, -3.0, 0.9])
     expected = exact(logits, temperature, top_k, top_p)
     count = 20_000
-    uniforms = torch.from_numpy(engine._stream("distribution").random(count))
+    uniforms = torch.from_numpy(decode._stream("distribution").random(count))
     form = decoding(temperature=temperature, top_k=top_k, top_p=top_p)
-    drawn = torch.bincount(engine._draw(logits.expand(count, -1), uniforms, form), minlength=8).double()
+    drawn = torch.bincount(decode._draw(logits.expand(count, -1), uniforms, form), minlength=8).double()
     assert (drawn[expected == 0] == 0).all()
     kept = expected > 0
     chi_square = ((drawn - count * expected)[kept] ** 2 / (count * expected[kept])).sum()
