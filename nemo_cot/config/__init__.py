@@ -8,8 +8,7 @@ memory, logging) and not what it means, so it takes no part in a stage's fingerp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Optional
+from typing import Any, Optional
 
 from nemo_cot.config.checks import (
     added,
@@ -23,6 +22,15 @@ from nemo_cot.config.checks import (
     some_of,
 )
 from nemo_cot.config.cluster import ClusterConfig
+from nemo_cot.config.data import (  # noqa: F401 (the whole schema is imported from here)
+    ChainSumProblems,
+    FileProblems,
+    FileTeacher,
+    ModelTeacher,
+    ProblemsConfig,
+    ProceduralTeacher,
+    TeacherConfig,
+)
 from nemo_cot.config.engines import PRECISIONS, EngineConfig, EvaluatedModel, SamplingConfig
 from nemo_cot.config.model import ModelConfig
 from nemo_cot.errors import UserError
@@ -32,162 +40,6 @@ PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 VERDICTS = ("right", "wrong", "undecided")
 OWN_SUBJECTS = ("base", "trained")
 """Models of the run itself; evaluate.models may name more."""
-
-
-@dataclass
-class ProblemsConfig:
-    """Where problems come from; ``source`` names the module in nemo_cot.problems, and the subclass.
-
-    ``packages`` are the modules that making them imports, and what pip installs them with; ``more`` says
-    how to have more training problems. ``counts``: training and held-out problems, where the config says how
-    many; ``files``: those that they are read from, called train and heldout.
-    """
-
-    counts: ClassVar[tuple[int | None, int | None]] = (None, None)
-    files: ClassVar[dict[str, str]] = {}
-    packages: ClassVar[dict[str, str]] = {}
-    more: ClassVar[str] = "raise their number"
-
-    source: str
-
-
-@dataclass
-class ChainSumProblems(ProblemsConfig):
-    """Sums of a few small numbers from reasoning-gym (procedural, offline)."""
-
-    packages: ClassVar[dict[str, str]] = {"reasoning_gym": "-e '.[local]' in the clone"}
-    more = "raise problems.num_train"
-
-    terms: int
-    digits: int
-    num_train: int
-    num_heldout: int
-    seed: int
-
-    def __post_init__(self) -> None:
-        at_least("problems.terms", self.terms, 2)
-        at_least("problems.digits", self.digits, 1)
-        at_least("problems.num_train", self.num_train, 1)
-        at_least("problems.num_heldout", self.num_heldout, 1)
-        seed("problems.seed", self.seed)
-
-    @property
-    def counts(self) -> tuple[int, int]:  # type: ignore[override]
-        """As configured."""
-        return self.num_train, self.num_heldout
-
-
-@dataclass
-class FileProblems(ProblemsConfig):
-    """Problems out of two JSON-lines files with the keys problem and expected_answer.
-
-    Paths here and below are ``runtime()`` where what lies there is an input of the stage, hashed.
-    """
-
-    more = "raise problems.train_path's rows"
-
-    train_path: str = runtime()
-    heldout_path: str = runtime()
-
-    @property
-    def files(self) -> dict[str, str]:  # type: ignore[override]
-        """Both."""
-        return {"train": self.train_path, "heldout": self.heldout_path}
-
-
-@dataclass
-class TeacherConfig:
-    """Who writes the traces; ``kind`` names the subclass: procedural, model or file."""
-
-    resumable: ClassVar[bool] = False
-    """Whether writing that was cut short goes on where it was."""
-    draws_batches: ClassVar[bool] = False
-    """Whether a trace depends on those that are drawn beside it, as with the embedded engine."""
-    in_one_piece: ClassVar[bool] = False
-    """Whether all samples come at once, so that there are no chunks."""
-
-    by_model: ClassVar[ModelTeacher | None] = None
-    """Itself, where a model writes the traces."""
-    named_path: ClassVar[str | None] = None
-    """The file or folder that teacher.path names."""
-    described: ClassVar[str] = "written by a procedure"
-    """Who wrote the traces, behind "20 traces"."""
-
-    kind: str
-
-
-@dataclass
-class ProceduralTeacher(TeacherConfig):
-    """Counting-style traces with a check of their own steps; some wrong, too short or too long.
-
-    The three rates are probabilities of a trace and exclude each other; the rest is good.
-    """
-
-    wrong_rate: float
-    short_rate: float
-    long_rate: float
-
-    def __post_init__(self) -> None:
-        for key in ("wrong_rate", "short_rate", "long_rate"):
-            between(f"teacher.{key}", getattr(self, key), 0.0, 1.0)
-        between("the sum of teacher.*_rate", self.wrong_rate + self.short_rate + self.long_rate, 0.0, 1.0)
-
-
-@dataclass
-class ModelTeacher(TeacherConfig):
-    """Traces sampled from a Hugging Face directory; ``path`` null: the student's base model."""
-
-    resumable = True
-
-    prompt: str
-    end_of_turn: str
-    sampling: SamplingConfig
-    engine: EngineConfig
-    path: Optional[str] = runtime()  # noqa: UP045 (OmegaConf reads Optional on Python 3.10)
-
-    def __post_init__(self) -> None:
-        holds_problem("teacher.prompt", self.prompt)
-
-    @property
-    def by_model(self) -> ModelTeacher:  # type: ignore[override]
-        """Itself."""
-        return self
-
-    @property
-    def draws_batches(self) -> bool:  # type: ignore[override]
-        """As its engine does."""
-        return self.engine.draws_batches
-
-    @property
-    def named_path(self) -> str | None:  # type: ignore[override]
-        """Its Hugging Face directory."""
-        return self.path
-
-    @property
-    def described(self) -> str:  # type: ignore[override]
-        """By its name."""
-        served = self.engine.client and self.engine.client.server
-        name = self.path or (served and served.base_url and served.model_name)
-        return f"by {Path(name).name}" if name else "by the model itself"
-
-
-@dataclass
-class FileTeacher(TeacherConfig):
-    """Traces out of a JSON-lines file (keys problem_id or id, generation), for example from NeMo-Skills."""
-
-    in_one_piece = True
-
-    path: str = runtime()
-
-    @property
-    def named_path(self) -> str | None:  # type: ignore[override]
-        """The file."""
-        return self.path
-
-    @property
-    def described(self) -> str:  # type: ignore[override]
-        """By the file's name."""
-        return f"of the file {Path(self.path).name}"
 
 
 @dataclass

@@ -135,7 +135,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         numbers.extend(s for _, s in job.pairs)
         write_jsonl(job.folder / "generations.jsonl", [job.trace(p, s, "x", 1, "stop") for p, s in job.pairs])
 
-    monkeypatch.setattr("nemo_cot.recipes.generate.sample", sample)
+    monkeypatch.setattr("nemo_cot.traces.teachers.sample", sample)
     return numbers
 
 
