@@ -76,6 +76,14 @@ def _compare_kinds(gold: Answer, prediction: Answer) -> Finding:
         return compare(gold.value, prediction)
     if isinstance(prediction, Choice) and prediction.value is not None:
         return compare(gold, prediction.value)
+    real_set, items = (gold, prediction) if isinstance(gold, RealSet) else (prediction, gold)
+    if (
+        isinstance(real_set, RealSet)
+        and isinstance(items, Items)
+        and len(items.items) == len(real_set.intervals)
+    ):
+        if all(isinstance(i, Items) and len(i.items) == 2 for i in items.items):
+            return Finding(None, "kinds: intervals or points")
     vectors = any(isinstance(a, Scalar) and symbols(a.node) & _UNIT_VECTORS for a in (gold, prediction))
     if vectors or isinstance(gold, _PARTLY_READ) or isinstance(prediction, _PARTLY_READ):
         return Finding(None, f"kinds: {_kind(gold)} and {_kind(prediction)}")
@@ -221,7 +229,8 @@ def _as_zero(named: Named) -> Node | None:
 
 
 def _compare_numerals(gold: Numeral, prediction: Numeral) -> Finding:
-    return Finding(gold == prediction, "numeral")
+    same_value = int(gold.digits, gold.base) == int(prediction.digits, prediction.base)
+    return Finding(None if same_value and gold != prediction else gold == prediction, "numeral")
 
 
 def _compare_numeral_scalar(gold: Answer, prediction: Answer) -> Finding:

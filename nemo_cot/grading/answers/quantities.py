@@ -154,7 +154,7 @@ def compare_ratios(gold: Ratio, prediction: Ratio) -> Finding:
         compare_scalars(Node("mul", (a, prediction.parts[0])), Node("mul", (b, gold.parts[0]))).equal
         for a, b in zip(gold.parts, prediction.parts)
     ]
-    if not same and all(crossed) and gold.clock and prediction.clock:
+    if all(crossed) and (gold.clock != prediction.clock if same else gold.clock and prediction.clock):
         return Finding(None, "ratio-or-time")
     return Finding(None if not all(crossed) and None in crossed else all(crossed), "ratio")
 

@@ -198,6 +198,10 @@ def _numeral(tokens: Tokens) -> Numeral | None:
     if len(values) < 3 or values[-2] != "_" or not (digits := "".join(values[:-2]).upper()).isalnum():
         return None
     base = int(values[-1]) if re.fullmatch(r"\d\d?", values[-1]) else number_in_words(values[-1:]) or 0
-    if not 2 <= base <= 36 or not digits[0].isdigit() or any(int(d, 36) >= base for d in digits):
+    if (
+        not 2 <= base <= 36
+        or not (digits[0].isdigit() or (base == 16 and len(digits) > 1))
+        or any(int(d, 36) >= base for d in digits)
+    ):
         return None
     return Numeral(digits.lstrip("0") or "0", int(base))
