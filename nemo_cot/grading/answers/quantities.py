@@ -41,11 +41,8 @@ def _compare_units(gold: Scalar, prediction: Scalar) -> Finding:
         return bare
     unknown = [u for u in (a, b) if u and u.dimension is None]
     if unknown:
-        return (
-            bare
-            if a and b and a.names == b.names
-            else Finding(None, f"words: {' '.join(unknown[0].names)!r}")
-        )
+        alike = a and b and a.names == b.names
+        return bare if alike else Finding(None, f"words: {' '.join(unknown[0].names)!r}")
     nodes = [s.node if not s.unit or s.unit.scale == 1 else Node("mul", (s.node, number(s.unit.scale)))
              for s in (gold, prediction)]  # fmt: skip
     scaled = _compare_values(*nodes, has_unit=True)
