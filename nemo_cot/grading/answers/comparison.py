@@ -57,40 +57,40 @@ def compare(gold: Answer, prediction: Answer) -> Finding:
 
 
 def _compare_kinds(gold: Answer, prediction: Answer) -> Finding:
-    """Different kinds: a single item in braces is that item, everything else differs."""
-    if isinstance(gold, Items) and len(gold.items) == 1:
-        return compare(gold.items[0], prediction)
-    if isinstance(prediction, Items) and len(prediction.items) == 1:
-        return compare(gold, prediction.items[0])
-    if isinstance(gold, RealSet):
-        point = _as_points(gold)
-        if point is not None and not isinstance(prediction, RealSet):
-            return compare(point, prediction)
-    if isinstance(prediction, RealSet):
-        point = _as_points(prediction)
-        if point is not None and not isinstance(gold, RealSet):
-            return compare(gold, point)
-    if isinstance(gold, Choice) and gold.value is None:
-        return Finding(None, "choice: the gold is a letter, the answer is not")
+    """Different kinds: what can be said more simply is that, everything else differs."""
+    for side, other in ((gold, prediction), (prediction, gold)):
+        simpler = _simpler(side, other)
+        if simpler is not None:
+            return compare(simpler, other) if side is gold else compare(other, simpler)
     if isinstance(gold, Choice):
-        return compare(gold.value, prediction)
-    if isinstance(prediction, Choice) and prediction.value is not None:
-        return compare(gold, prediction.value)
+        return Finding(None, "choice: the gold is a letter, the answer is not")
     vectors = any(isinstance(a, Scalar) and symbols(a.node) & _UNIT_VECTORS for a in (gold, prediction))
-    if vectors or isinstance(gold, _PARTLY_READ) or isinstance(prediction, _PARTLY_READ):
-        return Finding(None, f"kinds: {_kind(gold)} and {_kind(prediction)}")
-    return Finding(False, f"kinds: {_kind(gold)} and {_kind(prediction)}")
+    partly = isinstance(gold, _PARTLY_READ) or isinstance(prediction, _PARTLY_READ)
+    open_pairs = _are_pairs(gold, prediction) or _are_pairs(prediction, gold)
+    equal = None if vectors or partly or open_pairs else False
+    return Finding(equal, f"kinds: {_kind(gold)} and {_kind(prediction)}")
 
 
 _UNIT_VECTORS = {"uniti", "unitj", "unitk"}
 _PARTLY_READ = (Family, Piecewise, Ratio)
 
 
-def _as_points(real_set: RealSet) -> Items | None:
-    """[2,2] or {2} as the set of its points."""
-    if real_set.intervals and all(i.low == i.high for i in real_set.intervals):
-        return Items(tuple(Scalar(i.low) for i in real_set.intervals), "set")
-    return None
+def _simpler(answer: Answer, other: Answer) -> Answer | None:
+    """A single item in braces as that item, [2,2] or {2} as the set of its points, an option as its text."""
+    if isinstance(answer, Items) and len(answer.items) == 1:
+        return answer.items[0]
+    intervals = answer.intervals if isinstance(answer, RealSet) and not isinstance(other, RealSet) else ()
+    if intervals and all(i.low == i.high for i in intervals):
+        return Items(tuple(Scalar(i.low) for i in intervals), "set")
+    return answer.value if isinstance(answer, Choice) else None
+
+
+def _are_pairs(real_set: Answer, items: Answer) -> bool:
+    """(1,2),(3,4) against as many intervals: points, or their union."""
+    if not isinstance(real_set, RealSet) or not isinstance(items, Items):
+        return False
+    pairs = all(isinstance(i, Items) and len(i.items) == 2 for i in items.items)
+    return pairs and len(items.items) == len(real_set.intervals)
 
 
 def _kind(answer: Answer) -> str:
@@ -115,18 +115,14 @@ def _compare_words(gold: Answer, prediction: Answer) -> Finding:
         if gold.kind == prediction.kind == "label":
             return _compare_labels(gold.text, prediction.text)
     if isinstance(gold, Words):
-        nothing = isinstance(prediction, RealSet) and not prediction.intervals
-        if nothing or (
-            isinstance(prediction, Scalar) and prediction.node.op == "sym"
-        ):  # undefined and DNE, True and T
+        nothing = isinstance(prediction, RealSet) and not prediction.intervals  # undefined and DNE
+        if nothing or (isinstance(prediction, Scalar) and prediction.node.op == "sym"):  # True and T
             return Finding(None, "gold-is-label: a sign for it")
         if gold.kind == "label" and not isinstance(prediction, Words | Family):
             return Finding(False, "kinds: a word and a formula")
         return Finding(None, f"gold-is-{gold.kind}")
-    if any(
-        w.startswith("infinit") or w in SCALES or number_in_words([w]) is not None
-        for w in prediction.text.lower().split()
-    ):
+    said = prediction.text.lower().split()
+    if any(w.startswith("infinit") or w in SCALES or number_in_words([w]) is not None for w in said):
         return Finding(None, f"answer-is-{prediction.kind}")
     if prediction.kind == "label" or not any(c.isdigit() for c in prediction.text):
         return Finding(False, "answer-names-no-value")
@@ -182,15 +178,13 @@ def _is_name(named: Named, *, gold_side: bool) -> bool:
         return True
     bars = any(n.op == "abs" for n in walk(node))
     parts = factors(node)
-    if all(f.op == "sym" for f in parts) and (not bars or (len(parts) > 1 and node_name(parts).isupper())):
+    if all(f.op == "sym" for f in parts) and (
+        not bars or (len(parts) > 1 and all(f.args[0].isupper() for f in parts))
+    ):
         return True  # AB = 5, |AB| = 5; but |x| = 8 is an equation
     several = len(symbols(node)) > 1
     zero = isinstance(named.value, Scalar) and compare_scalars(named.value.node, number(0)).equal
     return several and not zero and not gold_side
-
-
-def node_name(parts: Sequence[Node]) -> str:
-    return "".join(p.args[0] for p in parts)
 
 
 def _compare_equations(gold: Named, prediction: Named) -> Finding:
@@ -221,7 +215,8 @@ def _as_zero(named: Named) -> Node | None:
 
 
 def _compare_numerals(gold: Numeral, prediction: Numeral) -> Finding:
-    return Finding(gold == prediction, "numeral")
+    same_value = int(gold.digits, gold.base) == int(prediction.digits, prediction.base)
+    return Finding(None if same_value and gold != prediction else gold == prediction, "numeral")
 
 
 def _compare_numeral_scalar(gold: Answer, prediction: Answer) -> Finding:

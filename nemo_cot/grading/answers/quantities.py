@@ -41,11 +41,8 @@ def _compare_units(gold: Scalar, prediction: Scalar) -> Finding:
         return bare
     unknown = [u for u in (a, b) if u and u.dimension is None]
     if unknown:
-        return (
-            bare
-            if a and b and a.names == b.names
-            else Finding(None, f"words: {' '.join(unknown[0].names)!r}")
-        )
+        alike = a and b and a.names == b.names
+        return bare if alike else Finding(None, f"words: {' '.join(unknown[0].names)!r}")
     nodes = [s.node if not s.unit or s.unit.scale == 1 else Node("mul", (s.node, number(s.unit.scale)))
              for s in (gold, prediction)]  # fmt: skip
     scaled = _compare_values(*nodes, has_unit=True)
@@ -154,7 +151,7 @@ def compare_ratios(gold: Ratio, prediction: Ratio) -> Finding:
         compare_scalars(Node("mul", (a, prediction.parts[0])), Node("mul", (b, gold.parts[0]))).equal
         for a, b in zip(gold.parts, prediction.parts)
     ]
-    if not same and all(crossed) and gold.clock and prediction.clock:
+    if all(crossed) and (gold.clock != prediction.clock if same else gold.clock and prediction.clock):
         return Finding(None, "ratio-or-time")
     return Finding(None if not all(crossed) and None in crossed else all(crossed), "ratio")
 

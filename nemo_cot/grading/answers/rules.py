@@ -111,7 +111,8 @@ def _without_commas(text: str) -> str:
 def _is_open_comma(gold: str, prediction: str) -> bool:
     """0,5 against 0.5: a list or a decimal comma."""
     texts = [squeeze(t) for t in (gold, prediction)]
-    points = [re.sub(r"^(-?\d+),(?!\d{3}$)(\d+)$", r"\1.\2", t) for t in texts]
+    points = [re.sub(r"^(-?\d{1,3})\.(\d{3}),(\d+)$", r"\1\2.\3", t) for t in texts]
+    points = [re.sub(r"(\d),(\d)" if ";" in t else r"^(-?\d+),(?!\d{3}$)(\d+)$", r"\1.\2", t) for t in points]
     return points != texts and bool(compare(*(read(t)[0] for t in points)).equal)
 
 

@@ -49,12 +49,8 @@ def _read_cases(rows: list[list[Tokens]], list_of: ListReader) -> Answer:
         value, condition = (c[:-1] if c[-1].value == "," else c for c in row)
         condition = tuple(t for t in condition if t.value.lower() not in _IF)
         said = plain(condition) if any(t.kind == "text" for t in condition) else ""
-        found.append(
-            (
-                list_of([value], "list", value),
-                Words(said, "label") if said else list_of([condition], "list", condition),
-            )
-        )
+        under = Words(said, "label") if said else list_of([condition], "list", condition)
+        found.append((list_of([value], "list", value), under))
     return Piecewise(tuple(found))
 
 
@@ -63,11 +59,8 @@ _IF = frozenset(["if", "for", "when", "where"])
 
 def read_ratio(tokens: Tokens) -> tuple[Answer, ...]:
     """3:4, 3 to 4, 3:45 pm."""
-    half = (
-        tokens[-1].value.lower()
-        if tokens[-1].kind == "text" and tokens[-1].value.lower() in ("am", "pm")
-        else ""
-    )
+    last = tokens[-1]
+    half = last.value.lower() if last.kind == "text" and last.value.lower() in ("am", "pm") else ""
     body = tokens[:-1] if half else tokens
     parts = cut_at(tuple(Token("op", ":") if t == Token("text", "to", t.spaced) else t for t in body), ":")
     if len(parts) < 2 and not half:
@@ -111,16 +104,11 @@ def read_compound(tokens: Tokens) -> Scalar | None:
     if len(starts) < 2 or starts[0]:
         return None
     parts = [cut_unit(tokens[a:b]) for a, b in zip(starts, [*starts[1:], len(tokens)])]
-    units = [
-        u
-        for _, u in parts
-        if u and u.dimension and u.scale == 1 and not any(n.startswith("#") for n, _ in u.dimension)
-    ]
-    if (
-        len(units) != len(parts)
-        or len({u.dimension for u in units}) > 1
-        or any(a.factor <= b.factor for a, b in pairwise(units))
-    ):
+    units = [u for _, u in parts if u and u.dimension and u.scale == 1]
+    counted = any(n.startswith("#") for u in units for n, _ in u.dimension)
+    if counted or len(units) != len(parts) or len({u.dimension for u in units}) > 1:
+        return None
+    if any(a.factor <= b.factor for a, b in pairwise(units)):
         return None
     terms = [Node("mul", (parse_expression(b).node, number(u.factor / units[0].factor))) for b, u in parts]
     return Scalar(reduce(lambda a, b: Node("add", (a, b)), terms), units[0])
@@ -150,7 +138,8 @@ def cut_unit(tokens: Tokens, *, guessed: bool = False) -> tuple[Tokens, Unit | N
 def measure_of_money(token: Token) -> bool:
     """Whether a word is a currency: it may stand before the number."""
     return token.kind == "text" and bool(
-        {"dollar", "euro", "rupee", "yen", "yuan"} & dict(read_unit((token.value,)).dimension or ()).keys()
+        {"dollar", "euro", "gbp", "rupee", "yen", "yuan"}
+        & dict(read_unit((token.value,)).dimension or ()).keys()
     )
 
 
@@ -198,6 +187,10 @@ def _numeral(tokens: Tokens) -> Numeral | None:
     if len(values) < 3 or values[-2] != "_" or not (digits := "".join(values[:-2]).upper()).isalnum():
         return None
     base = int(values[-1]) if re.fullmatch(r"\d\d?", values[-1]) else number_in_words(values[-1:]) or 0
-    if not 2 <= base <= 36 or not digits[0].isdigit() or any(int(d, 36) >= base for d in digits):
+    if (
+        not 2 <= base <= 36
+        or not (digits[0].isdigit() or (base == 16 and len(digits) > 1))
+        or any(int(d, 36) >= base for d in digits)
+    ):
         return None
     return Numeral(digits.lstrip("0") or "0", int(base))

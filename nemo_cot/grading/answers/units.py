@@ -134,6 +134,8 @@ def read_unit(words: tuple[str, ...], *, guessed: bool = False) -> Unit:
         elif word.lower() not in _FILLERS:
             return unknown
         power = 1
+    if mark and (scale != 1 or any(not name.startswith("#") for name in powers)):  # degrees per second
+        return unknown
     if not powers and not mark and scale == 1 and not set(words) & {"total", "left", "altogether"}:
         return unknown
     return Unit(
