@@ -36,6 +36,33 @@ def test_each_ends_in_its_deadline(name, gold, answer):
     assert not verdict.reason.startswith(INTERNAL_ERROR)
 
 
+HUGE = [
+    r"10^{10^{10}}",
+    r"9^{9^9}",
+    r"10^{10^{10}}+1",
+    r"e^{e^{20}}",
+    r"(10^9)!",
+    r"\infty",
+    "1F_{16}",
+    "i^2",
+]
+BESIDE = [r"2\text{ mod }5", r"n\pi, n\in\mathbb{Z}", "1.41421356", r"1.41421356\text{ cm}", "3:4", r"|x|<2", r"5\text{ million}",
+          r"\text{two}", r"0,3,6,\ldots,60", "1{,}234.5", r"\begin{cases}1&x>0\\0&x\le0\end{cases}"]  # fmt: skip
+
+
+@pytest.mark.parametrize("huge", HUGE)
+def test_a_huge_number_is_quick_beside_every_kind(huge):
+    started = time.process_time()
+    for other in BESIDE:
+        for pair in ((huge, other), (other, huge)):
+            verdict, _ = grade_by_rules(*pair)
+            assert verdict.outcome != "right" and not verdict.reason.startswith(INTERNAL_ERROR), (
+                pair,
+                verdict,
+            )
+    assert time.process_time() - started < 5
+
+
 @pytest.mark.parametrize(("name", "gold", "answer"), HOSTILE, ids=[h[0] for h in HOSTILE])
 def test_the_rules_alone_are_quick(name, gold, answer):
     started = time.process_time()

@@ -222,8 +222,10 @@ def _compare_numerals(gold: Numeral, prediction: Numeral) -> Finding:
 def _compare_numeral_scalar(gold: Answer, prediction: Answer) -> Finding:
     """52_8 against a plain number: 42 is its value and 52 its digits, but neither is what was asked."""
     numeral, scalar = (gold, prediction) if isinstance(gold, Numeral) else (prediction, gold)
-    value = number(int(numeral.digits, numeral.base))
-    if any(compare_scalars(scalar.node, n).equal for n in (value, number(int(numeral.digits)))):
+    values = [
+        int(numeral.digits, base) for base in (numeral.base, 10) if numeral.digits.isdigit() or base > 10
+    ]
+    if any(compare_scalars(scalar.node, number(value)).equal for value in values):
         return Finding(None, "numeral: the base is left out")
     return Finding(False, "numeral")
 

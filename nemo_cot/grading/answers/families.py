@@ -23,7 +23,7 @@ _CLAUSE = word_set(
     "positive nonnegative non-negative negative nonzero arbitrary in ∈ ∀ mathbb { } Z N ( ) , : |"
 )
 _STARTS = word_set("for where with when and , ( ∀ : |")
-_MAX_MEMBERS = 200
+_MAX_MEMBERS, _MAX_RATIO_BITS = 200, 80
 
 
 def read_family(tokens: Tokens, one: Reader) -> Family | None:
@@ -133,7 +133,7 @@ def _ratio(a: Node, b: Node) -> Fraction | None:
     """a / b where that is rational with a small denominator."""
     numeric = Numeric(40)
     quotient = numeric.value(Node("div", (a, b)))
-    if numeric.context.im(quotient):
+    if numeric.context.im(quotient) or numeric.context.mag(quotient) > _MAX_RATIO_BITS:
         return None
     value = Fraction(str(numeric.context.nstr(numeric.context.re(quotient), 30))).limit_denominator(10**4)
     exact = Node("mul", (number(value), b))

@@ -52,6 +52,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple((re.compile(pattern), ne
     (r"\\(?:text|mbox|text(?:bf|it|rm|sf)|math(?:rm|it|bf|sf)|boldsymbol)\s*\{([^{}a-zA-Z\\一-鿿]*)\}", r" \1 "),
     (r"(?<=\d)\s*(?:\\text\s*\{\s*)?([aApP])\.?\s?[mM]\b\.?(?:\s*\})?", r" \\text{\1m}"),
     (r"\b[pP]er cent\b", "percent"),
+    (r"(?<![\w.])0[xX]([0-9a-fA-F]+)(?!\w)", r"\1_{16}"),
     (r"\\pmod\s*(\{[^{}]*\}|\d|[a-zA-Z])|\\pmod\s*", r" \\text{mod} \1 "),
     (r"\\(?:b?mod)(?![a-zA-Z])", r" \\text{mod} "),
     (r"\(\s*((?:\\(?:text|mathrm)\s*\{\s*)?mod\b[^()]{1,40})\)", r" \1 "),

@@ -272,9 +272,13 @@ def decimal_rounds(decimal: Node, exact: Node) -> bool:
         value = numeric.value(exact)
     except Unreadable:
         return False
-    if numeric.context.im(value) != 0:
+    if numeric.context.im(value) != 0 or not numeric.context.isfinite(value):
         return False
-    value = (-value if decimal.op == "neg" else value) * 10**places
+    if (
+        numeric.context.mag(value) > abs(written.numerator).bit_length() + 4
+    ):  # far from it, perhaps too large to write
+        return False
+    value = numeric.context.re(-value if decimal.op == "neg" else value) * 10**places
     if (
         len(str(int(scaled))) > FLOAT_DIGITS
         and abs(value - scaled) < abs(scaled) * numeric.context.mpf(2) ** -51
