@@ -254,7 +254,8 @@ def fill(disk: Path, *, leave: int) -> Path:
     ("problems", "problems.seed=8", 8), ("generate", "generate.seed=12", 12), ("pack", "pack.seed=1", 12),
     ("train", "train.seed=1", 400),
 ])  # fmt: skip
-def test_a_full_disk(stage, change, kib, tiny_model, packed, tmp_path):
+def test_a_full_disk(stage, change, kib, tiny_model, packed, tmp_path, large_disk):
+    """That preflight took for large enough."""
     with small_disk(tmp_path / "disk", 4096) as disk:
         run = Path(shutil.copytree(packed, disk / "tiny"))
         before = digests(run)

@@ -102,7 +102,7 @@ def test_another_choice_of_a_group_composes_on_top_of_every_experiment(experimen
     (["report.title=Mine"], "Mine"),
 ])  # fmt: skip
 def test_the_title_of_a_report_is_what_the_config_says(overrides, title, tmp_path):
-    (stage,) = report(load_config(overrides), RunDirectory(tmp_path))
+    (stage,) = report(load_config(overrides))
     assert stage.config["report"]["title"] == title
 
 
@@ -460,7 +460,7 @@ def test_a_key_that_came_later_replaces_a_finished_stage_only_with_a_new_value(t
     """The manifest was written by a schema without the key."""
 
     def outcome(problems_config: object) -> tuple[str, list[str]]:
-        (stage,) = problems(dataclasses.replace(cfg, problems=problems_config), RunDirectory(tmp_path))
+        (stage,) = problems(dataclasses.replace(cfg, problems=problems_config))
         result = run_stage(stage, RunDirectory(tmp_path).create(), show=lambda line: None)
         return result.outcome, result.reasons
 

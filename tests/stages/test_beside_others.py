@@ -186,7 +186,7 @@ def test_status_beside_others(busy: RunDirectory, overrides: list[str], capsys: 
 
 def test_status_of_submitted_jobs_beside_others(busy: RunDirectory):
     jobs = [SubmittedJob(s.replace("/", "-"), s, str(i), [], "x.log", []) for i, s in enumerate(STAGES)]
-    submission = Submission("2026-01-01T00:00:00+00:00", "code", [], list(STAGES), jobs)
+    submission = Submission("2026-01-01T00:00:00+00:00", "cluster", "code", [], list(STAGES), jobs)
     states = {job.id: [JobState(job.id, "RUNNING")] for job in jobs}
     _again_and_again(lambda: chain_table(busy, submission, states))
 
@@ -245,7 +245,7 @@ def test_a_jobs_progress_is_that_of_its_own_stages(tmp_path: Path):
     made = [("evaluate/base", []), ("evaluate/base", [1]), ("generate", [1]), ("train", [])]
     jobs = [SubmittedJob(f"job-{i}", stage, str(i), [], "x.log", a) for i, (stage, a) in enumerate(made)]
     states = {job.id: [JobState(f"{job.id}_1" if job.array else job.id, "RUNNING")] for job in jobs}
-    table = chain_table(run, Submission("2026-01-01T00:00:00+00:00", "code", [], [], jobs), states)
+    table = chain_table(run, Submission("2026-01-01T00:00:00+00:00", "cluster", "code", [], [], jobs), states)
     shown = [cell.partition("/")[0] for cell in table.columns[7].cells]
     assert shown == ["0", "1", "2", ""]
 

@@ -11,6 +11,7 @@ import nemo_cot.models.attention  # noqa: F401 (registers the attention function
 from nemo_cot.config import OptimConfig, PackConfig, SchedConfig
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.training.local.config import LocalTrain
+from tests.tiny import write_tiny_tokenizer
 
 VOCABULARY = 97
 SHAPE = {
@@ -45,6 +46,7 @@ def tiny_model(
 def save_tiny(folder: Path, kind: str = "llama_tied", **changes) -> Path:
     """A Hugging Face directory of :func:`tiny_model`."""
     tiny_model(kind, attention="sdpa", **changes).save_pretrained(folder)
+    write_tiny_tokenizer(folder)
     return folder
 
 
