@@ -14,6 +14,7 @@ from nemo_cot.models.loading import resolve_device
 from nemo_cot.training.local import trainer
 from nemo_cot.training.local.checkpoint import latest_step, load_checkpoint, save_checkpoint
 from nemo_cot.training.local.trainer import train
+from tests.tiny import write_tiny_tokenizer
 from tests.training.tiny_models import (
     KINDS,
     pack_config,
@@ -134,6 +135,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     with torch.no_grad():
         model.model.norm.weight[0] = float("nan")
     model.save_pretrained(tmp_path / "base")
+    write_tiny_tokenizer(tmp_path / "base")
     with pytest.raises(UserError, match="loss nan") as caught:
         run(tmp_path / "base", tmp_path / "out")
     assert "step 1" in str(caught.value)
