@@ -20,7 +20,10 @@ from nemo_cot.stages.lock import LOCK, run_lock
 from nemo_cot.stages.manifest import read_manifest
 from nemo_cot.stages.publish import read_attempt
 
-UNREADABLE = (b'{"pid": "\xff"', b"[" * 200_000)
+UNREADABLE = (
+    b'{"host": "\xff", "stage": "\xff", "fingerprint": "\xff", "label": "\xff"}',  # a text of each kind of file
+    b'{"a": ' + b"[" * 200_000,
+)
 """What a decoder raises another error for than its own."""
 
 
