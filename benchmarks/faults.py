@@ -92,6 +92,15 @@ class Bench:
     served: list[str]
 
     @property
+    def given(self) -> dict[str, str]:
+        """Overrides that name files of the user: by key, what of the run they hold."""
+        return {
+            "problems.train_path": "problems/train.jsonl",
+            "problems.heldout_path": "problems/heldout.jsonl",
+            "teacher.path": "generate/generations.jsonl",
+        }
+
+    @property
     def run(self) -> Path:
         """The run directory that is broken."""
         return self.work / "runs" / "tiny"
@@ -204,6 +213,8 @@ def _bench() -> Iterator[Bench]:
         ):  # fmt: skip
             _kill_halfway(bench, name, [*overrides, *more])
         _submit(bench.run)
+        for key, file in bench.given.items():
+            shutil.copyfile(bench.run / file, work / f"{key}.jsonl")
         shutil.copytree(work, bench.pristine, symlinks=True)
         yield bench
 
@@ -262,7 +273,8 @@ def draw_fault(bench: Bench, draw: random.Random) -> Fault:
         return Fault(repr(text), verb, [module, *head, *overrides, text])
     path = _target(bench, draw)
     what = break_path(path, draw)
-    stage = path.relative_to(bench.run).parts[0].partition(".")[0] if path.is_relative_to(bench.run) else None
+    inside = path.relative_to(bench.run if path.is_relative_to(bench.run) else bench.work)
+    stage = inside.parts[0].partition(".")[0] if inside.parts else None
     module, head, overrides = _command(bench, draw, verb, stage)
     return Fault(f"{path.relative_to(bench.work)} {what}", verb, [module, *head, *overrides])
 
@@ -270,10 +282,19 @@ def draw_fault(bench: Bench, draw: random.Random) -> Fault:
 def _command(
     bench: Bench, draw: random.Random, verb: str, stage: str | None
 ) -> tuple[str, list[str], list[str]]:
-    """Module, arguments and overrides of a command that reads ``stage``, or (None) any."""
+    """Module, arguments and overrides of a command that reads ``stage`` (or problems, or a teacher, of files),
+    or (None) any.
+    """
     overrides = list(bench.overrides)
     name = draw.choice(RECIPES[RECIPES.index(stage) :] if stage in RECIPES else RECIPES)
-    if name == "evaluate":
+    if stage in ("problems", "teacher") and draw.random() < 0.6:
+        name = draw.choice(["problems", "generate"])
+        overrides += [
+            "problems=file",
+            "teacher=file",
+            *(f"{key}={bench.work / key}.jsonl" for key in bench.given),
+        ]
+    elif name == "evaluate":
         overrides += draw.choice([[], ["evaluate.seed=7"], bench.served])
     elif name == "train":
         overrides += draw.choice([[], ["train.optim.lr=3e-5"]])
@@ -308,6 +329,8 @@ def _target(bench: Bench, draw: random.Random) -> Path:
             kinds["partial"].append(path)
         elif "model" in path.parts:
             kinds[f"model {path.suffix}"].append(path)
+        elif path.parent == bench.work:
+            kinds["given"].append(path)
         elif path.parent.name in ("slurm", "state", "dry-run", "logs"):
             kinds[path.parent.name].append(path)
         else:
@@ -327,7 +350,8 @@ def meet(bench: Bench, fault: Fault) -> tuple[str, str]:
     said = done.stdout + done.stderr
     if TRACEBACK in said:
         return "traceback", said
-    return "library" if done.returncode == 1 and any(words in said for words in _LIBRARIES) else str(done.returncode), said
+    gave_up = done.returncode == 1 and any(words in said for words in _LIBRARIES)
+    return "library" if gave_up else str(done.returncode), said
 
 
 def _limited(bench: Bench, fault: Fault) -> subprocess.CompletedProcess[str]:
