@@ -17,6 +17,7 @@ from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import compose_config, explain, to_dataclasses
 from nemo_cot.experiment.groups import KINDS
 from nemo_cot.io.json_file import DAMAGED
+from nemo_cot.io.paths import user_path
 from nemo_cot.stages import RunDirectory
 
 CONFIG_FILE = "config.yaml"
@@ -57,7 +58,7 @@ def _directory(tree: DictConfig) -> RunDirectory:
     except OmegaConfBaseException as error:
         raise explain(error) from None
     check_name(name)
-    run = RunDirectory(Path(runs_dir).expanduser() / name)
+    run = RunDirectory(user_path(runs_dir) / name)
     if run.path.is_dir():
         return run
     parent = run.path.parent
