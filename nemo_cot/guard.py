@@ -45,8 +45,13 @@ _MISTAKES = {
     errno.EOPNOTSUPP: ("the file system does not support this", _PLACE),
 }
 _NUMBERED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.ENOMEM, errno.EIO)
-_IN_WORDS = {**{os.strerror(n): n for n in _NUMBERED}, "can't start new thread": errno.EAGAIN}
-"""Searched in the message of an error without a number: libraries in Rust and C++ report nothing else."""
+_IN_WORDS = {
+    **{os.strerror(n): n for n in _NUMBERED},
+    "can't start new thread": errno.EAGAIN,
+    "failed to map segment": errno.ENOMEM,
+}
+"""Searched in the message of an error without a number: libraries in Rust and C++, and what loads them, report
+nothing else."""
 
 
 def guarded(main: Callable[[], int | None]) -> int:

@@ -14,6 +14,7 @@ import msgspec
 
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.json_file import DAMAGED
 
 DIGEST = "NEMO_COT_IMAGE_DIGEST"
 """Environment variable: sha256:HEX, or NAME@sha256:HEX."""
@@ -50,7 +51,7 @@ def image_identity() -> Identity | None:
         return msgspec.json.decode(path.read_bytes(), type=Identity)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except DAMAGED as error:
         raise UserError(f"not an image's identity ({error})", where=str(path), fix="build it again") from None
 
 

@@ -12,6 +12,8 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from nemo_cot.io.json_file import DAMAGED
+
 PROGRESS = ".progress.json"
 _FILE_EVERY_SECONDS = 1.0
 _LINE_EVERY_SECONDS = 10.0
@@ -96,7 +98,7 @@ def read_progress(folder: Path) -> ProgressFile | None:
     """The latest progress of the stage working in ``folder``; None before any."""
     try:
         return msgspec.json.decode((folder / PROGRESS).read_bytes(), type=ProgressFile)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *DAMAGED):
         return None
 
 

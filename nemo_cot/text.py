@@ -5,13 +5,14 @@ Every token that a model is trained on or sampled from comes from here, so all b
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from tokenizers import Tokenizer
 
 from nemo_cot.errors import UserError
+from nemo_cot.io.json_file import DAMAGED
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,16 @@ class PromptFormat:
     prompt: str
     end_of_turn: str
     eos_token: str | None = None
+
+
+class _Token(msgspec.Struct):
+    content: str
+
+
+class _TokenizerConfig(msgspec.Struct):
+    """What is read of tokenizer_config.json."""
+
+    eos_token: str | _Token | None = None
 
 
 class TextTokenizer:
@@ -100,9 +111,9 @@ class TextTokenizer:
 
 
 def named_eos(folder: Path) -> str | None:
-    """The eos in tokenizer_config.json; None without one."""
+    """The eos in tokenizer_config.json; None without one, and without such a file that can be read."""
     try:
-        token = json.loads((folder / "tokenizer_config.json").read_text()).get("eos_token")
-    except (OSError, ValueError):
+        token = msgspec.json.decode((folder / "tokenizer_config.json").read_bytes(), type=_TokenizerConfig).eos_token
+    except (OSError, *DAMAGED):
         return None
-    return token.get("content") if isinstance(token, dict) else token
+    return token.content if isinstance(token, _Token) else token

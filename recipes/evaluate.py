@@ -63,6 +63,7 @@ def _sampling(cfg: Config, name: str) -> Sampling:
         resumable=True,
         batches=subject.engine.draws_batches,
         resources="evaluate",
+        look=subject.look,
     )
 
 

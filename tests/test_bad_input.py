@@ -329,6 +329,20 @@ def test_a_place_that_is_no_directory(make, tiny_model, tmp_path):
     one_error(nemo_cot_here("run", *tiny_experiment(tiny_model, place)), str(place), "runs_dir=DIR")
 
 
+@pytest.mark.parametrize("verb", ["plan", "run", "report"])
+@pytest.mark.parametrize("key", ["model.path", "runs_dir"])
+def test_a_home_that_nobody_has_and_a_link_to_itself(verb, key, tiny_model, run, tmp_path, monkeypatch):
+    """For which pathlib raises RuntimeError."""
+    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    for place in ("~no-such-user/place", str(tmp_path / "loop")):
+        done = nemo_cot_here(verb, *overrides(tiny_model, run), f"{key}={place}")
+        assert done.returncode in (0, 2)
+        assert done.returncode == 0 or place in done.stderr + done.stdout
+    assert not list(tmp_path.glob("~*"))
+
+
 def test_a_name_that_is_too_long(tmp_path):
     one_error(recipe_here("problems", f"runs_dir={tmp_path}", "name=" + "x" * 300), "this file name is too long")
 

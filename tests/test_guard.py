@@ -29,6 +29,7 @@ TABLE = [
     (MemoryError(), 3, "no memory left", "run the same command again"),
     (OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), 3, "no memory left", "ask for less"),
     (RuntimeError("DefaultCPUAllocator: ... (Cannot allocate memory)"), 3, "no memory left", "ask for less"),
+    (ImportError("libstdc++.so.6: failed to map segment from shared object"), 3, "no memory left", "ask for less"),
     (RuntimeError("can't start new thread"), 3, "no more processes", "ulimit -u"),
     (Exception("Error: No space left on device (os error 28)"), 3, "the disk is full", "free space"),
     (PermissionError(errno.EACCES, "", "/a"), 2, "/a: permission denied", "ls -ld"),

@@ -19,6 +19,7 @@ from nemo_cot.config.cluster import _PATH, ResourcesConfig, plain
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.experiment.recipe import ONLY
 from nemo_cot.experiment.rundirs import reused_runs
+from nemo_cot.io.paths import user_path
 from nemo_cot.launchers.slurm.container import container_prefix, srun_options
 from nemo_cot.launchers.slurm.jobs import ChainJob, cluster_of
 from nemo_cot.launchers.slurm.record import DRY_RUN_FOLDER, comment_of, folder_of
@@ -48,7 +49,7 @@ def log_pattern(job: ChainJob, chain: Chain) -> str:
     log_dir = cluster_of(chain.cfg).log_dir
     place = "logs"
     if log_dir is not None:
-        place = str((chain.cwd / Path(log_dir).expanduser()) / chain.cfg.name)
+        place = str((chain.cwd / user_path(log_dir)) / chain.cfg.name)
         plain(
             "cluster.log_dir", place, _PATH, "a path of letters, digits and _./~@+,=:-, once it is absolute"
         )

@@ -7,9 +7,11 @@ from functools import partial
 
 from nemo_cot.config import OWN_SUBJECTS, Config, SamplingConfig
 from nemo_cot.config.engines import EngineConfig
+from nemo_cot.errors import UserError
+from nemo_cot.models.check import check_model
 from nemo_cot.models.convert import hf_directory
 from nemo_cot.models.format import base_model
-from nemo_cot.stages import Source
+from nemo_cot.stages import Output, RunDirectory, Source
 from nemo_cot.text import PromptFormat
 from nemo_cot.training.backend import backend_of
 
@@ -22,6 +24,18 @@ class Subject:
     form: PromptFormat
     sampling: SamplingConfig
     engine: EngineConfig
+
+    def look(self, run: RunDirectory) -> None:
+        """Raise UserError for a model made in ``run`` that is damaged; one that is not there yet is said later."""
+        if not isinstance(made := self.model, Output) or made.at is not None:
+            return
+        folder = run.stage(made.stage) / made.file
+        if folder.exists():
+            try:
+                check_model(folder, local=self.engine.client is None)
+            except UserError as error:
+                again = f"run recipes/{made.stage}.py with the same overrides: it makes the model again"
+                raise UserError(error.what, where=error.where, fix=again) from None
 
 
 def subject_of(cfg: Config, name: str) -> Subject:

@@ -29,6 +29,7 @@ from nemo_cot.experiment.groups import EXTRA_CONF as EXTRA_CONF
 from nemo_cot.experiment.groups import PLACES, known_keys
 from nemo_cot.experiment.messages import explain
 from nemo_cot.experiment.typed import as_text, quoting, refuse_non_finite, text_override
+from nemo_cot.io.paths import user_path
 from nemo_cot.stages.manifest import flatten
 
 _VARIABLE = re.compile(r"^cluster\.environment\.[A-Za-z_][A-Za-z0-9_]*$")
@@ -127,7 +128,7 @@ def _placed(override: str, parsed: Override) -> str:
         return f"++{override}"
     group, chosen = PLACES.get(key, key), parsed.value()
     if groups.is_group(group) and isinstance(chosen, str) and chosen.endswith(".yaml"):
-        path = Path(chosen).expanduser()
+        path = user_path(chosen)
         if not path.is_file():
             raise UserError(
                 "no such file", where=f"{key}={chosen}", fix="correct the path; a choice by name has no .yaml"

@@ -10,7 +10,7 @@ from pathlib import Path
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.experiment.rundirs import reused_runs
-from nemo_cot.io.paths import num_bytes_below
+from nemo_cot.io.paths import num_bytes_below, user_path
 from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.estimate import Estimate, estimate, num_problems, rows_of
 from nemo_cot.stages import RunDirectory
@@ -58,7 +58,7 @@ def refuse_errors(findings: Sequence[Finding]) -> None:
 
 def _model_directory(cfg: Config, run: RunDirectory) -> Path | None:
     if cfg.model.source == "directory":
-        return Path(cfg.model.path or "").expanduser()
+        return user_path(cfg.model.path or "")
     folder = run.stage("convert") / "model"
     return folder if folder.is_dir() else None
 

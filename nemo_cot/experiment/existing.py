@@ -16,6 +16,8 @@ from nemo_cot.config import Config, check_name
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import compose_config, explain, to_dataclasses
 from nemo_cot.experiment.groups import KINDS
+from nemo_cot.io.json_file import DAMAGED
+from nemo_cot.io.paths import user_path
 from nemo_cot.stages import RunDirectory
 
 CONFIG_FILE = "config.yaml"
@@ -35,9 +37,12 @@ def find_run(overrides: Sequence[str]) -> tuple[Config, RunDirectory]:
     tree = compose_config(overrides)
     run = _directory(tree)
     stored = stored_config(run.path / CONFIG_FILE)
-    for key in (text.partition("=")[0] for text in overrides if stored is not None):
-        if key.startswith("report."):
-            OmegaConf.update(stored, key, OmegaConf.select(tree, key))
+    try:
+        for key in (text.partition("=")[0] for text in overrides if stored is not None):
+            if key.startswith("report."):
+                OmegaConf.update(stored, key, OmegaConf.select(tree, key))
+    except OmegaConfBaseException as error:
+        raise explain(error, overrides) from None
     return _config(tree if stored is None else stored), run
 
 
@@ -53,7 +58,7 @@ def _directory(tree: DictConfig) -> RunDirectory:
     except OmegaConfBaseException as error:
         raise explain(error) from None
     check_name(name)
-    run = RunDirectory(Path(runs_dir).expanduser() / name)
+    run = RunDirectory(user_path(runs_dir) / name)
     if run.path.is_dir():
         return run
     parent = run.path.parent
@@ -70,7 +75,7 @@ def stored_config(path: Path) -> DictConfig | None:
         return tree
     except FileNotFoundError:
         return None
-    except (UserError, OmegaConfBaseException, YAMLError, ValueError, RecursionError, OSError) as error:
+    except (UserError, OmegaConfBaseException, YAMLError, AssertionError, *DAMAGED, OSError) as error:
         cause = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"damaged, or written by another version of the code ({cause})",

@@ -55,7 +55,11 @@ def run_recipe(recipe: Recipe, arguments: Sequence[str]) -> None:
     with run_lock(run.path, shared=CHAIN_JOB in os.environ or only is not None):
         if not {CHAIN_JOB, INHERITED} & set(os.environ):  # a launcher has reused stages already
             reuse_chain(graph.only(graph.ancestors(name)), run)
-        for stage in _to_run(cfg, own, only):
+        stages = list(_to_run(cfg, own, only))
+        for stage in stages:
+            if stage.look is not None:
+                stage.look(run)
+        for stage in stages:
             run_stage(stage, run)
 
 

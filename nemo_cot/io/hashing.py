@@ -6,10 +6,15 @@ import contextlib
 import hashlib
 import os
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.json_file import DAMAGED
+
+_Memory = tuple[int, int, Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]]
+"""Size in bytes, time of the last change in ns, digest."""
 
 
 class Hasher:
@@ -17,14 +22,14 @@ class Hasher:
 
     def __init__(self, cache_path: Path | None = None) -> None:
         self._cache_path = cache_path
-        self._known: dict[str, list] = {}
+        self._known: dict[str, _Memory] = {}
         if cache_path is not None:
             self.learn(cache_path)
 
     def learn(self, cache_path: Path) -> None:
         """Add the entries of another cache that this one lacks."""
-        with contextlib.suppress(OSError, msgspec.DecodeError):
-            known = msgspec.json.decode(cache_path.read_bytes(), type=dict[str, list])
+        with contextlib.suppress(OSError, *DAMAGED):
+            known = msgspec.json.decode(cache_path.read_bytes(), type=dict[str, _Memory])
             self._known = {**known, **self._known}
 
     def same_file(self, known: Path, link: Path) -> None:
@@ -39,10 +44,10 @@ class Hasher:
             lines = [f"{self.sha256(p)}  {p.relative_to(path).as_posix()}\n" for p in files]
             return hashlib.sha256("".join(lines).encode()).hexdigest()
         stat = path.stat()
-        key, mark = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
+        key, mark = str(path.resolve()), (stat.st_size, stat.st_mtime_ns)
         known = self._known.get(key)
         if known is None or known[:2] != mark:
-            self._known[key] = known = [*mark, _digest(path)]
+            self._known[key] = known = (*mark, _digest(path))
         return known[2]
 
     def moved(self, old: Path, new: Path) -> None:

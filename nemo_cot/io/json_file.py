@@ -10,6 +10,8 @@ import msgspec
 from nemo_cot.errors import UserError
 
 T = TypeVar("T")
+DAMAGED = (ValueError, RecursionError)
+"""What decoding raises: the errors of msgspec and of json are ValueErrors, as is text that is not UTF-8."""
 
 
 def read_json(path: Path, value_type: type[T], *, fix: str) -> T | None:
@@ -18,7 +20,7 @@ def read_json(path: Path, value_type: type[T], *, fix: str) -> T | None:
         return msgspec.json.decode(path.read_bytes(), type=value_type)
     except FileNotFoundError:
         return None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except DAMAGED as error:
         raise UserError(
             f"damaged, or not what this version of the code writes ({error})", where=str(path), fix=fix
         ) from None

@@ -12,6 +12,7 @@ import msgspec
 
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import atomic_writer
+from nemo_cot.io.json_file import DAMAGED
 
 T = TypeVar("T")
 
@@ -122,7 +123,7 @@ def _open(path: Path) -> Any:
 def _decode(decoder: msgspec.json.Decoder, line: bytes, path: Path, number: int) -> Any:
     try:
         return decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except DAMAGED as error:
         raise UserError(
             str(error), where=f"{path}, line {number}", fix="correct or remove this line"
         ) from None

@@ -7,13 +7,26 @@ import glob
 import os
 from pathlib import Path
 
+from nemo_cot.errors import UserError
+
 CHAIN_FILE = "chain.json"
 """In the run directory, written by every launcher: how each recipe of the last chain ended."""
 
 
 def user_path(text: str) -> Path:
-    """``text`` as a path, with a leading ~ expanded. Relative paths stay relative to the command."""
-    return Path(text).expanduser()
+    """``text`` as a path, with a leading ~ expanded. Relative paths stay relative to the command.
+
+    Raises UserError for the home of a user who does not exist.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UserError("there is no such user, or no home", where=text, fix="correct the path") from None
+
+
+def real_path(path: Path) -> Path:
+    """``path`` without links; one that leads to itself stays, where Path.resolve raises RuntimeError."""
+    return Path(os.path.realpath(path))
 
 
 def matches(folder: Path, pattern: str) -> list[Path]:

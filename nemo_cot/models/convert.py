@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from nemo_cot.errors import UserError
-from nemo_cot.io.paths import user_path
+from nemo_cot.io.paths import real_path, user_path
 from nemo_cot.models.check import check_model
 
 TOKENIZER_FILES = (
@@ -81,7 +81,7 @@ def gguf_to_hf(gguf: Path, folder: Path, *, eos_token: str) -> None:
 
 def hf_directory(path: str, *, key: str = "model.path") -> Path:
     """The directory at ``path``, without links. Raises UserError as :func:`check_hf_directory` does."""
-    directory = user_path(path).resolve()
+    directory = real_path(user_path(path))
     check_hf_directory(directory, key=key)
     return directory
 

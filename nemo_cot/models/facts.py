@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from nemo_cot.config.model import ModelShape
 from nemo_cot.errors import UserError
+from nemo_cot.io.json_file import DAMAGED
 from nemo_cot.models.tensors import tensor_index
 
 _KEYS = {
@@ -25,6 +28,17 @@ _KEYS = {
 """Fields of ModelShape, and what config.json calls them. Qwen2 has the bias without naming it."""
 _UNSCALED = ("su", "longrope", "llama3")
 """Kinds of rope scaling whose max_position_embeddings is the scaled length already."""
+
+
+_Types = msgspec.defstruct(
+    "_Types",
+    [
+        *((key, int | None, None) for key in (*list(_KEYS.values())[:6], "max_position_embeddings")),
+        *((key, bool | None, None) for key in list(_KEYS.values())[6:]),
+        *((key, dict[str, Any] | None, None) for key in ("rope_scaling", "rope_parameters")),
+    ],
+)
+"""The types of what is read of config.json."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +68,13 @@ def model_facts(folder: Path | None, planned: ModelShape | None) -> ModelFacts:
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
-    """config.json of a Hugging Face directory; None where there is none that can be read."""
+    """config.json of a Hugging Face directory; None where there is none that can be read, and whose figures are such."""
     try:
         config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
+        msgspec.convert(config, _Types)
+    except (OSError, *DAMAGED):
         return None
-    return config if isinstance(config, dict) else None
+    return config
 
 
 def shape_of(config: dict[str, Any]) -> ModelShape | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from nemo_cot.config.model import ModelConfig
-from nemo_cot.io.paths import user_path
+from nemo_cot.io.paths import real_path, user_path
 from nemo_cot.stages import Output
 from nemo_cot.text import PromptFormat, TextTokenizer
 
 
 def base_model(model: ModelConfig) -> Output:
     """The base model's Hugging Face directory: made by the stage convert, or checked by it and used in place."""
-    in_place = user_path(model.path or "").resolve() if model.source == "directory" else None
+    in_place = real_path(user_path(model.path or "")) if model.source == "directory" else None
     return Output("convert", "model", in_place)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from nemo_cot.config import Config
 from nemo_cot.config.cluster import SlurmCluster
 from nemo_cot.config.rule import GIB, KNOWN_LATER, Found, Rule, rule
+from nemo_cot.io.paths import real_path, user_path
 from nemo_cot.preflight.cluster_rules import CLUSTER_RULES
 from nemo_cot.preflight.engine_rules import SERVER_RULES, chunks_apply
 from nemo_cot.preflight.engine_uses import engine_uses
@@ -214,7 +215,7 @@ def run_directory(cfg: Config, _: Estimate) -> Found:
 
 def _nearest(cfg: Config) -> Path:
     """The run directory, or what there is above it."""
-    place = Path(os.path.realpath(Path(cfg.runs_dir).expanduser() / cfg.name))
+    place = real_path(user_path(cfg.runs_dir) / cfg.name)
     return next(folder for folder in (place, *place.parents) if os.path.lexists(folder))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import iter_numbered_jsonl, read_jsonl, write_jsonl
 from nemo_cot.records import Problem, Trace
-from nemo_cot.stages import Output, Source, Stage
+from nemo_cot.stages import Output, RunDirectory, Source, Stage
 
 GENERATIONS = "generations.jsonl"
 _BATCHED = "the embedded engine draws in batches, and each chunk has its own"
@@ -34,6 +34,7 @@ class Sampling:
     resumable: bool
     batches: bool
     resources: str
+    look: Callable[[RunDirectory], None] | None = None
 
     def stages(self) -> Iterator[Stage]:
         """One stage; or one per chunk, and the one that merges them."""
@@ -63,6 +64,7 @@ class Sampling:
             lambda folder, inputs: self.work(folder, inputs, samples),
             (GENERATIONS,),
             resumable=self.resumable,
+            look=self.look,
             notes=notes,
             resources=self.resources,
         )

@@ -23,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from nemo_cot.errors import Unfinished, UserError
+from nemo_cot.io.json_file import DAMAGED
 
 LOCK = ".lock"
 STAGE_LOCKS = ".locks"
@@ -198,7 +199,7 @@ def _inherited(path: Path) -> int | None:
 def _read(descriptor: int) -> Holder | None:
     try:
         return msgspec.json.decode(os.pread(descriptor, 4096, 0), type=Holder)
-    except msgspec.DecodeError:
+    except DAMAGED:
         return None
 
 

@@ -11,6 +11,7 @@ import msgspec
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.hashing import Hasher
+from nemo_cot.io.json_file import DAMAGED
 
 MANIFEST = "manifest.json"
 
@@ -64,7 +65,7 @@ def read_manifest(folder: Path) -> Manifest | None:
         return msgspec.json.decode(path.read_bytes(), type=Manifest)
     except FileNotFoundError:
         return None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except DAMAGED as error:
         raise UserError(
             f"damaged manifest ({error})", where=str(path), fix=f"remove {path}; the stage runs again"
         ) from None

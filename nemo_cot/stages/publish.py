@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from nemo_cot.io.atomic import sync_directory, write_bytes
+from nemo_cot.io.json_file import DAMAGED
 from nemo_cot.stages.manifest import MANIFEST, read_manifest
 from nemo_cot.stages.rundir import RunDirectory
 
@@ -25,10 +26,10 @@ class Attempt(msgspec.Struct):
 
 
 def read_attempt(partial: Path) -> Attempt | None:
-    """None if it is missing or truncated."""
+    """None if it is missing or damaged."""
     try:
         return msgspec.json.decode((partial / _ATTEMPT).read_bytes(), type=Attempt)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, *DAMAGED):
         return None
 
 

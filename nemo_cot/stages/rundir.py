@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import glob
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from nemo_cot.errors import UserError
 from nemo_cot.io.hashing import Hasher
-from nemo_cot.io.paths import matches
+from nemo_cot.io.paths import matches, real_path
 from nemo_cot.stages.manifest import MANIFEST
 from nemo_cot.stages.stage import Output, Source
 
@@ -30,7 +29,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path, reuse: Iterable[Path] = ()) -> None:
-        self.path = Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for some links
+        self.path = real_path(path)
         others = [RunDirectory(other) for other in dict.fromkeys(reuse)]
         self.reuse = [other for other in others if other.path != self.path]
         self._elsewhere: dict[str, Path] = {}

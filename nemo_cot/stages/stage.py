@@ -42,7 +42,8 @@ class Stage:
     ``parts``: outputs of stages that only serve this one (its chunks). They are recorded in the manifest but
     not part of the fingerprint, and not made if this stage is finished without them. ``found(run)``: inputs
     are whatever the run has by then; such a stage runs after all others, however they ended. ``compare(old,
-    new)`` is called with the folders of a result and of its replacement. ``notes``: why a change of a (dotted)
+    new)`` is called with the folders of a result and of its replacement. ``look(run)`` raises UserError for inputs
+    that cannot be used; a recipe asks all of its stages before the first of them works. ``notes``: why a change of a (dotted)
     key of ``config`` matters. ``resources``: its kind in cluster.resources.
     """
 
@@ -58,6 +59,7 @@ class Stage:
     parts: Mapping[str, Source] = field(default_factory=dict)
     found: Callable[[RunDirectory], dict[str, Path]] | None = None
     compare: Callable[[Path, Path], None] | None = None
+    look: Callable[[RunDirectory], None] | None = None
     notes: dict[str, str] = field(default_factory=dict)
     resources: str = "cpu"
 

@@ -43,8 +43,9 @@ class Ended:
 class Forks:
     """The server's other end. Use as a context manager."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, seconds: int = SECONDS) -> None:
+        """``seconds`` bounds every wait."""
+        self._folder, self._seconds = folder, seconds
         self._count = 0
         self._server = subprocess.Popen(
             [sys.executable, "-m", "tests.chain.forks"],
@@ -80,10 +81,18 @@ class Forks:
     ) -> subprocess.CompletedProcess[str]:
         """What ``python -m module arguments`` would do with this environment, in this directory."""
         errors = f"{self._next}.err"
-        self._ask(module=module, arguments=list(arguments), env=dict(env), cwd=str(cwd), errors=errors)
-        code = self._answer()
+        pid = self._ask(module=module, arguments=list(arguments), env=dict(env), cwd=str(cwd), errors=errors)
+        try:
+            code = self._answer()
+        except TooLong:
+            os.kill(pid, signal.SIGKILL)
+            self._answer()
+            raise
         return subprocess.CompletedProcess(
-            [module, *arguments], code, Path(f"{self._path}.out").read_text(), Path(errors).read_text()
+            [module, *arguments],
+            code,
+            Path(f"{self._path}.out").read_text(errors="replace"),
+            Path(errors).read_text(errors="replace"),
         )
 
     @property
@@ -111,15 +120,19 @@ class Forks:
 
     def _answer(self) -> int:
         signal.signal(signal.SIGALRM, _too_long)
-        signal.alarm(SECONDS)
+        signal.alarm(self._seconds)
         try:
             return int(self._server.stdout.readline())
         finally:
             signal.alarm(0)
 
 
+class TooLong(AssertionError):
+    """A command did not end within the bound."""
+
+
 def _too_long(*_: object) -> None:
-    raise AssertionError(f"a recipe did not end within {SECONDS} s")
+    raise TooLong("a command did not end in time")
 
 
 def gone(pid: int) -> bool:

@@ -42,7 +42,7 @@ def test_of_what_is_given_only_the_reports_own_values_count(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [
-    b"a: [\n", b"- 1\n", b"", b"\x00\n", b"\xff\n", b"[" * 3000 + b"\n", (b"backend: local", b"backend: other"),
+    b"a: [\n", b"- 1\n", b"true\n", b"", b"\x00\n", b"\xff\n", b"[" * 3000 + b"\n", (b"backend: local", b"backend: other"),
     (b"max_steps: 33", b"max_steps: -1"), (b"lr:", b"lrr:"), (b"evaluate:", b"elevate:"), (b"train:", b"brain:"),
     (b"scheduler: none", b"scheduler: null"), (b"scheduler: none\n", b"scheduler: none"),
 ], ids=lambda damage: repr(damage)[:40])  # fmt: skip
@@ -104,6 +104,12 @@ def test_no_such_run_and_a_name_that_cannot_be(tmp_path):
     for name, part in (("'../x'", "plain directory name"), ("x", "no such run")):
         with pytest.raises(UserError, match=part):
             find_run([f"runs_dir={tmp_path}", f"name={name}"])
+
+
+def test_a_value_of_the_report_that_cannot_be_resolved_is_named(tmp_path):
+    started(tmp_path, "name=x")
+    with pytest.raises(UserError, match="NO_SUCH"):
+        find_run([f"runs_dir={tmp_path}", "name=x", "report.num_traces_shown=${oc.env:NO_SUCH}"])
 
 
 def test_an_unknown_key_is_named_here_too(tmp_path):

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.experiment.compose import load_config
-from nemo_cot.models.facts import context_tokens, shape_of
+from nemo_cot.models.facts import context_tokens, read_config, shape_of
 from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.estimate import estimate
+from nemo_cot.text import named_eos
 
 QWEN_14B = {
     "model_type": "qwen2", "num_hidden_layers": 48, "hidden_size": 5120, "intermediate_size": 13824,
@@ -100,6 +101,18 @@ def test_a_teacher_that_is_asked_by_chat_is_named():
 ])  # fmt: skip
 def test_the_context_is_derived_as_vllm_does(config, tokens):
     assert context_tokens(config) == tokens
+
+
+@pytest.mark.parametrize("damage", [
+    b"[1]", b"[" * 200_000, b"\xff", b'{"eos_token": 7}', b'{"eos_token": {"content": []}}', b'{"num_attention_heads": "8"}',
+    b'{"max_position_embeddings": {}}', b'{"rope_scaling": [1]}', b'{"rope_parameters": "yarn"}',
+], ids=lambda damage: repr(damage)[:40])  # fmt: skip
+def test_files_of_a_model_that_hold_something_else_are_as_if_they_were_not_there(damage, tmp_path):
+    """What checks the model says what is wrong with it; plan, status and report only look for figures."""
+    for name in ("config.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes(damage)
+    assert named_eos(tmp_path) is None
+    assert read_config(tmp_path) is None or b"eos_token" in damage
 
 
 def test_a_shape_is_read_of_a_dense_model_alone():

@@ -12,8 +12,19 @@ import pytest
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import atomic_writer, write_text
 from nemo_cot.io.hashing import Hasher
+from nemo_cot.io.json_file import read_json
 from nemo_cot.io.jsonl import JsonlAppender, drop_cut_line, iter_numbered_jsonl, read_jsonl, write_jsonl
+from nemo_cot.progress import read_progress
 from nemo_cot.records import Problem
+from nemo_cot.stages.lock import LOCK, run_lock
+from nemo_cot.stages.manifest import read_manifest
+from nemo_cot.stages.publish import read_attempt
+
+UNREADABLE = (
+    b'{"host": "\xff", "stage": "\xff", "fingerprint": "\xff", "label": "\xff"}',  # a text of each kind of file
+    b'{"a": ' + b"[" * 200_000,
+)
+"""What a decoder raises another error for than its own."""
 
 
 def test_a_reader_sees_the_old_file_until_the_new_one_is_whole(tmp_path):
@@ -153,9 +164,29 @@ def test_a_changed_file_is_hashed_again(tmp_path, change):
 def test_a_damaged_memory_of_digests_is_started_anew(tmp_path):
     cache, path = tmp_path / "cache.json", tmp_path / "file"
     path.write_bytes(b"content")
-    for damage in ("{", '{"a": 1}', "[]"):
-        cache.write_text(damage)
+    stat = path.stat()
+    entry = b'{"%s": [%d, %d, "text"]}' % (os.fsencode(path.resolve()), stat.st_size, stat.st_mtime_ns)
+    for damage in (b"{", b'{"a": 1}', b"[]", entry, *UNREADABLE):
+        cache.write_bytes(damage)
         assert Hasher(cache).sha256(path) == hashlib.sha256(b"content").hexdigest()
+
+
+@pytest.mark.parametrize("damage", UNREADABLE, ids=["not UTF-8", "nested"])
+def test_whatever_cannot_be_decoded_is_one_error_or_as_if_it_were_not_there(damage, tmp_path):
+    """msgspec's own error, UnicodeDecodeError and RecursionError are three kinds."""
+    for name in ("rows.jsonl", "manifest.json", ".attempt.json", ".progress.json", LOCK):
+        (tmp_path / name).write_bytes(damage)
+    for read in (
+        lambda: read_jsonl(tmp_path / "rows.jsonl"),
+        lambda: read_json(tmp_path / "rows.jsonl", dict, fix="x"),
+        lambda: read_manifest(tmp_path),
+    ):
+        with pytest.raises(UserError) as caught:
+            read()
+        assert caught.value.fix and str(tmp_path) in caught.value.where
+    assert read_attempt(tmp_path) is None and read_progress(tmp_path) is None
+    with run_lock(tmp_path):
+        pass
 
 
 def test_a_folders_digest_covers_names_and_contents(tmp_path):

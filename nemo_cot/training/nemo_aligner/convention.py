@@ -16,6 +16,7 @@ import msgspec
 
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.json_file import DAMAGED
 
 NEMO_VERSIONS = ("2.1",)
 """Loaders that the tests prove: NeMo 2.1.0, the pin of NeMo-Aligner 0.7.0."""
@@ -70,7 +71,7 @@ def read_convention(path: Path) -> Convention:
         raise UserError(what, where=str(path), fix=fix) from None
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", where=str(sidecar), fix=fix) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except DAMAGED as error:
         raise UserError(str(error), where=str(sidecar), fix=fix) from None
     problem = next((text for text, holds in _consistent(convention) if not holds), None)
     if problem:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nemo_cot.errors import UserError
+from nemo_cot.io.paths import user_path
 from nemo_cot.training.nemo.command import Command
 from nemo_cot.training.nemo_rl import check as rl_check
 from nemo_cot.training.nemo_rl.config import NemoRlTrain
@@ -24,7 +25,7 @@ def rl_command(train: NemoRlTrain, config: Path, folder: Path, environment: Mapp
     Run it once: on one node anywhere, on several on the head of a Ray cluster that spans them, as
     NeMo-RL's ray.sub starts one. Raises UserError when ``environment`` names none.
     """
-    directory = Path(train.nemo_rl_directory).expanduser()
+    directory = user_path(train.nemo_rl_directory)
     check_source_tree(directory, "train")
     argv = ["uv", "run", str(ENTRY), "--config", str(config)]
     ray = {"RAY_ADDRESS": _ray_address(train, environment)}
@@ -55,7 +56,7 @@ def check_command(train: NemoRlTrain, config: Path, expected: Path, folder: Path
     # -P: the script's folder must not come first on the path, where its neighbours would hide libraries.
     script = str(Path(rl_check.__file__).resolve())
     argv = ["uv", "run", "python", "-P", script, str(config), str(expected)]
-    return Command(argv, rl_environment(folder), Path(train.nemo_rl_directory).expanduser())
+    return Command(argv, rl_environment(folder), user_path(train.nemo_rl_directory))
 
 
 def rl_environment(folder: Path) -> dict[str, str]:
