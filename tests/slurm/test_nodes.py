@@ -39,7 +39,7 @@ from pathlib import Path
 from nemo_cot.training.nemo.command import run_command
 from nemo_cot.training.nemo_aligner.command import aligner_command
 from nemo_cot.experiment.compose import load_config
-command = aligner_command(load_config(sys.argv[1:]).train, Path("unused.yaml"), os.environ)
+command = aligner_command(load_config([a for a in sys.argv[1:] if "=" in a]).train, Path("unused.yaml"), os.environ)
 # instead of -m nemo_cot.training.nemo_aligner.aligner_sft unused.yaml
 run_command(command._replace(argv=[*command.argv[:-3], os.environ["PROGRAM"]]), os.environ)
 """

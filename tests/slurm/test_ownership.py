@@ -76,7 +76,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The run that cancel finds, without a config to compose."""
     (tmp_path / "quickstart").mkdir()
     found = RunDirectory(tmp_path / "quickstart")
-    monkeypatch.setattr("nemo_cot.launchers.slurm.cancel.find_run", lambda _: (None, found))
+    monkeypatch.setattr("nemo_cot.launchers.slurm.cancel.find_directory", lambda _: found)
     return found.path
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_cot.launchers.slurm.record import comment_of
+from nemo_cot.launchers.slurm.record import Submission, SubmittedJob, comment_of, write_submission
 from nemo_cot.stages.lock import run_lock
 from tests.slurm.conftest import PROFILE
 from tests.support import SECONDS, environment, nemo_cot, tiny_experiment, wait_for
@@ -56,7 +56,8 @@ def test_what_is_queued_while_it_waits_for_the_lock_is_seen_by_the_stand_in_queu
 ):
     """The test is the other submission: it holds the lock, and gives it back with a job in the queue."""
     run = tmp_path / "runs" / "tiny"
-    (run / "slurm").mkdir(parents=True)
+    begun = SubmittedJob("problems", "problems", "", [], "logs/problems.log", [])
+    write_submission(run, Submission("2026-01-01T00:00:00+00:00", "here", "code", [], ["problems"], [begun]))
     overrides = [*tiny_experiment(tiny_model, Path("runs")), *PROFILE, "launcher.stages=[problems]"]
     with run_lock(run):
         process = subprocess.Popen(
