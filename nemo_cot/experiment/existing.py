@@ -27,6 +27,14 @@ _FILES = {"cluster=slurm": "cluster=slurm_minimal"}
 """Kinds whose file has another name; any file of the kind will do."""
 
 
+_FORMER = {
+    "generate.chunk": None,
+    "evaluate.chunk": None,
+    "cluster.resources.convert": "cluster.resources.conversion",
+}
+"""Keys of runs of version 0.1.0 and before, and what they are called now; None: nothing any more."""
+
+
 def find_run(overrides: Sequence[str]) -> tuple[Config, RunDirectory]:
     """The run that ``overrides`` name, and its config: that of its config.yaml, except the keys of
     ``report`` that are given; without that file, that of ``overrides``.
@@ -95,9 +103,15 @@ def _typed(text: str) -> DictConfig:
     found = {place: OmegaConf.select(plain, f"{place}.{key}") for place, key in KINDS.items()}
     if absent := [place for place, kind in found.items() if kind is None and place != "teacher.engine"]:
         raise ValueError(f"it is cut short, without {', '.join(absent)}")
+    for key, now in _FORMER.items():
+        if (value := OmegaConf.select(plain, key)) is not None and now:
+            OmegaConf.update(plain, now, value)
+        parent, _, name = key.rpartition(".")
+        if (group := OmegaConf.select(plain, parent)) is not None:
+            group.pop(name, None)
     chosen = [f"{place}={kind}" for place, kind in found.items() if kind is not None]
     tree = compose_config([_FILES.get(choice, choice) for choice in chosen])
-    for place in ("evaluate.models", "cluster.environment"):  # whose keys are the user's
+    for place in ("evaluate.models", "cluster.environment", "curate.filters"):  # whose keys are the user's
         if (node := OmegaConf.select(tree, place)) is not None:
             OmegaConf.set_struct(node, False)
     return typing.cast(DictConfig, OmegaConf.merge(tree, plain))

@@ -13,7 +13,8 @@ from nemo_cot.experiment.existing import find_directory, find_run, stored_config
 from tests.experiment.test_config import EXPERIMENTS, NEEDED
 
 MORE = ["teacher=model", "teacher.engine=openai", "teacher.engine.stall_seconds=7", "cluster=slurm_minimal",
-        "problems=file", "problems.train_path=a", "problems.heldout_path=b", "cluster.environment.A=1e5"]  # fmt: skip
+        "problems=file", "problems.train_path=a", "problems.heldout_path=b", "cluster.environment.A=1e5",
+        "curate.filters.regex.pattern=wait"]  # fmt: skip
 
 
 def started(folder: Path, *overrides: str) -> object:
@@ -87,6 +88,16 @@ def test_keys_that_came_after_the_run_have_their_defaults(tmp_path):
     found, _ = find_run([f"runs_dir={tmp_path}", "name=x"])
     assert found.train.max_steps == 33 and found.teacher.engine.stall_seconds == 7
     assert found.evaluate.chunks == 1 and found.cluster.requeue and found.report.title is None
+
+
+def test_keys_that_were_called_otherwise_when_the_run_was_started_are_read(tmp_path):
+    started(tmp_path, "name=x", "cluster=slurm_minimal", "cluster.resources.conversion.time_limit='07:00:00'")
+    path = tmp_path / "x" / "config.yaml"
+    tree = OmegaConf.load(path)
+    tree.cluster.resources.convert = tree.cluster.resources.pop("conversion")
+    tree.generate.chunk = tree.evaluate.chunk = None
+    path.write_text(OmegaConf.to_yaml(tree))
+    assert find_run([f"runs_dir={tmp_path}", "name=x"])[0].cluster.resources.conversion.time_limit == "07:00:00"
 
 
 def test_a_missing_value_that_another_one_is_made_of_stops_nothing(tmp_path, monkeypatch):
