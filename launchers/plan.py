@@ -70,7 +70,7 @@ def _sampling_cost(sampled: SamplingCost) -> tuple[str, str]:
 
 
 def _training_costs(cfg: Config, cost: Estimate) -> Iterator[tuple[str, str]]:
-    yield "training, a step", f"about {cost.tokens_per_step:,} tokens in {cost.packs_per_step} packs"
+    yield "training, per step", f"about {cost.tokens_per_step:,} tokens in {cost.packs_per_step} packs"
     own = cost.training
     yield f"training, operations ({own.formula})", f"{own.operations:.2e}" if own.operations else KNOWN_LATER
     yield f"training, memory of {own.place}", _size(own.memory_bytes)

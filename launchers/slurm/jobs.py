@@ -21,7 +21,7 @@ class ChainJob:
 
     ``overrides`` come behind the user's own. ``array``: the numbers of the chunks of ``stage`` that it makes,
     one task each. ``continued``: a later job goes on with this training. ``after_any``: it runs however the
-    others ended.
+    others ended. ``spare``: those behind it wait for its end, good or not.
     """
 
     key: str
@@ -32,6 +32,7 @@ class ChainJob:
     array: tuple[int, ...] = ()
     continued: bool = False
     after_any: bool = False
+    spare: bool = False
 
     @property
     def recipe(self) -> str:
@@ -69,15 +70,19 @@ def chain_jobs(cfg: Config, graph: Graph, steps: Sequence[Step]) -> list[ChainJo
         elif stage.recipe == "train":
             job = _behind_earlier_training(job, jobs, cluster_of(cfg).train_jobs)
         elif name == _SCORES and (early := _early_scores(step, job, ends, jobs)) is not None:
-            jobs[early.key] = early
+            _add(early, jobs)
             job = replace(job, after=(*after, early.key))
-        if job.key in jobs and jobs[job.key].stage != job.stage:  # of two subjects, such as base-chunks
-            raise UserError(
-                f"{job.key} would be the name of two jobs", where="evaluate.models", fix="rename the subject"
-            )
-        jobs[job.key] = job
+        _add(job, jobs)
         ends[name] = job.key
     return list(jobs.values())
+
+
+def _add(job: ChainJob, jobs: dict[str, ChainJob]) -> None:
+    if job.key in jobs and jobs[job.key].stage != job.stage:  # of two subjects, such as base-chunks
+        raise UserError(
+            f"{job.key} would be the name of two jobs", where="evaluate.models", fix="rename the subject"
+        )
+    jobs[job.key] = job
 
 
 def _with_task(chunk: ChainJob, whole: str, jobs: Mapping[str, ChainJob]) -> ChainJob:
@@ -108,9 +113,8 @@ def _early_scores(
     if not early or len(early) == len(needs) or (step.finished and not after):
         return None
     subjects = ",".join(need.partition("/")[2] for need in early)
-    return replace(
-        scores, key=f"{scores.key}-early", after=after, overrides=(f"evaluate.subjects=[{subjects}]",)
-    )
+    overrides = (f"evaluate.subjects=[{subjects}]",)
+    return replace(scores, key=f"{scores.key}-early", after=after, overrides=overrides, spare=True)
 
 
 def _behind_training(key: str, jobs: Mapping[str, ChainJob]) -> bool:

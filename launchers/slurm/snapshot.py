@@ -45,7 +45,7 @@ def snapshot(run: Path, *, runs_dir: Path, extra_conf: Path | None = None, root:
 def _sources(root: Path, runs_dir: Path) -> list[Path]:
     names = _git_files(root)
     paths = _package_files(root) if names is None else [root / name for name in names]
-    found = [p for p in paths if (p.is_file() or p.is_symlink()) and not p.is_relative_to(runs_dir)]
+    found = [p for p in paths if (p.is_file() or _is_link(p)) and not p.is_relative_to(runs_dir)]
     secret = [p for p in found if p.name in (".env", ".envrc") or p.name.startswith(".env.")]
     for path in secret:
         print(one_line(f"left out of the copy of the code, as secrets: {path.relative_to(root)}"), flush=True)
@@ -67,12 +67,22 @@ def _git_files(root: Path) -> list[str] | None:
 
 
 def _package_files(root: Path) -> Iterable[Path]:
-    """An installed package, or an unpacked archive: what the recipes need."""
-    yield from (p for p in (root / "nemo_cot").rglob("*") if "__pycache__" not in p.parts)
+    """An installed package, or an unpacked archive: the package, and the folders that it links to."""
+    package = root / "nemo_cot"
+    links = [path for path in package.iterdir() if path.is_symlink()]
+    for folder in (package, *(link.resolve() for link in links)):
+        yield from (p for p in folder.rglob("*") if "__pycache__" not in p.parts)
+
+
+def _is_link(path: Path) -> bool:
+    """Whether it stands for a folder, such as nemo_cot/recipes, whose files are copied as well; links to files
+    are read through.
+    """
+    return path.is_symlink() and path.is_dir()
 
 
 def _check_size(files: dict[str, Path]) -> None:
-    sizes = {name: path.lstat().st_size for name, path in files.items()}
+    sizes = {name: len(_content(path)) if _is_link(path) else path.stat().st_size for name, path in files.items()}
     if sum(sizes.values()) > MOST_BYTES:
         largest = max(sizes, key=lambda name: sizes[name])
         raise UserError(
@@ -93,7 +103,7 @@ def _digest(files: dict[str, Path]) -> str:
 
 def _content(path: Path) -> bytes:
     """Of a link its target: nemo_cot/recipes and the like lead to folders of the copy itself."""
-    return os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes()
+    return os.fsencode(os.readlink(path)) if _is_link(path) else path.read_bytes()
 
 
 def _copy(files: dict[str, Path], target: Path, revision: dict) -> None:
@@ -102,6 +112,6 @@ def _copy(files: dict[str, Path], target: Path, revision: dict) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     for name, path in files.items():
         (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, temporary / name, follow_symlinks=False)
+        shutil.copy(path, temporary / name, follow_symlinks=not _is_link(path))
     write_bytes(temporary / REVISION, msgspec.json.format(msgspec.json.encode(revision)) + b"\n")
     os.rename(temporary, target)

@@ -73,7 +73,7 @@ def _refuse_own_files(overrides: Sequence[str]) -> None:
     """A config file given by its path is no part of the snapshot: it may change before a job reads it."""
     for override in overrides:
         key, _, value = override.partition("=")
-        if value.endswith(".yaml") and groups.is_group(groups.PLACES.get(key, key)):
+        if value.strip("'\"").endswith(".yaml") and groups.is_group(groups.PLACES.get(key, key)):
             raise UserError(
                 "jobs would read this file when they start, changed or not",
                 where=override,
@@ -208,7 +208,7 @@ def _submit(jobs: Sequence[ChainJob], names: dict[str, str], chain: Chain) -> li
         for job in jobs:
             write_submission(chain.run, replace(submission, jobs=list(records.values())))
             script = chain.folder / f"{names[job.key]}.sbatch"
-            found = scheduler.sbatch(_dependency(job, records), script, environment)
+            found = scheduler.sbatch(_dependency(job, jobs, records), script, environment)
             records[job.key] = replace(records[job.key], id=found)
         write_submission(chain.run, replace(submission, jobs=list(records.values())))
     except BaseException:
@@ -257,13 +257,13 @@ def _release(run: Path, submitted: Sequence[SubmittedJob]) -> None:
         raise
 
 
-def _dependency(job: ChainJob, done: dict[str, SubmittedJob]) -> list[str]:
+def _dependency(job: ChainJob, jobs: Sequence[ChainJob], done: dict[str, SubmittedJob]) -> list[str]:
     if not job.after:
         return [scheduler.NOT_YET]
-    ids = [done[key].id for key in job.after]
-    if job.after_any:
-        return [f"--dependency=afterany:{':'.join(ids)}"]
-    return [f"--dependency=afterok:{':'.join(ids)}"]
+    ended = [other.key for other in jobs if other.key in job.after and (other.spare or job.after_any)]
+    kinds = {"afterok": [key for key in job.after if key not in ended], "afterany": ended}
+    conditions = [":".join((kind, *(done[key].id for key in keys))) for kind, keys in kinds.items() if keys]
+    return [f"--dependency={','.join(conditions)}"]
 
 
 def _cancel(run: Path, done: Iterable[SubmittedJob]) -> None:

@@ -75,7 +75,16 @@ def whole_graph(cfg: Config) -> Graph:
     reads what no other writes, or for a cycle.
     """
     made = {name: list(load_recipe(name)(cfg)) for name in recipe_names()}
-    stages = {stage.name: stage for own in made.values() for stage in own}
+    stages: dict[str, Stage] = {}
+    for name, own in made.items():
+        for stage in own:
+            if stage.recipe != name or stage.name in stages:
+                raise UserError(
+                    f"the stage {stage.name} is not the recipe's own, or made twice",
+                    where=f"recipes/{name}.py",
+                    fix=f"call it {name}, or {name}/PART",
+                )
+            stages[stage.name] = stage
     for stage in stages.values():
         _check(stage, stages)
     needs = {

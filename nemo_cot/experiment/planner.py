@@ -69,7 +69,8 @@ def _after_parts(step: Step, steps: dict[str, Step]) -> Step:
     waiting = tuple(part for part in step.stage.part_stages if part in steps and not steps[part].settled)
     if step.settled or not waiting:
         return step
-    return replace(step, action="wait", after=waiting)
+    # One that runs in any case is not "open", though there is a result.
+    return replace(step, action="wait", after=waiting, finished=step.finished and step.action == "wait")
 
 
 def _step(

@@ -53,7 +53,7 @@ def run_recipe(recipe: Recipe, arguments: Sequence[str]) -> None:
         )
     run.create()
     with run_lock(run.path, shared=CHAIN_JOB in os.environ or only is not None):
-        if not {CHAIN_JOB, INHERITED} & set(os.environ):  # a launcher has reused stages already
+        if run.reuse and not {CHAIN_JOB, INHERITED} & set(os.environ):  # a launcher has reused stages already
             reuse_chain(graph.only(graph.ancestors(name)), run)
         stages = list(_to_run(cfg, own, only))
         for stage in stages:

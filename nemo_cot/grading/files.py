@@ -102,35 +102,6 @@ def grade_file(
     return summary
 
 
-def regrade(
-    input: Path,
-    output: Path,
-    *,
-    fallback: str,
-    workers: int,
-    deadline_seconds: float,
-    cache: Path | None,
-    nemo_skills: bool,
-    progress: Callable[[int, int], None] | None = None,
-    thoughts: str = THOUGHTS[0],
-) -> GradeSummary:
-    """Grade the generations of an already graded file again; ``moved`` in the summary tells what changed.
-
-    As :func:`grade_file`, but raises UserError for a row without a verdict of its own.
-    """
-    for line, row in iter_numbered_jsonl(input):
-        if row.get("verdict") is None:
-            raise UserError(
-                "no verdict to compare with",
-                where=f"{input}, line {line}, field verdict",
-                fix="grade the file first",
-            )
-    return grade_file(
-        input, output, fallback=fallback, workers=workers, deadline_seconds=deadline_seconds, cache=cache,
-        nemo_skills=nemo_skills, progress=progress, thoughts=thoughts,
-    )  # fmt: skip
-
-
 @dataclass(frozen=True)
 class _Asked:
     """What is graded of one row."""
@@ -217,4 +188,4 @@ def _keep(examples: list[Change], line: int, row: dict[str, Any], result: _Grade
         )
 
 
-__all__ = ["Change", "GradeSummary", "Pair", "grade_file", "regrade"]
+__all__ = ["Change", "GradeSummary", "Pair", "grade_file"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,7 @@ CFG = types.SimpleNamespace(launcher=types.SimpleNamespace(stages=["a", "b", "c"
         ([stage("a"), stage("b", "z")], "reads z/x, which no stage writes"),
         ([stage("a", writes=("y",)), stage("b", "a")], "reads a/x, which no stage writes"),
         ([stage("a", "b"), stage("b", "a")], "depend on each other"),
+        ([stage("a"), stage("a")], "made twice"),
     ],
 )
 def test_a_recipe_that_reads_what_nobody_writes_is_found_at_once(stages, what, recipes):
@@ -194,6 +196,13 @@ def chunked() -> list[Stage]:
     return [stage("a"), *(stage(part.stage, "a") for part in parts.values()), whole, stage("c", "b")]
 
 
+def test_a_recipe_makes_stages_of_its_own_name_alone(monkeypatch):
+    monkeypatch.setattr(graph_module, "recipe_names", lambda: ["a"])
+    monkeypatch.setattr(graph_module, "load_recipe", lambda name: lambda cfg: [stage("b")])
+    with pytest.raises(UserError, match="the stage b is not the recipe's own"):
+        whole_graph(CFG)
+
+
 def test_parts_are_planned_only_where_the_whole_is_not_settled(run, recipes):
     recipes(*chunked())
     do(run, "a", "b/chunk-000")
@@ -204,6 +213,9 @@ def test_parts_are_planned_only_where_the_whole_is_not_settled(run, recipes):
     do(run, "b/chunk-001", "b")
     assert actions(run) == {"a": ("skip", ()), "b": ("skip", ()), "c": ("run", ())}
     assert (run.stage("b") / "x").read_text() == "b/chunk-000ab/chunk-001a"
+    recipes(*(replace(one, version=2) if one.name.startswith("b") else one for one in chunked()))
+    whole = next(step for step in plan_chain(graph(CFG), run) if step.stage.name == "b")
+    assert whole.replaces and whole.why == ("run", "after b/chunk-000, b/chunk-001"), "whatever its chunks give"
 
 
 def test_what_reads_the_whole_run_waits_for_all_of_it(run, recipes):

@@ -244,5 +244,6 @@ def test_a_config_file_by_its_path_is_not_submitted(tmp_path):
     """It is not copied, and may be another one when the jobs start."""
     profile = tmp_path / "mine.yaml"
     profile.write_text("defaults:\n  - slurm_minimal\n  - _self_\n")
-    with pytest.raises(UserError, match=r"NEMO_COT_CONFIG_DIR=DIR.*cluster=mine"):
-        submit_chain(["experiment=quickstart", f"cluster={profile}", f"runs_dir={tmp_path}", "--dry-run"])
+    for cluster in (profile, f"'{profile}'"):
+        with pytest.raises(UserError, match=r"NEMO_COT_CONFIG_DIR=DIR.*cluster=mine"):
+            submit_chain(["experiment=quickstart", f"cluster={cluster}", f"runs_dir={tmp_path}", "--dry-run"])

@@ -17,6 +17,8 @@ from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.graph import Graph, graph
 from nemo_cot.experiment.planner import Step, plan_chain
 from nemo_cot.launchers.slurm.jobs import ChainJob, chain_jobs
+from nemo_cot.launchers.slurm.record import SubmittedJob
+from nemo_cot.launchers.slurm.submit import _dependency
 from nemo_cot.stages import RunDirectory
 
 CHUNKS = ["generate.chunks=3", "evaluate.chunks=2"]
@@ -145,9 +147,17 @@ def test_what_need_not_wait_for_the_training_is_scored_beside_it(
     assert found.overrides == (f"evaluate.subjects=[{early}]",) and sorted(found.after) == after
     assert found.stage == "evaluate/scores" and "evaluate-scores-early" in jobs["evaluate-scores"].after
     assert "train" not in before(jobs, found.key)
+    ids = {key: SubmittedJob(key, job.stage, f"{number}", [], "", []) for number, (key, job) in enumerate(jobs.items())}
+    (condition,) = _dependency(jobs["evaluate-scores"], list(jobs.values()), ids)
+    others = [ids[key].id for key in jobs["evaluate-scores"].after if key != found.key]
+    assert condition == f"--dependency=afterok:{':'.join(others)},afterany:{ids[found.key].id}", (
+        "should it fail, all are scored in the end"
+    )
 
 
 def test_two_jobs_of_one_name_are_refused():
     cfg = config(["evaluate.chunks=2"], ["base-chunks", "base"])
     with pytest.raises(UserError, match="evaluate-base-chunks would be the name of two jobs"):
         jobs_of(cfg)
+    with pytest.raises(UserError, match="evaluate-scores-early would be the name of two jobs"):
+        jobs_of(config([], ["scores-early", "base", "trained"]))

@@ -107,3 +107,22 @@ def test_dotenv_files_are_left_out_of_the_copy_of_the_code(tmp_path, capsys):
     assert all(
         f"left out of the copy of the code, as secrets: {name}\n" in said for name in (".env", ".env.local")
     )
+
+
+def test_an_unpacked_archive_is_copied_with_the_folders_that_the_package_links_to(tmp_path):
+    """Without git, too; and what is a link to a file in one's own conf is frozen as the file."""
+    root, own = tmp_path / "archive", tmp_path / "own"
+    for folder in ("recipes", "conf", "nemo_cot", "own"):
+        (root / folder).mkdir(parents=True)
+    (own / "experiment").mkdir(parents=True)
+    for name in ("recipes/train.py", "conf/config.yaml", "nemo_cot/__init__.py"):
+        (root / name).write_text(f"{name}\n")
+    for name in ("recipes", "conf"):
+        (root / "nemo_cot" / name).symlink_to(f"../{name}")
+    (tmp_path / "mine.yaml").write_text("name: mine\n")
+    (own / "experiment" / "mine.yaml").symlink_to("../../mine.yaml")
+    copy = snapshot(tmp_path / "run", runs_dir=tmp_path / "runs", extra_conf=own, root=root)
+    assert (copy / "nemo_cot" / "recipes" / "train.py").read_text() == "recipes/train.py\n"
+    assert (copy / "nemo_cot" / "conf").is_symlink() and (copy / "conf" / "config.yaml").is_file()
+    frozen = copy / "extra_conf" / "experiment" / "mine.yaml"
+    assert frozen.read_text() == "name: mine\n" and not frozen.is_symlink()
