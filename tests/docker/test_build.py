@@ -59,7 +59,7 @@ def test_smoke_command_tells_what_is_missing(buildah: Buildah, container: str) -
     buildah(*as_root, "rm", "-r", "/opt/nemo-cot/promised")
     failed = [line.split()[1:3] for line in done.stdout.splitlines() if line.startswith("FAILED")]
     assert done.returncode == 1
-    assert failed == [["hydra-core", "1.3.8"], ["nemo-aligner", "nemo_aligner"], ["/opt/absent", "is"]]
+    assert failed == [["hydra-core", "1.3.8"], ["nemo-aligner", "nemo_aligner"], ["/opt/absent", "does"]]
 
 
 def test_nothing_else_is_in_it(buildah: Buildah, container: str) -> None:
