@@ -252,7 +252,8 @@ def fill(disk: Path, *, leave: int) -> Path:
 
 @pytest.mark.parametrize("stage, change, kib", [
     ("problems", "problems.seed=8", 8), ("generate", "generate.seed=12", 12), ("pack", "pack.seed=1", 12),
-    ("train", "train.seed=1", 400),
+    ("grade", "grade.fallback=none", 12), ("curate", "curate.seed=1", 8), ("train", "train.seed=1", 400),
+    ("evaluate", "evaluate.subjects=[base]", 8), ("report", "report.num_traces_shown=1", 8),
 ])  # fmt: skip
 def test_a_full_disk(stage, change, kib, tiny_model, packed, tmp_path, large_disk):
     """That preflight took for large enough."""
