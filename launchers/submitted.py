@@ -8,9 +8,10 @@ from rich.console import RenderableType
 from rich.markup import escape
 
 from nemo_cot.errors import UserError
+from nemo_cot.launchers.slurm.record import FOLDER, SUBMISSION
 from nemo_cot.stages import RunDirectory
 
-_SLURM = "slurm/submission.json"
+_SLURM = f"{FOLDER}/{SUBMISSION}"
 """The file of a submission in a run directory; a dry run writes files beside it."""
 
 

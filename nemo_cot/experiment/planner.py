@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.experiment.graph import Graph
 from nemo_cot.stages import RunDirectory, Stage
-from nemo_cot.stages.engine import Plan, look_at, reuse_stage
+from nemo_cot.stages.engine import SETTLED, Plan, look_at, reuse_stage
 from nemo_cot.stages.manifest import MANIFEST
 
 _MOST_NAMED = 3
@@ -33,7 +33,7 @@ class Step:
     @property
     def settled(self) -> bool:
         """Whether the stage's result is known already."""
-        return self.action in ("skip", "reuse")
+        return self.action in SETTLED
 
     @property
     def why(self) -> tuple[str, str]:

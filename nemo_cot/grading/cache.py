@@ -1,4 +1,4 @@
-"""Verdicts on disk, one file a grader version: grading the same answers again costs a look-up."""
+"""Verdicts on disk, one file per grader version: grading the same answers again costs a look-up."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import msgspec
 
 from nemo_cot.errors import UserError
 from nemo_cot.grading.verdict import UNDECIDED, Verdict, grader_version
+from nemo_cot.io.json_file import DAMAGED
 
 _TRANSIENT = ("deadline", "memory", "worker-died")
 """Reasons that say something about the machine and its load, not about the answer."""
@@ -72,7 +73,7 @@ class VerdictCache:
         for line in self.path.read_bytes().split(b"\n"):
             try:
                 entry = decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except DAMAGED:
                 continue
             known[entry.gold, entry.prediction] = Verdict(entry.outcome, entry.reason)
         return known

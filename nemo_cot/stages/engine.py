@@ -40,6 +40,8 @@ from nemo_cot.stages.rundir import RunDirectory
 from nemo_cot.stages.stage import Stage
 
 _MOMENT_SECONDS = 2.0
+SETTLED = ("skip", "reuse")
+"""Actions after which a stage's result is known."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Plan:
     @property
     def settled(self) -> bool:
         """Whether the stage's result is known already."""
-        return self.action in ("skip", "reuse")
+        return self.action in SETTLED
 
 
 _SHOW = functools.partial(print, flush=True)

@@ -71,7 +71,8 @@ def test_the_cache_is_keyed_by_the_grader_version(tmp_path, monkeypatch):
 def test_a_broken_cache_costs_its_lines_only(tmp_path):
     outcomes(PAIRS, cache=tmp_path)
     (path,) = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:-20] + b"\x00\xff{")
+    nested = b'{"gold": "1", "other": ' + b"[" * 200_000  # in a field that nobody reads
+    path.write_bytes(nested + b"\n" + path.read_bytes()[:-20] + b"\x00\xff{")
     cache = VerdictCache(tmp_path)
     assert cache.get("5", "6") == Verdict("wrong", "exact")
     cache.add([("1", "1.0", Verdict("right", "exact"))])
