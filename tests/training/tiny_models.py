@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import nemo_cot.models.attention  # noqa: F401 (registers the attention functions)
 from nemo_cot.config import OptimConfig, PackConfig, SchedConfig
@@ -25,7 +25,7 @@ SHAPE = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-KINDS = ("llama_tied", "llama_untied", "qwen2")
+KINDS = ("llama_tied", "llama_untied", "qwen2", "qwen3")
 
 
 def tiny_model(
@@ -34,9 +34,8 @@ def tiny_model(
     """A random float32 model; every parameter is random, biases and norms too."""
     torch.manual_seed(seed)
     shape = SHAPE | {"tie_word_embeddings": kind == "llama_tied", "attn_implementation": attention} | changes
-    model = (
-        Qwen2ForCausalLM(Qwen2Config(**shape)) if kind == "qwen2" else LlamaForCausalLM(LlamaConfig(**shape))
-    )
+    config = AutoConfig.for_model(kind.partition("_")[0], **shape)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.1)
