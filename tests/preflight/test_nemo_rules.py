@@ -94,7 +94,7 @@ def test_the_presets_are_clean(backend, model, tmp_path):
             ["train.conversion.average_steps=[10,50]", "train.save_top_k=2"],
         ),
         (
-            "nemo_adapter_dropout",
+            "adapter_dropout",
             "error",
             "train.lora.dropout",
             [

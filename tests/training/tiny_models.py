@@ -11,6 +11,7 @@ import nemo_cot.models.attention  # noqa: F401 (registers the attention function
 from nemo_cot.config import OptimConfig, PackConfig, SchedConfig
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.training.local.config import LocalTrain
+from nemo_cot.training.lora import LORA_MODULES, LoraConfig
 from tests.tiny import write_tiny_tokenizer
 
 VOCABULARY = 97
@@ -63,6 +64,12 @@ def random_sequences(lengths: tuple[int, ...] = (7, 19, 2, 33, 12), seed: int = 
     ]
 
 
+def lora_config(**changes) -> LoraConfig:
+    """Adapters on every module, of another alpha than dim, so that their ratio counts."""
+    values = {"enabled": True, "dim": 4, "alpha": 8, "dropout": 0.0, "target_modules": list(LORA_MODULES)}
+    return LoraConfig(**(values | changes))
+
+
 def train_config(**changes) -> LocalTrain:
     """Four steps of 8 draws at a constant rate; ``changes`` may name fields of OptimConfig too."""
     optim = {
@@ -88,6 +95,7 @@ def train_config(**changes) -> LocalTrain:
         "save_interval_steps": 2,
         "activation_checkpointing": False,
         "tensorboard": False,
+        "lora": lora_config(enabled=False),
     }
     return LocalTrain(**(values | changes), optim=OptimConfig(**optim))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from nemo_cot.training.local.allocator import keep_freed_memory
 from nemo_cot.training.local.batches import BatchPlan
 from nemo_cot.training.local.checkpoint import latest_step, load_checkpoint, save_checkpoint
 from nemo_cot.training.local.config import LocalTrain
+from nemo_cot.training.local.lora import add_adapters, merged
 from nemo_cot.training.local.objective import pack_loss, pack_tensors
 from nemo_cot.training.local.optimizer import MasterAdamW
 from nemo_cot.training.local.schedule import learning_rate
@@ -47,6 +48,8 @@ def train(
     _check_dropout(model, config)
     if config.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    if config.lora.enabled:
+        add_adapters(model, config.lora, config.seed)
     optimizer = MasterAdamW(model, config.optim)
     checkpoints = folder / "scratch" / "checkpoints"
     done = latest_step(checkpoints)
@@ -55,7 +58,11 @@ def train(
     _keep_metrics(folder / METRICS, done)
     plan = BatchPlan(config, packing, sequences)
     _run_steps(model, optimizer, plan, sequences, config, folder, done)
-    export_model(model, optimizer, base, config.export_dtype, folder)
+    masters = optimizer.masters
+    if config.lora.enabled:
+        model = merged(base, masters, config.lora)
+        masters = dict(model.named_parameters())
+    export_model(model, masters, base, config.export_dtype, folder)
 
 
 def _run_steps(
@@ -138,16 +145,16 @@ def train_step(
 
 
 def export_model(
-    model: torch.nn.Module, optimizer: MasterAdamW, base: Path, dtype: str, folder: Path
+    model: torch.nn.Module, masters: Mapping[str, torch.Tensor], base: Path, dtype: str, folder: Path
 ) -> None:
-    """Write the master weights, rounded to ``dtype``, as a Hugging Face directory.
+    """Write the float32 ``masters``, rounded to ``dtype``, as a Hugging Face directory.
 
     The model takes them over: save_pretrained names the dtype of the model in config.json, not
     that of the tensors it is given, and a float32 export would be loaded as bfloat16.
     """
     for name, weight in model.named_parameters():
-        if name in optimizer.masters:
-            weight.data = optimizer.masters[name].detach().to(getattr(torch, dtype))
+        if name in masters:
+            weight.data = masters[name].detach().to(getattr(torch, dtype))
     target = folder / MODEL
     shutil.rmtree(target, ignore_errors=True)
     model.save_pretrained(target)

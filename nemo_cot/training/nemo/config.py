@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from nemo_cot.config import TrainConfig
 from nemo_cot.config.checks import at_least, between, one_of, runtime
 from nemo_cot.errors import UserError
+from nemo_cot.training.lora import LoraConfig
 
 
 @dataclass
@@ -69,30 +70,6 @@ class LayoutConfig:
 
 
 @dataclass
-class LoraConfig:
-    """Low-rank adapters (arXiv 2106.09685) on every layer's ``target_modules``, in Megatron's names."""
-
-    enabled: bool
-    dim: int
-    alpha: int
-    dropout: float
-    target_modules: list[str]
-
-    def __post_init__(self) -> None:
-        at_least("train.lora.dim", self.dim, 1)
-        at_least("train.lora.alpha", self.alpha, 1)
-        between("train.lora.dropout", self.dropout, 0.0, 1.0)
-        for name in self.target_modules:
-            one_of("train.lora.target_modules", name, LORA_MODULES)
-        if self.enabled and not self.target_modules:
-            raise UserError(
-                "adapters on nothing",
-                where="train.lora.target_modules",
-                fix=f"choose among {', '.join(LORA_MODULES)}",
-            )
-
-
-@dataclass
 class ConversionConfig:
     """Back to Hugging Face: the mean of the weights of ``average_steps``; [] for the last step alone."""
 
@@ -139,9 +116,6 @@ class NemoTrain(TrainConfig):
     def width_multiple(self) -> int:
         """What the width of a batch, or of a sequence in it, is rounded up to, in tokens."""
         raise NotImplementedError
-
-
-LORA_MODULES = ("attention_qkv", "attention_dense", "mlp_fc1", "mlp_fc2")
 
 
 def seconds_of(duration: str) -> int:

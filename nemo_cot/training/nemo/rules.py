@@ -13,6 +13,7 @@ from nemo_cot.config import Config
 from nemo_cot.config.rule import GIB, Found, Rule, rule
 from nemo_cot.errors import UserError
 from nemo_cot.training.backend import TrainingCost
+from nemo_cot.training.lora import adapter_dropout
 from nemo_cot.training.nemo.config import NemoTrain
 from nemo_cot.training.nemo.layouts import other_preset
 from nemo_cot.training.nemo.memory import gpu_memory
@@ -130,17 +131,6 @@ def nemo_precision(cfg: Config, train: NemoTrain, _: TrainingCost) -> Found:
 
 
 @nemo_rule
-def nemo_adapter_dropout(cfg: Config, train: NemoTrain, _: TrainingCost) -> Found:
-    """Repeated traces are computed once only where each repeat would compute the same."""
-    if train.batching == "distinct" and train.lora.enabled and train.lora.dropout > 0:
-        yield (
-            "error",
-            f"train.lora.dropout {train.lora.dropout}: distinct batching stands for draws that are all alike",
-            "set train.lora.dropout=0, or train.batching=literal",
-        )
-
-
-@nemo_rule
 def nemo_gpu_memory(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
     """Training fits the GPUs' memory."""
     shape = cost.model.shape
@@ -187,5 +177,5 @@ def layout_size(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
 
 NEMO_RULES = (
     nemo_copies, nemo_heads, nemo_sequence_parallel, nemo_width, nemo_schedule, nemo_save_points, nemo_precision,
-    nemo_adapter_dropout, nemo_gpu_memory, nemo_average_steps, layout_size,
+    adapter_dropout, nemo_gpu_memory, nemo_average_steps, layout_size,
 )  # fmt: skip

@@ -24,11 +24,12 @@ from nemo_cot.progress import track
 from nemo_cot.stages import Output, Source, Stage
 from nemo_cot.stages.publish import SCRATCH
 from nemo_cot.training.backend import Backend, TrainingCost
+from nemo_cot.training.lora import with_adapters
 from nemo_cot.training.nemo.checkpoints import check_finished, steps_to_convert
 from nemo_cot.training.nemo.command import Command, run_command
 from nemo_cot.training.nemo.config import NemoTrain, seconds_of
 from nemo_cot.training.nemo.converted import finish_hf_directory
-from nemo_cot.training.nemo.memory import adapter_parameters, gpu_memory
+from nemo_cot.training.nemo.memory import gpu_memory
 
 UTILISATION = 0.4
 """Share of the peak that Megatron-LM's own tables show for models of this size on H100; assumed, not measured."""
@@ -145,20 +146,15 @@ class NemoBackend(Backend[N]):
     def cost(self, cfg: Config, model: ModelFacts, tokens: int) -> TrainingCost:
         """On the fullest GPU, at UTILISATION of an H100's dense bf16 peak; start-up and saving take more.
 
-        Adapters (LoRA, arXiv 2106.09685) leave the base weights as they are, whose gradients are not
-        computed: 4 x parameters + 6 x the adapters' own. Full activation checkpointing computes the forward
-        pass (2 x parameters) twice. On disk are the converted base, and checkpoints of 14 bytes per
+        Full activation checkpointing computes the forward pass (2 x parameters) twice. On disk are the converted base, and checkpoints of 14 bytes per
         parameter with the optimizer's state: save_top_k and the last; LoRA's are small.
         """
-        cost, train = super().cost(cfg, model, tokens), self.train
+        train = self.train
+        cost = with_adapters(super().cost(cfg, model, tokens), train, tokens)
         shape, count = model.shape, model.parameters
         if count is None or cost.operations is None:
             return replace(cost, place="the fullest GPU")
         in_all, lora = tokens * train.max_steps, train.lora.enabled
-        if lora:
-            adapters = shape.layers * adapter_parameters(shape, train.lora) if shape else 0
-            operations = (4.0 * count + 6.0 * adapters) * in_all
-            cost = replace(cost, operations=operations, formula="(4 x parameters + 6 x adapters) x tokens")
         if shape and train.layout.world_size % train.layout.model_parallel_size == 0:  # else rule nemo_copies
             memory = gpu_memory(shape, train.layout, train.lora, cfg.pack.capacity_tokens)
             cost = replace(cost, memory_bytes=memory.total)

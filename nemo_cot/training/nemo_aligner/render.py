@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from nemo_cot.config import OptimConfig, PackConfig
-from nemo_cot.training.nemo.config import LayoutConfig, LoraConfig
+from nemo_cot.training.lora import LoraConfig
+from nemo_cot.training.nemo.config import LayoutConfig
 from nemo_cot.training.nemo_aligner.config import AlignerTrain
 
 Rendered = dict[str, Any]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from nemo_cot.config import OptimConfig, PackConfig
 from nemo_cot.errors import UserError
-from nemo_cot.training.nemo.config import LoraConfig
+from nemo_cot.training.lora import LoraConfig
 from nemo_cot.training.nemo_rl.config import NemoRlTrain
 
 Rendered = dict[str, Any]
