@@ -122,7 +122,7 @@ def test_no_value_is_hidden_in_the_schema():
 
 @pytest.mark.parametrize("overrides, where, fix", [
     (["teacher.engine=openai"], "teacher.engine", "teacher=model or teacher=qwq_32b_preview"),
-    (["train.lora.enabled=true"], "train.lora.enabled", "train=nemo_aligner or train=nemo_rl"),
+    (["train.save_top_k=2"], "train.save_top_k", "train=nemo_aligner or train=nemo_rl"),
     (["train/layout=qwen2.5_7b"], "train.layout", "train=nemo_aligner or train=nemo_rl"),
     (["problems=file", "problems.num_train=3"], "problems.num_train", "problems=chain_sum,"),
     (["problems.train_path=a"], "problems.train_path", "problems=file,"),
@@ -388,9 +388,9 @@ def test_an_own_experiment_makes_other_choices_than_the_one_it_inherits(extra):
     experiment(extra, OWN)
     cfg = load_config(own)
     assert (cfg.teacher.kind, cfg.train.backend, cfg.evaluate.engine.kind) == ("file", "local", "openai")
-    experiment(extra, OWN + "train:\n  lora: {enabled: true}\n")
+    experiment(extra, OWN + "train:\n  conversion: {average_steps: []}\n")
     error = refusal(*own)
-    assert error.where == "train.lora" and "train=nemo_aligner or train=nemo_rl" in error.fix
+    assert error.where == "train.conversion" and "train=nemo_aligner or train=nemo_rl" in error.fix
 
 
 @pytest.mark.parametrize("text, where, part", [
