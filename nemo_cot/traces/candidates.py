@@ -1,0 +1,134 @@
+"""A trace as a candidate for training: all that decides about it, without its text."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from nemo_cot.config import CurateConfig
+from nemo_cot.config.marks import MarksConfig
+from nemo_cot.records import Problem, Trace
+from nemo_cot.traces.filters import Context, bound, load_filters
+from nemo_cot.traces.filters.finish import Filter as Finish
+from nemo_cot.traces.filters.tokens import Filter as Tokens
+from nemo_cot.traces.filters.verdict import Filter as Verdict
+from nemo_cot.traces.marks import Marks
+from nemo_cot.traces.orders import needs
+from nemo_cot.traces.structure import MEASURES
+from nemo_cot.traces.structure.vectors import text_vector
+
+OWN_KEYS = ("problem_id", "subset_for_metrics", "verdict", "finish_reason", "answer_source")
+"""Fields of a trace that curate.subset and curate.balance may name, beside any key of its lineage."""
+
+
+@dataclass
+class Candidate:
+    """``row``: its number in the file, from 0, and ``offset``: where its line begins, in bytes. ``length``: tokens of
+    the student, end-of-turn token included. ``text``: a digest of the generation. ``keys``: the values of those keys
+    that curate.subset and curate.balance name. ``reason``: why a filter drops it, None if all let it pass.
+    ``vector``: see structure.vectors. ``pass_rate``: right traces / all traces of its problem in the pool.
+    """
+
+    row: int
+    offset: int
+    problem_id: str
+    sample: int
+    length: int
+    verdict: str | None
+    text: bytes
+    reason: str | None
+    keys: dict[str, str | None] = field(default_factory=dict)
+    measures: dict[str, float] = field(default_factory=dict)
+    vector: np.ndarray | None = None
+    pass_rate: float = math.nan
+
+
+class Examiner:
+    """Makes candidates of traces, by the rules of ``config``. ``context.shown`` collects what filters show."""
+
+    def __init__(self, config: CurateConfig, marks: MarksConfig, heldout: Sequence[Problem] = ()) -> None:
+        self.config, self.context = config, Context(Marks(marks), heldout)
+        self.wanted = needs([config.order, *config.ties])
+        rules = {
+            "finish": Finish(list(config.finish_reasons)),
+            "verdict": Verdict(list(config.verdicts)),
+            "tokens": Tokens(config.min_tokens, config.max_tokens),
+        }
+        self._rules = bound(rules, self.context)
+        self._filters = bound(load_filters(config.filters), self.context)
+        self._subset = {key: _values(values) for key, values in config.subset.items()}
+        self._keys = [*dict.fromkeys([*self._subset, *([config.balance] if config.balance else [])])]
+
+    def candidate(self, trace: Trace, length: int, row: int = 0, offset: int = 0) -> Candidate:
+        """The candidate of ``trace``. Measures are taken of all, vectors only of those that pass every filter."""
+        keys = {key: key_of(trace, key) for key in self._keys}
+        reason = self._first_reason(trace, length, keys)
+        digest = hashlib.blake2b(trace.generation.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        found = Candidate(row, offset, trace.problem_id, trace.sample, length, trace.verdict, digest, reason, keys)
+        if self.config.measures:
+            view = self.context.view(trace, length)
+            found.measures = {name: MEASURES[name](view) for name in self.config.measures}
+        if reason is None and "vector" in self.wanted:
+            found.vector = text_vector(self.context.view(trace, length))
+        return found
+
+    def _first_reason(self, trace: Trace, length: int, keys: dict[str, str | None]) -> str | None:
+        for name, drops in self._rules.items():
+            if reason := drops(trace, length):
+                return name if reason is True else reason
+        if any(keys[key] not in values for key, values in self._subset.items()):
+            return "subset"
+        for name, drops in self._filters.items():
+            if reason := drops(trace, length):
+                return name if reason is True else reason
+        return None
+
+
+def needs_heldout(config: CurateConfig) -> bool:
+    """Whether a filter compares traces with the evaluation problems."""
+    return any(getattr(f, "needs_heldout", False) for f in load_filters(config.filters).values())
+
+
+def needs_marks(config: CurateConfig) -> bool:
+    """Whether the marks of conf/marks decide about anything."""
+    return bool(config.measures) or any(
+        getattr(f, "needs_marks", False) for f in load_filters(config.filters).values()
+    )
+
+
+def key_of(trace: Trace, key: str) -> str | None:
+    """The value of ``key``: of the trace itself, else of the latest step of its lineage that has it; as text."""
+    value = getattr(trace, key) if key in OWN_KEYS else _in_lineage(trace.lineage, key)
+    return None if value is None else str(value)
+
+
+def _in_lineage(lineage: Sequence[dict[str, Any]], key: str) -> Any:
+    return next((step[key] for step in reversed(lineage) if key in step), None)
+
+
+def _values(values: Any) -> frozenset[str]:
+    listed = values if isinstance(values, Iterable) and not isinstance(values, str) else [values]
+    return frozenset(map(str, listed))
+
+
+class SelectionRow(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A row of selection.jsonl: one trace of the pool. ``rule``: why it was dropped, or the order that chose it;
+    ``rank``: its place among the chosen, from 0. ``measures`` that are not defined are null.
+    """
+
+    problem_id: str
+    sample: int
+    row: int
+    chosen: bool
+    rule: str
+    num_student_tokens: int
+    rank: int | None = None
+    pass_rate: float | None = None
+    keys: dict[str, str | None] = msgspec.field(default_factory=dict)
+    measures: dict[str, float | None] = msgspec.field(default_factory=dict)

@@ -1,0 +1,58 @@
+"""The pool of graded traces, read once for curation, by several processes and with no text kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from nemo_cot.config import CurateConfig
+from nemo_cot.config.marks import MarksConfig
+from nemo_cot.config.model import ModelConfig
+from nemo_cot.models.format import student_tokenizer
+from nemo_cot.records import Problem, Trace
+from nemo_cot.traces.candidates import Candidate, Examiner
+from nemo_cot.traces.parallel import Line, over_rows
+
+Found = tuple[Candidate, list[dict[str, Any]]]
+
+
+def read_pool(
+    path: Path,
+    tokenizer: Path,
+    model: ModelConfig,
+    config: CurateConfig,
+    marks: MarksConfig,
+    heldout: Sequence[Problem],
+    folder: Path | None = None,
+) -> tuple[list[Candidate], list[dict[str, Any]]]:
+    """The candidates of all rows, in the file's order, and what filters show of them, each once.
+
+    ``tokenizer``: the folder with tokenizer.json. Raises UserError for a bad row, and for none.
+    """
+    candidates: list[Candidate] = []
+    shown: dict[str, dict[str, Any]] = {}
+    arguments = (tokenizer, model, config, marks, list(heldout))
+    for candidate, rows in over_rows(path, Trace, _examiner, arguments, label="curate", folder=folder):
+        candidates.append(candidate)
+        for row in rows:  # the processes do not know what the others have shown
+            shown.setdefault(f"{row['filter']} {row['problem_id']} {row['where']} {row['heldout_id']}", row)
+    return candidates, list(shown.values())
+
+
+def _examiner(
+    tokenizer: Path, model: ModelConfig, config: CurateConfig, marks: MarksConfig, heldout: list[Problem]
+) -> Callable[[list[Line]], list[Found]]:
+    student = student_tokenizer(model, tokenizer)
+    examiner = Examiner(config, marks, heldout)
+
+    def work(lines: list[Line]) -> list[Found]:
+        lengths = student.answer_lengths([line.row.generation for line in lines])
+        found: list[Found] = []
+        for (trace, offset, row), length in zip(lines, lengths):
+            candidate = examiner.candidate(trace, length, row, offset)
+            found.append((candidate, examiner.context.shown))
+            examiner.context.shown = []
+        return found
+
+    return work
