@@ -32,7 +32,7 @@ def rules(**changes) -> CurateConfig:
 
 MARKS = MarksConfig(words={"english": {"backtrack": ["that's wrong"], "check": ["let me check"], "reflect": ["wait"],
                                        "alternative": ["alternatively"]}},
-                    shifts=["backtrack", "alternative", "check", "reflect"], thoughts=[])  # fmt: skip
+                    shifts=["backtrack", "alternative", "check", "reflect"], thoughts=[["<think>", "</think>"]])  # fmt: skip
 
 
 @dataclass(frozen=True)
