@@ -10,10 +10,11 @@ from nemo_cot.config.checks import fingerprinted
 from nemo_cot.experiment.recipe import recipe_main
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
+from nemo_cot.io.paths import user_path
 from nemo_cot.models.format import base_model, format_config
 from nemo_cot.records import Problem, Trace
 from nemo_cot.stages import Output, Stage
-from nemo_cot.traces.candidates import needs_heldout, needs_marks
+from nemo_cot.traces.keys import OWN_KEYS, named_keys, needs_heldout, needs_marks, problem_keys
 
 
 def curate(cfg: Config) -> Iterator[Stage]:
@@ -23,6 +24,9 @@ def curate(cfg: Config) -> Iterator[Stage]:
     inputs = {"graded": Output("grade", "graded.jsonl"), "tokenizer": base_model(cfg.model) / "tokenizer.json"}
     if needs_heldout(cfg.curate):
         inputs["heldout"] = Output("problems", "heldout.jsonl")
+    more = [key for key in named_keys(cfg.curate) if key not in OWN_KEYS]
+    if more and "train" in cfg.problems.files:  # further columns of the problems
+        inputs["problems"] = user_path(cfg.problems.files["train"])
     config = {"curate": fingerprinted(cfg.curate), "model": format_config(cfg.model)}
     if needs_marks(cfg.curate):
         config["marks"] = fingerprinted(cfg.marks)
@@ -34,7 +38,9 @@ def curate(cfg: Config) -> Iterator[Stage]:
 
         graded = inputs["graded"]
         heldout = read_jsonl(inputs["heldout"], Problem) if "heldout" in inputs else []
-        pool, shown = read_pool(graded, inputs["tokenizer"].parent, cfg.model, cfg.curate, cfg.marks, heldout, folder)
+        columns = problem_keys(inputs["problems"], more) if "problems" in inputs else None
+        tokenizer = inputs["tokenizer"].parent
+        pool, shown = read_pool(graded, tokenizer, cfg.model, cfg.curate, cfg.marks, heldout, columns, folder)
         found = choose(pool, cfg.curate)
         passed = {"filters": list(cfg.curate.filters)} if cfg.curate.filters else {}
         chosen = (

@@ -103,9 +103,9 @@ class CurateConfig:
     subset: dict[str, Any] = added({})  # noqa: RUF009
     pass_rate: list[float] = added([0.0, 1.0])  # noqa: RUF009
     ties: list[str] = added([])  # noqa: RUF009
-    num_problems: Optional[int] = added(None)  # noqa: RUF009, UP045
+    num_problems: Optional[int] = added(None)  # noqa: UP045
     verdict_mix: dict[str, float] = added({})  # noqa: RUF009
-    balance: Optional[str] = added(None)  # noqa: RUF009, UP045
+    balance: Optional[str] = added(None)  # noqa: UP045
     measures: list[str] = added([])  # noqa: RUF009
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,13 +18,10 @@ from nemo_cot.traces.filters import Context, bound, load_filters
 from nemo_cot.traces.filters.finish import Filter as Finish
 from nemo_cot.traces.filters.tokens import Filter as Tokens
 from nemo_cot.traces.filters.verdict import Filter as Verdict
+from nemo_cot.traces.keys import key_of, named_keys
 from nemo_cot.traces.marks import Marks
 from nemo_cot.traces.orders import needs
-from nemo_cot.traces.structure import MEASURES
 from nemo_cot.traces.structure.vectors import text_vector
-
-OWN_KEYS = ("problem_id", "subset_for_metrics", "verdict", "finish_reason", "answer_source")
-"""Fields of a trace that curate.subset and curate.balance may name, beside any key of its lineage."""
 
 
 @dataclass
@@ -50,9 +47,18 @@ class Candidate:
 
 
 class Examiner:
-    """Makes candidates of traces, by the rules of ``config``. ``context.shown`` collects what filters show."""
+    """Makes candidates of traces, by the rules of ``config``. ``problems``: see :func:`problem_keys`.
 
-    def __init__(self, config: CurateConfig, marks: MarksConfig, heldout: Sequence[Problem] = ()) -> None:
+    ``context.shown`` collects what filters show.
+    """
+
+    def __init__(
+        self,
+        config: CurateConfig,
+        marks: MarksConfig,
+        heldout: Sequence[Problem] = (),
+        problems: Mapping[str, dict[str, Any]] | None = None,
+    ) -> None:
         self.config, self.context = config, Context(Marks(marks), heldout)
         self.wanted = needs([config.order, *config.ties])
         rules = {
@@ -63,17 +69,17 @@ class Examiner:
         self._rules = bound(rules, self.context)
         self._filters = bound(load_filters(config.filters), self.context)
         self._subset = {key: _values(values) for key, values in config.subset.items()}
-        self._keys = [*dict.fromkeys([*self._subset, *([config.balance] if config.balance else [])])]
+        self._keys, self._problems = named_keys(config), problems or {}
 
     def candidate(self, trace: Trace, length: int, row: int = 0, offset: int = 0) -> Candidate:
         """The candidate of ``trace``. Measures are taken of all, vectors only of those that pass every filter."""
-        keys = {key: key_of(trace, key) for key in self._keys}
+        keys = {key: key_of(trace, key, self._problems.get(trace.problem_id)) for key in self._keys}
         reason = self._first_reason(trace, length, keys)
         digest = hashlib.blake2b(trace.generation.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         found = Candidate(row, offset, trace.problem_id, trace.sample, length, trace.verdict, digest, reason, keys)
         if self.config.measures:
             view = self.context.view(trace, length)
-            found.measures = {name: MEASURES[name](view) for name in self.config.measures}
+            found.measures = {name: view.measured(name) for name in self.config.measures}
         if reason is None and "vector" in self.wanted:
             found.vector = text_vector(self.context.view(trace, length))
         return found
@@ -88,28 +94,6 @@ class Examiner:
             if reason := drops(trace, length):
                 return name if reason is True else reason
         return None
-
-
-def needs_heldout(config: CurateConfig) -> bool:
-    """Whether a filter compares traces with the evaluation problems."""
-    return any(getattr(f, "needs_heldout", False) for f in load_filters(config.filters).values())
-
-
-def needs_marks(config: CurateConfig) -> bool:
-    """Whether the marks of conf/marks decide about anything."""
-    return bool(config.measures) or any(
-        getattr(f, "needs_marks", False) for f in load_filters(config.filters).values()
-    )
-
-
-def key_of(trace: Trace, key: str) -> str | None:
-    """The value of ``key``: of the trace itself, else of the latest step of its lineage that has it; as text."""
-    value = getattr(trace, key) if key in OWN_KEYS else _in_lineage(trace.lineage, key)
-    return None if value is None else str(value)
-
-
-def _in_lineage(lineage: Sequence[dict[str, Any]], key: str) -> Any:
-    return next((step[key] for step in reversed(lineage) if key in step), None)
 
 
 def _values(values: Any) -> frozenset[str]:

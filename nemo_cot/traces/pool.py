@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nemo_cot.config import CurateConfig
 from nemo_cot.config.marks import MarksConfig
 from nemo_cot.config.model import ModelConfig
+from nemo_cot.errors import UserError
 from nemo_cot.models.format import student_tokenizer
 from nemo_cot.records import Problem, Trace
 from nemo_cot.traces.candidates import Candidate, Examiner
@@ -23,28 +24,36 @@ def read_pool(
     model: ModelConfig,
     config: CurateConfig,
     marks: MarksConfig,
-    heldout: Sequence[Problem],
+    heldout: Sequence[Problem] = (),
+    problems: Mapping[str, dict[str, Any]] | None = None,
     folder: Path | None = None,
 ) -> tuple[list[Candidate], list[dict[str, Any]]]:
     """The candidates of all rows, in the file's order, and what filters show of them, each once.
 
-    ``tokenizer``: the folder with tokenizer.json. Raises UserError for a bad row, and for none.
+    ``tokenizer``: the folder with tokenizer.json. ``problems``: further keys, by the problem's id. Raises UserError for a bad row, and for none.
     """
     candidates: list[Candidate] = []
     shown: dict[str, dict[str, Any]] = {}
-    arguments = (tokenizer, model, config, marks, list(heldout))
+    arguments = (tokenizer, model, config, marks, list(heldout), dict(problems or {}))
     for candidate, rows in over_rows(path, Trace, _examiner, arguments, label="curate", folder=folder):
         candidates.append(candidate)
         for row in rows:  # the processes do not know what the others have shown
             shown.setdefault(f"{row['filter']} {row['problem_id']} {row['where']} {row['heldout_id']}", row)
+    if not candidates:
+        raise UserError("the file holds no rows", where=str(path), fix="give a file with one JSON object per line")
     return candidates, list(shown.values())
 
 
 def _examiner(
-    tokenizer: Path, model: ModelConfig, config: CurateConfig, marks: MarksConfig, heldout: list[Problem]
+    tokenizer: Path,
+    model: ModelConfig,
+    config: CurateConfig,
+    marks: MarksConfig,
+    heldout: list[Problem],
+    problems: dict[str, dict[str, Any]],
 ) -> Callable[[list[Line]], list[Found]]:
     student = student_tokenizer(model, tokenizer)
-    examiner = Examiner(config, marks, heldout)
+    examiner = Examiner(config, marks, heldout, problems)
 
     def work(lines: list[Line]) -> list[Found]:
         lengths = student.answer_lengths([line.row.generation for line in lines])

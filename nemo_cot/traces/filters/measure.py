@@ -36,12 +36,10 @@ class Filter:
 
     def bind(self, context: Context) -> Drops:
         """Counted as measure_NAME."""
-        from nemo_cot.traces.structure import MEASURES
-
         def drops(trace, length: int) -> bool | str:
             view = context.view(trace, length)
             for name, bound in self.bounds.items():
-                value = MEASURES[name](view)
+                value = view.measured(name)
                 low = bound.least is None or value >= bound.least  # NaN fails
                 high = bound.most is None or value <= bound.most
                 if not (low and high) or value != value:

@@ -27,14 +27,12 @@ class Filter:
 
     def bind(self, context: Context) -> Drops:
         """Counted as repetition_ngrams, repetition_compression or repetition_loop."""
-        from nemo_cot.traces.structure import compression, loop, repeated_ngrams
-
         def drops(trace, length: int) -> bool | str:
             view = context.view(trace, length)
-            if self.most_ngrams is not None and repeated_ngrams(view) > self.most_ngrams:
+            if self.most_ngrams is not None and view.measured("repeated_ngrams") > self.most_ngrams:
                 return "repetition_ngrams"
-            if self.least_compression is not None and compression(view) < self.least_compression:
+            if self.least_compression is not None and view.measured("compression") < self.least_compression:
                 return "repetition_compression"
-            return "repetition_loop" if self.most_loop is not None and loop(view) > self.most_loop else False
+            return "repetition_loop" if self.most_loop is not None and view.measured("loop") > self.most_loop else False
 
         return drops

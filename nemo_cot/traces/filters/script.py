@@ -38,8 +38,8 @@ class Filter:
 @functools.lru_cache(maxsize=4096)
 def script_of(letter: str) -> str:
     """The script that Unicode's name of the letter begins with, in lower case; empty for what is no letter of one."""
-    if not letter.isalpha() or unicodedata.normalize("NFKC", letter) != letter and unicodedata.name(
+    if not letter.isalpha() or (unicodedata.normalize("NFKC", letter) != letter and unicodedata.name(
         letter, ""
-    ).startswith(("MATHEMATICAL", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER")):
+    ).startswith(("MATHEMATICAL", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER"))):
         return ""
     return unicodedata.name(letter, "unknown").split()[0].split("-")[0].lower()

@@ -48,6 +48,13 @@ class View:
 
     def __init__(self, row: Row, marks: Marks, tokens: int | None) -> None:
         self.row, self.text, self.marks, self.tokens = row, row.generation, marks, tokens
+        self._measured: dict[str, float] = {}
+
+    def measured(self, name: str) -> float:
+        """The measure ``name``, computed once."""
+        if name not in self._measured:
+            self._measured[name] = MEASURES[name](self)
+        return self._measured[name]
 
     @cached_property
     def steps(self) -> list[Step]:
@@ -64,6 +71,17 @@ class View:
         """The words as numbers, int64 [words]: equal for equal words."""
         known: dict[str, int] = {}
         return np.fromiter((known.setdefault(w, len(known)) for w in self.words), np.int64, len(self.words))
+
+    @cached_property
+    def span_hashes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Sums of the hashed words times powers of an odd number, from the first word on, uint64 [words + 1], and the
+        powers, uint64 [words]: the difference of two sums is a hash of the span between them, times a power.
+        """
+        powers = np.ones(len(self.numbers), dtype=np.uint64)
+        powers[1:] = 0x9E3779B97F4A7C15
+        powers = np.cumprod(powers, dtype=np.uint64)
+        hashed = _mixed(self.numbers) * powers
+        return np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashed, dtype=np.uint64)]), powers
 
     @cached_property
     def marked(self) -> Counter[str]:
@@ -206,7 +224,7 @@ def backward_chaining(view: View) -> float:
 def repeated_ngrams(view: View) -> float:
     """1 - different 8-grams of words / all of them; NaN for fewer than 8 words [share]."""
     total = len(view.words) - NGRAM + 1
-    return 1 - _different(view.numbers, NGRAM) / total if total > 0 else math.nan
+    return 1 - _different(view, NGRAM) / total if total > 0 else math.nan
 
 
 @measure
@@ -222,7 +240,7 @@ def longest_repeat(view: View) -> float:
     low, high = 0, max(0, len(view.words) - 1)
     while low < high:  # a span of n words that repeats holds one of n - 1
         middle = (low + high + 1) // 2
-        if _different(view.numbers, middle) < len(view.words) - middle + 1:
+        if _different(view, middle) < len(view.words) - middle + 1:
             low = middle
         else:
             high = middle - 1
@@ -291,17 +309,15 @@ def ended(view: View) -> float:
     return math.nan if view.row.finish_reason is None else float(view.row.finish_reason == "stop")
 
 
-def _different(numbers: np.ndarray, size: int) -> int:
-    """How many different spans of ``size`` there are. Spans are compared by a 64-bit hash, so by chance one in 10^12 is missed."""
-    count = len(numbers) - size + 1
-    if size == 0 or count <= 0:
-        return min(1, max(0, count))
-    with np.errstate(over="ignore"):
-        weights = np.power(np.uint64(0x9E3779B97F4A7C15), np.arange(len(numbers), dtype=np.uint64))
-        sums = np.concatenate([[np.uint64(0)], np.cumsum(_mixed(numbers) * weights, dtype=np.uint64)])
-        # A span's sum bears the weight of its start; this brings all of them to the same weight.
-        spans = (sums[size:] - sums[:-size]) * weights[::-1][:count]
-    return len(np.unique(spans))
+def _different(view: View, size: int) -> int:
+    """How many different spans of ``size`` > 0 words there are, compared by a 64-bit hash (two that differ are taken
+    for the same with a chance of 10^-12 in a long trace).
+    """
+    sums, weights = view.span_hashes
+    count = len(view.numbers) - size + 1
+    # A span's sum bears the weight of its start; this brings all of them to the same weight.
+    spans = np.sort((sums[size:] - sums[:-size]) * weights[::-1][:count])
+    return 1 + int(np.count_nonzero(spans[1:] != spans[:-1]))
 
 
 def _mixed(numbers: np.ndarray) -> np.ndarray:
