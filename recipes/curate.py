@@ -14,12 +14,12 @@ from nemo_cot.io.paths import user_path
 from nemo_cot.models.format import base_model, format_config
 from nemo_cot.records import Problem, Trace
 from nemo_cot.stages import Output, Stage
-from nemo_cot.traces.keys import OWN_KEYS, named_keys, needs_heldout, needs_marks, problem_keys
+from nemo_cot.traces.keys import OWN_KEYS, marks_config, named_keys, needs_heldout, needs_marks, problem_keys
 
 
 def curate(cfg: Config) -> Iterator[Stage]:
     """Write traces.jsonl; dropped.json with the number of traces dropped per reason; selection.jsonl with a row for
-    each trace of the pool, in or out and why; and flagged.jsonl with what filters show.
+    each trace of the pool, in or out and why; flagged.jsonl with what filters show; and structure.json.
     """
     inputs = {"graded": Output("grade", "graded.jsonl"), "tokenizer": base_model(cfg.model) / "tokenizer.json"}
     if needs_heldout(cfg.curate):
@@ -28,20 +28,20 @@ def curate(cfg: Config) -> Iterator[Stage]:
     if more and "train" in cfg.problems.files:  # further columns of the problems
         inputs["problems"] = user_path(cfg.problems.files["train"])
     config = {"curate": fingerprinted(cfg.curate), "model": format_config(cfg.model)}
-    if needs_marks(cfg.curate):
-        config["marks"] = fingerprinted(cfg.marks)
+    config |= marks_config(cfg.marks, decide=needs_marks(cfg.curate))
 
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
         from nemo_cot.traces.parallel import row_at  # and numpy
         from nemo_cot.traces.pool import read_pool
         from nemo_cot.traces.selection import choose
+        from nemo_cot.traces.structure.profile import measured_sets, write_structure
 
         graded = inputs["graded"]
         heldout = read_jsonl(inputs["heldout"], Problem) if "heldout" in inputs else []
         columns = problem_keys(inputs["problems"], more) if "problems" in inputs else None
         tokenizer = inputs["tokenizer"].parent
-        pool, shown = read_pool(graded, tokenizer, cfg.model, cfg.curate, cfg.marks, heldout, columns, folder)
-        found = choose(pool, cfg.curate)
+        pool = read_pool(graded, tokenizer, cfg.model, cfg.curate, cfg.marks, heldout, columns, folder)
+        found = choose(pool.candidates, cfg.curate)
         passed = {"filters": list(cfg.curate.filters)} if cfg.curate.filters else {}
         chosen = (
             msgspec.structs.replace(row_at(graded, c.offset, Trace), num_student_tokens=c.length).with_step(
@@ -51,11 +51,13 @@ def curate(cfg: Config) -> Iterator[Stage]:
         )
         write_jsonl(folder / "traces.jsonl", chosen)
         write_jsonl(folder / "selection.jsonl", found.rows())
-        write_jsonl(folder / "flagged.jsonl", shown)
+        write_jsonl(folder / "flagged.jsonl", pool.shown)
         write_bytes(folder / "dropped.json", msgspec.json.format(msgspec.json.encode(found.dropped)) + b"\n")
+        chosen_set = measured_sets(folder / "traces.jsonl", cfg.marks, label="measure the chosen")[""]
+        write_structure(folder / "structure.json", {"pool": pool.measured, "chosen": chosen_set}, cfg)
         dropped = ", ".join(f"{reason} {count}" for reason, count in found.dropped.items())
-        print(f"  kept {len(found.chosen)} of {len(pool)} traces; dropped: {dropped}")
-        for line in found.remarks(cfg.curate, len(shown)):
+        print(f"  kept {len(found.chosen)} of {len(pool.candidates)} traces; dropped: {dropped}")
+        for line in found.remarks(cfg.curate, len(pool.shown)):
             print(f"  {line}")
 
     yield Stage(
@@ -63,7 +65,7 @@ def curate(cfg: Config) -> Iterator[Stage]:
         inputs=inputs,
         config=config,
         work=work,
-        writes=("traces.jsonl", "dropped.json", "selection.jsonl", "flagged.jsonl"),
+        writes=("traces.jsonl", "dropped.json", "selection.jsonl", "flagged.jsonl", "structure.json"),
     )
 
 

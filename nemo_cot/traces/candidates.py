@@ -21,7 +21,8 @@ from nemo_cot.traces.filters.verdict import Filter as Verdict
 from nemo_cot.traces.keys import key_of, named_keys
 from nemo_cot.traces.marks import Marks
 from nemo_cot.traces.orders import needs
-from nemo_cot.traces.structure.vectors import text_vector
+from nemo_cot.traces.structure import measure_names
+from nemo_cot.traces.structure.profile import Found
 
 
 @dataclass
@@ -29,7 +30,7 @@ class Candidate:
     """``row``: its number in the file, from 0, and ``offset``: where its line begins, in bytes. ``length``: tokens of
     the student, end-of-turn token included. ``text``: a digest of the generation. ``keys``: the values of those keys
     that curate.subset and curate.balance name. ``reason``: why a filter drops it, None if all let it pass.
-    ``vector``: see structure.vectors. ``pass_rate``: right traces / all traces of its problem in the pool.
+    ``vector``: see structure/vectors.py. ``pass_rate``: right traces / all traces of its problem in the pool.
     """
 
     row: int
@@ -71,8 +72,18 @@ class Examiner:
         self._subset = {key: _values(values) for key, values in config.subset.items()}
         self._keys, self._problems = named_keys(config), problems or {}
 
+    def found(self, trace: Trace, length: int, row: int = 0, offset: int = 0) -> tuple[Candidate, Found]:
+        """The candidate of ``trace``, and all measures of it for the profile of the pool. The candidate has a vector
+        where the order asks for it, and no filter drops it.
+        """
+        candidate = self.candidate(trace, length, row, offset)
+        found = Found.of(self.context.view(trace, length), measure_names(), trace.problem_id)
+        if candidate.reason is None and "vector" in self.wanted:
+            candidate.vector = found.vector
+        return candidate, found
+
     def candidate(self, trace: Trace, length: int, row: int = 0, offset: int = 0) -> Candidate:
-        """The candidate of ``trace``. Measures are taken of all, vectors only of those that pass every filter."""
+        """The candidate of ``trace``, without a vector."""
         keys = {key: key_of(trace, key, self._problems.get(trace.problem_id)) for key in self._keys}
         reason = self._first_reason(trace, length, keys)
         digest = hashlib.blake2b(trace.generation.encode("utf-8", "surrogatepass"), digest_size=16).digest()
@@ -80,8 +91,6 @@ class Examiner:
         if self.config.measures:
             view = self.context.view(trace, length)
             found.measures = {name: view.measured(name) for name in self.config.measures}
-        if reason is None and "vector" in self.wanted:
-            found.vector = text_vector(self.context.view(trace, length))
         return found
 
     def _first_reason(self, trace: Trace, length: int, keys: dict[str, str | None]) -> str | None:

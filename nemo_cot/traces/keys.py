@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from nemo_cot import ROOT
 from nemo_cot.config import CurateConfig
+from nemo_cot.config.checks import fingerprinted
+from nemo_cot.config.marks import MarksConfig
 from nemo_cot.io.jsonl import iter_numbered_jsonl
 from nemo_cot.records import Trace, row_id
 from nemo_cot.traces.filters import load_filters
@@ -25,6 +30,15 @@ def needs_marks(config: CurateConfig) -> bool:
     return bool(config.measures) or any(
         getattr(f, "needs_marks", False) for f in load_filters(config.filters).values()
     )
+
+
+def marks_config(marks: MarksConfig, *, decide: bool = False) -> dict[str, Any]:
+    """The marks for a stage's fingerprint. Where they only enter its structure.json, the shipped English ones are left
+    out, as stages that finished before there was that file stay valid.
+    """
+    shipped = msgspec.yaml.decode((ROOT / "conf/marks/english.yaml").read_bytes())
+    same = marks.words == shipped["words"] and marks.shifts == shipped["shifts"]
+    return {} if same and not decide else {"marks": fingerprinted(marks)}
 
 
 def problem_keys(path: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:

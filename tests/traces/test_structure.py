@@ -15,12 +15,12 @@ from nemo_cot.errors import UserError
 from nemo_cot.traces.marks import Marks
 from nemo_cot.traces.structure import View, measure_names, unit_of
 from nemo_cot.traces.structure.profile import (
+    Found,
     Measured,
     measured_sets,
     plain_row,
     probabilities,
     structure,
-    transition_similarity,
 )
 from nemo_cot.traces.structure.vectors import distinctive, text_vector
 from tests.support import write_lines
@@ -174,20 +174,14 @@ def test_hostile_texts_are_measured_in_no_time(text):
 
 def measured(*texts: str, problems: str | None = None) -> Measured:
     """The set of ``texts``, one per problem, or with the problems' one-letter ids."""
-    found = Measured([*MARKS.kinds, "straight"], ["characters", "tokens"])
-    number = {kind: i for i, kind in enumerate(found.kinds)}
+    found = Measured.empty(CONFIG, ["characters", "tokens"])
     for place, text in enumerate(texts):
-        one = view(text)
-        kinds = np.array([number[k] for k in one.kinds], dtype=np.uint8)
-        values = np.array([one.measured(name) for name in found.names], dtype=np.float32)
-        found.add(_found(problems[place] if problems else str(place), values, kinds, text_vector(one)))
+        found.add(Found.of(view(text), found.names, problems[place] if problems else str(place)))
     return found
 
 
-def _found(*parts):
-    from nemo_cot.traces.structure.profile import _Found
-
-    return _Found(parts[0], None, *parts[1:])
+def alike(first: Measured, second: Measured) -> float | None:
+    return compared(a=first, b=second).transition_similarity[0][2]
 
 
 def compared(**sets: Measured):
@@ -211,12 +205,12 @@ def test_transitions_are_shares_of_the_next_step():
 
 def test_likeness_of_transitions_is_pearsons_r():
     a = measured("Plain.\n\nWait, no.\n\nPlain.")
-    assert transition_similarity(a, measured("Other.\n\nWait, no.\n\nOther.")) == pytest.approx(1)
+    assert alike(a, measured("Other.\n\nWait, no.\n\nOther.")) == pytest.approx(1)
     b = measured("Plain.\n\nPlain.\n\nPlain.\n\nWait, no.\n\nWait, no.\n\nWait, no.\n\nWait, so.")
     # rows (reflect, straight) x columns (reflect, straight): a = 0 1 / 1 0, b = 1 0 / 1/3 2/3
     expected = np.corrcoef([0, 1, 1, 0], [1, 0, 1 / 3, 2 / 3])[0, 1]
-    assert transition_similarity(a, b) == pytest.approx(expected)
-    assert transition_similarity(a, measured("One step.")) is None
+    assert alike(a, b) == pytest.approx(expected)
+    assert alike(a, measured("One step.")) is None
 
 
 def test_likeness_of_texts_is_the_mean_cosine_of_pairs():

@@ -12,9 +12,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from nemo_cot.config import Config
 from nemo_cot.config.marks import STRAIGHT, MarksConfig
 from nemo_cot.errors import UserError
 from nemo_cot.evaluation.intervals import bootstrap_intervals
+from nemo_cot.io.atomic import write_bytes
 from nemo_cot.records import row_id
 from nemo_cot.traces.marks import Marks
 from nemo_cot.traces.parallel import Line, over_rows
@@ -76,10 +78,13 @@ class Measured:
     squares: float = 0.0
     with_words: int = 0
 
-    def __post_init__(self) -> None:
-        self.transitions = np.zeros((len(self.kinds), len(self.kinds)), dtype=np.int64)
+    @classmethod
+    def empty(cls, marks: MarksConfig, names: Sequence[str] = ()) -> Measured:
+        """A set without traces yet; all measures, without ``names``."""
+        kinds = kinds_of(Marks(marks))
+        return cls(kinds, list(names) or measure_names(), transitions=np.zeros((len(kinds),) * 2, dtype=np.int64))
 
-    def add(self, found: _Found) -> None:
+    def add(self, found: Found) -> None:
         """Count one trace."""
         self.problem_ids.append(found.problem_id)
         self.values.append(found.values)
@@ -96,12 +101,29 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
+    """One trace: ``values``, float32 [measures]; ``kinds`` of its steps, as places in those of its set, uint8
+    [steps]; ``vector``: see :func:`text_vector`.
+    """
+
     problem_id: str
     group: str | None
     values: np.ndarray
     kinds: np.ndarray
     vector: np.ndarray
+
+    @classmethod
+    def of(cls, view: View, names: Sequence[str], problem_id: str, group: str | None = None) -> Found:
+        """What is kept of ``view``, with the measures ``names``."""
+        place = {kind: number for number, kind in enumerate(kinds_of(view.marks))}
+        values = np.array([view.measured(name) for name in names], dtype=np.float32)
+        kinds = np.array([place[kind] for kind in view.kinds], dtype=np.uint8)
+        return cls(problem_id, group, values, kinds, text_vector(view))
+
+
+def kinds_of(marks: Marks) -> list[str]:
+    """The kinds that a step may have, in order."""
+    return [*marks.kinds, STRAIGHT]
 
 
 class PlainRow(msgspec.Struct):
@@ -126,10 +148,9 @@ def measured_sets(
     Raises UserError for rows that are not traces, and for none.
     """
     names = list(names) or measure_names()
-    kinds = [*Marks(marks).kinds, STRAIGHT]
     sets: dict[str, Measured] = {}
     for found in over_rows(path, dict, _measurer, (path, marks, names, by), label=label, folder=folder):
-        sets.setdefault(found.group or "", Measured(kinds, names)).add(found)
+        sets.setdefault(found.group or "", Measured.empty(marks, names)).add(found)
     if not sets:
         raise UserError("the file holds no rows", where=str(path), fix="give a file with one JSON object per line")
     if by is not None and set(sets) == {""}:
@@ -137,16 +158,12 @@ def measured_sets(
     return dict(sorted(sets.items()))
 
 
-def _measurer(path: Path, config: MarksConfig, names: Sequence[str], by: str | None) -> Callable[[list[Line]], list[_Found]]:
+def _measurer(path: Path, config: MarksConfig, names: Sequence[str], by: str | None) -> Callable[[list[Line]], list[Found]]:
     marks = Marks(config)
-    number = {kind: place for place, kind in enumerate([*marks.kinds, STRAIGHT])}
 
-    def one(line: Line) -> _Found:
+    def one(line: Line) -> Found:
         row = plain_row(line.row, by, where=f"{path}, row {line.number + 1}")
-        view = View(row, marks, row.tokens)
-        values = np.array([view.measured(name) for name in names], dtype=np.float32)
-        kinds = np.array([number[kind] for kind in view.kinds], dtype=np.uint8)
-        return _Found(row.problem_id, row.group, values, kinds, text_vector(view))
+        return Found.of(View(row, marks, row.tokens), names, row.problem_id, row.group)
 
     return lambda lines: [one(line) for line in lines]
 
@@ -201,13 +218,14 @@ def structure(
     settings = {"resamples": resamples, "confidence": confidence, "seed": seed}
     names = dict.fromkeys(name for measured in sets.values() for name in measured.names)
     pairs = [(a, b) for number, a in enumerate(sets) for b in list(sets)[number + 1 :]]
+    profiles = {name: _profile(measured, settings) for name, measured in sets.items()}
     return Structure(
         confidence=confidence,
         bootstrap_resamples=resamples,
         marks=list(marks.words),
         units={name: unit_of(name) for name in names},
-        sets={name: _profile(measured, settings) for name, measured in sets.items()},
-        transition_similarity=[(a, b, transition_similarity(sets[a], sets[b])) for a, b in pairs],
+        sets=profiles,
+        transition_similarity=[(a, b, transition_similarity(profiles[a], profiles[b])) for a, b in pairs],
         text_similarity=[(a, b, _between(sets[a], sets[b])) for a, b in pairs],
     )
 
@@ -225,10 +243,10 @@ def _profile(measured: Measured, settings: dict[str, Any]) -> Profile:
         low, high = ends.get(name, (None, None))
         figures[name] = Figure(value, low, high, int((~np.isnan(table[:, number])).sum()))
     matrix = probabilities(measured.transitions)
-    kept = [i for i in range(len(measured.kinds)) if measured.transitions[i].any()]
     transitions = {
-        measured.kinds[i]: {kind: round(float(p), 6) for kind, p in zip(measured.kinds, matrix[i]) if p > 0}
-        for i in kept
+        kind: {other: round(float(p), 6) for other, p in zip(measured.kinds, row) if p > 0}
+        for kind, row in zip(measured.kinds, matrix)
+        if row.any()
     }
     count = measured.with_words
     within = (float(measured.vectors @ measured.vectors) - measured.squares) / (count * (count - 1)) if count > 1 else None
@@ -248,16 +266,18 @@ def probabilities(transitions: np.ndarray) -> np.ndarray:
     return transitions / np.maximum(transitions.sum(axis=1, keepdims=True), 1)
 
 
-def transition_similarity(first: Measured, second: Measured) -> float | None:
+def transition_similarity(first: Profile, second: Profile) -> float | None:
     """Pearson's r of the two matrices P(next | this), over the rows that both have and the kinds that either has.
 
-    None where fewer than two kinds occur, or one matrix is constant.
+    None where they have no row in common, or one of the matrices is constant.
     """
-    rows = first.transitions.any(axis=1) & second.transitions.any(axis=1)
-    columns = (first.transitions + second.transitions).any(axis=0)
-    a = probabilities(first.transitions)[rows][:, columns].ravel()
-    b = probabilities(second.transitions)[rows][:, columns].ravel()
-    if a.size < 2 or a.std() == 0 or b.std() == 0:
+    one, other = first.transitions, second.transitions
+    columns = sorted({kind for matrix in (one, other) for row in matrix.values() for kind in row})
+    a, b = (
+        np.array([matrix[row].get(kind, 0.0) for row in sorted(one.keys() & other.keys()) for kind in columns])
+        for matrix in (one, other)
+    )
+    if a.size < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     return float(np.corrcoef(a, b)[0, 1])
 
@@ -279,3 +299,15 @@ def by_measure(sets: Mapping[str, Measured]) -> Iterator[tuple[str, dict[str, li
         for number, key in enumerate(measured.names):
             found[key][name] = finite(measured.table[:, number])
     yield from found.items()
+
+
+def write_structure(path: Path, sets: Mapping[str, Measured], cfg: Config) -> None:
+    """Write structure.json, with the evaluation's settings of intervals."""
+    found = structure(
+        sets,
+        cfg.marks,
+        resamples=cfg.evaluate.bootstrap_resamples,
+        confidence=cfg.evaluate.confidence,
+        seed=cfg.evaluate.seed,
+    )
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
