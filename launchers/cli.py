@@ -24,7 +24,7 @@ verbs
            [--subject NAME] [--json FILE] [--markdown FILE] [runs_dir=DIR]
   traces   measure the structure of traces, sets side by side: nemo-cot traces FILE.jsonl|RUN[:WHERE] ...
            WHERE: pool, chosen, transformed, or a subject of the evaluation [--by KEY] [--measures A,B]
-           [--model DIR] [--json FILE] [--plot FILE.html|FILE.svg] [marks=NAME]
+           [--model DIR [--surprise FILE]] [--json FILE] [--plot FILE.html|FILE.svg] [marks=NAME]
   grade    grade any JSON-lines file: nemo-cot grade INPUT.jsonl OUTPUT.jsonl [grade.key=value ...]
 
 examples

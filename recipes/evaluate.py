@@ -73,7 +73,6 @@ def _scoring(cfg: Config) -> Stage:
 
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
         from nemo_cot.evaluation.scores import score  # numpy
-
         from nemo_cot.traces.structure.profile import measured_sets, write_structure
 
         graded, sets = {}, {}

@@ -503,14 +503,12 @@ def test_diverse_keeps_the_quotas_and_goes_on_from_what_was_taken():
 def test_farthest_first_is_the_greedy_choice():
     points = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
     walk = farthest_first(points)
-    place, taken = next(walk), []
+    place, taken, aside = next(walk), [], set()
     for number in range(12):
         if taken:
             left = [i for i in range(40) if i not in taken and i not in aside]
             far = [min(np.linalg.norm(points[i] - points[j]) for j in taken) for i in left]
             assert place == left[int(np.argmax(far))]
-        else:
-            aside = set()
         if number % 3 == 2:
             aside.add(place)
             place = walk.send(False)
