@@ -150,3 +150,16 @@ def test_a_mistake_is_one_line_with_its_key(chosen, parts):
     with pytest.raises(UserError) as caught:
         load_filters(chosen)
     assert all(part in str(caught.value) for part in parts), caught.value
+
+
+def test_without_rapidfuzz_plan_says_so_and_the_filter_does(monkeypatch):
+    import sys
+
+    from nemo_cot.traces.keys import filter_packages
+    from tests.traces.test_selection import rules
+
+    assert filter_packages(rules(filters={"contamination": {}, "boxes": {}})) == {"rapidfuzz": "'rapidfuzz>=3.9,<4'"}
+    monkeypatch.setitem(sys.modules, "rapidfuzz", None)
+    with pytest.raises(UserError) as caught:
+        drops("contamination", {}, trace("x"))
+    assert caught.value.where == "curate.filters.contamination" and "pip install 'rapidfuzz" in caught.value.fix
