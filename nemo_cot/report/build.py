@@ -22,6 +22,7 @@ from nemo_cot.report.tables import (
     percent,
     points,
     results,
+    structure_table,
     subsets,
 )
 from nemo_cot.report.untrusted import fenced, markdown_cell, plain
@@ -43,6 +44,7 @@ def write_report(findings: Findings, folder: Path, *, title: str, num_traces_sho
             [(row.step, row.loss) for row in findings.steps], x_label="step", y_label="loss"
         ),
         "length_chart": histogram(_lengths(findings), x_label="tokens per answer"),
+        "structure": structure_table(findings.structures),
         "lengths": {name: _summary(values) for name, values in _lengths(findings).items() if values},
     }
     for name, html in (("report.md", False), ("report.html", True)):

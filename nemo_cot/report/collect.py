@@ -18,8 +18,11 @@ from nemo_cot.records import PackingFigures, StageEnd, StepMetrics, Trace
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import MANIFEST, Artifact, Manifest, read_manifest
 from nemo_cot.stages.rundir import CHUNKS, OLD, PARTIAL
+from nemo_cot.traces.structure.profile import Structure
 
 T = TypeVar("T")
+
+
 @dataclass
 class Findings:
     """Everything the templates read; None or empty if a stage has not run. ``damaged``: what is wrong with a
@@ -36,6 +39,7 @@ class Findings:
     packing: PackingFigures | None = None
     traces: list[Trace] = field(default_factory=list)
     samples: dict[str, list[Trace]] = field(default_factory=dict)
+    structures: list[Structure] = field(default_factory=list)
 
     @property
     def failed(self) -> list[StageEnd]:
@@ -145,6 +149,11 @@ def collect(run: RunDirectory, name: str, *, expected: Sequence[str] = ()) -> Fi
         dropped=_figures(run, "curate", "dropped.json", dict[str, int]) or {},
         packing=_figures(run, "pack", "packing.json", PackingFigures),
         traces=_rows(run.stage("curate") / "traces.jsonl", Trace),
+        structures=[
+            found
+            for stage in ("curate", "evaluate/scores")
+            if (found := _figures(run, stage, "structure.json", Structure)) is not None
+        ],
         samples={path.stem: _rows(path, Trace) for path in sorted(scores.glob("*.jsonl"))},
     )
 

@@ -75,13 +75,16 @@ def _curve(
     )
 
 
-def histogram(groups: Mapping[str, Sequence[float]], *, x_label: str, bins: int = 20) -> Markup:
-    """Shares of each group over common bins, side by side."""
+def histogram(
+    groups: Mapping[str, Sequence[float]], *, x_label: str, bins: int = 20, whole: bool = True
+) -> Markup:
+    """Shares of each group over common bins, side by side; ``whole``: the values are whole numbers."""
     values = [v for group in groups.values() for v in group]
     if not values:
         return Markup("")
-    low, high = min(values), max(values) + 1
-    width = (high - low) / bins
+    low, high = min(values), max(values) + 1 if whole else max(values)
+    high = high if high > low else low + 1
+    width, digits = (high - low) / bins, "0f" if whole else "4g"
     shares = {name: _shares(group, low, width, bins) for name, group in groups.items() if group}
     top = _nice(max(max(s) for s in shares.values()))
     slot = 1 / bins
@@ -91,7 +94,7 @@ def histogram(groups: Mapping[str, Sequence[float]], *, x_label: str, bins: int 
             0.8 * slot / len(shares),
             share / top,
             COLOURS[i % len(COLOURS)],
-            f"{name}: {share:.0%} of {low + b * width:.0f} to {low + (b + 1) * width:.0f}",
+            f"{name}: {share:.0%} of {low + b * width:.{digits}} to {low + (b + 1) * width:.{digits}}",
         )
         for i, (name, row) in enumerate(shares.items())
         for b, share in enumerate(row)

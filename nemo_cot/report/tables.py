@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nemo_cot.evaluation.scores import Change, CountedFigure, Figure, Figures, Scores
+from nemo_cot.traces.structure.profile import Figure as MeasureFigure
+from nemo_cot.traces.structure.profile import Structure, transition_similarity
 
 LABELS = {
     "lenient": "pass@1, lenient (answer anywhere)",
@@ -140,3 +142,25 @@ def curve_points(
         for name, found in scores.subjects.items()
         if len(curve := getattr(found.curves, key)) > 1
     }
+
+
+def structure_table(found: Sequence[Structure]) -> Table:
+    """Every measure of the pool, the chosen traces and the subjects' samples; last, how alike the steps are to the
+    chosen traces'. No rows without sets.
+    """
+    sets = {name: profile for one in found for name, profile in one.sets.items()}
+    units = {name: unit for one in found for name, unit in one.units.items()}
+    rows = [
+        (f"{name} ({unit})", [_measured(profile.measures.get(name)) for profile in sets.values()])
+        for name, unit in units.items()
+    ]
+    if "chosen" in sets and len(sets) > 1:
+        likeness = (transition_similarity(sets["chosen"], profile) for profile in sets.values())
+        rows.append(("transitions between steps, r with chosen", [Cell("" if r is None else f"{r:.2f}") for r in likeness]))
+    return Table(list(sets), rows if sets else [])
+
+
+def _measured(figure: MeasureFigure | None) -> Cell:
+    if figure is None or figure.value is None:
+        return Cell("")
+    return Cell(f"{figure.value:.3g}", f"{figure.low:.3g}, {figure.high:.3g}")
