@@ -67,6 +67,11 @@ class Trace(msgspec.Struct, kw_only=True, omit_defaults=True):
             **own,
         )
 
+    @property
+    def source(self) -> dict[str, Any]:
+        """Further columns of the file that it came from (annotator, stage, ...), out of its lineage; empty without."""
+        return next((step["source"] for step in self.lineage if "source" in step), {})
+
     def with_step(self, **step: Any) -> Trace:
         """The same trace with ``step`` appended to its lineage."""
         return msgspec.structs.replace(self, lineage=[*self.lineage, step])
