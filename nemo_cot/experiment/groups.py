@@ -25,7 +25,7 @@ EXTRA_CONF = "NEMO_COT_CONFIG_DIR"
 """Environment variable: a further folder with config groups (one's own experiments, models)."""
 
 _VARIANTS: dict[str, dict[str, type]] = {
-    "problems": {"chain_sum": schema.ChainSumProblems, "file": schema.FileProblems},
+    "problems": {"chain_sum": schema.ChainSumProblems, "file": schema.FileProblems, "from_traces": schema.TracesProblems},
     "teacher": {
         "procedural": schema.ProceduralTeacher,
         "model": schema.ModelTeacher,
