@@ -195,9 +195,9 @@ def _with_thought(text: str, thought: str | None, config: ThinkingConfig) -> tup
     before, whole = "", True
     if thought is None:
         head, closed, tail = text.partition(config.close)  # the opening marker may be in the prompt
-        before, opened, inner = head.partition(config.open)
+        first, opened, inner = head.partition(config.open)
         if closed or opened:
-            before, thought, text = (before, inner, tail) if opened else ("", head, tail)
+            before, thought, text = (first, inner, tail) if opened else ("", head, tail)
             whole = bool(closed)
     parts = [before, thought or "", text] if config.mode == "join" else [before, text]
     return "\n\n".join(filter(None, (_without(part, config) for part in parts))), whole
@@ -248,7 +248,7 @@ def _not_understood(row: Row, column: str | None, key: str, holds: str) -> UserE
 def _listed(keys: Sequence[str]) -> str:
     """The keys of a row, none of them long, and not too many."""
     named = [key[:40] for key in keys[:20]]
-    return ", ".join(named + ["..."] * (len(keys) > 20)) or "no keys"
+    return ", ".join(named + ["and more"] * (len(keys) > 20)) or "no keys"
 
 
 def fitting_presets(keys: Sequence[str]) -> list[str]:
@@ -258,6 +258,6 @@ def fitting_presets(keys: Sequence[str]) -> list[str]:
         preset = yaml.safe_load(path.read_text())
         columns = {"problem": "problem", **preset.get("columns", {})}
         own = {name for name in columns.values() if isinstance(name, str)} | set(columns.get("kept", ()))
-        if "file" in preset["defaults"] and len(own) > 1 and own <= set(keys):
+        if "file" in preset["defaults"] and own <= set(keys):
             fits[path.stem] = len(own)
     return [name for name, count in fits.items() if count == max(fits.values())]
