@@ -22,6 +22,10 @@ verbs
            (status, logs, cancel and report find the run by name= and runs_dir=, or by experiment=)
   compare  compare runs, with intervals: nemo-cot compare RUN[:SUBJECT] RUN[:SUBJECT] ...
            [--subject NAME] [--json FILE] [--markdown FILE] [runs_dir=DIR]
+  trace    lead a trace back to its problem, teacher and changes: nemo-cot trace RUN ID[:SAMPLE]
+  show-tokens  print what is trained on and what is not: nemo-cot show-tokens RUN [--trace ID[:SAMPLE]]
+  export   write the chosen traces, or the trained model, with a card: nemo-cot export RUN --dataset DIR
+           [--format jsonl|parquet] [--pool] | --model DIR
   grade    grade any JSON-lines file: nemo-cot grade INPUT.jsonl OUTPUT.jsonl [grade.key=value ...]
 
 examples
@@ -54,7 +58,8 @@ def main() -> None:
 def _dispatch(verb: str, arguments: Sequence[str]) -> int:
     verbs = {
         "run": _run, "show": _show, "plan": _plan, "submit": _submit, "status": _status, "logs": _logs,
-        "cancel": _cancel, "report": _report, "compare": _compare, "grade": _grade,
+        "cancel": _cancel, "report": _report, "compare": _compare, "grade": _grade, "trace": _trace,
+        "show-tokens": _show_tokens, "export": _export,
     }  # fmt: skip
     if verb not in verbs:
         raise _unknown_verb(verb, list(verbs))
@@ -126,13 +131,32 @@ def _grade(arguments: Sequence[str]) -> int:
     return grade_command(arguments)
 
 
+def _trace(arguments: Sequence[str]) -> int:
+    from nemo_cot.launchers.trace import trace_command
+
+    return trace_command(arguments)
+
+
+def _show_tokens(arguments: Sequence[str]) -> int:
+    from nemo_cot.launchers.show_tokens import show_tokens_command
+
+    return show_tokens_command(arguments)
+
+
+def _export(arguments: Sequence[str]) -> int:
+    from nemo_cot.launchers.export import export_command
+
+    return export_command(arguments)
+
+
 _OPTIONS = {"submit": ("--dry-run",), "status": ("--watch",), "logs": ("--follow", "-f")}
-"""Options by verb; other verbs have none, except compare, which parses its own (they take values)."""
+"""Options by verb; other verbs have none, except those that parse their own (they take values)."""
+_OWN_OPTIONS = ("compare", "trace", "show-tokens", "export")
 
 
 def _check_options(verb: str, arguments: Sequence[str]) -> None:
     """Refuse an option that ``verb`` does not have: it would be read as a job, a file or a key."""
-    if verb == "compare":
+    if verb in _OWN_OPTIONS:
         return
     known = (*_OPTIONS.get(verb, ()), "-h", "--help")
     wrong = next((a for a in arguments if a.startswith("-") and a not in known), None)
