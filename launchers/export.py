@@ -1,4 +1,6 @@
-"""nemo-cot export: the chosen traces as a data set, or the trained model, with a card; nothing goes over the network."""
+"""nemo-cot export: the chosen traces as a data set, or the trained model, with a card; nothing goes over
+the network.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def export_command(arguments: Sequence[str]) -> int:
 
         target = user_path(given.dataset)
         rows = export_dataset(run, manifests, target, format=given.format or "jsonl", pool=given.pool)
-        print(f"{target}: {', '.join(f'{count} rows in {name}' for name, count in rows.items())}, and README.md")
+        print(
+            f"{target}: {', '.join(f'{count} rows in {name}' for name, count in rows.items())}, and README.md"
+        )
         print(f"to upload it: hf upload NAME/{run.path.name} {shlex.quote(str(target))} --repo-type dataset")
     if given.model:
         from nemo_cot.export.model import export_model

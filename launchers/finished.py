@@ -46,5 +46,9 @@ def open_run(name: str, runs_dir: str | None) -> RunDirectory:
         return RunDirectory(found)
     known = sorted(p.name for p in below.glob("*") if p.is_dir())
     near = difflib.get_close_matches(name, known, n=1)
-    fix = f"did you mean {near[0]}?" if near else "give the name of a run there, or a path; runs_dir=DIR names another"
+    fix = (
+        f"did you mean {near[0]}?"
+        if near
+        else "give the name of a run there, or a path; runs_dir=DIR names another"
+    )
     raise UserError("no such run", where=f"{name} (below {below})", fix=fix)

@@ -22,10 +22,11 @@ _GREY, _GREEN, _SPECIAL, _END = "\x1b[90m", "\x1b[32m", "\x1b[1;7m", "\x1b[0m"
 
 
 def show_tokens_command(arguments: Sequence[str]) -> int:
-    """Print the trained part of one trace, or of those of one problem, of the sequences that the training reads.
+    """Print the trained part of one trace, or of those of one problem, of the sequences that the training
+    reads.
 
-    Grey: not trained; green: trained; reversed: special tokens. Without a terminal the parts are named instead, and
-    special tokens stand in double angle brackets. Raises UserError for what is not there.
+    Grey: not trained; green: trained; reversed: special tokens. Without a terminal the parts are named
+    instead, and special tokens stand in double angle brackets. Raises UserError for what is not there.
     """
     parser = Arguments("show-tokens", USAGE)
     parser.add_argument("--trace")
@@ -66,7 +67,9 @@ def chosen(sequences: Sequence[TokenSequence], wanted: str, path: Path) -> list[
     if not found:
         known = ", ".join(f"{s.problem_id}:{s.sample}" for s in sequences[:5])
         raise UserError(
-            f"there is no trace {wanted} among {len(sequences)} sequences", where=str(path), fix=f"choose one, such as {known}"
+            f"there is no trace {wanted} among {len(sequences)} sequences",
+            where=str(path),
+            fix=f"choose one, such as {known}",
         )
     return found
 
@@ -80,7 +83,11 @@ def shown_tokens(sequence: TokenSequence, tokenizer: TextTokenizer, *, colour: b
         text = "".join(_painted(text, special, paint, colour) for text, special in tokenizer.pieces(part))
         lines += [text] if colour else [f"--- {label}: {len(part)} tokens", text]
     ends = ids[-1:] == [tokenizer.end_of_turn_id] and start < len(ids)
-    end = f"the last is {tokenizer.form.end_of_turn}" if ends else f"without {tokenizer.form.end_of_turn} at the end"
+    end = (
+        f"the last is {tokenizer.form.end_of_turn}"
+        if ends
+        else f"without {tokenizer.form.end_of_turn} at the end"
+    )
     return "\n".join([*lines, f"--- {start} tokens not trained on, {len(ids) - start} trained on, {end}", ""])
 
 

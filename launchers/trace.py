@@ -17,14 +17,16 @@ from nemo_cot.traces.history import Station, find_trace, history
 
 USAGE = "RUN ID[:SAMPLE] [runs_dir=DIR]"
 _LONG = 200
-"""Characters of a value that is shown on its line, and of a line of text that is cut into sentences for a diff."""
+"""Characters of a value that is shown on its line, and of a line of text that is cut into sentences for a
+diff.
+"""
 _TEXTS = ("generation", "problem", "input_ids")
 _SENTENCE = re.compile(r"[^.!?\n]*[.!?\n]+\s*|[^.!?\n]+")
 
 
 def trace_command(arguments: Sequence[str]) -> int:
-    """Print, stage by stage, where the trace stands, what the stage's config says, what it appended to the lineage,
-    and the text: whole at first, then as a diff. Raises UserError for what is not there.
+    """Print, stage by stage, where the trace stands, what the stage's config says, what it appended to the
+    lineage, and the text: whole at first, then as a diff. Raises UserError for what is not there.
     """
     parser = Arguments("trace", USAGE)
     parser.add_argument("trace")
@@ -49,7 +51,10 @@ def history_text(stations: Sequence[Station], *, colour: bool) -> Iterator[str]:
             stage = station.stage
             yield ""
             yield _heading(station)
-        yield _line(f"  {station.file}, line {station.line}", {k: v for k, v in station.new.items() if k not in _TEXTS})
+        yield _line(
+            f"  {station.file}, line {station.line}",
+            {k: v for k, v in station.new.items() if k not in _TEXTS},
+        )
         for step in station.steps:
             yield _line("    lineage", step)
         if "problem" in station.new:
@@ -62,7 +67,11 @@ def history_text(stations: Sequence[Station], *, colour: bool) -> Iterator[str]:
 def _heading(station: Station) -> str:
     """The stage, its seeds and, where a teacher or a model decides its rows, that part of its config."""
     manifest = station.manifest
-    config = {k: v for k, v in flatten(manifest.config).items() if k.startswith(("teacher.", "refine.", "transform."))}
+    config = {
+        k: v
+        for k, v in flatten(manifest.config).items()
+        if k.startswith(("teacher.", "refine.", "transform."))
+    }
     reused = f", reused from {manifest.reused_from}" if manifest.reused_from else ""
     return _line(f"{station.stage}: {manifest.finished_at}{reused}", {**manifest.seeds, **config})
 

@@ -76,8 +76,8 @@ class FileProblems(ProblemsConfig):
 
 @dataclass
 class TracesProblems(ProblemsConfig):
-    """The training problems are those of the trace file of teacher=file, distinct by their text; held-out ones
-    come out of a file of their own, as with :class:`FileProblems`.
+    """The training problems are those of the trace file of teacher=file, distinct by their text; held-out
+    ones come out of a file of their own, as with :class:`FileProblems`.
 
     ``num_train``: a random choice of so many, by ``seed``; null: all.
     """
@@ -188,10 +188,11 @@ class TraceColumns:
     """Which column of a trace file holds what; null: none does. A column that is not there counts as null.
 
     ``generation``: the solution, or a list of several. ``messages``: a chat ([{role, content}] or [{from,
-    value}]) whose last answer is the solution, in place of ``generation``, and whose last question before it is
-    the problem where the row has no ``problem``. ``thought``: the thinking, where it stands apart from the
-    solution. ``problem_id`` null: problem_id, or else id. ``expected_answer`` counts for
-    problems=from_traces; of one with boxes the last box. ``kept``: columns for the lineage, such as the annotator.
+    value}]) whose last answer is the solution, in place of ``generation``, and whose last question before
+    it is the problem where the row has no ``problem``. ``thought``: the thinking, where it stands apart
+    from the solution. ``problem_id`` null: problem_id, or else id. ``expected_answer`` counts for
+    problems=from_traces; of one with boxes the last box. ``kept``: columns for the lineage, such as the
+    annotator.
     """
 
     problem_id: Optional[str] = added(None)  # noqa: UP045
@@ -222,9 +223,9 @@ class TraceColumns:
 class ThinkingConfig:
     """How the thinking is told from the solution, and what becomes of it.
 
-    ``open`` and ``close`` stand around it, in the text or, with a column of its own, from now on; ``others`` are
-    further markers, such as those around the solution. ``mode``: keep (all as it is), cut (the solution alone)
-    or join (both, without any marker).
+    ``open`` and ``close`` stand around it, in the text or, with a column of its own, from now on;
+    ``others`` are further markers, such as those around the solution. ``mode``: keep (all as it is), cut
+    (the solution alone) or join (both, without any marker).
     """
 
     open: str = added("<think>")
@@ -244,10 +245,10 @@ class ThinkingConfig:
 class FileTeacher(TeacherConfig):
     """Traces out of a table (nemo_cot.io.tables): a file, or a folder of files or of a saved dataset.
 
-    ``format``: auto, by the name; ``split``: which part of a folder. ``match``: rows find their problem by its id,
-    else by its text, or by the text alone. ``where``: rows are taken if each named column has the value, or
-    one of the list; of a column with a list per generation, those generations. ``prefixes``: instructions that the
-    set puts before its problems, taken off.
+    ``format``: auto, by the name; ``split``: which part of a folder. ``match``: rows find their problem by
+    its id, else by its text, or by the text alone. ``where``: rows are taken if each named column has the
+    value, or one of the list (null: any); of a column with a list per generation, those generations.
+    ``prefixes``: instructions that the set puts before its problems, taken off.
     """
 
     in_one_piece = True
@@ -265,8 +266,9 @@ class FileTeacher(TeacherConfig):
         one_of("teacher.format", self.format, ("auto", "jsonl", "json", "csv", "parquet", "saved"))
         one_of("teacher.match", self.match, ("id", "text"))
         for column, wanted in self.where.items():
-            if not all(isinstance(v, (str, int, float)) for v in (wanted if isinstance(wanted, list) else [wanted])):
-                fix = "give a value, or a list of values"
+            values = wanted if isinstance(wanted, list) else [wanted]
+            if wanted is not None and not all(isinstance(value, (str, int, float)) for value in values):
+                fix = "give a value, a list of values, or null for any"
                 raise UserError(f"{wanted!r} is neither", where=f"teacher.where.{column}", fix=fix)
 
     @property
@@ -282,5 +284,6 @@ class FileTeacher(TeacherConfig):
     @property
     def described(self) -> str:  # type: ignore[override]
         """By the file's name, and by what is taken of it."""
-        taken = ", ".join(f"{column} {' or '.join(map(str, v)) if isinstance(v, list) else v}" for column, v in self.where.items())
+        wanted = {c: v if isinstance(v, list) else [v] for c, v in self.where.items() if v is not None}
+        taken = ", ".join(f"{column} {' or '.join(map(str, values))}" for column, values in wanted.items())
         return f"of the file {Path(self.path).name}" + (f" ({taken})" if taken else "")

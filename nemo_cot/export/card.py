@@ -26,8 +26,18 @@ def write_card(folder: Path, template: str, manifests: Mapping[str, Manifest], *
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )  # no escape of HTML: every value goes through a filter
-    environment.filters |= {"cell": markdown_cell, "fenced": fenced, "percent": percent, "yaml_text": json.dumps}
-    context = {"manifests": manifests, "version": __version__, "origin": origin, "config_yaml": config_yaml(manifests)}
+    environment.filters |= {
+        "cell": markdown_cell,
+        "fenced": fenced,
+        "percent": percent,
+        "yaml_text": json.dumps,
+    }
+    context = {
+        "manifests": manifests,
+        "version": __version__,
+        "origin": origin,
+        "config_yaml": config_yaml(manifests),
+    }
     text = environment.get_template(f"{template}.md.j2").render(**context, **values)
     write_text(folder / "README.md", plain(text))
 
@@ -39,7 +49,9 @@ def origin(artifact: Artifact) -> str:
 
 def config_yaml(manifests: Mapping[str, Manifest]) -> str:
     """The config of every stage that made something, as its manifest holds it; of paths the name alone."""
-    tree = {name: _shared(m.config) for name, m in manifests.items() if name.partition("/")[0] not in _NOT_CITED}
+    tree = {
+        name: _shared(m.config) for name, m in manifests.items() if name.partition("/")[0] not in _NOT_CITED
+    }
     return msgspec.yaml.encode(tree).decode() if tree else ""
 
 

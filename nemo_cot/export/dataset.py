@@ -1,4 +1,6 @@
-"""The traces of a run as a data set that Hugging Face `datasets` loads: one row per trace, every column a plain value."""
+"""The traces of a run as a data set that Hugging Face `datasets` loads: one row per trace, every column a
+plain value.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,8 @@ class _Selected(msgspec.Struct):
 def export_dataset(
     run: RunDirectory, manifests: Mapping[str, Manifest], target: Path, *, format: str, pool: bool
 ) -> dict[str, int]:
-    """Write data/train.FORMAT (the traces that are trained on) and README.md; with ``pool`` data/pool.FORMAT, all
-    graded traces with what became of each. Returns the rows by file.
+    """Write data/train.FORMAT (the traces that are trained on) and README.md; with ``pool``
+    data/pool.FORMAT, all graded traces with what became of each. Returns the rows by file.
 
     Raises UserError if there are no chosen traces, ``target`` is there already, or a package is missing.
     """
@@ -52,10 +54,18 @@ def export_dataset(
         if not traces:
             raise UserError("there are no traces", where=str(trained), fix="run the chain up to curate")
         tables = {"train": columns()}
-        rows = {"train": _write(folder / f"data/train.{format}", (_row(t) for t in traces), tables["train"], trained)}
+        rows = {
+            "train": _write(
+                folder / f"data/train.{format}", (_row(t) for t in traces), tables["train"], trained
+            )
+        }
         if pool:
             if curated is None:
-                raise UserError("there is no pool without the stage curate", where=str(run.path), fix="run curate, or leave --pool out")
+                raise UserError(
+                    "there is no pool without the stage curate",
+                    where=str(run.path),
+                    fix="run curate, or leave --pool out",
+                )
             path = run.path / curated.inputs["graded"].path
             selected, measures = _selection(run, traces)
             made = (_pool_row(trace, selected, measures) for trace in iter_jsonl(path, Trace))
@@ -83,7 +93,11 @@ def columns(*, measures: Sequence[str] | None = None) -> dict[str, str]:
     They are stated in the card: a column without a value in its first rows would have no type of its own.
     """
     hints = get_type_hints(Trace)
-    plain = {name: (get_args(hints[name]) or (hints[name],))[0] for name in Trace.__struct_fields__ if name not in _AS_JSON}
+    plain = {
+        name: (get_args(hints[name]) or (hints[name],))[0]
+        for name in Trace.__struct_fields__
+        if name not in _AS_JSON
+    }
     types = {name: {str: "string", int: "int64", bool: "bool"}[kind] for name, kind in plain.items()}
     types |= dict.fromkeys(_AS_JSON, "string")
     if measures is not None:
@@ -98,9 +112,11 @@ def _row(trace: Trace) -> dict[str, Any]:
     return fields | {name: msgspec.json.encode(getattr(trace, name)).decode() for name in _AS_JSON}
 
 
-def _selection(run: RunDirectory, chosen: Sequence[Trace]) -> tuple[dict[tuple[str, int], _Selected], list[str]]:
-    """What curate wrote of each trace of the pool, and the names of the measures. A run of before has no such file:
-    then only what was chosen is known.
+def _selection(
+    run: RunDirectory, chosen: Sequence[Trace]
+) -> tuple[dict[tuple[str, int], _Selected], list[str]]:
+    """What curate wrote of each trace of the pool, and the names of the measures. A run of before has no
+    such file: then only what was chosen is known.
     """
     path = run.stage("curate") / "selection.jsonl"
     if path.exists():
@@ -110,7 +126,9 @@ def _selection(run: RunDirectory, chosen: Sequence[Trace]) -> tuple[dict[tuple[s
     return {(s.problem_id, s.sample): s for s in found}, sorted({name for s in found for name in s.measures})
 
 
-def _pool_row(trace: Trace, selected: Mapping[tuple[str, int], _Selected], measures: Sequence[str]) -> dict[str, Any]:
+def _pool_row(
+    trace: Trace, selected: Mapping[tuple[str, int], _Selected], measures: Sequence[str]
+) -> dict[str, Any]:
     found = selected.get((trace.problem_id, trace.sample), _Selected("", 0, False, "not chosen"))
     own = {f"measure_{name}": found.measures.get(name) for name in measures}
     return _row(trace) | {"chosen": found.chosen, "rule": found.rule, "rank": found.rank} | own
@@ -119,7 +137,9 @@ def _pool_row(trace: Trace, selected: Mapping[tuple[str, int], _Selected], measu
 def _sources(traces: Sequence[Trace]) -> list[str]:
     """Who made the traces, by the first step of their lineage, with the file's own columns."""
     made = Counter(
-        ", ".join([str(t.lineage[0].get("made_by")), *(f"{k} {v}" for k, v in t.source.items())]) for t in traces if t.lineage
+        ", ".join([str(t.lineage[0].get("made_by")), *(f"{k} {v}" for k, v in t.source.items())])
+        for t in traces
+        if t.lineage
     )
     return [f"{who}: {count}" for who, count in made.most_common(20)]
 

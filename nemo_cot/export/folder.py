@@ -20,9 +20,13 @@ def new_folder(target: Path) -> Iterator[Path]:
     Raises UserError where ``target`` is already, but for an empty folder, or cannot be.
     """
     if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
-        raise UserError("is there already, and is not overwritten", where=str(target), fix="name a new folder")
+        raise UserError(
+            "is there already, and is not overwritten", where=str(target), fix="name a new folder"
+        )
     if not target.parent.is_dir():
-        raise UserError("its directory does not exist", where=str(target), fix="name a folder in one that exists")
+        raise UserError(
+            "its directory does not exist", where=str(target), fix="name a folder in one that exists"
+        )
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name[:50]}.", dir=target.parent))
     try:
         folder.chmod(0o777 & ~_umask())

@@ -23,15 +23,19 @@ _MAKERS = ("nemo_to_hf", "train")
 
 
 def export_model(run: RunDirectory, manifests: Mapping[str, Manifest], target: Path) -> Path:
-    """Write the trained model's files and README.md into ``target``. Weights are hard links where the disk is the
-    same, so that they take no room twice. Returns the folder that they came from.
+    """Write the trained model's files and README.md into ``target``. Weights are hard links where the disk
+    is the same, so that they take no room twice. Returns the folder that they came from.
 
     Raises UserError if there is no trained model, or ``target`` is there already.
     """
     made = [run.stage(name) / "model" for name in _MAKERS if name in manifests]
     source = next((folder for folder in made if (folder / "config.json").exists()), None)
     if source is None:
-        raise UserError("there is no trained model", where=str(run.path), fix="run the chain up to train (nemo_to_hf with NeMo)")
+        raise UserError(
+            "there is no trained model",
+            where=str(run.path),
+            fix="run the chain up to train (nemo_to_hf with NeMo)",
+        )
     check_hf_directory(source, key="the trained model")
     with new_folder(target) as folder:
         for path in sorted(p for p in source.rglob("*") if p.is_file()):
@@ -62,4 +66,3 @@ def _link_or_copy(path: Path, copy: Path) -> None:
         except OSError:
             pass  # another disk
     shutil.copyfile(path, copy)
-

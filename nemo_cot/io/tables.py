@@ -1,4 +1,5 @@
-"""Rows of tables as users have them: JSON lines, JSON, CSV, parquet, saved Hugging Face datasets, folders of files.
+"""Rows of tables as users have them: JSON lines, JSON, CSV, parquet, saved Hugging Face datasets, folders
+of files.
 
 One reader per format, in :data:`READERS`. What a row holds is untrusted: its keys and values are of any kind.
 """
@@ -21,7 +22,10 @@ from nemo_cot.errors import UserError
 from nemo_cot.io.json_file import DAMAGED
 from nemo_cot.io.jsonl import count_lines, iter_numbered_jsonl, open_binary, refuse_repeated_keys
 
-PACKAGES = {"parquet": {"pyarrow": "-e '.[data]' in the clone"}, "saved": {"datasets": "-e '.[data]' in the clone"}}
+PACKAGES = {
+    "parquet": {"pyarrow": "-e '.[data]' in the clone"},
+    "saved": {"datasets": "-e '.[data]' in the clone"},
+}
 """By format, what reading it imports, and what pip installs that with."""
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 _SHARD = re.compile(r"(.+)-\d+-of-\d+")
@@ -31,7 +35,8 @@ _REMAKE = "make the file again, or download it again"
 
 
 class Row(NamedTuple):
-    """``place``: where it stands, for errors, such as "data.jsonl, line 3"; ``step``: the same for the lineage.
+    """``place``: where it stands, for errors, such as "data.jsonl, line 3"; ``step``: the same for the
+    lineage.
 
     ``keys``: all columns that there are; ``values`` may hold only the wanted ones.
     """
@@ -45,11 +50,12 @@ class Row(NamedTuple):
 def read_table(
     path: Path, *, format: str = "auto", split: str | None = None, columns: Collection[str] = ()
 ) -> Iterator[Row]:
-    """The rows of ``path``, a file or a folder. ``format``: a key of :data:`READERS`, or auto, by the name (JSON
-    lines for any other). ``split``: of a folder, the files or the part so named. ``columns``: those that are
-    used, where the format can leave the others unread.
+    """The rows of ``path``, a file or a folder. ``format``: a key of :data:`READERS`, or auto, by the name
+    (JSON lines for any other). ``split``: of a folder, the files or the part so named. ``columns``: those
+    that are used, where the format can leave the others unread.
 
-    Raises UserError with file, row and fix for anything that cannot be read, and for a package that is missing.
+    Raises UserError with file, row and fix for anything that cannot be read, and for a package that is
+    missing.
     """
     kind = table_format(path, format)
     if kind == "folder":
@@ -66,7 +72,11 @@ def read_table(
 def table_format(path: Path, format: str = "auto") -> str:
     """What ``path`` is read as: a key of :data:`READERS`, or "folder" for one of several files."""
     if path.is_dir():
-        return "saved" if format in ("auto", "saved") and any((path / name).exists() for name in _SAVED) else "folder"
+        return (
+            "saved"
+            if format in ("auto", "saved") and any((path / name).exists() for name in _SAVED)
+            else "folder"
+        )
     return _SUFFIXES.get(path.suffix.lower(), "jsonl") if format == "auto" else format
 
 
@@ -90,18 +100,26 @@ def _parts(folder: Path, split: str | None) -> list[Path]:
     files = [p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in _SUFFIXES]
     files = [p for p in files if not any(name.startswith(".") for name in p.relative_to(folder).parts)]
     splits = {path: _SHARD.fullmatch(path.stem) for path in files}
-    names = sorted({found[1] for found in splits.values() if found} | {p.stem for p in files if split == p.stem})
+    names = sorted(
+        {found[1] for found in splits.values() if found} | {p.stem for p in files if split == p.stem}
+    )
     if split is None and len(names) > 1:
         raise UserError(
-            f"holds the splits {', '.join(names)}", where=str(folder), fix=f"choose one: teacher.split={names[0]}"
+            f"holds the splits {', '.join(names)}",
+            where=str(folder),
+            fix=f"choose one: teacher.split={names[0]}",
         )
     if split is not None:
         files = [p for p in files if split == (found[1] if (found := splits[p]) else p.stem)]
     if not files:
         wanted = f"the split {split}" if split else f"a {', '.join(_SUFFIXES)} file"
         has = f"; it has {', '.join(names[:9])}" if names else ""
-        raise UserError(f"the folder does not hold {wanted}{has}", where=str(folder), fix="correct the path or the split")
-    return sorted(files, key=lambda p: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(p))])
+        raise UserError(
+            f"the folder does not hold {wanted}{has}", where=str(folder), fix="correct the path or the split"
+        )
+    return sorted(
+        files, key=lambda p: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", str(p))]
+    )
 
 
 def _jsonl(path: Path, split: str | None, columns: Collection[str]) -> Iterator[Row]:
@@ -120,7 +138,9 @@ def _json(path: Path, split: str | None, columns: Collection[str]) -> Iterator[R
         rows = msgspec.json.decode(data, type=list[dict])
         refuse_repeated_keys(data)
     except DAMAGED as error:
-        raise UserError(f"{error}", where=str(path), fix="correct it: one array of objects, or JSON lines") from None
+        raise UserError(
+            f"{error}", where=str(path), fix="correct it: one array of objects, or JSON lines"
+        ) from None
     for number, values in enumerate(rows, start=1):
         yield Row(f"{path}, row {number}", {"row": number}, list(values), values)
 
@@ -180,10 +200,16 @@ def _saved(path: Path, split: str | None, columns: Collection[str]) -> Iterator[
             raise UserError(what, where=str(path), fix=f"choose one: teacher.split={names[0]}")
         loaded = loaded[chosen]
     elif split is not None:
-        raise UserError(f"{split!r}: one saved dataset has no splits", where=str(path), fix="leave teacher.split out")
+        raise UserError(
+            f"{split!r}: one saved dataset has no splits", where=str(path), fix="leave teacher.split out"
+        )
     keys = list(loaded.column_names)
     wanted = [key for key in keys if key in columns or not columns]
-    table = loaded.with_format(None).select_columns(wanted) if wanted else loaded.select(range(min(1, len(loaded))))
+    table = (
+        loaded.with_format(None).select_columns(wanted)
+        if wanted
+        else loaded.select(range(min(1, len(loaded))))
+    )
     try:
         for number, values in enumerate(table, start=1):
             yield Row(f"{path}, row {number}", {"row": number}, keys, values)
@@ -197,7 +223,9 @@ def _package(kind: str, module: str, path: Path) -> ModuleType:
     except ImportError:
         name, install = next(iter(PACKAGES[kind].items()))
         raise UserError(
-            f"reading it needs the package {name}, which is not installed", where=str(path), fix=f"pip install {install}"
+            f"reading it needs the package {name}, which is not installed",
+            where=str(path),
+            fix=f"pip install {install}",
         ) from None
 
 

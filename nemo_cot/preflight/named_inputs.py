@@ -36,7 +36,8 @@ def _named(cfg: Config) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:
     """Key, path and the stages that read it; none for those with a tokenizer or a model."""
     for label, path in cfg.problems.files.items():
         yield f"problems.{label}_path", path, ("problems",)
-    yield "teacher.path", cfg.teacher.named_path, ("generate", *(["problems"] if cfg.problems.of_traces else []))
+    readers = ("problems", "generate") if cfg.problems.of_traces else ("generate",)
+    yield "teacher.path", cfg.teacher.named_path, readers
     if cfg.model.source == "directory":
         yield "model.path", cfg.model.path, ()
     for name in sorted(set(cfg.evaluate.subjects) - set(OWN_SUBJECTS)):
@@ -73,7 +74,8 @@ def _checks(cfg: Config, there: dict[str, str]) -> Iterator[Callable[[], object]
     files = [f"problems.{label}_path" for label in cfg.problems.files]
     files += ["teacher.path"] if cfg.problems.of_traces else []
     packages = {**cfg.problems.packages, **trace_packages(cfg)}
-    readable = set(files) <= there.keys() and all(map(find_spec, packages))  # else rule packages_installed says so
+    # Of a package that is not installed the rule packages_installed says so.
+    readable = set(files) <= there.keys() and all(map(find_spec, packages))
     if files and readable:
         yield lambda: make_problems(cfg.problems, cfg.teacher)
     for key, path in there.items():
@@ -87,7 +89,9 @@ def _checks(cfg: Config, there: dict[str, str]) -> Iterator[Callable[[], object]
 def trace_packages(cfg: Config) -> dict[str, str]:
     """The modules that reading the teacher's file imports, with what pip installs; none if no stage reads it."""
     teacher, used = cfg.teacher.traces, named_paths(cfg, used=True)
-    return table_packages(user_path(teacher.path), teacher.format, teacher.split) if teacher and "teacher.path" in used else {}
+    if teacher is None or "teacher.path" not in used:
+        return {}
+    return table_packages(user_path(teacher.path), teacher.format, teacher.split)
 
 
 class _Uncounted:
@@ -103,7 +107,8 @@ def _read_traces(cfg: Config, teacher: FileTeacher) -> None:
         problems = make_problems(cfg.problems, teacher).train
     except UserError:
         return  # said of the problems themselves
-    for _ in file_traces(user_path(teacher.path), problems, cast(TextTokenizer, _Uncounted()), teacher, Counter()):
+    uncounted = cast(TextTokenizer, _Uncounted())
+    for _ in file_traces(user_path(teacher.path), problems, uncounted, teacher, Counter()):
         pass
 
 

@@ -49,7 +49,9 @@ def make(config: TracesProblems, teacher: FileTeacher) -> ProblemSet:
                 where=row.place,
                 fix="correct the ids, or, where they number the rows, teacher.match=text",
             )
-    return ProblemSet(_drawn([problem for problem, _ in found.values()], config, left_out, teacher), heldout, dict(left_out))
+    return ProblemSet(
+        _drawn([problem for problem, _ in found.values()], config, left_out, teacher), heldout, dict(left_out)
+    )
 
 
 def _answer(row: SourceRow) -> str | None:
@@ -61,7 +63,13 @@ def _answer(row: SourceRow) -> str | None:
 def _reason(answers: set[str], held_out: bool) -> str | None:
     if held_out:
         return "held out"
-    return None if len(answers) == 1 else "with two expected answers" if answers else "without an expected answer"
+    return (
+        None
+        if len(answers) == 1
+        else "with two expected answers"
+        if answers
+        else "without an expected answer"
+    )
 
 
 def _identity(row: SourceRow, text: str, teacher: FileTeacher) -> str:
@@ -70,8 +78,12 @@ def _identity(row: SourceRow, text: str, teacher: FileTeacher) -> str:
     return own or f"problem-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def _drawn(problems: list[Problem], config: TracesProblems, left_out: Counter[str], teacher: FileTeacher) -> list[Problem]:
-    """``config.num_train`` of them, by a key that hangs on seed and id alone, so that other rows change nothing."""
+def _drawn(
+    problems: list[Problem], config: TracesProblems, left_out: Counter[str], teacher: FileTeacher
+) -> list[Problem]:
+    """``config.num_train`` of them, by a key that hangs on seed and id alone, so that other rows change
+    nothing.
+    """
     wanted = len(problems) if config.num_train is None else config.num_train
     if len(problems) < max(1, wanted):
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "none left out"

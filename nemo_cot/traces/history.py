@@ -1,4 +1,6 @@
-"""The way of one trace through the stages of a run: out of their manifests, so that every stage is on it by itself."""
+"""The way of one trace through the stages of a run: out of their manifests, so that every stage is on it by
+itself.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,8 @@ _AFTER = ("evaluate", "report")
 
 @dataclass(frozen=True)
 class Station:
-    """A row about the trace in an output of a stage. ``values``: its fields; ``new``: those that no station before
-    had with this value; ``steps``: what it appended to the lineage.
+    """A row about the trace in an output of a stage. ``values``: its fields; ``new``: those that no station
+    before had with this value; ``steps``: what it appended to the lineage.
     """
 
     stage: str
@@ -42,8 +44,11 @@ class Station:
         return text if isinstance(text, str) else None
 
 
-def history(run: RunDirectory, manifests: Mapping[str, Manifest], problem_id: str, sample: int) -> list[Station]:
-    """Every row about the trace, and about its problem where a file has one per problem, in the order of the chain.
+def history(
+    run: RunDirectory, manifests: Mapping[str, Manifest], problem_id: str, sample: int
+) -> list[Station]:
+    """Every row about the trace, and about its problem where a file has one per problem, in the order of
+    the chain.
 
     ``manifests``: those of the finished stages, each after those that it read.
     """
@@ -69,7 +74,8 @@ def samples_of(path: Path, problem_id: str) -> list[int]:
 
 
 def find_trace(run: RunDirectory, manifests: Mapping[str, Manifest], wanted: str) -> tuple[str, int]:
-    """The problem id and sample of ``wanted``: ID, if one trace of it was chosen, or ID:SAMPLE of the whole pool.
+    """The problem id and sample of ``wanted``: ID, if one trace of it was chosen, or ID:SAMPLE of the whole
+    pool.
 
     Raises UserError naming the samples that there are, or the nearest ids.
     """
@@ -81,16 +87,33 @@ def find_trace(run: RunDirectory, manifests: Mapping[str, Manifest], wanted: str
         pool = sorted({number for path in pools for number in samples_of(path, problem_id)})
         if sample in pool:
             return problem_id, sample
-        chosen = samples_of(files["curate/traces.jsonl"], problem_id) if "curate/traces.jsonl" in files else []
+        chosen = (
+            samples_of(files["curate/traces.jsonl"], problem_id) if "curate/traces.jsonl" in files else []
+        )
         if sample is None and len(chosen) == 1:
             return problem_id, chosen[0]
         if pool:
-            which = f"{len(chosen)} of its traces were chosen" if sample is None else f"it has no sample {sample}"
+            which = (
+                f"{len(chosen)} of its traces were chosen" if sample is None else f"it has no sample {sample}"
+            )
             numbers = ", ".join(map(str, (chosen or pool)[:12]))
-            raise UserError(f"{which}; it has samples {numbers}", where=wanted, fix=f"name one: {problem_id}:{(chosen or pool)[0]}")
-    ids = {row.get("problem_id") for name, path in files.items() if name == "problems/train.jsonl" for _, row in iter_numbered_jsonl(path)}
+            raise UserError(
+                f"{which}; it has samples {numbers}",
+                where=wanted,
+                fix=f"name one: {problem_id}:{(chosen or pool)[0]}",
+            )
+    ids = {
+        row.get("problem_id")
+        for name, path in files.items()
+        if name == "problems/train.jsonl"
+        for _, row in iter_numbered_jsonl(path)
+    }
     near = difflib.get_close_matches(wanted.rpartition(":")[0] or wanted, sorted(filter(None, ids)), n=3)
-    fix = f"did you mean {' or '.join(near)}?" if near else f"take a problem_id of {run.stage('curate') / 'traces.jsonl'}"
+    fix = (
+        f"did you mean {' or '.join(near)}?"
+        if near
+        else f"take a problem_id of {run.stage('curate') / 'traces.jsonl'}"
+    )
     raise UserError("no trace of such a problem", where=f"{wanted} (in {run.path})", fix=fix)
 
 

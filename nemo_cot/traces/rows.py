@@ -43,10 +43,11 @@ class SourceRow(NamedTuple):
 
 
 def source_rows(path: Path, teacher: FileTeacher, counts: Counter[str]) -> Iterator[SourceRow]:
-    """The rows of ``path`` that teacher.where takes, read by teacher.columns. ``counts``: rows, and the solutions
-    that were not taken by the column that left them out.
+    """The rows of ``path`` that teacher.where takes, read by teacher.columns. ``counts``: rows, and the
+    solutions that were not taken by the column that left them out.
 
-    Raises UserError with file, row, key and fix for what is not understood, and if there are no rows, or none is taken.
+    Raises UserError with file, row, key and fix for what is not understood, and if there are no rows, or
+    none is taken.
     """
     columns, taken, seen = teacher.columns.named | set(teacher.where), 0, {}
     for row in read_table(path, format=teacher.format, split=teacher.split, columns=columns):
@@ -57,7 +58,10 @@ def source_rows(path: Path, teacher: FileTeacher, counts: Counter[str]) -> Itera
     if not counts["rows"]:
         raise UserError("the file holds no rows", where=str(path), fix="give a table with one trace per row")
     if not taken:
-        has = "; ".join(f"{column} is {value!r:.60}" for column, value in seen.items()) or "no row has a generation"
+        has = (
+            "; ".join(f"{column} is {value!r:.60}" for column, value in seen.items())
+            or "no row has a generation"
+        )
         fix = f"correct teacher.where.{next(iter(seen))}" if seen else "give a file with traces"
         raise UserError(f"none of its {counts['rows']} rows is taken: {has}", where=str(path), fix=fix)
 
@@ -98,7 +102,9 @@ def _scalar(row: Row, column: str | None) -> str | None:
         return None
     if (text := as_text(value)) is None:
         raise UserError(
-            f"is a {type(value).__name__}, not text", where=f"{row.place}, field {column}", fix=f"give {column} as text"
+            f"is a {type(value).__name__}, not text",
+            where=f"{row.place}, field {column}",
+            fix=f"give {column} as text",
         )
     return text
 
@@ -130,7 +136,9 @@ def _solutions(
             for name in (columns.thought, columns.finish_reason)
         )
         text, whole = _with_thought(text, thought, thinking)
-        kept = {name: _kept(row.values[name], number, len(texts)) for name in columns.kept if name in row.values}
+        kept = {
+            name: _kept(row.values[name], number, len(texts)) for name in columns.kept if name in row.values
+        }
         step = {"generation": number} if several else {}
         step |= {} if thinking.mode == "keep" else {"thinking": thinking.mode}
         yield Solution(text, (finish_reason or "stop") if whole else "length", kept, step)
@@ -191,7 +199,10 @@ def _no_chat(row: Row, column: str, what: str) -> UserError:
 def _with_thought(text: str, thought: str | None, config: ThinkingConfig) -> tuple[str, bool]:
     """The text as ``config.mode`` wants it, and whether its thinking came to an end."""
     if config.mode == "keep":
-        return text if thought is None else f"{config.open}\n{thought.strip()}\n{config.close}\n\n{text}", True
+        return (
+            text if thought is None else f"{config.open}\n{thought.strip()}\n{config.close}\n\n{text}",
+            True,
+        )
     before, whole = "", True
     if thought is None:
         head, closed, tail = text.partition(config.close)  # the opening marker may be in the prompt
@@ -210,10 +221,12 @@ def _without(text: str, config: ThinkingConfig) -> str:
 
 
 def _left_out(row: Row, number: int, count: int, where: Mapping[str, Any]) -> str | None:
-    """The first column by which solution ``number`` of ``count`` is not taken. A list of so many has a value for
-    each; of any other list one value is enough.
+    """The first column by which solution ``number`` of ``count`` is not taken. A list of so many has a
+    value for each; of any other list one value is enough.
     """
     for column, wanted in where.items():
+        if wanted is None:
+            continue
         if column not in row.keys:
             raise _unknown_column(row, f"teacher.where.{column}", column)
         value = row.values.get(column)
@@ -232,7 +245,9 @@ def _same(value: Any, wanted: Any) -> bool:
 
 
 def _unknown_column(row: Row, key: str, column: str) -> UserError:
-    return UserError(f"there is no column {column!r}; it has {_listed(row.keys)}", where=row.place, fix=f"correct {key}")
+    return UserError(
+        f"there is no column {column!r}; it has {_listed(row.keys)}", where=row.place, fix=f"correct {key}"
+    )
 
 
 def _not_understood(row: Row, column: str | None, key: str, holds: str) -> UserError:
@@ -242,7 +257,9 @@ def _not_understood(row: Row, column: str | None, key: str, holds: str) -> UserE
     fix = f"set teacher.columns.{key} to the column that holds the {holds}"
     if fits:
         fix = f"{' or '.join(fits)} has these columns; or {fix}"
-    return UserError(f"{what}; the row has {_listed(row.keys)}", where=f"{row.place}, field {column}", fix=fix)
+    return UserError(
+        f"{what}; the row has {_listed(row.keys)}", where=f"{row.place}, field {column}", fix=fix
+    )
 
 
 def _listed(keys: Sequence[str]) -> str:

@@ -30,13 +30,17 @@ def procedural_traces(
 
 
 def file_traces(
-    path: Path, problems: Sequence[Problem], tokenizer: TextTokenizer, teacher: FileTeacher, counts: Counter[str]
+    path: Path,
+    problems: Sequence[Problem],
+    tokenizer: TextTokenizer,
+    teacher: FileTeacher,
+    counts: Counter[str],
 ) -> Iterator[Trace]:
     """The traces of ``path`` whose problem is among ``problems``, matched as teacher.match says.
 
-    ``counts``, for the reader of the output: as :func:`source_rows`, and "other problems" for traces of others.
-    Raises UserError naming the row for what is not understood, for an id whose problem has another text, and if no
-    trace is of one of the problems.
+    ``counts``, for the reader of the output: as :func:`source_rows`, and "other problems" for traces of
+    others. Raises UserError naming the row for what is not understood, for an id whose problem has another
+    text, and if no trace is of one of the problems.
     """
     by_id = {p.problem_id: p for p in problems} if teacher.match == "id" else {}
     by_text = {folded(p.problem): p for p in problems}
@@ -62,7 +66,9 @@ def file_traces(
             step = {"made_by": "file", **row.step, **solution.step}
             if solution.source:
                 step["source"] = solution.source
-            yield _trace(problem, sample, solution.text, tokenizer, step, finish_reason=solution.finish_reason)
+            yield _trace(
+                problem, sample, solution.text, tokenizer, step, finish_reason=solution.finish_reason
+            )
     if other is not None and not samples:
         its, own = f"id {other.problem_id}, " if other.problem_id else "", problems[0]
         raise UserError(

@@ -176,7 +176,7 @@ def test_a_changed_text_is_shown_as_a_diff_and_hostile_text_is_harmless(run):
 
 
 def test_a_trace_of_the_pool_is_found_and_one_that_is_none_is_refused(run):
-    problem_id, sample = chosen_id(run)
+    problem_id, _ = chosen_id(run)
     other = next(r for r in rows(run / "grade/graded.jsonl") if r["verdict"] == "wrong")
     done = nemo_cot_here("trace", run, f"{other['problem_id']}:{other['sample']}")
     assert done.returncode == 0 and "verdict wrong" in done.stdout and "\npack: " not in done.stdout

@@ -182,7 +182,7 @@ def test_traces_of_other_problems_are_counted_and_skipped(tmp_path):
 
 @pytest.mark.parametrize("where, taken", [
     ("teacher.where.n=1", "b"), ("teacher.where.n=[0,1]", "ab"), ("teacher.where.ok=true", "ac"), ("teacher.where.tag=x", "ab"),
-    ("teacher.where.rate=0.5", "b"),
+    ("teacher.where.rate=0.5", "b"), ("teacher.where.nothing=null", "abc"),
 ])  # fmt: skip
 @pytest.mark.parametrize("format", ["t.jsonl", "t.csv", "t.parquet"])
 def test_where_compares_numbers_truth_values_and_text(where, taken, format, tmp_path):

@@ -57,7 +57,7 @@ class LocalBackend(Backend[LocalTrain]):
     num_gpus = 1
 
     def train_stage(self, cfg: Config) -> Stage:
-        """Write model/ (Hugging Face), metrics.jsonl (a row per step) and trace_losses.jsonl (per step and trace)."""
+        """Write model/ (Hugging Face), metrics.jsonl (per step) and trace_losses.jsonl (per step and trace)."""
         train = self.train
 
         def work(folder: Path, inputs: Mapping[str, Path]) -> None:

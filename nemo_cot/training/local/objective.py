@@ -64,8 +64,10 @@ def pack_tensors(
 
 
 class PackScores(NamedTuple):
-    """``loss``: the weighted sum of the token losses (float32 scalar), ready for backward. ``token_losses``: nats
-    (float32), ``hits``: 1.0 where the likeliest token is the target; both (trained,), without gradient.
+    """``loss``: the weighted sum of the token losses (float32 scalar), ready for backward.
+
+    ``token_losses``: nats (float32); ``hits``: 1.0 where the likeliest token is the target; both (trained,),
+    without gradient.
     """
 
     loss: torch.Tensor
@@ -137,10 +139,9 @@ def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -
 def _loss_and_slope(
     logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Loss and hit of each token of a chunk (float32), and the derivative of the weighted loss by the logits, in
-    their dtype.
+    """Loss and hit of each token of a chunk (float32), and the derivative of the weighted loss by the logits.
 
-    The derivative is weight * (softmax - one-hot); the weight goes into the exponent, which saves a
+    The derivative, in the logits' dtype, is weight * (softmax - one-hot); the weight goes into the exponent, which saves a
     pass over the logits. Among equally likely tokens the target counts as the likeliest.
     """
     dtype, index = logits.dtype, targets.unsqueeze(1)

@@ -115,7 +115,7 @@ def train_step(
     started = time.monotonic()
     torch.manual_seed(config.seed * 1_000_003 + step)  # for dropout, the same after a resume
     loss, accuracy, tokens, packs = 0.0, 0.0, 0, plan.packs(step)
-    by_trace: dict[int, tuple[float, float]] = {}  # copies of a trace are alike, but for dropout: the last one counts
+    by_trace: dict[int, tuple[float, float]] = {}  # of copies, alike but for dropout, the last one
     for packed in packs:
         tensors = pack_tensors(packed, sequences, next(model.parameters()).device)
         scores = pack_scores(model, tensors)
