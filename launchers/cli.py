@@ -25,6 +25,10 @@ verbs
   traces   measure the structure of traces, sets side by side: nemo-cot traces FILE.jsonl|RUN[:WHERE] ...
            WHERE: pool, chosen, transformed, or a subject of the evaluation [--by KEY] [--measures A,B]
            [--model DIR [--surprise FILE]] [--json FILE] [--plot FILE.html|FILE.svg] [marks=NAME]
+  trace    lead a trace back to its problem, teacher and changes: nemo-cot trace RUN ID[:SAMPLE]
+  show-tokens  print what is trained on and what is not: nemo-cot show-tokens RUN [--trace ID[:SAMPLE]]
+  export   write the chosen traces, or the trained model, with a card: nemo-cot export RUN --dataset DIR
+           [--format jsonl|parquet] [--pool] | --model DIR
   grade    grade any JSON-lines file: nemo-cot grade INPUT.jsonl OUTPUT.jsonl [grade.key=value ...]
 
 examples
@@ -57,7 +61,8 @@ def main() -> None:
 def _dispatch(verb: str, arguments: Sequence[str]) -> int:
     verbs = {
         "run": _run, "show": _show, "plan": _plan, "submit": _submit, "status": _status, "logs": _logs,
-        "cancel": _cancel, "report": _report, "compare": _compare, "traces": _traces, "grade": _grade,
+        "cancel": _cancel, "report": _report, "compare": _compare, "traces": _traces, "grade": _grade, "trace": _trace,
+        "show-tokens": _show_tokens, "export": _export,
     }  # fmt: skip
     if verb not in verbs:
         raise _unknown_verb(verb, list(verbs))
@@ -135,13 +140,32 @@ def _grade(arguments: Sequence[str]) -> int:
     return grade_command(arguments)
 
 
+def _trace(arguments: Sequence[str]) -> int:
+    from nemo_cot.launchers.trace import trace_command
+
+    return trace_command(arguments)
+
+
+def _show_tokens(arguments: Sequence[str]) -> int:
+    from nemo_cot.launchers.show_tokens import show_tokens_command
+
+    return show_tokens_command(arguments)
+
+
+def _export(arguments: Sequence[str]) -> int:
+    from nemo_cot.launchers.export import export_command
+
+    return export_command(arguments)
+
+
 _OPTIONS = {"submit": ("--dry-run",), "status": ("--watch",), "logs": ("--follow", "-f")}
-"""Options by verb; other verbs have none, except compare and traces, which parse their own (they take values)."""
+"""Options by verb; other verbs have none, except those that parse their own (they take values)."""
+_OWN_OPTIONS = ("compare", "traces", "trace", "show-tokens", "export")
 
 
 def _check_options(verb: str, arguments: Sequence[str]) -> None:
     """Refuse an option that ``verb`` does not have: it would be read as a job, a file or a key."""
-    if verb in ("compare", "traces"):
+    if verb in _OWN_OPTIONS:
         return
     known = (*_OPTIONS.get(verb, ()), "-h", "--help")
     wrong = next((a for a in arguments if a.startswith("-") and a not in known), None)

@@ -6,6 +6,7 @@ Every token that a model is trained on or sampled from comes from here, so all b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import msgspec
@@ -98,6 +99,11 @@ class TextTokenizer:
     def decode(self, ids: list[int], *, skip_special_tokens: bool = False) -> str:
         """Text of ``ids``; special tokens are spelled out unless skipped."""
         return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+
+    def pieces(self, ids: list[int]) -> list[tuple[str, bool]]:
+        """The text of ``ids`` in runs, each with whether it is special tokens: text that spells one out is not."""
+        runs = [(special, list(run)) for special, run in groupby(ids, key=lambda i: i in self._special_ids)]
+        return [(self.decode(run), special) for special, run in runs]
 
     def special_ids(self, text: str) -> list[int]:
         """Token ids of trusted text: special tokens spelled out in it are special, as a server reads them."""

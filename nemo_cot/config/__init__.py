@@ -30,6 +30,7 @@ from nemo_cot.config.data import (  # noqa: F401 (the whole schema is imported f
     ProblemsConfig,
     ProceduralTeacher,
     TeacherConfig,
+    TracesProblems,
 )
 from nemo_cot.config.engines import PRECISIONS, EngineConfig, EvaluatedModel, SamplingConfig
 from nemo_cot.config.marks import MarksConfig
@@ -322,6 +323,12 @@ class Config:
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        if self.problems.of_traces and self.teacher.traces is None:
+            raise UserError(
+                f"the problems are those of a trace file, and teacher.kind={self.teacher.kind} has none",
+                where=f"problems.source={self.problems.source}",
+                fix="choose teacher=file or another file of conf/teacher that reads one, or problems=file",
+            )
 
 
 def check_name(name: str) -> None:

@@ -33,8 +33,7 @@ from nemo_cot.io.paths import user_path
 from nemo_cot.stages.manifest import flatten
 
 _VARIABLE = re.compile(r"^cluster\.environment\.[A-Za-z_][A-Za-z0-9_]*$")
-_FILTER = re.compile(r"^(curate\.filters(\.\w+){0,4}|marks\.words(\.\w+){0,2}|curate\.(subset|verdict_mix)(\.\w+)?)$")
-"""Entries of cluster.environment and of these groups: they may be new ones."""
+"""An entry of cluster.environment, which may be a new one."""
 
 
 def load_config(overrides: Sequence[str]) -> schema.Config:
@@ -124,7 +123,7 @@ def _placed(override: str, parsed: Override) -> str:
     one's own file, PATH.yaml, by its way from the group's folder.
     """
     key, _, value = override.partition("=")
-    if _VARIABLE.match(key) or _FILTER.match(key):
+    if _VARIABLE.match(key) or groups.is_open(key):
         return f"++{override}"
     group, chosen = PLACES.get(key, key), parsed.value()
     if groups.is_group(group) and isinstance(chosen, str) and chosen.endswith(".yaml"):
@@ -154,7 +153,7 @@ def _not_an_override(text: str) -> UserError:
         return UserError(
             "is not an override", where=repr(text), fix="write key=value, as in train.optim.lr=5e-6"
         )
-    if not (_VARIABLE.match(key) or _FILTER.match(key)) and groups.without_entry(key) not in known_keys():
+    if not (_VARIABLE.match(key) or groups.is_open(key)) and groups.without_entry(key) not in known_keys():
         return messages.unknown_key(key)
     return UserError("is not an override", where=repr(text), fix=quoting(key, value))
 
@@ -176,7 +175,7 @@ def _check_key(override: Override) -> None:
         raise UserError(
             "is set one variable at a time", where=key, fix="write cluster.environment.NAME=VALUE for each"
         )
-    if _VARIABLE.match(key) or _FILTER.match(key):
+    if _VARIABLE.match(key) or groups.is_open(key):
         return
     if groups.without_entry(key) not in known_keys():
         raise messages.unknown_key(key)

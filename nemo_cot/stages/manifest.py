@@ -12,6 +12,7 @@ from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.hashing import Hasher
 from nemo_cot.io.json_file import DAMAGED
+from nemo_cot.io.jsonl import count_lines
 
 MANIFEST = "manifest.json"
 
@@ -83,7 +84,7 @@ def describe(path: Path, base: Path, hasher: Hasher, *, listed: bool = False, pa
         path=path.relative_to(base).as_posix() if inside else str(path),
         sha256=hasher.listing(path) if listed else hasher.sha256(path),
         num_bytes=_num_bytes(path),
-        rows=count_rows(path) if path.suffix == ".jsonl" else None,
+        rows=count_lines(path) if path.suffix == ".jsonl" else None,
         listed=listed,
         part=part,
     )
@@ -133,12 +134,6 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
     return flat
-
-
-def count_rows(path: Path) -> int:
-    """Lines that are not blank."""
-    with open(path, "rb") as handle:
-        return sum(1 for line in handle if line.strip())
 
 
 def _num_bytes(path: Path) -> int:

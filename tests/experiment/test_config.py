@@ -25,8 +25,8 @@ EXPERIMENTS = [path.stem for path in FILES if path.parent.name == "experiment"]
 _PAPER = ["problems.train_path=a", "problems.heldout_path=b", "model.path=d"]
 NEEDED = {
     "problems/file": ["problems.train_path=a", "problems.heldout_path=b"],
-    "teacher/file": ["teacher.path=a"],
-    "teacher/qwq_32b_preview": ["teacher.path=a"],
+    "problems/from_traces": ["problems.heldout_path=b", "teacher.path=a"],
+    **{f"teacher/{p.stem}": ["teacher.path=a"] for p in (CONF / "teacher").glob("*.yaml") if p.stem not in ("model", "procedural")},
     **{f"model/{p.stem}": ["model.path=a"] for p in (CONF / "model").glob("*.yaml") if p.stem != "smollm2_135m"},
     "experiment/paper_main": [*_PAPER, "teacher.path=c"],
     "experiment/paper_human": [*_PAPER, "teacher.path=c"],
@@ -65,7 +65,8 @@ def experiment(extra: Path, text: str, name: str = "mine") -> Path:
 def test_every_file_of_conf_composes(option):
     """Experiments begin with their command and are named after their file; the values to give are all named at once."""
     group, name = option.parent.as_posix().replace("engine", "evaluate.engine"), option.name
-    chosen = [f"{group}={name}", *(["train=nemo_aligner"] if group == "train/layout" else [])]
+    beside = {"train/layout": ["train=nemo_aligner"], "problems/from_traces": ["teacher=file"]}
+    chosen = [f"{group}={name}", *beside.get(group, []), *beside.get(str(option), [])]
     needed = NEEDED.get(str(option), [])
     cfg = load_config([*chosen, *needed])
     if needed:
@@ -124,7 +125,7 @@ def test_no_value_is_hidden_in_the_schema():
     (["teacher.engine=openai"], "teacher.engine", "teacher=model or teacher=qwq_32b_preview"),
     (["train.save_top_k=2"], "train.save_top_k", "train=nemo_aligner or train=nemo_rl"),
     (["train/layout=qwen2.5_7b"], "train.layout", "train=nemo_aligner or train=nemo_rl"),
-    (["problems=file", "problems.num_train=3"], "problems.num_train", "problems=chain_sum,"),
+    (["problems=file", "problems.num_train=3"], "problems.num_train", "problems=chain_sum or problems=from_traces,"),
     (["problems.train_path=a"], "problems.train_path", "problems=file,"),
     (["cluster.account=me"], "cluster.account", "cluster=slurm_8xh100 or cluster=slurm_minimal"),
     (["evaluate.engine.server.num_gpus=2"], "evaluate.engine.server.num_gpus", "evaluate.engine=openai,"),

@@ -2,6 +2,7 @@
 
 import re
 
+import msgspec
 import pytest
 
 from nemo_cot.config import EvaluateConfig, SamplingConfig
@@ -9,7 +10,7 @@ from nemo_cot.config.engines import EngineConfig
 from nemo_cot.errors import UserError
 from nemo_cot.evaluation.scores import score
 from nemo_cot.io.paths import CHAIN_FILE
-from nemo_cot.records import StageEnd, StepMetrics, Trace
+from nemo_cot.records import StageEnd, StepMetrics, Trace, TraceLoss
 from nemo_cot.report.build import fenced, markdown_cell, write_report
 from nemo_cot.report.collect import Findings, collect, read_manifests, stale_stages
 from nemo_cot.report.svg import curve_chart, histogram, line_chart
@@ -329,3 +330,16 @@ def test_a_damaged_file_is_named_with_the_fix(tmp_path, name, content):
     with pytest.raises(UserError, match="damaged") as caught:
         collect(RunDirectory(tmp_path), "n")
     assert caught.value.where == str(path) and caught.value.fix.startswith("remove ")
+
+
+def test_token_accuracy_and_the_traces_by_how_well_they_were_learned(tmp_path):
+    steps = [msgspec.structs.replace(row, token_accuracy=row.step / 4) for row in findings().steps]
+    losses = [TraceLoss(s, name, 0, loss / s, 1 - 0.5 / s, 9, 3) for s in (1, 2) for name, loss in (("a|b", 1.0), ("<i>", 3.0))]
+    markdown, html = written(tmp_path, findings(steps=steps, trace_losses=losses))
+    for text in (markdown, html):
+        assert "loss 2.0000 to 1.0000, token accuracy 25.0 % to 50.0 %" in text
+        assert "3.0000 to 1.5000" in text and text.index("3.0000 to 1.5000") < text.index("1.0000 to 0.5000")
+        assert "50.0 % to 75.0 %" in text
+    assert "| 2 | 1.0000 | 50.0 % |" in markdown and r"a\|b, 0" in markdown and "&lt;i&gt;, 0" in html and "<i>, 0" not in html
+    before = written(tmp_path, findings())
+    assert all("worst learned" not in text and "token accuracy 2" not in text for text in before) and "not recorded" in before[0]

@@ -58,7 +58,7 @@ class LocalBackend(Backend[LocalTrain]):
     num_gpus = 1
 
     def train_stage(self, cfg: Config) -> Stage:
-        """Write model/ (Hugging Face) and metrics.jsonl (a row per step)."""
+        """Write model/ (Hugging Face), metrics.jsonl (per step) and trace_losses.jsonl (per step and trace)."""
         train = self.train
 
         def work(folder: Path, inputs: Mapping[str, Path]) -> None:
@@ -73,7 +73,7 @@ class LocalBackend(Backend[LocalTrain]):
             config={"train": fingerprinted(train), "pack": fingerprinted(cfg.pack)},
             settings={"device": train.device, "save_interval_steps": train.save_interval_steps},
             work=work,
-            writes=("model", "metrics.jsonl"),
+            writes=("model", "metrics.jsonl", "trace_losses.jsonl"),
             resumable=True,
             resources="train",
         )

@@ -17,26 +17,27 @@ from nemo_cot.models.convert import copy_tokenizer
 from nemo_cot.models.loading import load_model, resolve_device
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.progress import track
-from nemo_cot.records import StepMetrics
+from nemo_cot.records import StepMetrics, TraceLoss
 from nemo_cot.stopping import asked_to_stop
 from nemo_cot.training.local.allocator import keep_freed_memory
 from nemo_cot.training.local.batches import BatchPlan
 from nemo_cot.training.local.checkpoint import latest_step, load_checkpoint, save_checkpoint
 from nemo_cot.training.local.config import LocalTrain
 from nemo_cot.training.local.lora import add_adapters, merged
-from nemo_cot.training.local.objective import pack_loss, pack_tensors
+from nemo_cot.training.local.objective import PackScores, pack_scores, pack_tensors
 from nemo_cot.training.local.optimizer import MasterAdamW
 from nemo_cot.training.local.schedule import learning_rate
 from nemo_cot.training.local.tensorboard import open_tensorboard
 
 METRICS = "metrics.jsonl"
+TRACE_LOSSES = "trace_losses.jsonl"
 MODEL = "model"
 
 
 def train(
     base: Path, sequences: Sequence[TokenSequence], config: LocalTrain, packing: PackConfig, folder: Path
 ) -> None:
-    """Train ``base`` and write ``folder``/model (Hugging Face) and ``folder``/metrics.jsonl.
+    """Train ``base`` and write ``folder``/model (Hugging Face), metrics.jsonl, and trace_losses.jsonl.
 
     Resumes from the newest checkpoint in ``folder``/scratch; the result is the same, bit for bit,
     as that of a run that was never cut short. At SIGUSR1 or SIGTERM it ends the step that it is in,
@@ -55,7 +56,8 @@ def train(
     done = latest_step(checkpoints)
     if done:
         optimizer.load_state_tensors(load_checkpoint(checkpoints, done), done)
-    _keep_metrics(folder / METRICS, done)
+    _keep_rows(folder / METRICS, StepMetrics, done)
+    _keep_rows(folder / TRACE_LOSSES, TraceLoss, done)
     plan = BatchPlan(config, packing, sequences)
     _run_steps(model, optimizer, plan, sequences, config, folder, done)
     masters = optimizer.masters
@@ -76,17 +78,20 @@ def _run_steps(
 ) -> None:
     with (
         JsonlAppender(folder / METRICS) as metrics,
+        JsonlAppender(folder / TRACE_LOSSES) as trace_losses,
         open_tensorboard(folder / "tensorboard", enabled=config.tensorboard) as board,
         track("train", config.max_steps, "steps", folder, done=done) as progress,
         asked_to_stop() as asked,
     ):
         for step in range(done, config.max_steps):
-            row = train_step(model, optimizer, plan, sequences, config, step)
+            row, traces = train_step(model, optimizer, plan, sequences, config, step)
+            trace_losses.append(traces)
             metrics.append([row])
             board(row)
             progress.update(
                 step + 1,
                 loss=f"{row.loss:.4f}",
+                accuracy=f"{row.token_accuracy:.4f}",
                 lr=f"{row.lr:.2e}",
                 speed=f"{row.tokens_per_second:.0f} tokens/s",
             )
@@ -112,17 +117,20 @@ def train_step(
     sequences: Sequence[TokenSequence],
     config: LocalTrain,
     step: int,
-) -> StepMetrics:
-    """One optimizer step. Returns its row of metrics.jsonl."""
+) -> tuple[StepMetrics, list[TraceLoss]]:
+    """One optimizer step. Returns its row of metrics.jsonl, and those of trace_losses.jsonl, by sequence."""
     started = time.monotonic()
     torch.manual_seed(config.seed * 1_000_003 + step)  # for dropout, the same after a resume
-    loss, tokens, packs = 0.0, 0, plan.packs(step)
+    loss, accuracy, tokens, packs = 0.0, 0.0, 0, plan.packs(step)
+    by_trace: dict[int, tuple[float, float]] = {}  # of copies, alike but for dropout, the last one
     for packed in packs:
         tensors = pack_tensors(packed, sequences, next(model.parameters()).device)
-        part = pack_loss(model, tensors)
-        part.backward()
-        loss += float(part.detach())
+        scores = pack_scores(model, tensors)
+        scores.loss.backward()
+        loss += float(scores.loss.detach())
+        accuracy += float((scores.hits * tensors.weights).sum())
         tokens += tensors.boundaries[-1]
+        by_trace |= zip(packed.sequences, trace_means(scores, [sequences[i] for i in packed.sequences]))
     rate = learning_rate(step, config.max_steps, config.optim)
     norm = optimizer.step(rate, clip=config.gradient_clip_val)
     if not torch.isfinite(torch.tensor([loss, norm])).all():
@@ -132,7 +140,13 @@ def train_step(
             fix="lower train.optim.lr, or use train.precision=fp32",
         )
     seconds = time.monotonic() - started
-    return StepMetrics(
+    draws = plan.draws(step)
+    traces = [
+        TraceLoss(step + 1, s.problem_id, s.sample, *by_trace[i], s.num_trained_tokens, draws[i])
+        for i, s in enumerate(sequences)
+        if i in by_trace
+    ]
+    row = StepMetrics(
         step=step + 1,
         loss=loss,
         lr=rate,
@@ -141,7 +155,17 @@ def train_step(
         tokens=tokens,
         seconds=round(seconds, 4),
         tokens_per_second=round(tokens / seconds, 1),
+        token_accuracy=min(accuracy, 1.0),
     )
+    return row, traces
+
+
+def trace_means(scores: PackScores, sequences: Sequence[TokenSequence]) -> list[tuple[float, float]]:
+    """Mean loss and token accuracy of each of the pack's sequences."""
+    both = torch.stack([scores.token_losses, scores.hits])
+    parts = both.split([sequence.num_trained_tokens for sequence in sequences], dim=1)
+    means = torch.stack([part.mean(dim=1) for part in parts]).tolist()
+    return [(loss, accuracy) for loss, accuracy in means]
 
 
 def export_model(
@@ -161,14 +185,12 @@ def export_model(
     copy_tokenizer(base, target)
 
 
-def _keep_metrics(path: Path, done: int) -> None:
+def _keep_rows(path: Path, row_type: type[StepMetrics | TraceLoss], done: int) -> None:
     """Drop rows of steps that are run again."""
     if path.exists():
         with JsonlAppender(path):
             pass  # cuts a half-written last line
-        write_jsonl(
-            path, [row for row in read_jsonl(path, StepMetrics, allow_empty=True) if row.step <= done]
-        )
+        write_jsonl(path, [row for row in read_jsonl(path, row_type, allow_empty=True) if row.step <= done])
 
 
 def _check_dropout(model: torch.nn.Module, config: LocalTrain) -> None:
