@@ -49,7 +49,7 @@ def sample_nemo_skills(engine: NemoSkillsEngine, job: SamplingJob) -> None:
     for sample in files.keys() - set(todo):
         read_seed(files[sample], job, sample)  # a row that cannot be used ends it here, not after all others
     if todo:
-        with serving(engine.server, job.model, job.folder) as server:
+        with serving(engine.server, job.model, job.folder, form=job.form) as server:
             _Seeds(engine, job, server, source, files).run(todo)
     seeds = [read_seed(path, job, sample) for sample, path in files.items()]
     write_jsonl(job.folder / GENERATIONS, in_problem_order(seeds))
