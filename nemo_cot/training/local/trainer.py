@@ -13,7 +13,6 @@ from nemo_cot.config import PackConfig
 from nemo_cot.errors import Unfinished, UserError
 from nemo_cot.io.jsonl import JsonlAppender, read_jsonl, write_jsonl
 from nemo_cot.models.attention import PACKED
-from nemo_cot.models.convert import copy_tokenizer
 from nemo_cot.models.loading import load_model, resolve_device
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.progress import track
@@ -35,7 +34,7 @@ MODEL = "model"
 def train(
     base: Path, sequences: Sequence[TokenSequence], config: LocalTrain, packing: PackConfig, folder: Path
 ) -> None:
-    """Train ``base`` and write ``folder``/model (Hugging Face) and ``folder``/metrics.jsonl.
+    """Train ``base`` and write ``folder``/model (weights and config.json) and ``folder``/metrics.jsonl.
 
     Resumes from the newest checkpoint in ``folder``/scratch; the result is the same, bit for bit,
     as that of a run that was never cut short. At SIGUSR1 or SIGTERM it ends the step that it is in,
@@ -55,7 +54,7 @@ def train(
     _keep_metrics(folder / METRICS, done)
     plan = BatchPlan(config, packing, sequences)
     _run_steps(model, optimizer, plan, sequences, config, folder, done)
-    export_model(model, optimizer, base, config.export_dtype, folder)
+    export_model(model, optimizer, config.export_dtype, folder)
 
 
 def _run_steps(
@@ -137,10 +136,8 @@ def train_step(
     )
 
 
-def export_model(
-    model: torch.nn.Module, optimizer: MasterAdamW, base: Path, dtype: str, folder: Path
-) -> None:
-    """Write the master weights, rounded to ``dtype``, as a Hugging Face directory.
+def export_model(model: torch.nn.Module, optimizer: MasterAdamW, dtype: str, folder: Path) -> None:
+    """Write the master weights, rounded to ``dtype``, and their config.json.
 
     The model takes them over: save_pretrained names the dtype of the model in config.json, not
     that of the tensors it is given, and a float32 export would be loaded as bfloat16.
@@ -151,7 +148,6 @@ def export_model(
     target = folder / MODEL
     shutil.rmtree(target, ignore_errors=True)
     model.save_pretrained(target)
-    copy_tokenizer(base, target)
 
 
 def _keep_metrics(path: Path, done: int) -> None:
