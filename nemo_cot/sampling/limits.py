@@ -33,7 +33,8 @@ def cut_early(tokens: int, limit: int, *, prompt: int | None, context: int | Non
             f"{cut}: with its prompt of {prompt} it fills the server's context, max_model_len {context}",
             "raise engine.server.max_model_len, or lower sampling.max_new_tokens",
         )
-    of = f", or a context of {prompt + tokens}" if prompt is not None and context is None else ""
+    room = f" of {prompt + tokens}" if prompt is not None else ""
+    of = f", or a context{room} for prompt and answer" if prompt is None or context is None else ""
     return (
         f"{cut}: the server seems to have a limit of its own, of {tokens} new tokens{of}",
         "start it with --generation-config vllm (max_new_tokens in the model's generation_config.json) and a context "
