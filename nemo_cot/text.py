@@ -71,6 +71,11 @@ class TextTokenizer:
             )
         return number
 
+    @property
+    def stop_ids(self) -> list[int]:
+        """The tokens that end an answer: end of turn, and the eos where there is one."""
+        return sorted({self.end_of_turn_id, self.eos_id} - {None})
+
     def prompt_ids(self, problem: str) -> list[int]:
         """Token ids of the whole prompt; only the format's own special tokens are special."""
         return [*self.special_ids(self._before), *self.text_ids(problem), *self.special_ids(self._after)]

@@ -60,6 +60,7 @@ def _sampling(cfg: Config, name: str) -> Sampling:
         config,
         work,
         samples=settings.samples_per_problem,
+        samples_key="samples_per_problem",
         chunks=settings.chunks,
         resumable=True,
         batches=subject.engine.draws_batches,

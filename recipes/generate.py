@@ -30,6 +30,7 @@ def generate(cfg: Config) -> Iterator[Stage]:
         },
         work=partial(write_traces, cfg),
         samples=cfg.generate.samples_per_problem,
+        samples_key=None if cfg.teacher.in_one_piece else "generate.samples_per_problem",
         chunks=cfg.generate.chunks,
         resumable=cfg.teacher.resumable,
         batches=cfg.teacher.draws_batches,

@@ -81,11 +81,14 @@ class ServerConfig:
 
     ``base_url``: the address up to /v1 of one that is there; null: start one with ``launcher``,
     nemo_skills (vLLM by NeMo-Skills' serve_vllm, tensor parallel over ``num_gpus`` x ``num_nodes``)
-    or command (``command``, in which {model}, {port}, {num_gpus} and {num_nodes} are filled in).
+    or command (``command``, in which {model}, {port}, {num_gpus}, {num_nodes} and {generation_config}, a folder
+    with one of ours, are filled in).
     ``model_name``: what it calls the model; null: the model's path, as vLLM does. ``port`` 0: any
     free one. ``max_model_len``: prompt and answer together, tokens; null: the model's own.
     ``connect_deadline_seconds``: the longest time in which nothing listens at ``base_url``.
     ``api_key_env``: the environment variable that holds the key of an endpoint that asks for one.
+    ``neutral``: the server at ``base_url`` is known to take no sampling value from a file of the model's
+    (docs/engines.md), so that a dialect that cannot send them all will do.
     """
 
     base_url: Optional[str]  # noqa: UP045
@@ -101,6 +104,7 @@ class ServerConfig:
     start_deadline_seconds: float = runtime()
     connect_deadline_seconds: float = runtime()
     api_key_env: Optional[str] = runtime()  # noqa: UP045
+    neutral: bool = runtime()
 
     @property
     def with_nemo_skills(self) -> bool:
@@ -138,7 +142,7 @@ class EndpointEngine(EngineConfig):
 
     ``endpoint`` text sends the prompt as it is rendered here (model.prompt or teacher.prompt);
     chat sends it as the user's message, after ``system_message``, and the server's template goes
-    around. ``dialect`` vllm may use vLLM's own fields (top_k, stop_token_ids, prompts as tokens),
+    around. ``dialect`` vllm may use vLLM's own fields (top_k, min_p, stop_token_ids, prompts as tokens ...),
     openai only those that every server knows. ``stall_seconds``: the longest time without a new
     sample. ``retries``: further attempts, of a request (openai) or of a seed's process (nemo_skills).
     """
@@ -146,6 +150,8 @@ class EndpointEngine(EngineConfig):
     draws_batches = False
     grades: ClassVar[bool] = False
     """Whether it grades the answers while it samples."""
+    names_stops: ClassVar[bool] = True
+    """Whether its requests can name, by number, the tokens that end an answer."""
 
     server: ServerConfig
     endpoint: str
@@ -200,6 +206,8 @@ class NemoSkillsEngine(EndpointEngine):
     only). ``eval_type``: let it grade while it generates; see docs/engines.md before setting it.
     ``python``: the interpreter that has nemo_skills.
     """
+
+    names_stops = False  # a list in its extra_body is none that it can send (an OmegaConf ListConfig)
 
     prompt_config: Optional[str]  # noqa: UP045
     eval_type: Optional[str] = runtime()  # noqa: UP045

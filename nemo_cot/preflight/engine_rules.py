@@ -12,6 +12,7 @@ from nemo_cot.config.engines import EndpointEngine
 from nemo_cot.config.rule import Found, Rule, rule
 from nemo_cot.preflight.engine_uses import EngineUse, engine_uses
 from nemo_cot.preflight.estimate import Estimate
+from nemo_cot.serving.own_values import FILE, FLAG, PLACEHOLDER, reads_file, unsent
 
 _PROBE_SECONDS = 20.0
 """Bound of the question whether an interpreter has a module."""
@@ -164,6 +165,29 @@ def engine_dialect(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estim
 
 
 @_each()
+def engine_own_values(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
+    """The server gets every sampling value from us, and none from a file that came with the model."""
+    server = engine.server
+    if missing := unsent(engine, tokenizer=use.tokenizer) if server.base_url and not server.neutral else []:
+        sent = "engine.dialect=vllm" + ("" if use.tokenizer else " and teacher.path, with a copy of the model")
+        way = f"set {sent}, or " if engine.names_stops else "set engine=openai with engine.dialect=vllm, or "
+        yield (
+            "error",
+            f"a request cannot hold {', '.join(missing)}: the server at {server.base_url} may take them from the "
+            f"{FILE} of its model",
+            f"{way}{use.key}.engine.server.neutral=true if it is known not to (docs/engines.md)",
+        )
+    elif trouble := reads_file(server):
+        yield "error", trouble[0], f"{use.key}: {trouble[1]}"
+    elif found := use.own_values:
+        yield (
+            "error",
+            f"the server would take {', '.join(found)} from {FILE} in {use.path}",
+            f"remove them there (in a copy), or add {FLAG}, '{PLACEHOLDER}' to {use.key}.engine.server.command for vLLM",
+        )
+
+
+@_each()
 def engine_grading(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
     """No grader runs among the requests."""
     if engine.grades:
@@ -189,5 +213,6 @@ SERVER_RULES = (
     engine_model_name,
     engine_programs,
     engine_dialect,
+    engine_own_values,
     engine_grading,
 )

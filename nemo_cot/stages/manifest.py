@@ -38,7 +38,8 @@ class Manifest(msgspec.Struct, kw_only=True):
     ``config`` decides the result, ``settings`` do not. ``finished_at`` is UTC, ISO 8601;
     ``wall_seconds`` is that of the last of ``attempts``. ``image``: the container's digest and identity, None
     outside a container (:func:`nemo_cot.image.image_record`). ``reused_from``: the directory of the run that
-    did the work; apart from ``inputs`` the rest is what that run recorded.
+    did the work; apart from ``inputs`` the rest is what that run recorded. ``earlier``: the result from which a
+    part of the rows was taken, and what made it (:func:`earlier_record`).
     """
 
     stage: str
@@ -57,6 +58,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     attempts: int
     image: dict[str, str] | None = None  # manifests of version 0.1.0 and before have none
     reused_from: str | None = None
+    earlier: dict[str, Any] | None = None
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -94,6 +96,24 @@ def fingerprint_of(stage: str, version: int, config: dict[str, Any], inputs: dic
     """Hex digest of everything that decides a stage's result: its config and its inputs' digests, by label."""
     content = {"stage": stage, "version": version, "config": config, "inputs": inputs}
     return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
+
+
+def earlier_record(folder: Path, there: Manifest, key: str) -> dict[str, Any]:
+    """What a manifest keeps of the result in ``folder``, of which rows were taken: the value of ``key``, what it
+    held, and when and with what it was made. It may be replaced by then, so nothing here needs the folder.
+    """
+    made = {name: getattr(there, name) for name in ("code", "packages", "hardware", "image", "finished_at", "earlier")}
+    outputs = {name: {"sha256": output.sha256, "rows": output.rows} for name, output in there.outputs.items()}
+    return {
+        "folder": str(folder), "fingerprint": there.fingerprint, key: flatten(there.config)[key], "outputs": outputs,
+        **{name: value for name, value in made.items() if value is not None},
+    }  # fmt: skip
+
+
+def with_value(config: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """``config`` with another value of the dotted ``key``."""
+    first, _, rest = key.partition(".")
+    return {**config, first: with_value(config[first], rest, value) if rest else value}
 
 
 def changes(old: Manifest, config: dict[str, Any], inputs: dict[str, str], version: int) -> list[str]:

@@ -15,7 +15,7 @@ from nemo_cot.text import PromptFormat
 class FakeTokenizer:
     """Token ids are the bytes of the text."""
 
-    end_of_turn_id, eos_id = 0, None
+    stop_ids = (0,)
 
     def prompt_ids(self, problem):
         return list(problem.encode())

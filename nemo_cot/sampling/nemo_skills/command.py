@@ -59,9 +59,13 @@ def _inference(engine: NemoSkillsEngine, job: SamplingJob, seed: int) -> dict[st
         "inference.temperature": sampling.temperature,
         "inference.top_p": sampling.top_p,
         "inference.top_k": sampling.top_k or -1,
+        "inference.min_p": 0.0,
+        "inference.repetition_penalty": 1.0,
         "inference.random_seed": seed,
         "inference.tokens_to_generate": sampling.max_new_tokens,
         "inference.timeout": int(engine.request_timeout_seconds),
+        # NeMo-Skills sends top_k only above 0, and a server would then take the model's own.
+        "inference.extra_body.top_k": -1 if engine.dialect == "vllm" and not sampling.top_k else None,
         # The rendered prompt holds its own first token, where the model has one.
         "inference.extra_body.add_special_tokens": False if text else None,
     }

@@ -13,6 +13,7 @@ from nemo_cot.config.cluster import ResourceClasses
 from nemo_cot.config.model import ModelShape
 from nemo_cot.config.rule import GIB, KNOWN_LATER, Found, rule
 from nemo_cot.io.jsonl import read_jsonl
+from nemo_cot.models.export import finish_export
 from nemo_cot.models.facts import ModelFacts
 from nemo_cot.models.format import base_model
 from nemo_cot.packing.sequences import TokenSequence
@@ -62,10 +63,12 @@ class LocalBackend(Backend[LocalTrain]):
         train = self.train
 
         def work(folder: Path, inputs: Mapping[str, Path]) -> None:
+            from nemo_cot.training.local.trainer import MODEL
             from nemo_cot.training.local.trainer import train as run_training
 
             sequences = read_jsonl(inputs["sequences"], TokenSequence)
             run_training(inputs["base"], sequences, train, cfg.pack, folder)
+            finish_export(folder / MODEL, inputs["base"], cfg.model)
 
         return Stage(
             "train",

@@ -13,7 +13,6 @@ from nemo_cot.config import PackConfig
 from nemo_cot.errors import Unfinished, UserError
 from nemo_cot.io.jsonl import JsonlAppender, read_jsonl, write_jsonl
 from nemo_cot.models.attention import PACKED
-from nemo_cot.models.convert import copy_tokenizer
 from nemo_cot.models.loading import load_model, resolve_device
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.progress import track
@@ -37,7 +36,7 @@ MODEL = "model"
 def train(
     base: Path, sequences: Sequence[TokenSequence], config: LocalTrain, packing: PackConfig, folder: Path
 ) -> None:
-    """Train ``base`` and write ``folder``/model (Hugging Face), metrics.jsonl, and trace_losses.jsonl.
+    """Train ``base``; write ``folder``/model (weights and config.json), metrics.jsonl, and trace_losses.jsonl.
 
     Resumes from the newest checkpoint in ``folder``/scratch; the result is the same, bit for bit,
     as that of a run that was never cut short. At SIGUSR1 or SIGTERM it ends the step that it is in,
@@ -64,7 +63,7 @@ def train(
     if config.lora.enabled:
         model = merged(base, masters, config.lora)
         masters = dict(model.named_parameters())
-    export_model(model, masters, base, config.export_dtype, folder)
+    export_model(model, masters, config.export_dtype, folder)
 
 
 def _run_steps(
@@ -168,10 +167,8 @@ def trace_means(scores: PackScores, sequences: Sequence[TokenSequence]) -> list[
     return [(loss, accuracy) for loss, accuracy in means]
 
 
-def export_model(
-    model: torch.nn.Module, masters: Mapping[str, torch.Tensor], base: Path, dtype: str, folder: Path
-) -> None:
-    """Write the float32 ``masters``, rounded to ``dtype``, as a Hugging Face directory.
+def export_model(model: torch.nn.Module, masters: Mapping[str, torch.Tensor], dtype: str, folder: Path) -> None:
+    """Write the float32 ``masters``, rounded to ``dtype``, and their config.json.
 
     The model takes them over: save_pretrained names the dtype of the model in config.json, not
     that of the tensors it is given, and a float32 export would be loaded as bfloat16.
@@ -182,7 +179,6 @@ def export_model(
     target = folder / MODEL
     shutil.rmtree(target, ignore_errors=True)
     model.save_pretrained(target)
-    copy_tokenizer(base, target)
 
 
 def _keep_rows(path: Path, row_type: type[StepMetrics | TraceLoss], done: int) -> None:

@@ -16,6 +16,7 @@ import msgspec
 from nemo_cot.config import Config, h100
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.config.cluster import ResourceClasses
+from nemo_cot.config.model import ModelConfig
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.models.facts import ModelFacts
@@ -107,7 +108,7 @@ class NemoBackend(Backend[N]):
                 for number, step in enumerate(steps, start=1):
                     target = folder / SCRATCH / f"step_{step}"
                     if not target.is_dir():  # a former attempt has converted it
-                        self._convert(saved[step], inputs, target)
+                        self._convert(saved[step], inputs, target, cfg.model)
                     models.append(target)
                     tracker.update(number)
             shutil.rmtree(folder / "model", ignore_errors=True)
@@ -115,7 +116,7 @@ class NemoBackend(Backend[N]):
                 models[0].rename(folder / "model")
             else:
                 self.average(models, inputs, folder / "model")
-            finish_hf_directory(folder / "model", inputs["base"])
+            finish_hf_directory(folder / "model", inputs["base"], cfg.model)
 
         return Stage(
             "nemo_to_hf",
@@ -128,14 +129,16 @@ class NemoBackend(Backend[N]):
             resources="conversion",
         )
 
-    def _convert(self, checkpoint: Path, inputs: Mapping[str, Path], target: Path) -> None:
+    def _convert(
+        self, checkpoint: Path, inputs: Mapping[str, Path], target: Path, model: ModelConfig
+    ) -> None:
         """Convert one checkpoint; ``target`` is there only when it is whole."""
         unfinished = target.with_name(f".{target.name}")
         shutil.rmtree(unfinished, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         base = inputs["base"].resolve()
         self.to_hugging_face(checkpoint, inputs, base, unfinished)
-        finish_hf_directory(unfinished, base)
+        finish_hf_directory(unfinished, base, model)
         unfinished.rename(target)
 
     @property

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
@@ -19,6 +20,7 @@ from nemo_cot.experiment.planner import plan_chain
 from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.launchers.slurm.jobs import chain_jobs
 from nemo_cot.models.average import average_models
+from nemo_cot.models.format import student_tokenizer
 from nemo_cot.models.tensors import tensor_index
 from nemo_cot.recipes.hf_to_nemo import hf_to_nemo
 from nemo_cot.recipes.nemo_to_hf import nemo_to_hf
@@ -26,6 +28,7 @@ from nemo_cot.stages import RunDirectory, run_stage
 from nemo_cot.training.backend import backend_of
 from nemo_cot.training.nemo.checkpoints import steps_to_convert
 from nemo_cot.training.nemo_aligner.checkpoints import saved_steps, unpacked_view
+from tests.tiny import write_tiny_tokenizer
 
 CONFIG = {"model_type": "qwen2", "rope_theta": 1e6, "num_hidden_layers": 1, "max_position_embeddings": 131072}
 STAND_IN = """import json, pathlib, runpy, sys
@@ -71,7 +74,8 @@ def base(tmp_path) -> Path:
     weights = {n: torch.randn(shape, generator=generator) for n, shape in shapes.items()}
     save_file(weights, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(CONFIG))
-    (folder / "tokenizer.json").write_text('{"version": "1.0"}')
+    write_tiny_tokenizer(folder)
+    (folder / "generation_config.json").write_text('{"max_new_tokens": 2048, "top_k": 1, "eos_token_id": 5}')
     return folder
 
 
@@ -134,6 +138,15 @@ def test_the_last_step_becomes_the_trained_model(tmp_path, base, run):
     assert json.loads((model / "config.json").read_text())["max_position_embeddings"] == 131072
     assert (model / "tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()
     assert not (run.stage("nemo_to_hf") / "scratch").exists()
+    ends = student_tokenizer(cfg.model, base).stop_ids
+    assert json.loads((model / "generation_config.json").read_text()) == {
+        "eos_token_id": ends, "pad_token_id": min(ends),
+    }  # fmt: skip
+    asked = [{"role": "user", "content": "What is 1+2?"}]
+    rendered = AutoTokenizer.from_pretrained(model).apply_chat_template(
+        asked, tokenize=False, add_generation_prompt=True
+    )
+    assert rendered == cfg.model.prompt.replace("{problem}", "What is 1+2?")
 
 
 def test_steps_are_averaged_and_training_is_not_repeated_for_it(tmp_path, base, run):
