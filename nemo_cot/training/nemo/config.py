@@ -126,9 +126,14 @@ class NemoTrain(TrainConfig):
         super().__post_init__()
         at_least("train.micro_batch_size", self.micro_batch_size, 1)
         one_of("train.objective", self.objective, (self.own_objective,))
-        at_least("train.save_top_k", self.save_top_k, 1)
+        at_least("train.save_top_k", self.save_top_k, 0)
         at_least("train.num_workers", self.num_workers, 0)
         at_least("train.max_time_per_run, in seconds", seconds_of(self.max_time_per_run), 1)
+
+    @property
+    def kept_saves(self) -> int:
+        """Checkpoints that stay: with save_top_k 0 or 1 the newest alone, from which a training goes on."""
+        return max(1, self.save_top_k)
 
     @property
     def own_objective(self) -> str:

@@ -163,7 +163,7 @@ def nemo_gpu_memory(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
 def nemo_average_steps(cfg: Config, train: NemoTrain, _: TrainingCost) -> Found:
     """The steps whose weights are averaged are saved and kept."""
     saved = {*range(train.save_interval_steps, train.max_steps + 1, train.save_interval_steps), train.max_steps}
-    kept = sorted(saved)[-train.save_top_k :]  # both backends save the last step too
+    kept = sorted(saved)[-train.kept_saves :]
     if lost := sorted(set(train.conversion.average_steps) - set(kept)):
         yield (
             "error",

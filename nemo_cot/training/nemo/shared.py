@@ -16,6 +16,7 @@ import msgspec
 from nemo_cot.config import Config, h100
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.config.cluster import ResourceClasses
+from nemo_cot.config.model import ModelShape
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.models.facts import ModelFacts
@@ -28,7 +29,8 @@ from nemo_cot.training.nemo.checkpoints import check_finished, steps_to_convert
 from nemo_cot.training.nemo.command import Command, run_command
 from nemo_cot.training.nemo.config import NemoTrain, seconds_of
 from nemo_cot.training.nemo.converted import finish_hf_directory
-from nemo_cot.training.nemo.memory import adapter_parameters, gpu_memory
+from nemo_cot.training.nemo.memory import GpuMemory, adapter_parameters, gpu_memory
+from nemo_cot.training.nemo.saves import SAVED, saves_of
 
 UTILISATION = 0.4
 """Share of the peak that Megatron-LM's own tables show for models of this size on H100; assumed, not measured."""
@@ -148,7 +150,8 @@ class NemoBackend(Backend[N]):
         Adapters (LoRA, arXiv 2106.09685) leave the base weights as they are, whose gradients are not
         computed: 4 x parameters + 6 x the adapters' own. Full activation checkpointing computes the forward
         pass (2 x parameters) twice. On disk are the converted base, and checkpoints of 14 bytes per
-        parameter with the optimizer's state: save_top_k and the last; LoRA's are small.
+        parameter with the optimizer's state: those that are kept, and the one that is being written; LoRA's
+        are small.
         """
         cost, train = super().cost(cfg, model, tokens), self.train
         shape, count = model.shape, model.parameters
@@ -159,17 +162,28 @@ class NemoBackend(Backend[N]):
             adapters = shape.layers * adapter_parameters(shape, train.lora) if shape else 0
             operations = (4.0 * count + 6.0 * adapters) * in_all
             cost = replace(cost, operations=operations, formula="(4 x parameters + 6 x adapters) x tokens")
+        if shape:
+            saves = saves_of(train, shape)
+            cost = replace(cost, written_bytes=saves.written_bytes, save_seconds=saves.seconds)
         if shape and train.layout.world_size % train.layout.model_parallel_size == 0:  # else rule nemo_copies
-            memory = gpu_memory(shape, train.layout, train.lora, cfg.pack.capacity_tokens)
-            cost = replace(cost, memory_bytes=memory.total)
+            memory = self.memory(shape, cfg.pack.capacity_tokens)
+            cost = replace(cost, memory_bytes=memory.total, host_bytes=self.host_bytes(shape))
         again = 2.0 * count * in_all if train.layout.checkpoint_activations == "full" else 0.0
         return replace(
             cost,
             place="the fullest GPU",
-            disk_bytes=count * (2 + 2 + 2 + (0 if lora else 14 * (train.save_top_k + 1))),
+            disk_bytes=count * (2 + 2 + 2 + (0 if lora else SAVED * (train.kept_saves + 1))),
             gpu_hours=(cost.operations + again) / (UTILISATION * h100.BF16_FLOPS) / 3600,
             at=f"{UTILISATION:.0%} of an H100's peak",
         )
+
+    def memory(self, shape: ModelShape, pack_tokens: int) -> GpuMemory:
+        """Of the fullest GPU."""
+        return gpu_memory(shape, self.train.layout, self.train.lora, pack_tokens)
+
+    def host_bytes(self, shape: ModelShape) -> float | None:
+        """Memory of a node that the optimizer takes; None where it takes none."""
+        return None
 
     def seconds_per_job(self) -> int | None:
         """train.max_time_per_run."""

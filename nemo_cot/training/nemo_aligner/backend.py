@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from nemo_cot.config import Config
+from nemo_cot.config.model import ModelShape
 from nemo_cot.config.overrides import hydra_quoted
 from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.io.paths import user_path
@@ -20,8 +21,9 @@ from nemo_cot.stages import Output, Source, Stage
 from nemo_cot.training.nemo import shared
 from nemo_cot.training.nemo.command import Command, check_importable, run_command
 from nemo_cot.training.nemo.converted import check_nemo_folder
+from nemo_cot.training.nemo.saves import STATE, trained_parameters
 from nemo_cot.training.nemo_aligner import conversion
-from nemo_cot.training.nemo_aligner.checkpoints import LOG_DIR, saved_steps, unpacked_view
+from nemo_cot.training.nemo_aligner.checkpoints import LOG_DIR, link_newest, saved_steps, unpacked_view
 from nemo_cot.training.nemo_aligner.command import aligner_command, single_process
 from nemo_cot.training.nemo_aligner.config import AlignerTrain
 from nemo_cot.training.nemo_aligner.rules import ALIGNER_RULES
@@ -77,6 +79,7 @@ class AlignerBackend(shared.NemoBackend[AlignerTrain]):
             rows = read_jsonl(inputs["sequences"], TokenSequence)
             report = prepare_aligner(train, cfg.pack, rows, layout, folder, cfg.name, inputs["base"])
             print(report.line(), flush=True)
+            link_newest(folder)
             self.run(aligner_command(train, folder / CONFIG_FILE, os.environ), folder)
 
         inputs = {
@@ -105,6 +108,16 @@ class AlignerBackend(shared.NemoBackend[AlignerTrain]):
         """In the Python that trained."""
         python = [*single_process(self.train, os.environ), self.train.python]
         average_models(models, target, python=python)
+
+    def host_bytes(self, shape: ModelShape) -> float:
+        """Apex's distributed Adam builds the whole state of each rank's weights on the host before it deals it out.
+
+        12 bytes per trained parameter of a model-parallel rank (read in Apex; 393 GB per node for a 32B model
+        under TP 8), for as many ranks as a node has.
+        """
+        layout = self.train.layout
+        ranks = layout.tensor_model_parallel_size * layout.pipeline_model_parallel_size
+        return STATE * trained_parameters(self.train, shape) / ranks * layout.gpus_per_node
 
     def programs(self) -> dict[str, str]:
         """The interpreter that has NeMo."""

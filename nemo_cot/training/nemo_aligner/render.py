@@ -38,6 +38,10 @@ def render_nemo_aligner(train: AlignerTrain, pack: PackConfig, inputs: AlignerIn
         "model": {
             "seed": train.seed,
             "restore_from_path": inputs.base_model,
+            # The checkpoint brings an optim section of its own, whose keys (constant_steps, bucket_cap_mb) would
+            # join ours, and be refused by the schedule or the optimizer that we name.
+            "overwrite_base_config": {"optim": True},
+            **_checkpoint_format(),
             **_parallelism(train.layout),
             "megatron_amp_O2": train.megatron_amp_O2,
             **_lengths_and_batches(pack, inputs),
@@ -101,14 +105,23 @@ def _exp_manager(train: AlignerTrain, inputs: AlignerInputs) -> Rendered:
         "checkpoint_callback_params": {
             "monitor": "step",  # default val_loss, which does not exist without validation
             "mode": "max",
-            "save_top_k": train.save_top_k,
-            "save_last": True,
-            "save_nemo_on_train_end": True,  # default False; nemo_to_hf reads it
+            "save_top_k": train.kept_saves,
+            # Default true: every save is written twice. What resumes is a link (checkpoints.link_newest).
+            "save_last": False,
+            "save_nemo_on_train_end": False,  # weights once more, which nothing reads: nemo_to_hf takes a save
             "filename": "megatron_gpt_sft-{step}-{consumed_samples}",  # default names val_loss
             "model_parallel_size": train.layout.tensor_model_parallel_size
             * train.layout.pipeline_model_parallel_size,
             "save_best_model": False,
         },
+    }
+
+
+def _checkpoint_format() -> Rendered:
+    return {
+        "dist_ckpt_format": "torch_dist",  # the converter's zarr would be inherited: deprecated, slow
+        "dist_ckpt_parallel_save": True,  # default false: the first data-parallel copy writes alone
+        "dist_ckpt_torch_dist_multiproc": 2,  # processes that write, per rank
     }
 
 
@@ -204,6 +217,7 @@ def render_optim(optim: OptimConfig, max_steps: int, *, distributed: bool) -> Re
         "weight_decay": optim.weight_decay,
         "betas": list(optim.betas),
         "eps": optim.eps,
+        **(_DISTRIBUTED if distributed else {}),
         "sched": _SCHEDULES[optim.sched.name]
         | {
             "warmup_steps": optim.sched.warmup_steps,
@@ -212,6 +226,14 @@ def render_optim(optim: OptimConfig, max_steps: int, *, distributed: bool) -> Re
         },
     }
 
+
+_DISTRIBUTED: Rendered = {
+    "bucket_cap_mb": 125,
+    "overlap_grad_sync": True,
+    "overlap_param_sync": True,
+    "contiguous_grad_buffer": True,
+}
+"""Apex's distributed Adam, as in the config of NeMo's Qwen2, which the converter writes into the checkpoint."""
 
 _SCHEDULES: dict[str, Rendered] = {
     # constant_steps: default 1000, which leaves a run of 50 steps at its minimum from the warm-up's end.

@@ -71,7 +71,7 @@ def _checkpointing(train: NemoRlTrain, inputs: RlInputs) -> Rendered:
         "checkpoint_dir": f"{inputs.log_dir}/checkpoints",
         "metric_name": None,  # default val:val_loss, which is never measured: null keeps the latest
         "higher_is_better": False,
-        "keep_top_k": train.save_top_k,
+        "keep_top_k": train.kept_saves,
         "save_period": train.save_interval_steps,
         "checkpoint_must_save_by": train.max_time_per_run,  # default null: Slurm would kill it instead
         "save_optimizer": True,
