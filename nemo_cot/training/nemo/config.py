@@ -111,7 +111,8 @@ class ConversionConfig:
 class NemoTrain(TrainConfig):
     """What both NeMo backends need. ``max_time_per_run``: DD:HH:MM:SS, then it saves and stops.
 
-    ``conversion`` is of the stage nemo_to_hf, and no reason to train again.
+    ``conversion`` is of the stage nemo_to_hf, and no reason to train again. ``srun_arguments``: of the srun
+    that starts training inside a Slurm job; they may name the container.
     """
 
     layout: LayoutConfig
@@ -120,6 +121,7 @@ class NemoTrain(TrainConfig):
     save_top_k: int = runtime()
     max_time_per_run: str = runtime()
     num_workers: int = runtime()
+    srun_arguments: list[str] = runtime()  # noqa: RUF009
     conversion: ConversionConfig = runtime()  # noqa: RUF009
 
     def __post_init__(self) -> None:

@@ -12,10 +12,9 @@ from typing import Any
 from nemo_cot.config import Config
 from nemo_cot.config.rule import GIB, Found, Rule, rule
 from nemo_cot.errors import UserError
-from nemo_cot.training.backend import TrainingCost
+from nemo_cot.training.backend import TrainingCost, backend_of
 from nemo_cot.training.nemo.config import NemoTrain
 from nemo_cot.training.nemo.layouts import other_preset
-from nemo_cot.training.nemo.memory import gpu_memory
 
 
 def nemo_rule(check: Callable[[Config, Any, TrainingCost], Found]) -> Rule:
@@ -147,7 +146,7 @@ def nemo_gpu_memory(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
     if shape is None or train.layout.world_size % train.layout.model_parallel_size:
         yield "unknown", "see nemo_heads and nemo_copies", ""
         return
-    memory = gpu_memory(shape, train.layout, train.lora, cfg.pack.capacity_tokens)
+    memory = backend_of(train).memory(shape, cfg.pack.capacity_tokens)
     if memory.total > train.layout.gpu_memory_gib * GIB:
         parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in vars(memory).items())
         yield (
@@ -155,7 +154,8 @@ def nemo_gpu_memory(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
             f"the fullest GPU needs about {memory.total / GIB:.1f} of {train.layout.gpu_memory_gib} GiB "
             f"({parts})",
             "raise train.layout.num_nodes or a train.layout.*_parallel_size, lower pack.capacity_tokens, "
-            "or train adapters (train=nemo_rl train.lora.enabled=true: NeMo-Aligner's are not merged)",
+            "train adapters (train=nemo_rl train.lora.enabled=true: NeMo-Aligner's are not merged), or keep the "
+            "optimizer's state in host memory (train=nemo_rl train.optimizer_cpu_offload=true)",
         )
 
 

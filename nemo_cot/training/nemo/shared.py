@@ -17,11 +17,13 @@ from nemo_cot.config import Config, h100
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.config.cluster import ResourceClasses
 from nemo_cot.config.model import ModelShape
+from nemo_cot.config.overrides import hydra_quoted
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.models.facts import ModelFacts
 from nemo_cot.models.format import base_model
 from nemo_cot.progress import track
+from nemo_cot.serving.process import Process
 from nemo_cot.stages import Output, Source, Stage
 from nemo_cot.stages.publish import SCRATCH
 from nemo_cot.training.backend import Backend, TrainingCost
@@ -87,10 +89,13 @@ class NemoBackend(Backend[N]):
             resources="train",
         )
 
-    def run(self, command: Command, folder: Path) -> None:
-        """Train to the last step. trained.json, written last, stands for the weights where they are an input."""
+    def run(self, command: Command, folder: Path, beside: Process | None = None) -> None:
+        """Train to the last step. trained.json, written last, stands for the weights where they are an input.
+
+        ``beside``: what the command needs for as long as it runs.
+        """
         _write_json(folder / "command.json", {**command._asdict(), "directory": str(command.directory or "")})
-        run_command(command, os.environ)
+        run_command(command, os.environ, beside=beside)
         saved = self.saved_steps(folder)
         check_finished(saved, self.train.max_steps)
         checkpoints = {step: path.relative_to(folder).as_posix() for step, path in saved.items()}
@@ -188,6 +193,14 @@ class NemoBackend(Backend[N]):
     def seconds_per_job(self) -> int | None:
         """train.max_time_per_run."""
         return seconds_of(self.train.max_time_per_run)
+
+    def in_container(self, recipe: str, srun_options: Sequence[str] | None) -> list[str]:
+        """train.srun_arguments: srun's own for the training, unless the user named some; none for a conversion."""
+        if recipe in ("hf_to_nemo", "nemo_to_hf"):
+            return ["train.srun_arguments=[]"]  # it is in the container already
+        if srun_options is None or self.train.srun_arguments:
+            return []
+        return [f"train.srun_arguments=[{','.join(map(hydra_quoted, srun_options))}]"]
 
     def size(self, resources: ResourceClasses) -> tuple[int, int | None]:
         """The layout's."""

@@ -11,7 +11,6 @@ import msgspec
 
 from nemo_cot.config import Config
 from nemo_cot.config.model import ModelShape
-from nemo_cot.config.overrides import hydra_quoted
 from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.average import average_models
@@ -136,14 +135,6 @@ class AlignerBackend(shared.NemoBackend[AlignerTrain]):
     def task_per_gpu(self) -> bool:
         """With srun for the ranks themselves."""
         return self.train.process_launcher == "srun"
-
-    def in_container(self, recipe: str, srun_options: Sequence[str] | None) -> list[str]:
-        """train.srun_arguments: srun's own for the training, unless the user named some; none for a conversion."""
-        if recipe in ("hf_to_nemo", "nemo_to_hf"):
-            return ["train.srun_arguments=[]"]  # it is in the container already
-        if srun_options is None or self.train.srun_arguments:
-            return []
-        return [f"train.srun_arguments=[{','.join(map(hydra_quoted, srun_options))}]"]
 
 
 BACKEND = AlignerBackend

@@ -95,8 +95,6 @@ def _policy(train: NemoRlTrain, pack: PackConfig, inputs: RlInputs) -> Rendered:
             "enabled": True,  # default off: a batch would be padded to its longest row
             "train_mb_tokens": tokens * train.micro_batch_size,
             "algorithm": "modified_first_fit_decreasing",
-            "microbatch_order": "packer",
-            "sequence_length_round": 64,
         },
         "make_sequence_length_divisible_by": train.width_multiple,
         "max_grad_norm": train.gradient_clip_val,
@@ -110,9 +108,8 @@ def _megatron(train: NemoRlTrain) -> Rendered:
     _ = layout.data_parallel_size  # raises for GPUs that make no whole copies
     return {
         "enabled": True,  # default false
-        "checkpoint": {"async_save": False, "ckpt_assume_constant_structure": False},
-        "use_fused_linear_logprobs": False,
-        "fused_linear_logprobs_chunk_size": 256,
+        "use_linear_ce_fusion_loss": False,
+        "linear_ce_fusion_chunk_size": 256,
         "force_reconvert_from_hf": False,
         "env_vars": {},
         "empty_unused_memory_level": 1,
@@ -121,11 +118,6 @@ def _megatron(train: NemoRlTrain) -> Rendered:
         if layout.checkpoint_activations == "none"
         else layout.checkpoint_activations,
         "recompute_modules": None,
-        "cuda_graph_impl": "none",
-        "cuda_graph_modules": [],
-        "cuda_graph_warmup_steps": 3,
-        "fine_grained_activation_offloading": False,
-        "offload_modules": None,
         "tensor_model_parallel_size": layout.tensor_model_parallel_size,
         "pipeline_model_parallel_size": layout.pipeline_model_parallel_size,
         "context_parallel_size": layout.context_parallel_size,
@@ -139,7 +131,6 @@ def _megatron(train: NemoRlTrain) -> Rendered:
         "apply_rope_fusion": True,
         "bias_activation_fusion": True,
         "defer_fp32_logits": False,
-        "use_gloo_process_groups": False,
         "gradient_accumulation_fusion": False,
         "use_fused_weighted_squared_relu": False,
         "peft": _peft(train.lora),
@@ -187,9 +178,8 @@ def _optimizer(train: NemoRlTrain) -> Rendered:
         "use_distributed_optimizer": train.layout.distributed_optimizer,
         "use_precision_aware_optimizer": train.layout.distributed_optimizer,  # needs that one
         "clip_grad": train.gradient_clip_val,
-        "optimizer_cpu_offload": False,
-        "optimizer_offload_fraction": 0.0,
-        "overlap_cpu_optimizer_d2h_h2d": False,
+        "optimizer_cpu_offload": train.optimizer_cpu_offload,
+        "optimizer_offload_fraction": 1.0 if train.optimizer_cpu_offload else 0.0,  # it takes no share of it
     }
 
 
