@@ -34,7 +34,8 @@ from nemo_cot.stages.manifest import flatten
 
 _VARIABLE = re.compile(r"^cluster\.environment\.[A-Za-z_][A-Za-z0-9_]*$")
 _FILTER = re.compile(r"^curate\.filters(\.\w+){0,2}$")
-"""Entries of cluster.environment and curate.filters: they may be new ones."""
+_BACKEND_KEY = re.compile(r"^train\.overrides(\.\w+)*$")
+"""Entries of cluster.environment, curate.filters and train.overrides: they may be new ones."""
 
 
 def load_config(overrides: Sequence[str]) -> schema.Config:
@@ -124,8 +125,8 @@ def _placed(override: str, parsed: Override) -> str:
     one's own file, PATH.yaml, by its way from the group's folder.
     """
     key, _, value = override.partition("=")
-    if _VARIABLE.match(key) or _FILTER.match(key):
-        return f"++{override}"
+    if _may_be_new(key.lstrip("+")):
+        return f"++{override.lstrip('+')}"
     group, chosen = PLACES.get(key, key), parsed.value()
     if groups.is_group(group) and isinstance(chosen, str) and chosen.endswith(".yaml"):
         path = user_path(chosen)
@@ -135,6 +136,10 @@ def _placed(override: str, parsed: Override) -> str:
             )
         value = hydra_value(os.path.relpath(path.resolve(), CONF / group))
     return f"{group}@{key}={value}" if key in PLACES else f"{key}={value}"
+
+
+def _may_be_new(key: str) -> bool:
+    return any(pattern.match(key) for pattern in (_VARIABLE, _FILTER, _BACKEND_KEY))
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
@@ -154,7 +159,7 @@ def _not_an_override(text: str) -> UserError:
         return UserError(
             "is not an override", where=repr(text), fix="write key=value, as in train.optim.lr=5e-6"
         )
-    if not (_VARIABLE.match(key) or _FILTER.match(key)) and groups.without_entry(key) not in known_keys():
+    if not _may_be_new(key.lstrip("+")) and groups.without_entry(key) not in known_keys():
         return messages.unknown_key(key)
     return UserError("is not an override", where=repr(text), fix=quoting(key, value))
 
@@ -166,7 +171,8 @@ def _check_key(override: Override) -> None:
         raise messages.hydras_own(override.input_line or key)
     if override.is_sweep_override():
         raise UserError("sweeps several values", where=key, fix="run the command once for each value")
-    if override.is_delete() or override.is_add() or override.is_force_add():
+    added = override.is_add() or override.is_force_add()
+    if override.is_delete() or (added and not _BACKEND_KEY.match(key)):
         raise UserError(
             "keys cannot be added or deleted",
             where=override.input_line or key,
@@ -176,7 +182,7 @@ def _check_key(override: Override) -> None:
         raise UserError(
             "is set one variable at a time", where=key, fix="write cluster.environment.NAME=VALUE for each"
         )
-    if _VARIABLE.match(key) or _FILTER.match(key):
+    if _may_be_new(key):
         return
     if groups.without_entry(key) not in known_keys():
         raise messages.unknown_key(key)

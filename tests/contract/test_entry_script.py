@@ -41,7 +41,6 @@ def config(tmp_path, traces, layout):
     pack = PackConfig(layout.capacity_tokens, "shuffle", 0)
     rendered = render_nemo_aligner(train_config(batching="distinct"), pack, inputs)
     rendered["trainer"]["accelerator"] = "cpu"
-    rendered["exp_manager"]["create_tensorboard_logger"] = False  # not in the lock; the container has it
     path = tmp_path / "aligner.yaml"
     path.write_text(to_yaml(rendered))
     return path

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nemo_cot.config import OptimConfig, PackConfig, SchedConfig
+from nemo_cot.config import LoggersConfig, OptimConfig, PackConfig, SchedConfig
 from nemo_cot.packing import literal_draws, literal_packs
 from nemo_cot.training.nemo.config import ConversionConfig, LayoutConfig, LoraConfig
 from nemo_cot.training.nemo.rendered import to_yaml
@@ -57,6 +57,8 @@ def train_config(schedule: str = "cosine", **changes) -> AlignerTrain:
         srun_arguments=[],
         master_port=29500,
         python="python",
+        overrides={},
+        loggers=LoggersConfig(True, False, False, "p", None),
     )
     return AlignerTrain(**(values | changes))
 
@@ -210,7 +212,6 @@ def test_exp_manager_and_trainer_take_their_keys_and_keep_the_latest_checkpoints
     }  # MegatronTrainerBuilder makes a plugin of "bf16"
     trainer = Trainer(**keys)
     assert trainer.max_steps == STEPS
-    loaded.exp_manager.create_tensorboard_logger = False  # the lock has no tensorboard; the container has
     exp_manager(trainer, loaded.exp_manager)
     (callback,) = [c for c in trainer.callbacks if isinstance(c, NeMoModelCheckpoint)]
     assert (callback.monitor, callback.mode, callback.save_top_k, callback.save_last) == (
@@ -263,7 +264,6 @@ def test_checkpoints_are_named_by_their_step_and_the_latest_are_kept(loaded, tmp
     from nemo_cot.training.nemo_aligner.checkpoints import link_newest, saved_steps
 
     trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
-    loaded.exp_manager.create_tensorboard_logger = False
     loaded.exp_manager.checkpoint_callback_params.save_top_k = 2
     exp_manager(trainer, loaded.exp_manager)
     (callback,) = [c for c in trainer.callbacks if isinstance(c, NeMoModelCheckpoint)]

@@ -116,7 +116,7 @@ class Job:
 
     def ray_processes(self) -> list[str]:
         """Of this job's cluster, on both nodes, which are this machine."""
-        listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+        listed = subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True).stdout
         return [line for line in listed.splitlines() if f"/tmp/ray-{self.number}-" in line]
 
 
@@ -138,6 +138,7 @@ def job(cluster, ray, tmp_path, monkeypatch):
 
 def test_the_training_runs_over_both_nodes_and_nothing_is_left(job):
     done = job(DRIVER)
+    wait_for(lambda: done.ray_processes(), seconds=120, every=0.2)
     assert done.wait() == "COMPLETED", done.said()
     assert "2 nodes, 4 GPUs, nemo_rl.yaml" in done.said() and "ray: 2 of 2 nodes are there" in done.said()
     wait_for(lambda: not done.ray_processes(), seconds=30, every=0.5)

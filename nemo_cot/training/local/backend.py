@@ -19,6 +19,7 @@ from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.stages import Output, Stage
 from nemo_cot.training.backend import Backend, TrainingCost
 from nemo_cot.training.local.config import LocalTrain
+from nemo_cot.training.local.loggers import LOGGERS
 
 
 @rule("train")
@@ -79,9 +80,10 @@ class LocalBackend(Backend[LocalTrain]):
 
     @property
     def packages(self) -> dict[str, str]:  # type: ignore[override]
-        """torch, transformers, and TensorBoard where it is asked for."""
-        local = dict.fromkeys(("torch", "transformers"), "-e '.[local]' in the clone")
-        return local | ({"tensorboard": "-e '.[tensorboard]' in the clone"} if self.train.tensorboard else {})
+        """torch, transformers, and the loggers that are chosen."""
+        chosen = {name: extra for name, extra in LOGGERS.items() if getattr(self.train.loggers, name)}
+        found = dict.fromkeys(("torch", "transformers"), "local") | chosen
+        return {name: f"-e '.[{extra}]' in the clone" for name, extra in found.items()}
 
     def cost(self, cfg: Config, model: ModelFacts, tokens: int) -> TrainingCost:
         """With the memory of the longest pack: :func:`train_bytes`."""

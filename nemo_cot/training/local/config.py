@@ -16,7 +16,6 @@ class LocalTrain(TrainConfig):
     export_dtype: str
     device: str = runtime()
     activation_checkpointing: bool = runtime()
-    tensorboard: bool = runtime()
 
     def __post_init__(self) -> None:
         super().__post_init__()

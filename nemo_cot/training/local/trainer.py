@@ -23,10 +23,10 @@ from nemo_cot.training.local.allocator import keep_freed_memory
 from nemo_cot.training.local.batches import BatchPlan
 from nemo_cot.training.local.checkpoint import latest_step, load_checkpoint, save_checkpoint
 from nemo_cot.training.local.config import LocalTrain
+from nemo_cot.training.local.loggers import open_loggers
 from nemo_cot.training.local.objective import pack_loss, pack_tensors
 from nemo_cot.training.local.optimizer import MasterAdamW
 from nemo_cot.training.local.schedule import learning_rate
-from nemo_cot.training.local.tensorboard import open_tensorboard
 
 METRICS = "metrics.jsonl"
 MODEL = "model"
@@ -69,14 +69,14 @@ def _run_steps(
 ) -> None:
     with (
         JsonlAppender(folder / METRICS) as metrics,
-        open_tensorboard(folder / "tensorboard", enabled=config.tensorboard) as board,
+        open_loggers(folder, config.loggers) as log,
         track("train", config.max_steps, "steps", folder, done=done) as progress,
         asked_to_stop() as asked,
     ):
         for step in range(done, config.max_steps):
             row = train_step(model, optimizer, plan, sequences, config, step)
             metrics.append([row])
-            board(row)
+            log(row)
             progress.update(
                 step + 1,
                 loss=f"{row.loss:.4f}",

@@ -14,7 +14,9 @@ from nemo_cot.config.rule import GIB, Found, Rule, rule
 from nemo_cot.errors import UserError
 from nemo_cot.training.backend import TrainingCost, backend_of
 from nemo_cot.training.nemo.config import NemoTrain
+from nemo_cot.training.nemo.keys import meant
 from nemo_cot.training.nemo.layouts import other_preset
+from nemo_cot.training.nemo.rendered import ADDED
 
 
 def nemo_rule(check: Callable[[Config, Any, TrainingCost], Found]) -> Rule:
@@ -172,6 +174,28 @@ def nemo_average_steps(cfg: Config, train: NemoTrain, _: TrainingCost) -> Found:
         )
 
 
+@rule(always=True)
+def nemo_overrides(cfg: Config, train: NemoTrain, _: TrainingCost) -> Found:
+    """Keys of train.overrides are the backend's own, and none that a rule goes by."""
+    keys, taken = backend_of(train).keys, []
+    for name, value in train.overrides.items():
+        key, where = name.removeprefix(ADDED), f"train.overrides.{name.removeprefix(ADDED)}"
+        if not keys.has(key) and not meant(name):
+            near = keys.nearest(key)
+            yield (
+                "error" if near else "warning",
+                f"{where}: {train.backend} has no such key in its list",
+                f"{f'did you mean {near}? ' if near else ''}A key that is there all the same: write {ADDED}{key} among "
+                "train.overrides in an experiment file",
+            )
+        elif our := keys.our_key(key):
+            yield "warning", f"{where}={value}: rules and estimates go by {our}, which stays as it is", f"set {our}"
+        else:
+            taken.append(f"{key}={value}")
+    if taken:
+        yield "ok", f"laid over the rendered config: {', '.join(taken)}", ""
+
+
 @rule()
 def layout_size(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
     """No smaller layout of conf/train/layout is meant for the model."""
@@ -187,5 +211,5 @@ def layout_size(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
 
 NEMO_RULES = (
     nemo_copies, nemo_heads, nemo_sequence_parallel, nemo_width, nemo_schedule, nemo_save_points, nemo_precision,
-    nemo_adapter_dropout, nemo_gpu_memory, nemo_average_steps, layout_size,
+    nemo_adapter_dropout, nemo_gpu_memory, nemo_average_steps, nemo_overrides, layout_size,
 )  # fmt: skip

@@ -31,6 +31,7 @@ from nemo_cot.training.nemo.checkpoints import check_finished, steps_to_convert
 from nemo_cot.training.nemo.command import Command, run_command
 from nemo_cot.training.nemo.config import NemoTrain, seconds_of
 from nemo_cot.training.nemo.converted import finish_hf_directory
+from nemo_cot.training.nemo.keys import Keys
 from nemo_cot.training.nemo.memory import GpuMemory, adapter_parameters, gpu_memory
 from nemo_cot.training.nemo.saves import SAVED, saves_of
 
@@ -45,6 +46,8 @@ class NemoBackend(Backend[N]):
 
     several_nodes = True
     cuts_at_eos = True
+    keys: ClassVar[Keys]
+    """Of its own config, by which train.overrides is checked."""
     log_dir: ClassVar[str]
     """Folder of the train stage in which the backend writes its logs and checkpoints."""
 

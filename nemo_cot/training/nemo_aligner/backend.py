@@ -20,11 +20,13 @@ from nemo_cot.stages import Output, Source, Stage
 from nemo_cot.training.nemo import shared
 from nemo_cot.training.nemo.command import Command, check_importable, run_command
 from nemo_cot.training.nemo.converted import check_nemo_folder
+from nemo_cot.training.nemo.keys import read_keys
 from nemo_cot.training.nemo.saves import STATE, trained_parameters
 from nemo_cot.training.nemo_aligner import conversion
 from nemo_cot.training.nemo_aligner.checkpoints import LOG_DIR, link_newest, saved_steps, unpacked_view
 from nemo_cot.training.nemo_aligner.command import aligner_command, single_process
 from nemo_cot.training.nemo_aligner.config import AlignerTrain
+from nemo_cot.training.nemo_aligner.render import OURS
 from nemo_cot.training.nemo_aligner.rules import ALIGNER_RULES
 
 
@@ -32,6 +34,7 @@ class AlignerBackend(shared.NemoBackend[AlignerTrain]):
     """NeMo-Aligner 0.7.0. It trains from NeMo's own format, and its checkpoints are converted back."""
 
     rules = ALIGNER_RULES
+    keys = read_keys(Path(__file__).with_name("keys.txt"), OURS)
     log_dir = LOG_DIR
     saved_steps = staticmethod(saved_steps)
 

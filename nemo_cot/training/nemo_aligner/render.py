@@ -9,11 +9,49 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from nemo_cot.config import OptimConfig, PackConfig
+from nemo_cot.config import LoggersConfig, OptimConfig, PackConfig
 from nemo_cot.training.nemo.config import LayoutConfig, LoraConfig
+from nemo_cot.training.nemo.rendered import overridden
 from nemo_cot.training.nemo_aligner.config import AlignerTrain
 
 Rendered = dict[str, Any]
+
+
+OURS = {
+    "trainer.num_nodes": "train.layout.num_nodes",
+    "trainer.devices": "train.layout.gpus_per_node",
+    "trainer.precision": "train.precision",
+    "trainer.max_steps": "train.max_steps",
+    "trainer.sft.max_steps": "train.max_steps",
+    "trainer.sft.save_interval": "train.save_interval_steps",
+    "trainer.sft.val_check_interval": "train.save_interval_steps",
+    "exp_manager.explicit_log_dir": "runs_dir",
+    "exp_manager.resume_if_exists": "train.save_interval_steps",
+    "exp_manager.max_time_per_run": "train.max_time_per_run",
+    "exp_manager.checkpoint_callback_params": "train.save_top_k",
+    "model.restore_from_path": "train.nemo_model",
+    "model.tensor_model_parallel_size": "train.layout.tensor_model_parallel_size",
+    "model.pipeline_model_parallel_size": "train.layout.pipeline_model_parallel_size",
+    "model.virtual_pipeline_model_parallel_size": "train.layout.pipeline_model_parallel_size",
+    "model.context_parallel_size": "train.layout.context_parallel_size",
+    "model.sequence_parallel": "train.layout.sequence_parallel",
+    "model.activations_checkpoint_granularity": "train.layout.checkpoint_activations",
+    "model.activations_checkpoint_method": "train.layout.checkpoint_activations",
+    "model.activations_checkpoint_num_layers": "train.layout.checkpoint_activations",
+    "model.megatron_amp_O2": "train.megatron_amp_O2",
+    "model.encoder_seq_length": "pack.capacity_tokens",
+    "model.global_batch_size": "train.global_batch_size",
+    "model.micro_batch_size": "train.micro_batch_size",
+    "model.hidden_dropout": "train.batching",
+    "model.attention_dropout": "train.batching",
+    "model.ffn_dropout": "train.batching",
+    "model.overwrite_base_config": "train.optim",
+    "model.dist_ckpt_format": "train.save_top_k",
+    "model.data": "pack",
+    "model.peft": "train.lora",
+    "model.optim": "train.optim",
+}
+"""Keys, or beginnings of keys, that rules and estimates go by -> what of our config they go by."""
 
 
 class AlignerInputs(NamedTuple):
@@ -32,7 +70,7 @@ def render_nemo_aligner(train: AlignerTrain, pack: PackConfig, inputs: AlignerIn
     Raises UserError when the layout's GPUs do not make whole copies of the model. Everything
     else that can be wrong is preflight's to find (nemo_cot.training.nemo.rules).
     """
-    return {
+    rendered = {
         "trainer": _trainer(train),
         "exp_manager": _exp_manager(train, inputs),
         "model": {
@@ -59,6 +97,7 @@ def render_nemo_aligner(train: AlignerTrain, pack: PackConfig, inputs: AlignerIn
             ),
         },
     }
+    return overridden(rendered, train.overrides)
 
 
 def _trainer(train: AlignerTrain) -> Rendered:
@@ -93,8 +132,7 @@ def _exp_manager(train: AlignerTrain, inputs: AlignerInputs) -> Rendered:
         "explicit_log_dir": inputs.log_dir,  # one place, so that a requeued job finds its checkpoints
         "exp_dir": None,
         "name": inputs.name,
-        "create_wandb_logger": False,
-        "create_tensorboard_logger": True,
+        **_loggers(train.loggers, inputs),
         "resume_if_exists": True,
         "resume_ignore_no_checkpoint": True,
         "max_time_per_run": train.max_time_per_run,  # default null: Slurm would kill it between checkpoints
@@ -115,6 +153,18 @@ def _exp_manager(train: AlignerTrain, inputs: AlignerInputs) -> Rendered:
             "save_best_model": False,
         },
     }
+
+
+def _loggers(loggers: LoggersConfig, inputs: AlignerInputs) -> Rendered:
+    """Off stands in full; what a logger wants stands where it is on."""
+    rendered: Rendered = {"create_tensorboard_logger": loggers.tensorboard, "create_wandb_logger": loggers.wandb}
+    if loggers.wandb:
+        rendered["wandb_logger_kwargs"] = {"project": loggers.project, "name": inputs.name}
+    rendered["create_mlflow_logger"] = loggers.mlflow
+    if loggers.mlflow:
+        uri = loggers.mlflow_uri or f"file:{inputs.log_dir}/mlflow"
+        rendered["mlflow_logger_kwargs"] = {"experiment_name": loggers.project, "tracking_uri": uri}
+    return rendered
 
 
 def _checkpoint_format() -> Rendered:

@@ -18,6 +18,7 @@ from nemo_cot.records import Trace
 from nemo_cot.stages import Output, Stage
 from nemo_cot.training.nemo import shared
 from nemo_cot.training.nemo.command import Command, run_command
+from nemo_cot.training.nemo.keys import read_keys
 from nemo_cot.training.nemo.memory import GpuMemory
 from nemo_cot.training.nemo.saves import STATE, trained_parameters
 from nemo_cot.training.nemo_rl import conversion
@@ -31,6 +32,7 @@ from nemo_cot.training.nemo_rl.command import (
 )
 from nemo_cot.training.nemo_rl.config import NemoRlTrain
 from nemo_cot.training.nemo_rl.ray_cluster import is_ours, ray_cluster
+from nemo_cot.training.nemo_rl.render import OURS
 from nemo_cot.training.nemo_rl.rules import NEMO_RL_RULES
 
 
@@ -38,6 +40,7 @@ class NemoRlBackend(shared.NemoBackend[NemoRlTrain]):
     """NeMo-RL. It trains from a Hugging Face directory, and its own scripts convert its checkpoints back."""
 
     rules = NEMO_RL_RULES
+    keys = read_keys(Path(__file__).with_name("keys.txt"), OURS)
     log_dir = LOG_DIR
     saved_steps = staticmethod(saved_steps)
 

@@ -9,12 +9,50 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from nemo_cot.config import OptimConfig, PackConfig
+from nemo_cot.config import LoggersConfig, OptimConfig, PackConfig
 from nemo_cot.errors import UserError
 from nemo_cot.training.nemo.config import LoraConfig
+from nemo_cot.training.nemo.rendered import overridden
 from nemo_cot.training.nemo_rl.config import NemoRlTrain
 
 Rendered = dict[str, Any]
+
+
+_MEGATRON = "policy.megatron_cfg"
+OURS = {
+    "cluster.num_nodes": "train.layout.num_nodes",
+    "cluster.gpus_per_node": "train.layout.gpus_per_node",
+    "sft.max_num_steps": "train.max_steps",
+    "sft.max_num_epochs": "train.max_steps",
+    "sft.seed": "train.seed",
+    "checkpointing": "train.save_top_k",
+    "policy.model_name": "model.path",
+    "policy.tokenizer": "model.path",
+    "policy.precision": "train.precision",
+    "policy.train_global_batch_size": "train.global_batch_size",
+    "policy.train_micro_batch_size": "train.micro_batch_size",
+    "policy.max_total_sequence_length": "pack.capacity_tokens",
+    "policy.make_sequence_length_divisible_by": "train.layout",
+    "policy.sequence_packing": "pack",
+    "policy.dynamic_batching": "pack",
+    "policy.dtensor_cfg.enabled": "train.layout",
+    f"{_MEGATRON}.enabled": "train.layout",
+    f"{_MEGATRON}.activation_checkpointing": "train.layout.checkpoint_activations",
+    f"{_MEGATRON}.recompute_granularity": "train.layout.checkpoint_activations",
+    f"{_MEGATRON}.tensor_model_parallel_size": "train.layout.tensor_model_parallel_size",
+    f"{_MEGATRON}.pipeline_model_parallel_size": "train.layout.pipeline_model_parallel_size",
+    f"{_MEGATRON}.context_parallel_size": "train.layout.context_parallel_size",
+    f"{_MEGATRON}.sequence_parallel": "train.layout.sequence_parallel",
+    f"{_MEGATRON}.peft": "train.lora",
+    f"{_MEGATRON}.optimizer": "train.optim",
+    f"{_MEGATRON}.optimizer.optimizer_cpu_offload": "train.optimizer_cpu_offload",
+    f"{_MEGATRON}.optimizer.optimizer_offload_fraction": "train.optimizer_cpu_offload",
+    f"{_MEGATRON}.optimizer.use_distributed_optimizer": "train.layout.distributed_optimizer",
+    f"{_MEGATRON}.scheduler": "train.optim.sched",
+    f"{_MEGATRON}.distributed_data_parallel_config.grad_reduce_in_fp32": "train.layout",
+    "data": "pack",
+}
+"""Keys, or beginnings of keys, that rules and estimates go by -> what of our config they go by."""
 
 
 class RlInputs(NamedTuple):
@@ -36,18 +74,19 @@ def render_nemo_rl(train: NemoRlTrain, pack: PackConfig, inputs: RlInputs) -> Re
         raise UserError(
             "NeMo-RL gives every row the weight 1", where="train.batching", fix="set train.batching=literal"
         )
-    return {
+    rendered = {
         "sft": _sft(train),
         "checkpointing": _checkpointing(train, inputs),
         "policy": _policy(train, pack, inputs),
         "data": _data(train, pack, inputs),
-        "logger": _logger(inputs),
+        "logger": _logger(train.loggers, inputs),
         "cluster": {
             "gpus_per_node": train.layout.gpus_per_node,
             "num_nodes": train.layout.num_nodes,
             "segment_size": None,
         },
     }
+    return overridden(rendered, train.overrides)
 
 
 def _sft(train: NemoRlTrain) -> Rendered:
@@ -240,15 +279,20 @@ def _data(train: NemoRlTrain, pack: PackConfig, inputs: RlInputs) -> Rendered:
     }
 
 
-def _logger(inputs: RlInputs) -> Rendered:
+def _logger(loggers: LoggersConfig, inputs: RlInputs) -> Rendered:
     return {
         "log_dir": f"{inputs.log_dir}/logs",
-        "wandb_enabled": False,  # default true: needs an account and the network
-        "tensorboard_enabled": True,
-        "mlflow_enabled": False,
+        "wandb_enabled": loggers.wandb,  # default true: needs an account and the network
+        "tensorboard_enabled": loggers.tensorboard,
+        "mlflow_enabled": loggers.mlflow,
         "swanlab_enabled": False,
         "monitor_gpus": True,
-        "wandb": {"project": "nemo-cot", "name": inputs.name},  # its schema wants the key, also when off
+        "wandb": {"project": loggers.project, "name": inputs.name},  # its schema wants the key, also when off
         "tensorboard": {"log_dir": "tensorboard"},
+        "mlflow": {
+            "experiment_name": loggers.project,
+            "run_name": inputs.name,
+            "tracking_uri": loggers.mlflow_uri or f"file:{inputs.log_dir}/mlflow",
+        },
         "gpu_monitoring": {"collection_interval": 10, "flush_interval": 10},
     }
