@@ -123,8 +123,8 @@ def _placed(override: str, parsed: Override) -> str:
     one's own file, PATH.yaml, by its way from the group's folder.
     """
     key, _, value = override.partition("=")
-    if _VARIABLE.match(key) or groups.is_open(key):
-        return f"++{override}"
+    if _may_be_new(key.lstrip("+")):
+        return f"++{override.lstrip('+')}"
     group, chosen = PLACES.get(key, key), parsed.value()
     if groups.is_group(group) and isinstance(chosen, str) and chosen.endswith(".yaml"):
         path = user_path(chosen)
@@ -134,6 +134,10 @@ def _placed(override: str, parsed: Override) -> str:
             )
         value = hydra_value(os.path.relpath(path.resolve(), CONF / group))
     return f"{group}@{key}={value}" if key in PLACES else f"{key}={value}"
+
+
+def _may_be_new(key: str) -> bool:
+    return _VARIABLE.match(key) is not None or groups.is_open(key)
 
 
 def _parse(overrides: Sequence[str]) -> list[Override]:
@@ -153,7 +157,7 @@ def _not_an_override(text: str) -> UserError:
         return UserError(
             "is not an override", where=repr(text), fix="write key=value, as in train.optim.lr=5e-6"
         )
-    if not (_VARIABLE.match(key) or groups.is_open(key)) and groups.without_entry(key) not in known_keys():
+    if not _may_be_new(key.lstrip("+")) and groups.without_entry(key) not in known_keys():
         return messages.unknown_key(key)
     return UserError("is not an override", where=repr(text), fix=quoting(key, value))
 
@@ -165,7 +169,8 @@ def _check_key(override: Override) -> None:
         raise messages.hydras_own(override.input_line or key)
     if override.is_sweep_override():
         raise UserError("sweeps several values", where=key, fix="run the command once for each value")
-    if override.is_delete() or override.is_add() or override.is_force_add():
+    added = override.is_add() or override.is_force_add()
+    if override.is_delete() or (added and not groups.is_open(key)):
         raise UserError(
             "keys cannot be added or deleted",
             where=override.input_line or key,
@@ -175,7 +180,7 @@ def _check_key(override: Override) -> None:
         raise UserError(
             "is set one variable at a time", where=key, fix="write cluster.environment.NAME=VALUE for each"
         )
-    if _VARIABLE.match(key) or groups.is_open(key):
+    if _may_be_new(key):
         return
     if groups.without_entry(key) not in known_keys():
         raise messages.unknown_key(key)

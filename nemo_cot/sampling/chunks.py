@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from nemo_cot.errors import UserError
-from nemo_cot.io.jsonl import iter_numbered_jsonl, read_jsonl, write_jsonl
+from nemo_cot.io.jsonl import count_lines, iter_numbered_jsonl, read_jsonl, write_jsonl
 from nemo_cot.records import Problem, Trace
 from nemo_cot.stages import Earlier, Output, RunDirectory, Source, Stage
-from nemo_cot.stages.manifest import count_rows
 from nemo_cot.stages.publish import SCRATCH
 from nemo_cot.stages.stage import EARLIER
 
@@ -94,7 +93,7 @@ class Sampling:
             self.work(folder, inputs, samples)
             return
         problems = read_jsonl(inputs["problems"], Problem)
-        there = count_rows(earlier / GENERATIONS) // len(problems)
+        there = count_lines(earlier / GENERATIONS) // len(problems)
         first_new = min(max(there, samples.start), samples.stop)
         kept, new = range(samples.start, first_new), range(first_new, samples.stop)
         print(f"  {len(kept)} of {len(samples)} samples per problem are kept, {len(new)} are drawn", flush=True)

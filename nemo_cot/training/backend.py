@@ -31,7 +31,9 @@ class TrainingCost:
 
     ``formula`` is that of ``operations``. ``memory_bytes`` are needed at once in ``place``, such as the
     fullest GPU. ``gpu_hours`` are hours x GPUs ``at`` so much of a GPU's peak. ``disk_bytes``: the base
-    model, the trained one and the checkpoints.
+    model, the trained one and the checkpoints. ``host_bytes``: memory of a node that the optimizer takes as it
+    starts, or for good where it is kept there. ``written_bytes`` and ``save_seconds``: all checkpoints of
+    the run; training stands still meanwhile.
     """
 
     model: ModelFacts
@@ -42,6 +44,9 @@ class TrainingCost:
     disk_bytes: int | None
     gpu_hours: float | None = None
     at: str = ""
+    host_bytes: float | None = None
+    written_bytes: int | None = None
+    save_seconds: float | None = None
 
 
 class Backend(ABC, Generic[T]):

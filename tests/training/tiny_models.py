@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import nemo_cot.models.attention  # noqa: F401 (registers the attention functions)
-from nemo_cot.config import OptimConfig, PackConfig, SchedConfig
+from nemo_cot.config import LoggersConfig, OptimConfig, PackConfig, SchedConfig
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.training.local.config import LocalTrain
 from nemo_cot.training.lora import LORA_MODULES, LoraConfig
@@ -94,8 +94,8 @@ def train_config(**changes) -> LocalTrain:
         "device": "cpu",
         "save_interval_steps": 2,
         "activation_checkpointing": False,
-        "tensorboard": False,
         "lora": lora_config(enabled=False),
+        "loggers": LoggersConfig(False, False, False, "tiny", None),
     }
     return LocalTrain(**(values | changes), optim=OptimConfig(**optim))
 

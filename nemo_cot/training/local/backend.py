@@ -20,6 +20,7 @@ from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.stages import Output, Stage
 from nemo_cot.training.backend import Backend, TrainingCost
 from nemo_cot.training.local.config import LocalTrain
+from nemo_cot.training.local.loggers import LOGGERS
 from nemo_cot.training.lora import adapter_dropout, adapter_parameters, with_adapters
 
 
@@ -83,11 +84,12 @@ class LocalBackend(Backend[LocalTrain]):
 
     @property
     def packages(self) -> dict[str, str]:  # type: ignore[override]
-        """torch, transformers, and TensorBoard where it is asked for."""
-        local = dict.fromkeys(("torch", "transformers"), "-e '.[local]' in the clone")
+        """torch, transformers, and what the loggers and adapters that are chosen need."""
+        chosen = {name: extra for name, extra in LOGGERS.items() if getattr(self.train.loggers, name)}
+        found = dict.fromkeys(("torch", "transformers"), "local") | chosen
         if self.train.lora.enabled:
-            local["peft"] = "-e '.[local]' in the clone"
-        return local | ({"tensorboard": "-e '.[tensorboard]' in the clone"} if self.train.tensorboard else {})
+            found["peft"] = "local"
+        return {name: f"-e '.[{extra}]' in the clone" for name, extra in found.items()}
 
     def cost(self, cfg: Config, model: ModelFacts, tokens: int) -> TrainingCost:
         """With the memory of the longest pack: :func:`train_bytes`."""

@@ -18,7 +18,6 @@ class LocalTrain(TrainConfig):
     lora: LoraConfig = added(no_adapters)  # noqa: RUF009
     device: str = runtime()
     activation_checkpointing: bool = runtime()
-    tensorboard: bool = runtime()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -22,11 +22,11 @@ from nemo_cot.training.local.allocator import keep_freed_memory
 from nemo_cot.training.local.batches import BatchPlan
 from nemo_cot.training.local.checkpoint import latest_step, load_checkpoint, save_checkpoint
 from nemo_cot.training.local.config import LocalTrain
+from nemo_cot.training.local.loggers import open_loggers
 from nemo_cot.training.local.lora import add_adapters, merged
 from nemo_cot.training.local.objective import PackScores, pack_scores, pack_tensors
 from nemo_cot.training.local.optimizer import MasterAdamW
 from nemo_cot.training.local.schedule import learning_rate
-from nemo_cot.training.local.tensorboard import open_tensorboard
 
 METRICS = "metrics.jsonl"
 TRACE_LOSSES = "trace_losses.jsonl"
@@ -78,7 +78,7 @@ def _run_steps(
     with (
         JsonlAppender(folder / METRICS) as metrics,
         JsonlAppender(folder / TRACE_LOSSES) as trace_losses,
-        open_tensorboard(folder / "tensorboard", enabled=config.tensorboard) as board,
+        open_loggers(folder, config.loggers) as log,
         track("train", config.max_steps, "steps", folder, done=done) as progress,
         asked_to_stop() as asked,
     ):
@@ -86,7 +86,7 @@ def _run_steps(
             row, traces = train_step(model, optimizer, plan, sequences, config, step)
             trace_losses.append(traces)
             metrics.append([row])
-            board(row)
+            log(row)
             progress.update(
                 step + 1,
                 loss=f"{row.loss:.4f}",

@@ -12,11 +12,12 @@ from typing import Any
 from nemo_cot.config import Config
 from nemo_cot.config.rule import GIB, Found, Rule, rule
 from nemo_cot.errors import UserError
-from nemo_cot.training.backend import TrainingCost
+from nemo_cot.training.backend import TrainingCost, backend_of
 from nemo_cot.training.lora import adapter_dropout
 from nemo_cot.training.nemo.config import NemoTrain
+from nemo_cot.training.nemo.keys import meant
 from nemo_cot.training.nemo.layouts import other_preset
-from nemo_cot.training.nemo.memory import gpu_memory
+from nemo_cot.training.nemo.rendered import ADDED
 
 
 def nemo_rule(check: Callable[[Config, Any, TrainingCost], Found]) -> Rule:
@@ -137,7 +138,7 @@ def nemo_gpu_memory(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
     if shape is None or train.layout.world_size % train.layout.model_parallel_size:
         yield "unknown", "see nemo_heads and nemo_copies", ""
         return
-    memory = gpu_memory(shape, train.layout, train.lora, cfg.pack.capacity_tokens)
+    memory = backend_of(train).memory(shape, cfg.pack.capacity_tokens)
     if memory.total > train.layout.gpu_memory_gib * GIB:
         parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in vars(memory).items())
         yield (
@@ -145,7 +146,8 @@ def nemo_gpu_memory(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
             f"the fullest GPU needs about {memory.total / GIB:.1f} of {train.layout.gpu_memory_gib} GiB "
             f"({parts})",
             "raise train.layout.num_nodes or a train.layout.*_parallel_size, lower pack.capacity_tokens, "
-            "or train adapters (train=nemo_rl train.lora.enabled=true: NeMo-Aligner's are not merged)",
+            "train adapters (train=nemo_rl train.lora.enabled=true: NeMo-Aligner's are not merged), or keep the "
+            "optimizer's state in host memory (train=nemo_rl train.optimizer_cpu_offload=true)",
         )
 
 
@@ -153,13 +155,35 @@ def nemo_gpu_memory(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
 def nemo_average_steps(cfg: Config, train: NemoTrain, _: TrainingCost) -> Found:
     """The steps whose weights are averaged are saved and kept."""
     saved = {*range(train.save_interval_steps, train.max_steps + 1, train.save_interval_steps), train.max_steps}
-    kept = sorted(saved)[-train.save_top_k :]  # both backends save the last step too
+    kept = sorted(saved)[-train.kept_saves :]
     if lost := sorted(set(train.conversion.average_steps) - set(kept)):
         yield (
             "error",
             f"step {lost[0]} is not among the steps that are saved and kept, {kept}",
             "correct train.conversion.average_steps, train.save_interval_steps or train.save_top_k",
         )
+
+
+@rule(always=True)
+def nemo_overrides(cfg: Config, train: NemoTrain, _: TrainingCost) -> Found:
+    """Keys of train.overrides are the backend's own, and none that a rule goes by."""
+    keys, taken = backend_of(train).keys, []
+    for name, value in train.overrides.items():
+        key, where = name.removeprefix(ADDED), f"train.overrides.{name.removeprefix(ADDED)}"
+        if not keys.has(key) and not meant(name):
+            near = keys.nearest(key)
+            yield (
+                "error" if near else "warning",
+                f"{where}: {train.backend} has no such key in its list",
+                f"{f'did you mean {near}? ' if near else ''}A key that is there all the same: write {ADDED}{key} among "
+                "train.overrides in an experiment file",
+            )
+        elif our := keys.our_key(key):
+            yield "warning", f"{where}={value}: rules and estimates go by {our}, which stays as it is", f"set {our}"
+        else:
+            taken.append(f"{key}={value}")
+    if taken:
+        yield "ok", f"laid over the rendered config: {', '.join(taken)}", ""
 
 
 @rule()
@@ -177,5 +201,5 @@ def layout_size(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
 
 NEMO_RULES = (
     nemo_copies, nemo_heads, nemo_sequence_parallel, nemo_width, nemo_schedule, nemo_save_points, nemo_precision,
-    adapter_dropout, nemo_gpu_memory, nemo_average_steps, layout_size,
+    adapter_dropout, nemo_gpu_memory, nemo_average_steps, nemo_overrides, layout_size,
 )  # fmt: skip

@@ -16,12 +16,14 @@ import msgspec
 from nemo_cot.config import Config, h100
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.config.cluster import ResourceClasses
-from nemo_cot.config.model import ModelConfig
+from nemo_cot.config.model import ModelConfig, ModelShape
+from nemo_cot.config.overrides import hydra_quoted
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.models.facts import ModelFacts
 from nemo_cot.models.format import base_model
 from nemo_cot.progress import track
+from nemo_cot.serving.process import Process
 from nemo_cot.stages import Output, Source, Stage
 from nemo_cot.stages.publish import SCRATCH
 from nemo_cot.training.backend import Backend, TrainingCost
@@ -30,7 +32,9 @@ from nemo_cot.training.nemo.checkpoints import check_finished, steps_to_convert
 from nemo_cot.training.nemo.command import Command, run_command
 from nemo_cot.training.nemo.config import NemoTrain, seconds_of
 from nemo_cot.training.nemo.converted import finish_hf_directory
-from nemo_cot.training.nemo.memory import gpu_memory
+from nemo_cot.training.nemo.keys import Keys
+from nemo_cot.training.nemo.memory import GpuMemory, gpu_memory
+from nemo_cot.training.nemo.saves import SAVED, saves_of
 
 UTILISATION = 0.4
 """Share of the peak that Megatron-LM's own tables show for models of this size on H100; assumed, not measured."""
@@ -43,6 +47,8 @@ class NemoBackend(Backend[N]):
 
     several_nodes = True
     cuts_at_eos = True
+    keys: ClassVar[Keys]
+    """Of its own config, by which train.overrides is checked."""
     log_dir: ClassVar[str]
     """Folder of the train stage in which the backend writes its logs and checkpoints."""
 
@@ -87,10 +93,13 @@ class NemoBackend(Backend[N]):
             resources="train",
         )
 
-    def run(self, command: Command, folder: Path) -> None:
-        """Train to the last step. trained.json, written last, stands for the weights where they are an input."""
+    def run(self, command: Command, folder: Path, beside: Process | None = None) -> None:
+        """Train to the last step. trained.json, written last, stands for the weights where they are an input.
+
+        ``beside``: what the command needs for as long as it runs.
+        """
         _write_json(folder / "command.json", {**command._asdict(), "directory": str(command.directory or "")})
-        run_command(command, os.environ)
+        run_command(command, os.environ, beside=beside)
         saved = self.saved_steps(folder)
         check_finished(saved, self.train.max_steps)
         checkpoints = {step: path.relative_to(folder).as_posix() for step, path in saved.items()}
@@ -149,8 +158,9 @@ class NemoBackend(Backend[N]):
     def cost(self, cfg: Config, model: ModelFacts, tokens: int) -> TrainingCost:
         """On the fullest GPU, at UTILISATION of an H100's dense bf16 peak; start-up and saving take more.
 
-        Full activation checkpointing computes the forward pass (2 x parameters) twice. On disk are the converted base, and checkpoints of 14 bytes per
-        parameter with the optimizer's state: save_top_k and the last; LoRA's are small.
+        Full activation checkpointing computes the forward pass (2 x parameters) twice. On disk are the converted
+        base, and checkpoints of 14 bytes per parameter with the optimizer's state: those that are kept, and the
+        one that is being written; LoRA's are small.
         """
         train = self.train
         cost = with_adapters(super().cost(cfg, model, tokens), train, tokens)
@@ -158,21 +168,40 @@ class NemoBackend(Backend[N]):
         if count is None or cost.operations is None:
             return replace(cost, place="the fullest GPU")
         in_all, lora = tokens * train.max_steps, train.lora.enabled
+        if shape:
+            saves = saves_of(train, shape)
+            cost = replace(cost, written_bytes=saves.written_bytes, save_seconds=saves.seconds)
         if shape and train.layout.world_size % train.layout.model_parallel_size == 0:  # else rule nemo_copies
-            memory = gpu_memory(shape, train.layout, train.lora, cfg.pack.capacity_tokens)
-            cost = replace(cost, memory_bytes=memory.total)
+            memory = self.memory(shape, cfg.pack.capacity_tokens)
+            cost = replace(cost, memory_bytes=memory.total, host_bytes=self.host_bytes(shape))
         again = 2.0 * count * in_all if train.layout.checkpoint_activations == "full" else 0.0
         return replace(
             cost,
             place="the fullest GPU",
-            disk_bytes=count * (2 + 2 + 2 + (0 if lora else 14 * (train.save_top_k + 1))),
+            disk_bytes=count * (2 + 2 + 2 + (0 if lora else SAVED * (train.kept_saves + 1))),
             gpu_hours=(cost.operations + again) / (UTILISATION * h100.BF16_FLOPS) / 3600,
             at=f"{UTILISATION:.0%} of an H100's peak",
         )
 
+    def memory(self, shape: ModelShape, pack_tokens: int) -> GpuMemory:
+        """Of the fullest GPU."""
+        return gpu_memory(shape, self.train.layout, self.train.lora, pack_tokens)
+
+    def host_bytes(self, shape: ModelShape) -> float | None:
+        """Memory of a node that the optimizer takes; None where it takes none."""
+        return None
+
     def seconds_per_job(self) -> int | None:
         """train.max_time_per_run."""
         return seconds_of(self.train.max_time_per_run)
+
+    def in_container(self, recipe: str, srun_options: Sequence[str] | None) -> list[str]:
+        """train.srun_arguments: srun's own for the training, unless the user named some; none for a conversion."""
+        if recipe in ("hf_to_nemo", "nemo_to_hf"):
+            return ["train.srun_arguments=[]"]  # it is in the container already
+        if srun_options is None or self.train.srun_arguments:
+            return []
+        return [f"train.srun_arguments=[{','.join(map(hydra_quoted, srun_options))}]"]
 
     def size(self, resources: ResourceClasses) -> tuple[int, int | None]:
         """The layout's."""
