@@ -15,12 +15,14 @@ from nemo_cot.models.facts import ModelFacts, context_tokens, model_facts
 
 @dataclass(frozen=True)
 class EngineUse:
-    """One model that is sampled: by what, how, and where it lies (None: not known before the run).
+    """One model that is sampled by ``stage``: by what, how, and where it lies (None: not known before the run).
 
-    ``model`` is the config of the run's own base model, None for another. ``length_key`` and
-    ``new_tokens_key`` are the config keys of the server's context and of the limit of new tokens.
+    ``key``: the part of the config that holds its engine and sampling. ``model`` is the config of the run's own base
+    model, None for another. ``length_key`` and ``new_tokens_key`` are the config keys of the server's context and of
+    the limit of new tokens. ``samples`` are drawn of each of the ``part`` (train, heldout) problems, in ``chunks``.
     """
 
+    stage: str
     key: str
     label: str
     engine: EngineConfig
@@ -29,10 +31,14 @@ class EngineUse:
     model: ModelConfig | None
     length_key: str
     new_tokens_key: str
+    part: str
+    samples: int
+    chunks: int
 
     @property
-    def stage(self) -> str:
-        return "generate" if self.key == "teacher" else "evaluate"
+    def recipe(self) -> str:
+        """The recipe of ``stage``."""
+        return self.stage.partition("/")[0]
 
     @cached_property
     def facts(self) -> ModelFacts:
@@ -67,8 +73,9 @@ def engine_uses(cfg: Config) -> list[EngineUse]:
 def _teacher(cfg: Config, teacher: ModelTeacher) -> EngineUse:
     own = None if teacher.path else cfg.model
     return EngineUse(
-        "teacher", "teacher", teacher.engine, teacher.sampling, teacher.path or cfg.model.path, own,
+        "generate", "teacher", "teacher", teacher.engine, teacher.sampling, teacher.path or cfg.model.path, own,
         "teacher.engine.server.max_model_len", "teacher.sampling.max_new_tokens",
+        "train", cfg.generate.samples_per_problem, cfg.generate.chunks,
     )  # fmt: skip
 
 
@@ -80,4 +87,7 @@ def _subject(cfg: Config, name: str) -> EngineUse:
     )
     new = f"{alone}.max_new_tokens" if other and other.max_new_tokens else "evaluate.sampling.max_new_tokens"
     path, own = (other.path, None) if other else (cfg.model.path, cfg.model)
-    return EngineUse("evaluate", name, engine_of(cfg, name), sampling_of(cfg, name), path, own, length, new)
+    return EngineUse(
+        f"evaluate/{name}", "evaluate", name, engine_of(cfg, name), sampling_of(cfg, name), path, own, length, new,
+        "heldout", cfg.evaluate.samples_per_problem, cfg.evaluate.chunks,
+    )  # fmt: skip

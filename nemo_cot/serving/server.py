@@ -100,9 +100,11 @@ def _own_caches(scratch: Path) -> dict[str, str]:
 def server_command(config: ServerConfig, model: str, port: int) -> list[str]:
     """The argument list that starts the server. Raises UserError for a value that a shell would read."""
     length = ["--max-model-len", str(config.max_model_len)] if config.max_model_len else []
+    copies = ["--data-parallel-size", str(config.data_parallel_size)] if config.data_parallel_size > 1 else []
     if config.launcher == "command":
-        values = {"model": model, "port": port, "num_gpus": config.num_gpus, "num_nodes": config.num_nodes}
-        return [_filled(part, values) for part in [*config.command, *config.arguments]] + length
+        names = ("num_gpus", "num_nodes", "tensor_parallel_size")
+        values = {"model": model, "port": port, **{name: getattr(config, name) for name in names}}
+        return [_filled(part, values) for part in [*config.command, *config.arguments]] + length + copies
     # serve_vllm writes the model into double quotes of a shell command, and joins the rest with blanks.
     if re.search(r'["$`\\\n]', model):
         raise UserError(
@@ -112,13 +114,14 @@ def server_command(config: ServerConfig, model: str, port: int) -> list[str]:
         )
     return [
         config.python, "-m", "nemo_skills.inference.server.serve_vllm",
-        "--model", model, "--num_gpus", str(config.num_gpus), "--num_nodes", str(config.num_nodes),
-        "--port", str(port), *map(shlex.quote, [*length, *config.arguments]),
+        # It makes their product the tensor parallel size.
+        "--model", model, "--num_gpus", str(config.num_gpus // config.data_parallel_size), "--num_nodes",
+        str(config.num_nodes), "--port", str(port), *map(shlex.quote, [*length, *copies, *config.arguments]),
     ]  # fmt: skip
 
 
 def _filled(part: str, values: dict[str, object]) -> str:
-    return re.sub(r"\{(model|port|num_gpus|num_nodes)\}", lambda found: str(values[found[1]]), part)
+    return re.sub(r"\{(model|port|num_gpus|num_nodes|tensor_parallel_size)\}", lambda found: str(values[found[1]]), part)
 
 
 def _api_key(variable: str | None) -> str | None:

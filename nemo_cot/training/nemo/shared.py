@@ -13,9 +13,11 @@ from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
-from nemo_cot.config import Config, h100
+from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.config.cluster import ResourceClasses
+from nemo_cot.config.gpus import gpu_of
+from nemo_cot.config.rule import Span
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.models.facts import ModelFacts
@@ -23,15 +25,14 @@ from nemo_cot.models.format import base_model
 from nemo_cot.progress import track
 from nemo_cot.stages import Output, Source, Stage
 from nemo_cot.stages.publish import SCRATCH
-from nemo_cot.training.backend import Backend, TrainingCost
+from nemo_cot.training.backend import Backend, Suggestion, TrainingCost
+from nemo_cot.training.nemo import speed
 from nemo_cot.training.nemo.checkpoints import check_finished, steps_to_convert
 from nemo_cot.training.nemo.command import Command, run_command
 from nemo_cot.training.nemo.config import NemoTrain, seconds_of
 from nemo_cot.training.nemo.converted import finish_hf_directory
 from nemo_cot.training.nemo.memory import adapter_parameters, gpu_memory
-
-UTILISATION = 0.4
-"""Share of the peak that Megatron-LM's own tables show for models of this size on H100; assumed, not measured."""
+from nemo_cot.training.nemo.suggest import candidates, fits, overrides
 
 N = TypeVar("N", bound=NemoTrain)
 
@@ -143,7 +144,7 @@ class NemoBackend(Backend[N]):
         return "" if self.train.lora.enabled else "lower train.save_top_k"
 
     def cost(self, cfg: Config, model: ModelFacts, tokens: int) -> TrainingCost:
-        """On the fullest GPU, at UTILISATION of an H100's dense bf16 peak; start-up and saving take more.
+        """On the fullest GPU; the time is :func:`nemo_cot.training.nemo.speed.step_seconds`, start-up and saves.
 
         Adapters (LoRA, arXiv 2106.09685) leave the base weights as they are, whose gradients are not
         computed: 4 x parameters + 6 x the adapters' own. Full activation checkpointing computes the forward
@@ -162,14 +163,39 @@ class NemoBackend(Backend[N]):
         if shape and train.layout.world_size % train.layout.model_parallel_size == 0:  # else rule nemo_copies
             memory = gpu_memory(shape, train.layout, train.lora, cfg.pack.capacity_tokens)
             cost = replace(cost, memory_bytes=memory.total)
-        again = 2.0 * count * in_all if train.layout.checkpoint_activations == "full" else 0.0
         return replace(
             cost,
             place="the fullest GPU",
             disk_bytes=count * (2 + 2 + 2 + (0 if lora else 14 * (train.save_top_k + 1))),
-            gpu_hours=(cost.operations + again) / (UTILISATION * h100.BF16_FLOPS) / 3600,
-            at=f"{UTILISATION:.0%} of an H100's peak",
         )
+        return self._timed(cfg, cost, tokens)
+
+    def _timed(self, cfg: Config, cost: TrainingCost, tokens: int) -> TrainingCost:
+        train, layout, shape = self.train, self.train.layout, cost.model.shape
+        if shape is None or cost.memory_bytes is None:
+            return cost
+        gpu = gpu_of(cfg.cluster.slurm.gpu_type if cfg.cluster.slurm else None)
+        packed = cfg.pack.capacity_tokens
+        each = speed.step_seconds(shape, layout, train.lora, tokens=tokens, pack_tokens=packed, gpu=gpu)
+        steps, beside = each * train.max_steps, speed.START_SECONDS + (cost.save_seconds or 0.0)
+        low, high = (steps * speed.MATRIX_SHARE / share for share in speed.SHARES)
+        return replace(
+            cost,
+            gpu_hours=steps * layout.world_size / 3600,
+            at=f"{speed.MATRIX_SHARE:.0%} of the peak of {gpu.name}, and communication",
+            seconds=Span(low + beside, steps + beside, high + beside),
+            num_gpus=layout.world_size,
+        )
+
+    def suggest(self, cfg: Config, model: ModelFacts, tokens: int) -> list[Suggestion]:
+        """Of :func:`nemo_cot.training.nemo.suggest.candidates`."""
+        found = []
+        for layout in candidates(cfg, self.train.layout, model.shape) if model.shape else ():
+            cost = type(self)(replace(self.train, layout=layout)).cost(cfg, model, tokens)
+            whole = tokens / cfg.pack.capacity_tokens >= layout.data_parallel_size
+            if whole and fits(layout, cost.memory_bytes):
+                found.append(Suggestion(overrides(layout, self.train.layout), cost))
+        return sorted(found, key=lambda one: (one.cost.gpu_hours or 0.0, one.cost.num_gpus))
 
     def seconds_per_job(self) -> int | None:
         """train.max_time_per_run."""
