@@ -138,6 +138,8 @@ def _stages(chain: Graph, steps: Sequence[Step], took: dict[str, Duration]) -> l
     for step in (step for step in steps if not step.part):
         action, why = step.why
         parts = [p for p in steps if p.part and chain.wholes[p.stage.name] == step.stage.name and not p.settled]
+        if parts and step.after and {part.stage.name for part in parts}.issuperset(step.after):
+            action, why = parts[0].why
         own = [took[part.stage.name] for part in parts] or [took[step.stage.name]]
         hours = None if step.settled else _sum([one.gpu_hours for one in own])
         seconds, basis = (None, "") if step.settled else (own[0].seconds, own[0].basis)

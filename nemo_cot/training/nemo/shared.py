@@ -163,7 +163,7 @@ class NemoBackend(Backend[N]):
         if shape and train.layout.world_size % train.layout.model_parallel_size == 0:  # else rule nemo_copies
             memory = gpu_memory(shape, train.layout, train.lora, cfg.pack.capacity_tokens)
             cost = replace(cost, memory_bytes=memory.total)
-        return replace(
+        cost = replace(
             cost,
             place="the fullest GPU",
             disk_bytes=count * (2 + 2 + 2 + (0 if lora else 14 * (train.save_top_k + 1))),
