@@ -13,7 +13,8 @@ usage: nemo-cot VERB [key=value ...]
 verbs
   run      run the chain on this machine; finished stages are skipped, a killed stage resumes
   show     print the resolved config
-  plan     show what would run and why, its cost, and its errors; writes nothing
+  plan     show what is wrong, what would run and why, and its cost; writes nothing
+           [--all: every rule; --suggest: the best few layouts; --json: everything, for programs]
   submit   queue the chain on a Slurm cluster [--dry-run: only write the job files]
   status   show the progress of each stage of a run, and its jobs in the queue [--watch]
   logs     print the log of a submitted job: nemo-cot logs [JOB] [--follow] [key=value ...]
@@ -86,10 +87,10 @@ def _show(overrides: Sequence[str]) -> int:
     return 0
 
 
-def _plan(overrides: Sequence[str]) -> int:
+def _plan(arguments: Sequence[str]) -> int:
     from nemo_cot.launchers.plan import print_plan
 
-    return print_plan(overrides)
+    return print_plan(arguments)
 
 
 def _status(overrides: Sequence[str]) -> int:
@@ -158,7 +159,10 @@ def _export(arguments: Sequence[str]) -> int:
     return export_command(arguments)
 
 
-_OPTIONS = {"submit": ("--dry-run",), "status": ("--watch",), "logs": ("--follow", "-f")}
+_OPTIONS = {
+    "submit": ("--dry-run",), "plan": ("--all", "--json", "--suggest"), "status": ("--watch",),
+    "logs": ("--follow", "-f"),
+}  # fmt: skip
 """Options by verb; other verbs have none, except those that parse their own (they take values)."""
 _OWN_OPTIONS = ("compare", "traces", "trace", "show-tokens", "export")
 

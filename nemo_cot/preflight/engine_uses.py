@@ -18,12 +18,15 @@ from nemo_cot.text import PromptFormat, TextTokenizer
 
 @dataclass(frozen=True)
 class EngineUse:
-    """One model that is sampled: by what, how, and where it lies (None: not known before the run).
+    """One model that is sampled by ``stage``: by what, how, and where it lies (None: not known before the run).
 
-    ``model`` is the config of the run's own base model, None for another; ``form`` how it is asked. ``length_key`` and
-    ``new_tokens_key`` are the config keys of the server's context and of the limit of new tokens.
+    ``key``: the part of the config that holds its engine and sampling. ``model`` is the config of the run's own base
+    model, None for another; ``form`` how it is asked. ``length_key`` and ``new_tokens_key`` are the config keys of the
+    server's context and of the limit of new tokens. ``samples`` are drawn of each of the ``part`` (train, heldout)
+    problems, in ``chunks``.
     """
 
+    stage: str
     key: str
     label: str
     engine: EngineConfig
@@ -33,10 +36,14 @@ class EngineUse:
     form: PromptFormat
     length_key: str
     new_tokens_key: str
+    part: str
+    samples: int
+    chunks: int
 
     @property
-    def stage(self) -> str:
-        return "generate" if self.key == "teacher" else "evaluate"
+    def recipe(self) -> str:
+        """The recipe of ``stage``."""
+        return self.stage.partition("/")[0]
 
     @property
     def tokenizer(self) -> bool:
@@ -88,8 +95,9 @@ def engine_uses(cfg: Config) -> list[EngineUse]:
 def _teacher(cfg: Config, teacher: ModelTeacher) -> EngineUse:
     own = None if teacher.path else cfg.model
     return EngineUse(
-        "teacher", "teacher", teacher.engine, teacher.sampling, teacher.path or cfg.model.path, own,
-        PromptFormat(teacher.prompt, teacher.end_of_turn), "teacher.engine.server.max_model_len", "teacher.sampling.max_new_tokens",
+        "generate", "teacher", "teacher", teacher.engine, teacher.sampling, teacher.path or cfg.model.path, own,
+        PromptFormat(teacher.prompt, teacher.end_of_turn), "teacher.engine.server.max_model_len",
+        "teacher.sampling.max_new_tokens", "train", cfg.generate.samples_per_problem, cfg.generate.chunks,
     )  # fmt: skip
 
 
@@ -104,5 +112,6 @@ def _subject(cfg: Config, name: str) -> EngineUse:
     asked = other or cfg.model
     form = PromptFormat(asked.prompt, asked.end_of_turn, asked.eos_token)
     return EngineUse(
-        "evaluate", name, engine_of(cfg, name), sampling_of(cfg, name), path, own, form, length, new
-    )
+        f"evaluate/{name}", "evaluate", name, engine_of(cfg, name), sampling_of(cfg, name), path, own, form, length,
+        new, "heldout", cfg.evaluate.samples_per_problem, cfg.evaluate.chunks,
+    )  # fmt: skip

@@ -46,7 +46,7 @@ def estimate(
     sequences = sequences_per_step(cfg)
     model = model_facts(model_directory, cfg.model.shape)
     sampling = sampling_costs(cfg, prompt, num_train, num_heldout)
-    evaluated = [cost.tokens_at_most for cost in sampling if cost.stage == "evaluate"]
+    evaluated = [cost.tokens_at_most for cost in sampling if cost.use.part == "heldout"]
     return Estimate(
         prompt_tokens=prompt,
         tokens_per_step=sequences * length,

@@ -15,7 +15,7 @@ from nemo_cot.config.cluster import SlurmCluster
 from nemo_cot.config.rule import GIB, KNOWN_LATER, Found, Rule, rule
 from nemo_cot.io.paths import real_path, user_path
 from nemo_cot.preflight.cluster_rules import CLUSTER_RULES
-from nemo_cot.preflight.engine_rules import SERVER_RULES, chunks_apply
+from nemo_cot.preflight.engine_rules import SERVER_RULES
 from nemo_cot.preflight.engine_uses import engine_uses
 from nemo_cot.preflight.estimate import Estimate, num_problems
 from nemo_cot.preflight.model_rules import MODEL_RULES
@@ -59,6 +59,14 @@ def preflight(
             found = [Finding(asked.name, *one) for one in asked.check(*arguments)]
             findings += found or [Finding(asked.name, "ok", asked.good)]
     return findings
+
+
+def unasked(cfg: Config, estimate: Estimate, *, elsewhere: bool = False) -> list[str]:
+    """The rules that :func:`preflight` does not ask for the whole chain: they are of stages that are not in it, or of
+    the machine.
+    """
+    asked = [rule for rule, _ in _rules(cfg, cfg, estimate, 0)]
+    return [r.name for r in asked if not r.concerns(cfg.launcher.stages, None) or (elsewhere and r.of_machine)]
 
 
 def _rules(cfg: Config, alone: Config, estimate: Estimate, num_bytes_there: int) -> Iterator[tuple[Rule, Any]]:
@@ -234,5 +242,5 @@ def sampling_time(cfg: Config, cluster: SlurmCluster, costs: tuple[SamplingCost,
 
 RULES = (
     enough_candidates, trace_fits_pack, answer_fits_sampling, target_in_window, eos_not_in_prompt, batch_covers_traces,
-    warmup_share, chunks_apply,
+    warmup_share,
 )  # fmt: skip

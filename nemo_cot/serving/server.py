@@ -116,12 +116,14 @@ def server_command(
     if trouble := reads_file(config):
         raise UserError(trouble[0], where="engine.server", fix=trouble[1])
     length = ["--max-model-len", str(config.max_model_len)] if config.max_model_len else []
+    copies = ["--data-parallel-size", str(config.data_parallel_size)] if config.data_parallel_size > 1 else []
     if config.launcher == "command":
+        names = ("num_gpus", "num_nodes", "tensor_parallel_size")
         values = {
-            "model": model, "port": port, "num_gpus": config.num_gpus, "num_nodes": config.num_nodes,
-            "generation_config": generation_config,
+            "model": model, "port": port, "generation_config": generation_config,
+            **{name: getattr(config, name) for name in names},
         }  # fmt: skip
-        return [_filled(part, values) for part in [*config.command, *config.arguments]] + length
+        return [_filled(part, values) for part in [*config.command, *config.arguments]] + length + copies
     # serve_vllm writes the model into double quotes of a shell command, and joins the rest with blanks.
     if re.search(r'["$`\\\n]', model):
         raise UserError(
@@ -131,13 +133,15 @@ def server_command(
         )
     return [
         config.python, "-m", "nemo_skills.inference.server.serve_vllm",
-        "--model", model, "--num_gpus", str(config.num_gpus), "--num_nodes", str(config.num_nodes),
-        "--port", str(port), *map(shlex.quote, [*length, FLAG, generation_config, *config.arguments]),
+        # It makes their product the tensor parallel size.
+        "--model", model, "--num_gpus", str(config.num_gpus // config.data_parallel_size), "--num_nodes",
+        str(config.num_nodes), "--port", str(port),
+        *map(shlex.quote, [*length, *copies, FLAG, generation_config, *config.arguments]),
     ]  # fmt: skip
 
 
 def _filled(part: str, values: dict[str, object]) -> str:
-    return re.sub(r"\{(model|port|num_gpus|num_nodes|generation_config)\}", lambda found: str(values[found[1]]), part)
+    return re.sub(rf"\{{({'|'.join(values)})\}}", lambda found: str(values[found[1]]), part)
 
 
 def _api_key(variable: str | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import re
 from collections.abc import Iterable
@@ -16,7 +17,8 @@ from nemo_cot.stages.stage import Output, Source
 PARTIAL = ".partial-"
 OLD = ".old"
 CHUNKS = ".chunks"
-_HASHES = ".hashes.json"
+HASHES = ".hashes"
+"""Folder beside the runs, which share it: digests of big files (nemo_cot.io.hashing)."""
 _CHUNK = re.compile(r"/(?=chunk-\d+$)")
 
 
@@ -38,7 +40,14 @@ class RunDirectory:
     def create(self) -> RunDirectory:
         """Make the directory. Raises OSError as the file system does."""
         self.path.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # only a memory, and a container's mount needs it
+            self.hashes.mkdir(exist_ok=True)
         return self
+
+    @property
+    def hashes(self) -> Path:
+        """The folder of remembered digests."""
+        return self.path.parent / HASHES
 
     def stage(self, name: str) -> Path:
         """The folder of a finished stage; ``name`` may have several parts, such as evaluate/base/chunk-000."""
@@ -90,11 +99,11 @@ class RunDirectory:
         return path
 
     def hasher(self) -> Hasher:
-        """The one hasher of this object, with the caches of this run and of those to reuse."""
+        """The one hasher of this object, with the memory of this folder of runs and of those to reuse."""
         if self._hasher is None:
-            self._hasher = Hasher(self.path / _HASHES)
-            for other in self.reuse:
-                self._hasher.learn(other.path / _HASHES)
+            self._hasher = Hasher(self.hashes)
+            for folder in {other.hashes for other in self.reuse} - {self.hashes}:
+                self._hasher.learn(folder)
         return self._hasher
 
 

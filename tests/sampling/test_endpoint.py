@@ -25,7 +25,7 @@ from tests.scripted_server import scripted
 FORM = PromptFormat(
     "<|im_start|>user\n{problem}<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>", "<|endoftext|>"
 )
-SAMPLING = SamplingConfig(0.7, 0, 0.9, 32, "fp32", 4, "cpu")
+SAMPLING = SamplingConfig(0.7, 0, 0.9, 32, "fp32", 4, "cpu", True, None)
 
 
 def engine(script, **changes: object) -> OpenAIEngine:

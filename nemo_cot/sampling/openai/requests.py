@@ -40,7 +40,8 @@ class RequestMaker:
 
     def body(self, problem: Problem, sample: int) -> dict[str, Any]:
         """The JSON of one request."""
-        return {**self._common, **self._prompt(problem), "seed": self._job.seed + sample}
+        seed = {"seed": self._job.seed + sample} if self._job.sampling.seeded else {}
+        return {**self._common, **self._prompt(problem), **seed}
 
     def _prompt(self, problem: Problem) -> dict[str, Any]:
         if self.chat:

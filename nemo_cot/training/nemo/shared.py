@@ -13,11 +13,13 @@ from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
-from nemo_cot.config import Config, h100
+from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.config.cluster import ResourceClasses
+from nemo_cot.config.gpus import gpu_of
 from nemo_cot.config.model import ModelConfig, ModelShape
 from nemo_cot.config.overrides import hydra_quoted
+from nemo_cot.config.rule import Span
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.models.facts import ModelFacts
@@ -26,8 +28,9 @@ from nemo_cot.progress import track
 from nemo_cot.serving.process import Process
 from nemo_cot.stages import Output, Source, Stage
 from nemo_cot.stages.publish import SCRATCH
-from nemo_cot.training.backend import Backend, TrainingCost
+from nemo_cot.training.backend import Backend, Suggestion, TrainingCost
 from nemo_cot.training.lora import with_adapters
+from nemo_cot.training.nemo import speed
 from nemo_cot.training.nemo.checkpoints import check_finished, steps_to_convert
 from nemo_cot.training.nemo.command import Command, run_command
 from nemo_cot.training.nemo.config import NemoTrain, seconds_of
@@ -35,9 +38,7 @@ from nemo_cot.training.nemo.converted import finish_hf_directory
 from nemo_cot.training.nemo.keys import Keys
 from nemo_cot.training.nemo.memory import GpuMemory, gpu_memory
 from nemo_cot.training.nemo.saves import SAVED, saves_of
-
-UTILISATION = 0.4
-"""Share of the peak that Megatron-LM's own tables show for models of this size on H100; assumed, not measured."""
+from nemo_cot.training.nemo.suggest import candidates, fits, overrides
 
 N = TypeVar("N", bound=NemoTrain)
 
@@ -156,10 +157,9 @@ class NemoBackend(Backend[N]):
         return "" if self.train.lora.enabled else "lower train.save_top_k"
 
     def cost(self, cfg: Config, model: ModelFacts, tokens: int) -> TrainingCost:
-        """On the fullest GPU, at UTILISATION of an H100's dense bf16 peak; start-up and saving take more.
+        """On the fullest GPU; the time is :func:`nemo_cot.training.nemo.speed.step_seconds`, start-up and saves.
 
-        Full activation checkpointing computes the forward pass (2 x parameters) twice. On disk are the converted
-        base, and checkpoints of 14 bytes per parameter with the optimizer's state: those that are kept, and the
+        On disk are the converted base, and checkpoints of 14 bytes per parameter with the optimizer's state: those that are kept, and the
         one that is being written; LoRA's are small.
         """
         train = self.train
@@ -167,21 +167,46 @@ class NemoBackend(Backend[N]):
         shape, count = model.shape, model.parameters
         if count is None or cost.operations is None:
             return replace(cost, place="the fullest GPU")
-        in_all, lora = tokens * train.max_steps, train.lora.enabled
+        lora = train.lora.enabled
         if shape:
             saves = saves_of(train, shape)
             cost = replace(cost, written_bytes=saves.written_bytes, save_seconds=saves.seconds)
         if shape and train.layout.world_size % train.layout.model_parallel_size == 0:  # else rule nemo_copies
             memory = self.memory(shape, cfg.pack.capacity_tokens)
             cost = replace(cost, memory_bytes=memory.total, host_bytes=self.host_bytes(shape))
-        again = 2.0 * count * in_all if train.layout.checkpoint_activations == "full" else 0.0
-        return replace(
+        cost = replace(
             cost,
             place="the fullest GPU",
             disk_bytes=count * (2 + 2 + 2 + (0 if lora else SAVED * (train.kept_saves + 1))),
-            gpu_hours=(cost.operations + again) / (UTILISATION * h100.BF16_FLOPS) / 3600,
-            at=f"{UTILISATION:.0%} of an H100's peak",
         )
+        return self._timed(cfg, cost, tokens)
+
+    def _timed(self, cfg: Config, cost: TrainingCost, tokens: int) -> TrainingCost:
+        train, layout, shape = self.train, self.train.layout, cost.model.shape
+        if shape is None or cost.memory_bytes is None:
+            return cost
+        gpu = gpu_of(cfg.cluster.slurm.gpu_type if cfg.cluster.slurm else None)
+        packed = cfg.pack.capacity_tokens
+        each = speed.step_seconds(shape, layout, train.lora, tokens=tokens, pack_tokens=packed, gpu=gpu)
+        steps, beside = each * train.max_steps, speed.START_SECONDS + (cost.save_seconds or 0.0)
+        low, high = (steps * speed.MATRIX_SHARE / share for share in speed.SHARES)
+        return replace(
+            cost,
+            gpu_hours=steps * layout.world_size / 3600,
+            at=f"{speed.MATRIX_SHARE:.0%} of the peak of {gpu.name}, and communication",
+            seconds=Span(low + beside, steps + beside, high + beside),
+            num_gpus=layout.world_size,
+        )
+
+    def suggest(self, cfg: Config, model: ModelFacts, tokens: int) -> list[Suggestion]:
+        """Of :func:`nemo_cot.training.nemo.suggest.candidates`."""
+        found = []
+        for layout in candidates(cfg, self.train.layout, model.shape) if model.shape else ():
+            cost = type(self)(replace(self.train, layout=layout)).cost(cfg, model, tokens)
+            whole = tokens / cfg.pack.capacity_tokens >= layout.data_parallel_size
+            if whole and fits(layout, cost.memory_bytes):
+                found.append(Suggestion(overrides(layout, self.train.layout), cost))
+        return sorted(found, key=lambda one: (one.cost.gpu_hours or 0.0, one.cost.num_gpus))
 
     def memory(self, shape: ModelShape, pack_tokens: int) -> GpuMemory:
         """Of the fullest GPU."""
