@@ -94,10 +94,14 @@ def further_metrics(read: Readings) -> dict[str, Metric]:
     columns = {
         "undecided": unsure,
         "no_answer": np.array(missing),
-        "mean_tokens": np.array([counts.mean() for counts in read.tokens]),
     }
     found = {name: Metric(name, column, outcomes.problem_ids, 0.0) for name, column in columns.items()}
-    return {"lenient_undecided_right": pass_at_1(outcomes, undecided="right"), **found}
+    tokens = np.array([counts.mean() for counts in read.tokens])
+    return {
+        "lenient_undecided_right": pass_at_1(outcomes, undecided="right"),
+        **found,
+        "mean_tokens": Metric("mean_tokens", tokens, outcomes.problem_ids, 0.0, share=False),
+    }
 
 
 def finish_metrics(outcomes: Outcomes) -> dict[str, Metric]:
