@@ -32,11 +32,17 @@ verbs
            [--format jsonl|parquet] [--pool] | --model DIR
   grade    grade any JSON-lines file: nemo-cot grade INPUT.jsonl OUTPUT.jsonl [grade.key=value ...]
 
+several runs: run, plan, submit, status, cancel, compare and report take
+  study=NAME     the runs of conf/study/NAME.yaml, compared in one table (compare, report)
+  --multirun     (or -m) a sweep: train.seed=1,2,3 or "range(1,4)"; not compare and report
+  --only NAME,.. these runs alone; --jobs N: N runs of a study at a time on this machine
+
 examples
   nemo-cot run experiment=quickstart
   nemo-cot run experiment=quickstart train.optim.lr=5e-5 name=lower_lr
   nemo-cot show experiment=quickstart train.batching=literal
   nemo-cot submit experiment=quickstart cluster=slurm_minimal
+  nemo-cot run --multirun experiment=quickstart train.optim.lr=1e-4,3e-4
 
 key=value is a Hydra override; `nemo-cot show` prints all keys. Each recipe also runs alone:
   python recipes/train.py experiment=quickstart
@@ -67,7 +73,12 @@ def _dispatch(verb: str, arguments: Sequence[str]) -> int:
     }  # fmt: skip
     if verb not in verbs:
         raise _unknown_verb(verb, list(verbs))
-    _check_options(verb, arguments)
+    study = any(a in ("--multirun", "-m") or a.startswith("study=") for a in arguments)
+    _check_options(verb, arguments, study=study)
+    if study:
+        from nemo_cot.launchers.study import study_command
+
+        return study_command(verb, arguments)
     chosen: Callable[[Sequence[str]], int] = verbs[verb]
     return chosen(arguments)
 
@@ -167,12 +178,17 @@ _OPTIONS = {
 _OWN_OPTIONS = ("compare", "traces", "trace", "show-tokens", "export")
 
 
-def _check_options(verb: str, arguments: Sequence[str]) -> None:
+_STUDY_OPTIONS = ("--multirun", "-m", "--only", "--jobs")
+
+
+def _check_options(verb: str, arguments: Sequence[str], *, study: bool) -> None:
     """Refuse an option that ``verb`` does not have: it would be read as a job, a file or a key."""
-    if verb in _OWN_OPTIONS:
+    if verb in _OWN_OPTIONS and not study:
         return
-    known = (*_OPTIONS.get(verb, ()), "-h", "--help")
-    wrong = next((a for a in arguments if a.startswith("-") and a not in known), None)
+    own = (*(("--dry-run",) if verb == "submit" else ()), *_STUDY_OPTIONS) if study else _OPTIONS.get(verb, ())
+    known = (*own, "-h", "--help")
+    name_of = (lambda a: a.partition("=")[0]) if study else str
+    wrong = next((a for a in arguments if a.startswith("-") and name_of(a) not in known), None)
     if wrong is None:
         return
     from nemo_cot.errors import UserError

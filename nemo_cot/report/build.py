@@ -55,6 +55,11 @@ def write_report(findings: Findings, folder: Path, *, title: str, num_traces_sho
         write_text(folder / name, plain(text))
 
 
+def html_page(name: str, **content: Any) -> str:
+    """The page of the template ``name``, with all text in ``content`` escaped."""
+    return plain(_environment(html=True).get_template(f"{name}.j2").render(content))
+
+
 def _environment(*, html: bool) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),

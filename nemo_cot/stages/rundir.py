@@ -98,6 +98,16 @@ class RunDirectory:
             raise UserError(f"input {label} is missing", where=str(path), fix="check the path")
         return path
 
+    def also_reuse(self, others: Iterable[Path]) -> None:
+        """Add runs whose finished stages may be reused, unless they are known."""
+        known = {self.path, *(other.path for other in self.reuse)}
+        for other in map(RunDirectory, others):
+            if other.path not in known:
+                known.add(other.path)
+                self.reuse.append(other)
+                if self._hasher is not None:
+                    self._hasher.learn(other.path / _HASHES)
+
     def hasher(self) -> Hasher:
         """The one hasher of this object, with the memory of this folder of runs and of those to reuse."""
         if self._hasher is None:

@@ -184,7 +184,7 @@ def test_what_comes_with_a_choice_is_not_set_by_hand(override, fix, extra):
     ("cluster.environment={A: b}", "write cluster.environment.NAME=VALUE for each"),
     ("cluster.environment.A=b", "add cluster=slurm_minimal"),
     ("+train.new=1", "set an existing key"), ("++train.max_steps=1", "set an existing key"), ("~train.max_steps", "set an existing key"),
-    ("train.max_steps=1,2", "once for each value"),
+    ("train.max_steps=1,2", "add --multirun"),
     ("train.max_steps", "write key=value"), ("=5", ""), ("a b", "write key=value"), ("name='x", "quote"), ("name=[", "name="),
     ("--name=x", ""),
 ])  # fmt: skip
