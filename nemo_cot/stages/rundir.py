@@ -105,8 +105,8 @@ class RunDirectory:
             if other.path not in known:
                 known.add(other.path)
                 self.reuse.append(other)
-                if self._hasher is not None:
-                    self._hasher.learn(other.path / _HASHES)
+                if self._hasher is not None and other.hashes != self.hashes:
+                    self._hasher.learn(other.hashes)
 
     def hasher(self) -> Hasher:
         """The one hasher of this object, with the memory of this folder of runs and of those to reuse."""
