@@ -141,7 +141,7 @@ class _Earlier:
             if made is None or made.attempts > 1 or made.reused_from or not self._comparable(made, stage):
                 continue
             done = _done(made) if units is not None else 1.0
-            if done:
+            if done and made.wall_seconds >= 0:  # below 0: a clock was set back
                 rates.append(made.wall_seconds / done)
         if not rates:
             return None
