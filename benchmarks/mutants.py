@@ -34,7 +34,7 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "packing draws": (("packing/draws.py", "packing/batches.py"), ("packing/test_draws.py", "packing/test_batches.py")),
     "objective": (
         ("training/local/objective.py", "training/local/batches.py"),
-        ("training/test_objective.py", "training/test_batches.py"),
+        ("training/test_objective.py", "training/test_batches.py", "training/test_token_accuracy.py"),
     ),
     "schedule": (("training/local/schedule.py",), ("training/test_schedule.py",)),
     "metrics": (("evaluation/metrics.py", "evaluation/intervals.py"), ("evaluation",)),

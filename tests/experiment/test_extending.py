@@ -141,6 +141,29 @@ def test_a_filter_is_one_file(copy: Copy, tiny: list[str], tmp_path: Path):
     assert "only 0 of 4 traces are left" in done and "initial " in done, "all of them begin alike"
 
 
+SET = """\
+defaults:
+  - file
+  - _self_
+columns:
+  problem: question
+  generation: worked_solution
+  kept: [annotator]
+"""
+
+
+def test_a_set_of_traces_is_one_file(copy: Copy, tiny: list[str], tmp_path: Path):
+    copy.add(conf__teacher__my_set_dot_yaml=SET)
+    problem = json.loads((tmp_path / "runs/tiny/problems/train.jsonl").read_text().splitlines()[0])
+    row = {"question": problem["problem"], "worked_solution": "so", "annotator": "B"}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row) + "\n")
+    one = [*tiny, "launcher.stages=[generate]", f"teacher.path={tmp_path / 'mine.jsonl'}"]
+    assert "teacher=my_set has these columns" in copy("run", *one, "teacher=file", fails=2)
+    copy("run", *one, "teacher=my_set")
+    (trace,) = map(json.loads, (tmp_path / "runs/tiny/generate/generations.jsonl").read_text().splitlines())
+    assert trace["generation"] == "so" and trace["lineage"][0]["source"] == {"annotator": "B"}
+
+
 def test_an_experiment_is_one_file(copy: Copy):
     copy.add(conf__experiment__mine_dot_yaml="# @package _global_\nname: mine\ntrain:\n  max_steps: 7\n")
     assert "max_steps: 7" in copy("show", "experiment=mine")
