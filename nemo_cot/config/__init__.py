@@ -80,7 +80,7 @@ class GradeConfig:
 
 @dataclass
 class CurateConfig:
-    """Which traces are kept (docs/traces.md). Lengths count the student's tokens, the end-of-turn token included.
+    """Which traces are kept (docs/curating.md). Lengths count the student's tokens, the end-of-turn token included.
 
     ``verdicts`` and ``finish_reasons`` list what may be kept; ``subset``: only traces with these values of a key of
     their problem or lineage. ``filters``: names of nemo_cot/traces/filters, each with its keys; they come after the

@@ -3,7 +3,7 @@
 Each defines ``walk(candidates, config)``, which yields places in ``candidates``, each once, the first choice first. It
 is sent back whether that trace was taken: some stand aside, as their problem has given enough. Candidates come as
 the seed has shuffled them (and in the order of curate.ties), so equal ones stay as they came. ``NEEDS`` names what of
-a candidate it reads beyond the row: "vector", "measures". See docs/traces.md.
+a candidate it reads beyond the row: "vector", "measures". See docs/curating.md.
 """
 
 from __future__ import annotations
