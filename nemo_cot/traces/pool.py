@@ -22,7 +22,9 @@ Examined = tuple[Candidate, Found, list[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Pool:
-    """``candidates`` in the file's order; ``shown``: what filters show of them, each once; ``measured``: their structure."""
+    """``candidates`` in the file's order; ``shown``: what filters show of them, each once; ``measured``:
+    their structure.
+    """
 
     candidates: list[Candidate]
     shown: list[dict[str, Any]]
@@ -41,7 +43,8 @@ def read_pool(
 ) -> Pool:
     """All rows of the file as candidates.
 
-    ``tokenizer``: the folder with tokenizer.json. ``problems``: further keys, by the problem's id. Raises UserError for a bad row, and for none.
+    ``tokenizer``: the folder with tokenizer.json. ``problems``: further keys, by the problem's id. Raises
+    UserError for a bad row, and for none.
     """
     candidates: list[Candidate] = []
     shown: dict[str, dict[str, Any]] = {}
@@ -53,7 +56,9 @@ def read_pool(
         for row in rows:  # the processes do not know what the others have shown
             shown.setdefault(f"{row['filter']} {row['problem_id']} {row['where']} {row['heldout_id']}", row)
     if not candidates:
-        raise UserError("the file holds no rows", where=str(path), fix="give a file with one JSON object per line")
+        raise UserError(
+            "the file holds no rows", where=str(path), fix="give a file with one JSON object per line"
+        )
     return Pool(candidates, list(shown.values()), measured)
 
 

@@ -18,12 +18,12 @@ _WORD = re.compile(r"[^\W_]+|[+\-*/=<>^]")
 
 @dataclass(frozen=True)
 class Filter:
-    """A problem is compared with every held-out one by its words, without case, punctuation and LaTeX's markup:
-    exact, the same words; ngram, ``ngram`` words in a row in common (of a shorter one all of it, from 5 words on);
-    fuzzy, a similarity of at least ``fuzzy`` of 100 (rapidfuzz's ratio over words: 200 x words in common, in order,
-    by words of both). ``drop`` lists the kinds that are dropped; the others are only shown. ``generations``: look
-    for n-grams of the held-out problems in the traces' own texts, too. Whatever is found goes into flagged.jsonl,
-    with both texts.
+    """A problem is compared with every held-out one by its words, without case, punctuation and LaTeX's
+    markup: exact, the same words; ngram, ``ngram`` words in a row in common (of a shorter one all of it, from
+    5 words on); fuzzy, a similarity of at least ``fuzzy`` of 100 (rapidfuzz's ratio over words: 200 x words
+    in common, in order, by words of both). ``drop`` lists the kinds that are dropped; the others are only
+    shown. ``generations``: look for n-grams of the held-out problems in the traces' own texts, too. Whatever
+    is found goes into flagged.jsonl, with both texts.
     """
 
     needs_heldout: ClassVar[bool] = True
@@ -69,8 +69,8 @@ class Filter:
 
 
 def folded(text: str) -> tuple[str, ...]:
-    """The words, numbers and operators of ``text`` in lower case. LaTeX's commands for spacing and size are left out,
-    and the backslash of the others.
+    """The words, numbers and operators of ``text`` in lower case. LaTeX's commands for spacing and size are
+    left out, and the backslash of the others.
     """
     plain = re.sub(r"\\(?:left|right|[,;:! ]|quad|qquad|displaystyle|d?frac(?=\W)|text|mathrm)|\$", " ", text)
     return tuple(_WORD.findall(plain.lower()))

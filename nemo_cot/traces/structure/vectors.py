@@ -16,8 +16,9 @@ SIZE = 1024
 
 
 def text_vector(view: View) -> np.ndarray:
-    """float16 [SIZE], of length 1 (0 for a text without words): log(1 + count) of each word and each pair of words
-    that follow each other, added with a sign into a bucket, both by CRC-32 (feature hashing, arXiv 0902.2206).
+    """float16 [SIZE], of length 1 (0 for a text without words): log(1 + count) of each word and each pair of
+    words that follow each other, added with a sign into a bucket, both by CRC-32 (feature hashing, arXiv
+    0902.2206).
     """
     words = view.words
     counts = Counter(words)
