@@ -33,14 +33,20 @@ Drops = Callable[[Trace, int], "bool | str"]
 class Context:
     """What a filter may need beside the trace. ``heldout``: the evaluation problems, read only where a filter
     has ``needs_heldout = True``; one that reads ``marks`` has ``needs_marks = True``. (``packages``: modules
-    beyond the core that a filter imports, and what pip installs them with.) ``shown`` collects rows for
-    flagged.jsonl, which the user is to look at.
+    beyond the core that a filter imports, and what pip installs them with.)
     """
 
     marks: Marks | None = None
     heldout: Sequence[Problem] = ()
-    shown: list[dict[str, Any]] = field(default_factory=list)
+    shown: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
     _last: tuple[Trace, View] | None = None
+
+    def show(self, key: str, row: dict[str, Any]) -> None:
+        """Put ``row`` into flagged.jsonl, for the user to look at; of rows with the same ``key`` the first."""
+        if key not in self._seen:
+            self._seen.add(key)
+            self.shown[key] = row
 
     def view(self, trace: Trace, length: int) -> View:
         """The trace with its steps and words, computed once for all filters and measures."""

@@ -45,7 +45,6 @@ class Filter:
     def bind(self, context: Context) -> Drops:
         """Counted as contamination_KIND. Raises UserError without rapidfuzz."""
         index = _Index(context.heldout, self.ngram, self.fuzzy)
-        shown: set[str] = set()
 
         def drops(trace: Trace, length: int) -> bool | str:
             found = index.of_problem(trace.problem)
@@ -56,13 +55,18 @@ class Filter:
                 return False
             kind, score, problem = found
             own = trace.problem if where == "problem" else trace.generation
-            if (key := f"{trace.problem_id} {where} {problem.problem_id}") not in shown:
-                shown.add(key)
-                context.shown.append(
-                    {"filter": "contamination", "kind": kind, "similarity": round(score, 1), "dropped": kind in self.drop,
-                     "problem_id": trace.problem_id, "where": where, "text": own,
-                     "heldout_id": problem.problem_id, "heldout_text": problem.problem}
-                )  # fmt: skip
+            row = {
+                "filter": "contamination",
+                "kind": kind,
+                "similarity": round(score, 1),
+                "dropped": kind in self.drop,
+                "problem_id": trace.problem_id,
+                "where": where,
+                "text": own,
+                "heldout_id": problem.problem_id,
+                "heldout_text": problem.problem,
+            }
+            context.show(f"contamination {trace.problem_id} {where} {problem.problem_id}", row)
             return f"contamination_{kind}" if kind in self.drop else False
 
         return drops
