@@ -4,6 +4,7 @@ problems.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,17 @@ def needs_marks(config: CurateConfig) -> bool:
     )
 
 
-def marks_config(marks: MarksConfig, *, decide: bool = False) -> dict[str, Any]:
-    """The marks for a stage's fingerprint. Where they only enter its structure.json, the shipped English ones
-    are left out, as stages that finished before there was that file stay valid.
+def marks_config(marks: MarksConfig, *, decide: bool = False) -> dict[str, str]:
+    """The marks for a stage's fingerprint: their languages and a digest, as lists of words would fill the reasons
+    why a stage runs again. Where they only enter its structure.json, the shipped English ones are left out, so that
+    stages that finished before there was that file stay valid.
     """
     shipped = msgspec.yaml.decode((ROOT / "conf/marks/english.yaml").read_bytes())
-    same = marks.words == shipped["words"] and marks.shifts == shipped["shifts"]
-    return {} if same and not decide else {"marks": fingerprinted(marks)}
+    encode = msgspec.json.encode  # in the order of the lists, which counts
+    if not decide and encode((marks.words, marks.shifts)) == encode((shipped["words"], shipped["shifts"])):
+        return {}
+    digest = hashlib.sha256(encode(fingerprinted(marks))).hexdigest()[:16]
+    return {"marks": f"{', '.join(marks.words) or 'none'} {digest}"}
 
 
 def problem_keys(path: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
