@@ -69,10 +69,14 @@ class View:
         return _WORD.findall(self.text.lower())
 
     @cached_property
+    def vocabulary(self) -> dict[str, int]:
+        """Each word with a number of its own, from 0, in the order in which they first stand."""
+        return {word: number for number, word in enumerate(dict.fromkeys(self.words))}
+
+    @cached_property
     def numbers(self) -> np.ndarray:
-        """The words as numbers, int64 [words]: equal for equal words."""
-        known: dict[str, int] = {}
-        return np.fromiter((known.setdefault(w, len(known)) for w in self.words), np.int64, len(self.words))
+        """The words as numbers of the vocabulary, int64 [words]."""
+        return np.fromiter(map(self.vocabulary.__getitem__, self.words), np.int64, len(self.words))
 
     @cached_property
     def span_hashes(self) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +87,7 @@ class View:
         powers = np.ones(len(self.numbers), dtype=np.uint64)
         powers[1:] = 0x9E3779B97F4A7C15
         powers = np.cumprod(powers, dtype=np.uint64)
-        hashed = _mixed(self.numbers) * powers
+        hashed = mixed(self.numbers) * powers
         return np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashed, dtype=np.uint64)]), powers
 
     @cached_property
@@ -337,7 +341,7 @@ def _different(view: View, size: int) -> int:
     return 1 + int(np.count_nonzero(spans[1:] != spans[:-1]))
 
 
-def _mixed(numbers: np.ndarray) -> np.ndarray:
+def mixed(numbers: np.ndarray) -> np.ndarray:
     """splitmix64 of each, uint64."""
     x = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
