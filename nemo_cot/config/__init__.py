@@ -81,14 +81,16 @@ class GradeConfig:
 
 @dataclass
 class CurateConfig:
-    """Which traces are kept (docs/traces.md). Lengths count the student's tokens, the end-of-turn token included.
+    """Which traces are kept (docs/curating.md). Lengths count the student's tokens, the end-of-turn token
+    included.
 
-    ``verdicts`` and ``finish_reasons`` list what may be kept; ``subset``: only traces with these values of a key of
-    their problem or lineage. ``filters``: names of nemo_cot/traces/filters, each with its keys; they come after the
-    other rules. ``pass_rate``: the band of the teacher's pass rates on the problems, lowest and highest.
-    ``order`` and ``ties``: names of nemo_cot/traces/orders. ``per_problem``: at most; ``num_problems``: exactly so
-    many problems with equally many traces each. ``verdict_mix``: a ratio of verdicts; ``balance``: a key whose values
-    give equally many. ``measures``: names of nemo_cot/traces/structure, written beside each trace of the pool.
+    ``verdicts`` and ``finish_reasons`` list what may be kept; ``subset``: only traces with these values of a
+    key of their problem or lineage. ``filters``: names of nemo_cot/traces/filters, each with its keys; they
+    come after the other rules. ``pass_rate``: the band of the teacher's pass rates on the problems, lowest
+    and highest. ``order`` and ``ties``: names of nemo_cot/traces/orders. ``per_problem``: at most;
+    ``num_problems``: exactly so many problems with equally many traces each. ``verdict_mix``: a ratio of
+    verdicts; ``balance``: a key whose values give equally many. ``measures``: names of
+    nemo_cot/traces/structure, written beside each trace of the pool.
     """
 
     num_traces: int

@@ -1,4 +1,6 @@
-"""The structure of sets of traces as charts: a histogram per measure, in one SVG or a page of HTML without scripts."""
+"""The structure of sets of traces as charts: a histogram per measure, in one SVG or a page of HTML without
+scripts.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ def structure_svg(found: Structure, sets: Mapping[str, Measured]) -> str:
     """All histograms below each other."""
     charts = _charts(found, sets)
     body = Markup("").join(
-        Markup('<svg x="0" y="{}" width="{}" height="{}">{}</svg>').format(number * (HEIGHT + 12), WIDTH, HEIGHT, chart)
+        Markup('<svg x="0" y="{}" width="{}" height="{}">{}</svg>').format(
+            number * (HEIGHT + 12), WIDTH, HEIGHT, chart
+        )
         for number, chart in enumerate(charts.values())
     )
     height = max(1, len(charts)) * (HEIGHT + 12)
@@ -35,29 +39,40 @@ def structure_html(found: Structure, sets: Mapping[str, Measured]) -> str:
     names = Markup("").join(head.format(name) for name in ("measure", "unit", *found.sets))
     rows = Markup("").join(
         Markup("<tr>{}</tr>\n").format(
-            Markup("").join(cell.format(text) for text in (name, unit, *(_shown(p.measures[name]) for p in found.sets.values())))
+            Markup("").join(
+                cell.format(text)
+                for text in (name, unit, *(_shown(p.measures[name]) for p in found.sets.values()))
+            )
         )
         for name, unit in found.units.items()
     )
     charts = Markup("").join(
-        Markup("<section><h2>{}</h2>{}</section>\n").format(name, chart) for name, chart in _charts(found, sets).items()
+        Markup("<section><h2>{}</h2>{}</section>\n").format(name, chart)
+        for name, chart in _charts(found, sets).items()
     )
     page = Markup(
         '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Structure of traces</title><style>{}</style>\n'
         "<h1>Structure of traces</h1>\n<p>Means over problems, with {} intervals (bootstrap over problems). Marks: {}.</p>\n"
         "<table><tr>{}</tr>\n{}</table>\n{}</html>\n"
     )
-    return str(page.format(Markup(_STYLE), f"{found.confidence:.0%}", ", ".join(found.marks) or "none", names, rows, charts))
+    return str(
+        page.format(
+            Markup(_STYLE), f"{found.confidence:.0%}", ", ".join(found.marks) or "none", names, rows, charts
+        )
+    )
 
 
 def _charts(found: Structure, sets: Mapping[str, Measured]) -> dict[str, Markup]:
     """Per measure that is defined somewhere."""
-    groups = ((name, {key: values for key, values in by_set.items() if values}) for name, by_set in by_measure(sets))
+    groups = (
+        (name, {key: values for key, values in by_set.items() if values}) for name, by_set in by_measure(sets)
+    )
     return {
-        name: histogram(by_set, x_label=f"{name} ({found.units[name]})", whole=False) for name, by_set in groups if by_set
+        name: histogram(by_set, x_label=f"{name} ({found.units[name]})", whole=False)
+        for name, by_set in groups
+        if by_set
     }
 
 
 def _shown(figure: Figure) -> str:
     return "-" if figure.value is None else f"{figure.value:.4g} [{figure.low:.4g}, {figure.high:.4g}]"
-
