@@ -91,6 +91,7 @@ def servers(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("servers")
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        patch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # or all four take the same core
         found = {}
         for name, model in (("there", "full"), ("plain", "plain"), ("exported", "exported")):
             port, _ = stack.enter_context(claimed_port(0))
