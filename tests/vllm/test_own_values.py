@@ -91,6 +91,7 @@ def servers(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("servers")
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        patch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # or all four take the same core
         found = {}
         for name, model in (("there", "full"), ("plain", "plain"), ("exported", "exported")):
             port, _ = stack.enter_context(claimed_port(0))
@@ -167,7 +168,7 @@ def test_the_whole_client_writes_the_same_samples(servers, models, tmp_path):
 @pytest.mark.skipif(not SKILLS, reason="NEMO_SKILLS_PYTHON is not set (NeMo-Skills is installed from git only)")
 @pytest.mark.parametrize("endpoint", ["text", "chat"])
 def test_nor_of_nemo_skills(endpoint, servers, models, tmp_path):
-    made, written = engine("nemo_skills", endpoint=endpoint, python=SKILLS, seeds_in_parallel=1), []
+    made, written = engine("nemo_skills", endpoint=endpoint, python=SKILLS, seeds_in_parallel=len(SEEDS)), []
     for name, model in (("ours", "full"), ("exported", "exported")):
         folder = tmp_path / name
         folder.mkdir()
