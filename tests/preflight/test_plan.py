@@ -163,6 +163,13 @@ def test_the_best_layouts_come_first_with_overrides_that_give_them(here):
     assert train.memory_bytes < 79.6 * 2**30 and "train.layout.checkpoint_activations=none" in train.overrides
 
 
+def test_suggestions_are_lines_with_overrides_to_copy(here, capsys):
+    _, lines = printed(capsys, *PAPER, "launcher.stages=[problems,convert,hf_to_nemo,train,report]", "--suggest")
+    found = [line for line in lines if line.startswith("best for train: ")]
+    assert len(found) == 3 and all(re.search(r"GiB of each; .*: train\.layout\.\S+=\S+", line) for line in found)
+    assert not [line for line in lines if line.startswith("best for generate")]
+
+
 def test_more_nodes_that_save_gpu_hours_are_not_warned_of(here):
     def warned(*more: str) -> bool:
         cfg = load_config([*PAPER, *more])
