@@ -28,11 +28,11 @@ class Layout:
     copies: tuple[int, int]
     parallel: int
     seeded: bool
-    ahead: bool = False
+    overlapped: bool = True
 
     def overrides(self) -> list[str]:
         """Of both sections."""
-        arguments = "[--async-scheduling]" if self.ahead else "[]"
+        arguments = "[]" if self.overlapped else "[--no-async-scheduling]"
         found = [f"generate.chunks={self.chunks[0]}", f"evaluate.chunks={self.chunks[1]}"]
         for key, copies in zip(("teacher", "evaluate"), self.copies):
             found += [
@@ -45,15 +45,19 @@ class Layout:
 
 
 LAYOUTS = [
-    Layout("before", (16, 4), (1, 1), 16, True),
-    Layout("before, without seeds", (16, 4), (1, 1), 16, False),
-    Layout("presets", (2, 2), (2, 1), 32, False),
-    Layout("presets, seeded", (2, 2), (2, 1), 32, True),
-    Layout("presets, one chunk", (1, 1), (2, 1), 32, False),
-    Layout("presets, TP 4 x 2 for both", (2, 2), (2, 2), 32, False),
-    Layout("presets, TP 8 for both", (2, 2), (1, 1), 32, False),
-    Layout("presets, TP 2 x 4 for both", (2, 2), (4, 4), 32, False),
-    Layout("presets, --async-scheduling", (2, 2), (2, 1), 32, False, ahead=True),
+    Layout("before", (16, 4), (1, 1), 16, True, overlapped=False),
+    Layout("before, without seeds", (16, 4), (1, 1), 16, False, overlapped=False),
+    Layout("before, overlapped", (16, 4), (1, 1), 16, True),
+    Layout("presets, not overlapped", (2, 2), (1, 1), 32, False, overlapped=False),
+    Layout("presets", (2, 2), (1, 1), 32, False),
+    Layout("presets, seeded", (2, 2), (1, 1), 32, True),
+    Layout("presets, one chunk", (1, 1), (1, 1), 32, False),
+    Layout("presets, 4 chunks", (4, 4), (1, 1), 32, False),
+    Layout("presets, 16 seeds at a time", (2, 2), (1, 1), 16, False),
+    Layout("presets, 48 seeds at a time", (2, 2), (1, 1), 48, False),
+    Layout("presets, TP 4 x 2", (2, 2), (2, 2), 32, False),
+    Layout("presets, TP 4 x 2, not overlapped", (2, 2), (2, 2), 32, False, overlapped=False),
+    Layout("presets, TP 2 x 4", (2, 2), (4, 4), 32, False),
 ]
 
 

@@ -21,8 +21,9 @@ ERROR = 1.3
 SHARE_OF_LIMIT = 0.5
 """Of the limit of new tokens that answers are taken to have where sampling.expected_tokens is null; between a quarter of
 the limit and all of it for the range."""
-ASYNC = "--async-scheduling"
-"""Of vLLM: the next step is scheduled while the GPUs compute; always so from 0.14 on, unless --no-async-scheduling."""
+NO_ASYNC = "--no-async-scheduling"
+"""Without it vLLM schedules the next step while the GPUs compute: by default from 0.14 on (before, --async-scheduling lost
+tokens of sequences that were thrown out of the cache, vLLM PR 26385)."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def layout_of(cfg: Config, engine: EndpointEngine) -> ServerLayout | None:
     if not server.takes_gpus:
         return None
     gpu = gpu_of(cfg.cluster.slurm.gpu_type if cfg.cluster.slurm else None)
-    overlapped = any(argument.startswith(ASYNC) for argument in (*server.command, *server.arguments))
+    overlapped = NO_ASYNC not in (*server.command, *server.arguments)
     return ServerLayout(server.tensor_parallel_size, server.data_parallel_size, gpu, overlapped)
 
 

@@ -52,7 +52,7 @@ def test_short_answers_in_large_batches_are_bound_by_operations():
 def test_the_cache_is_what_the_weights_leave():
     free = 4 * (H100.memory_bytes * 0.9 - t.WORKSPACE_BYTES) - WEIGHTS
     assert ServerLayout(4, 2).cache_tokens(QWEN_32B) == pytest.approx(free / t.token_bytes(QWEN_32B))
-    with pytest.raises(ValueError, match="do not fit 1 GPUs of 80 GiB"):
+    with pytest.raises(ValueError, match="do not fit 1 GPU of 80 GiB"):
         ServerLayout(1, 8).cache_tokens(dataclasses.replace(QWEN_32B, layers=128))
 
 
