@@ -10,6 +10,7 @@ import pytest
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.estimate import estimate
+from nemo_cot.stages import RunDirectory
 from nemo_cot.training.nemo.memory import adapter_parameters
 
 PAPER = ["problems.train_path=/none", "problems.heldout_path=/none", "model.path=/none"]
@@ -59,6 +60,17 @@ def test_lengths_that_are_not_known_make_the_range_wide():
     assert "is null" in wide.assumed and wide.gpu_hours.high > 5 * wide.gpu_hours.low
     slow = costs(*MAIN, "evaluate.sampling.seeded=true")["base"].hours
     assert 1.15 < slow.gpu_hours.middle / costs(*MAIN)["base"].hours.gpu_hours.middle < 1.5
+
+
+def test_the_lengths_of_answers_that_were_drawn_before_are_counted(tmp_path: Path):
+    cfg, run = load_config(MAIN), RunDirectory(tmp_path / "run")
+    place = run.stage("evaluate/base")
+    place.mkdir(parents=True)
+    for text, mean in (("", 7680), ("not a row\n", 7680), ('{"num_generated_tokens": 1000}\n' * 40, 1000)):
+        (place / "generations.jsonl").write_text(text)
+        cost = estimate(cfg, None, 256, num_train=50, run=run).sampling[1]
+        assert cost.lengths[0][1].mean == pytest.approx(mean, rel=0.01)
+    assert "1,000 tokens, as drawn before" in cost.hours.assumed and cost.hours.gpu_hours.middle < 8
 
 
 def test_the_shipped_presets_take_half_of_what_they_took_before():
