@@ -113,13 +113,16 @@ def engine_memory(use: EngineUse, engine: EndpointEngine, cfg: Config, estimate:
         yield "unknown", what, ""
         return
     longest = server.max_model_len or estimate.prompt_tokens + use.sampling.max_new_tokens
-    room = layout.cache_tokens(shape)
+    try:
+        room = layout.cache_tokens(shape)
+    except ValueError:
+        room = 0.0
     if room < longest:
         weights = BF16 * shape.parameters / layout.tensor / GIB
         yield (
             "error",
             f"a copy over {layout.tensor} GPUs has {weights:.1f} GiB of weights on each {layout.gpu.name}, and room for "
-            f"{max(0, room):,.0f} tokens, of {longest} that one answer may have: vLLM does not start",
+            f"{room:,.0f} tokens, of {longest} that one answer may have: vLLM does not start",
             f"lower {use.key}.engine.server.data_parallel_size, raise num_gpus, or lower {use.length_key}",
         )
 
