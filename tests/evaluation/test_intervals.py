@@ -61,6 +61,13 @@ def test_right_and_wrong_are_mirror_images(values):
     assert (1 - back_high, 1 - back_low) == pytest.approx((low, high), abs=0.03)
 
 
+def test_less_than_half_a_problem_in_all_does_not_exclude_none():
+    nearly = [0.99] * 10 + [1.0] * 20
+    assert bootstrap_interval(metric(nearly))[1] == 1 and bootstrap_interval(metric([1 - v for v in nearly]))[0] == 0
+    more = [0.9] * 10 + [1.0] * 20
+    assert bootstrap_interval(metric(more))[1] < 1 and bootstrap_interval(metric([1 - v for v in more]))[0] > 0
+
+
 def test_a_problem_left_out_counts_for_nothing():
     with_nan = Metric("m", np.array([0.0, np.nan, 1.0]), ("a", "b", "c"), 0.0)
     assert bootstrap_interval(with_nan) == bootstrap_interval(metric([0.0, 1.0]))
