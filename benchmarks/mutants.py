@@ -37,7 +37,10 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("training/test_objective.py", "training/test_batches.py", "training/test_token_accuracy.py"),
     ),
     "schedule": (("training/local/schedule.py",), ("training/test_schedule.py",)),
-    "metrics": (("evaluation/metrics.py", "evaluation/intervals.py"), ("evaluation",)),
+    "metrics": (
+        ("evaluation/metrics.py", "evaluation/intervals.py", "evaluation/repeats.py"),
+        ("evaluation",),
+    ),
     "votes": (("evaluation/votes.py", "evaluation/curves.py"), ("evaluation",)),
     "extraction": (("grading/extraction.py",), ("grading/test_extraction.py",)),
     "filters": (

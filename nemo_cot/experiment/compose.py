@@ -102,8 +102,11 @@ def to_dataclasses(tree: DictConfig) -> schema.Config:
         plain = flatten(OmegaConf.to_container(tree, resolve=False))  # missing_keys stops at a ${MISSING}
         if missing := sorted(key for key, value in plain.items() if value == MISSING):
             raise messages.must_be_given(*missing)
-        OmegaConf.missing_keys(tree)  # its error names the key of an interpolation that leads nowhere
-        refuse_non_finite(OmegaConf.to_container(tree, resolve=True))
+        try:
+            refuse_non_finite(OmegaConf.to_container(tree, resolve=True))
+        except OmegaConfBaseException:
+            OmegaConf.missing_keys(tree)  # its error names the key of an interpolation that leads nowhere
+            raise
         return typing.cast(schema.Config, OmegaConf.to_object(tree))
     except OmegaConfBaseException as error:
         raise explain(error) from None

@@ -105,10 +105,11 @@ def variants_of(place: str) -> dict[str, type]:
     return _VARIANTS.get(PLACES.get(place, place), {})
 
 
-def known_keys() -> set[str]:
+@functools.cache
+def known_keys() -> frozenset[str]:
     """Every dotted key and config group that an override may name."""
     keys = {str(path.relative_to(CONF)) for path in CONF.rglob("*") if path.is_dir()}
-    return keys | set(schema_keys(config_class(), ""))
+    return frozenset(keys | set(schema_keys(config_class(), "")))
 
 
 def is_group(name: str) -> bool:

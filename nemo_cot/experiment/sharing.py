@@ -63,10 +63,9 @@ class StudyPlan:
     runs: list[PlannedRun]
     chosen: list[PlannedRun]
 
-    def makers(self) -> dict[str, PlannedRun]:
-        """Which run has, or will make, each stage that is not each run's own: by the stage's key.
-
-        One that has it already, else the first of those meant.
+    def makers(self, first: Sequence[PlannedRun] = ()) -> dict[str, PlannedRun]:
+        """Which run has, or will make, each stage, by the stage's key: one that has it already, else one of
+        ``first``, else the first of those meant.
         """
         found: dict[str, PlannedRun] = {}
         for planned in (*self.runs, *self.chosen):
@@ -74,7 +73,7 @@ class StudyPlan:
                 step = planned.steps.get(name)
                 if step is not None and step.action == "skip":
                     found.setdefault(key, planned)
-        for planned in self.chosen:
+        for planned in (*first, *self.chosen):
             for key in planned.keys.values():
                 found.setdefault(key, planned)
         return found
