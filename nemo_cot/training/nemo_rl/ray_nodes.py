@@ -87,17 +87,16 @@ def joined(status):
 
 
 def worker(spec):
-    """Join, again and again until the head is there; then stay."""
+    """Join, again and again until the deadline, for the head may come later; then stay."""
     deadline = time.monotonic() + spec["wait_seconds"]
     while True:
-        began = time.monotonic()
         ray = start(spec, [f"--address={spec['address']}:{spec['port']}"])
         try:
             code = ray.wait()
         finally:
             end(ray)
-        if time.monotonic() > deadline or time.monotonic() - began > _GRACE_SECONDS:
-            return code  # it was there: Ray has ended
+        if time.monotonic() > deadline:
+            return code
         time.sleep(_PAUSE_SECONDS)
 
 
