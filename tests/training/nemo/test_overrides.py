@@ -109,7 +109,7 @@ def test_every_key_that_rules_go_by_is_one_that_we_render(backend):
 
 
 def test_a_key_below_a_value_is_refused():
-    with pytest.raises(UserError, match="model.seed holds 1234, and no keys"):
+    with pytest.raises(UserError, match=r"model\.seed holds 1234, and no keys"):
         render("nemo_aligner", "qwen2.5_7b", ["train.overrides.model.seed.low=1"])
 
 
