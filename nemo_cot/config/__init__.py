@@ -36,6 +36,7 @@ from nemo_cot.config.marks import MarksConfig
 from nemo_cot.config.model import ModelConfig
 from nemo_cot.errors import UserError
 from nemo_cot.traces.filters import load_filters
+from nemo_cot.traces.transforms import TransformConfig, check_kinds
 
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 VERDICTS = ("right", "wrong", "undecided")
@@ -264,6 +265,7 @@ class Config:
     grade: GradeConfig
     marks: MarksConfig
     curate: CurateConfig
+    transform: TransformConfig
     model: ModelConfig
     pack: PackConfig
     train: TrainConfig
@@ -274,6 +276,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        check_kinds(self.transform, self.marks.kinds)
 
 
 def check_name(name: str) -> None:

@@ -144,7 +144,7 @@ def collect(run: RunDirectory, name: str, *, expected: Sequence[str] = ()) -> Fi
         steps=_rows(run.stage("train") / "metrics.jsonl", StepMetrics),
         dropped=_figures(run, "curate", "dropped.json", dict[str, int]) or {},
         packing=_figures(run, "pack", "packing.json", PackingFigures),
-        traces=_rows(run.stage("curate") / "traces.jsonl", Trace),
+        traces=_rows(run.stage("transform" if "transform" in expected else "curate") / "traces.jsonl", Trace),
         samples={path.stem: _rows(path, Trace) for path in sorted(scores.glob("*.jsonl"))},
     )
 

@@ -1,7 +1,8 @@
 r"""Cut a trace into steps and sentences: the one place where that is decided. Nothing is lost: ``"".join`` gives the text.
 
 A step begins
-- at a paragraph (behind a blank line), unless it opens with displayed mathematics, which belongs to what it displays;
+- at a paragraph (behind a blank line), unless it opens with displayed mathematics, which belongs to what displays it,
+  or stands below a heading;
 - at a numbered line (``3.``, ``Step 3:``);
 - at each line, in a text without blank lines (traces that write a step per line);
 - at a line or a sentence that opens with a mark of a kind in ``marks.shifts``: "Wait, ...", "Let me check: ...".
@@ -24,6 +25,7 @@ _BREAK = re.compile(
     r"(?P<paragraph>\r?\n(?:[ \t]*\r?\n)+[ \t]*)|(?P<line>\r?\n[ \t]*)"
     r"|(?:(?<!\.\.)(?<=[.!?])|(?<=[.!?][\"'”’)\]*$])|(?<=[.!?]\*\*)|(?<=\\[)\]]))[ \t]+|(?<=[。！？])"  # noqa: RUF001
 )
+_HEADING = re.compile(r"[ \t]*(?:#{1,6}[ \t][^\n]*|(?P<mark>\*\*|__)[^*_\n]{1,100}(?P=mark):?)\s*")
 _ONLY_NUMBER = re.compile(r"[>#*_\s]*\(?\d{1,3}[.)]")
 _ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|cf|vs|resp|eq|fig|no|dr|mr|ms|st)|\bz\.b|\bd\.h)\.$", re.I)
 _DISPLAY = re.compile(r"\\\[|\$\$|\\begin\{")
@@ -57,7 +59,11 @@ def segment(text: str, marks: Marks, *, split: str = "paragraph") -> list[Step]:
         raise ValueError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
     places = list(_places(text))
     by_line = split == "paragraph" and all(kind != "paragraph" for _, kind in places)
-    starts = [at for at, kind in places if _begins(text, at, kind, marks, split, by_line)]
+    before = [0, *(at for at, _ in places)]
+    starts = [
+        at for last, (at, kind) in zip(before, places)
+        if _begins(text, at, kind, marks, split, by_line) and not _HEADING.fullmatch(text, last, at)
+    ]  # fmt: skip
     return [Step(piece, marks.opening(piece)) for piece in _pieces(text, starts)]
 
 

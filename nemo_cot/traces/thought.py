@@ -27,8 +27,8 @@ class Parts(NamedTuple):
     solution: str
 
     def with_thought(self, thought: str) -> str:
-        """The text with another thought."""
-        return self.before + thought + self.solution
+        """The text with another thought; without any it begins with the solution's first letter."""
+        return self.before + thought + (self.solution if self.before or thought else self.solution.lstrip())
 
 
 def split_thought(text: str, marks: Marks) -> Parts:

@@ -6,7 +6,7 @@ import time
 from functools import cache
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_cot.errors import UserError
@@ -95,6 +95,13 @@ def test_a_trace_of_deepseek_r1():
         ("alternative", "Alternatively, I could add them up."),
         ("backtrack", "That\u2019s not right, I made a mistake. It is 55."),
     ]
+
+
+def test_a_heading_belongs_to_what_stands_below():
+    text = "### Step 1\n\nAdd.\n\n**Check**\n\nWait, 3.\n\n**Final Answer**\n\n\\boxed{4}"
+    assert [first for _, first in cut(text)] == ["### Step 1\n\nAd", "**Check**\n\nWai", "**Final Answer"]
+    assert [first for _, first in cut(text, "shift")] == ["### Step 1\n\nAd", "**Check**\n\nWai"]
+    assert split_thought(text, marks()).solution == "\n\n**Final Answer**\n\n\\boxed{4}"
 
 
 def test_numbered_steps():
@@ -193,6 +200,7 @@ PIECES = ["Wait, ", "but", "\n", "\n\n", "\r\n", ". ", "1. ", "Step 2:", "$", "$
 texts = st.lists(st.sampled_from(PIECES), max_size=30).map("".join) | st.text(max_size=80)
 
 
+@settings(deadline=None)
 @given(texts, st.sampled_from(SPLITS))
 def test_nothing_is_lost(text, split):
     steps = segment(text, marks("mixed"), split=split)
@@ -203,6 +211,7 @@ def test_nothing_is_lost(text, split):
     assert "".join(parts) == text and parts.thought == parts.thought.strip()
 
 
+@settings(deadline=None)
 @given(texts)
 def test_steps_of_the_paper_are_unions_of_the_finer_ones(text):
     fine = {len(step.text) for step in segment(text, marks())}

@@ -6,6 +6,7 @@ from nemo_cot.config import Config
 from nemo_cot.config.rule import Found
 from nemo_cot.errors import UserError
 from nemo_cot.io.paths import user_path
+from nemo_cot.traces.transforms import load_transforms
 from nemo_cot.training.backend import TrainingCost, sequences_per_step
 from nemo_cot.training.nemo.rules import NEMO_RULES, nemo_rule
 from nemo_cot.training.nemo_aligner.config import AlignerTrain
@@ -33,6 +34,17 @@ def nemo_batch_ranks(cfg: Config, train: AlignerTrain, _: TrainingCost) -> Found
             "error",
             f"{sequences} sequences per step for {ranks} ranks: some would have no pack",
             "set train.batching=literal, raise train.global_batch_size, or lower train.layout.num_nodes",
+        )
+
+
+@nemo_rule
+def nemo_end_of_turn(cfg: Config, train: AlignerTrain, _: TrainingCost) -> Found:
+    """Every sequence ends in the end-of-turn token."""
+    if any(not getattr(step, "end_of_turn", True) for _, step in load_transforms(cfg.transform.steps)):
+        yield (
+            "error",
+            "transform.steps leaves out the end-of-turn token, and Aligner's packed rows drop the last token of a sequence",
+            "set end_of_turn: true, or use train=local or train=nemo_rl",
         )
 
 
