@@ -101,7 +101,7 @@ def _typed(text: str) -> DictConfig:
     if not isinstance(plain, DictConfig):
         raise ValueError("it is cut short, or holds no keys")
     found = {place: OmegaConf.select(plain, f"{place}.{key}") for place, key in KINDS.items()}
-    if absent := [place for place, kind in found.items() if kind is None and place != "teacher.engine"]:
+    if absent := [place for place, kind in found.items() if kind is None and place not in ("teacher.engine", "refine.engine")]:
         raise ValueError(f"it is cut short, without {', '.join(absent)}")
     for key, now in _FORMER.items():
         if (value := OmegaConf.select(plain, key)) is not None and now:
@@ -111,7 +111,7 @@ def _typed(text: str) -> DictConfig:
             group.pop(name, None)
     chosen = [f"{place}={kind}" for place, kind in found.items() if kind is not None]
     tree = compose_config([_FILES.get(choice, choice) for choice in chosen])
-    for place in ("evaluate.models", "cluster.environment", "curate.filters", "marks.words"):  # whose keys are the user's
+    for place in ("evaluate.models", "cluster.environment", "curate.filters", "marks.words", "prompts", "refine.engines"):  # whose keys are the user's
         if (node := OmegaConf.select(tree, place)) is not None:
             OmegaConf.set_struct(node, False)
     return typing.cast(DictConfig, OmegaConf.merge(tree, plain))

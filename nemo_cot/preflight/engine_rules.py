@@ -34,7 +34,7 @@ def _each(
             for (level, what, fix), names in labels.items():
                 yield level, f"{', '.join(names)}: {what}", fix
 
-        return rule("generate", "evaluate", of_machine=of_machine)(each)
+        return rule("generate", "refine", "evaluate", of_machine=of_machine)(each)
 
     return make
 
@@ -42,7 +42,8 @@ def _each(
 @_each()
 def engine_length(use: EngineUse, engine: EndpointEngine, cfg: Config, estimate: Estimate) -> Found:
     """Prompt and answer fit the context of the server, and that the model's own."""
-    limit, prompt, new = engine.server.max_model_len, estimate.prompt_tokens, use.sampling.max_new_tokens
+    limit, new = engine.server.max_model_len, use.sampling.max_new_tokens
+    prompt = estimate.prompt_tokens + use.trace_tokens
     own = None if engine.server.base_url else use.context
     if own is not None and (limit or prompt + new) > own:
         asked = (
@@ -77,7 +78,7 @@ def engine_heads(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimat
         yield (
             "error",
             f"tensor parallel size {size} does not fit {heads[0]} heads and {heads[1]} key-value heads",
-            f"set {use.key}.engine.server.num_gpus to a number that divides {heads[0]}",
+            f"set {use.engine_key}.server.num_gpus to a number that divides {heads[0]}",
         )
 
 
@@ -94,7 +95,7 @@ def engine_nodes(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimat
         yield (
             "error",
             f"a server over {engine.server.num_nodes} nodes needs a Ray cluster, which no stage starts",
-            f"set {use.key}.engine.server.num_nodes=1, or start the server elsewhere and give base_url",
+            f"set {use.engine_key}.server.num_nodes=1, or start the server elsewhere and give base_url",
         )
 
 
@@ -105,9 +106,9 @@ def engine_model_name(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Es
         yield (
             "warning",
             f"the endpoint is asked for a model named by its path, {use.path}",
-            f"set {use.key}.engine.server.model_name to a name that it lists at /v1/models",
+            f"set {use.engine_key}.server.model_name to a name that it lists at /v1/models",
         )
-    subjects = [other for other in engine_uses(cfg) if other.key == use.key]
+    subjects = [other for other in engine_uses(cfg) if other.key == use.key == "evaluate"]
     if engine.server.base_url is not None and len(subjects) > 1:
         yield (
             "error",
@@ -134,7 +135,7 @@ def _programs(use: EngineUse, engine: EndpointEngine) -> dict[tuple[str, bool], 
     """Programs, and whether NeMo-Skills is asked of them, with the keys that name them."""
     programs: dict[tuple[str, bool], list[str]] = {}
     for key, program in engine.programs().items():
-        programs.setdefault(program, []).append(f"{use.key}.engine.{key}")
+        programs.setdefault(program, []).append(f"{use.engine_key}.{key}")
     return programs
 
 
@@ -159,7 +160,7 @@ def engine_dialect(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estim
         yield (
             "error",
             "OpenAI's API knows no top_k",
-            f"set {use.key}.sampling.top_k=0, or {use.key}.engine.dialect=vllm",
+            f"set {use.key}.sampling.top_k=0, or {use.engine_key}.dialect=vllm",
         )
 
 
@@ -171,7 +172,7 @@ def engine_grading(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estim
             "warning",
             "NeMo-Skills grades on the loop that sends the requests, without a time limit that "
             "holds: one hostile answer stops them all",
-            f"set {use.key}.engine.eval_type=null; the grade stage applies the same rule",
+            f"set {use.engine_key}.eval_type=null; the grade stage applies the same rule",
         )
 
 

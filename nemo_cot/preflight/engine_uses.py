@@ -8,6 +8,7 @@ from functools import cached_property
 from nemo_cot.config import OWN_SUBJECTS, Config, ModelTeacher, SamplingConfig
 from nemo_cot.config.engines import EngineConfig
 from nemo_cot.config.model import ModelConfig
+from nemo_cot.config.refine import RefinePass
 from nemo_cot.evaluation.subjects import engine_of, sampling_of
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.facts import ModelFacts, context_tokens, model_facts
@@ -17,6 +18,7 @@ from nemo_cot.models.facts import ModelFacts, context_tokens, model_facts
 class EngineUse:
     """One model that is sampled: by what, how, and where it lies (None: not known before the run).
 
+    ``engine_key`` is the config key of the engine. ``trace_tokens``: of a trace in the prompt, beside the problem.
     ``model`` is the config of the run's own base model, None for another. ``length_key`` and
     ``new_tokens_key`` are the config keys of the server's context and of the limit of new tokens.
     """
@@ -29,10 +31,12 @@ class EngineUse:
     model: ModelConfig | None
     length_key: str
     new_tokens_key: str
+    engine_key: str
+    trace_tokens: int = 0
 
     @property
     def stage(self) -> str:
-        return "generate" if self.key == "teacher" else "evaluate"
+        return "generate" if self.key == "teacher" else self.key
 
     @cached_property
     def facts(self) -> ModelFacts:
@@ -61,14 +65,25 @@ def engine_uses(cfg: Config) -> list[EngineUse]:
     teacher = cfg.teacher.by_model if "generate" in cfg.launcher.stages else None
     uses = [_teacher(cfg, teacher)] if teacher else []
     subjects = cfg.evaluate.subjects if "evaluate" in cfg.launcher.stages else []
-    return [*uses, *(_subject(cfg, name) for name in subjects)]
+    passes = cfg.refine.each() if "refine" in cfg.launcher.stages else []
+    return [*uses, *(_pass(cfg, one) for one in passes), *(_subject(cfg, name) for name in subjects)]
 
 
 def _teacher(cfg: Config, teacher: ModelTeacher) -> EngineUse:
     own = None if teacher.path else cfg.model
     return EngineUse(
         "teacher", "teacher", teacher.engine, teacher.sampling, teacher.path or cfg.model.path, own,
-        "teacher.engine.server.max_model_len", "teacher.sampling.max_new_tokens",
+        "teacher.engine.server.max_model_len", "teacher.sampling.max_new_tokens", "teacher.engine",
+    )  # fmt: skip
+
+
+def _pass(cfg: Config, one: RefinePass) -> EngineUse:
+    given = cfg.refine.passes[one.number - 1].get("engine")
+    key = f"refine.engines.{given}" if given else "refine.engine"
+    return EngineUse(
+        "refine", one.stage.partition("/")[2], one.engine, one.sampling, one.path or cfg.model.path,
+        None if one.path else cfg.model, f"{key}.server.max_model_len", "refine.sampling.max_new_tokens", key,
+        trace_tokens=cfg.curate.max_tokens,
     )  # fmt: skip
 
 
@@ -80,4 +95,4 @@ def _subject(cfg: Config, name: str) -> EngineUse:
     )
     new = f"{alone}.max_new_tokens" if other and other.max_new_tokens else "evaluate.sampling.max_new_tokens"
     path, own = (other.path, None) if other else (cfg.model.path, cfg.model)
-    return EngineUse("evaluate", name, engine_of(cfg, name), sampling_of(cfg, name), path, own, length, new)
+    return EngineUse("evaluate", name, engine_of(cfg, name), sampling_of(cfg, name), path, own, length, new, "evaluate.engine")

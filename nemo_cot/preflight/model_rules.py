@@ -14,6 +14,7 @@ from nemo_cot.models.facts import shape_differences
 from nemo_cot.preflight.engine_uses import engine_uses
 from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.text import PromptFormat, named_eos
+from nemo_cot.traces.teachers import asked as asked_of
 from nemo_cot.training.backend import backend_of
 
 
@@ -103,7 +104,10 @@ def _computed(cfg: Config) -> Iterator[tuple[str, str, bool, PromptFormat | None
     for use in engine_uses(cfg):
         client = use.engine.client
         if use.key == "teacher" and (teacher := cfg.teacher.by_model):
-            key, asked = "teacher", PromptFormat(teacher.prompt, teacher.end_of_turn)
+            key, asked = "teacher", asked_of(cfg, teacher)[0]
+        elif use.key == "refine":
+            one = cfg.refine.each()[int(use.label.partition("-")[0]) - 1]
+            key, asked = "refine", PromptFormat(one.template, one.end_of_turn)
         elif use.model is not None:
             key, asked = "model", form
         else:

@@ -36,6 +36,8 @@ def _named(cfg: Config) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:
     for label, path in cfg.problems.files.items():
         yield f"problems.{label}_path", path, ("problems",)
     yield "teacher.path", cfg.teacher.named_path, ("generate",)
+    for one in cfg.refine.each():
+        yield f"refine.passes[{one.number - 1}].path", one.path, ("refine",)
     if cfg.model.source == "directory":
         yield "model.path", cfg.model.path, ()
     for name in sorted(set(cfg.evaluate.subjects) - set(OWN_SUBJECTS)):
@@ -75,7 +77,7 @@ def _checks(cfg: Config, there: dict[str, str]) -> Iterator[Callable[[], object]
         yield lambda: make_problems(cfg.problems)
     for key, path in there.items():
         is_teacher = key == "teacher.path" and cfg.teacher.by_model
-        if is_teacher or key == "model.path" or key.startswith("evaluate.models."):
+        if is_teacher or key == "model.path" or key.startswith(("evaluate.models.", "refine.")):
             yield partial(check_hf_directory, user_path(path), key=key)
     made = all(map(find_spec, cfg.problems.packages))  # else rule packages_installed says so
     if not cfg.teacher.by_model and "teacher.path" in there and readable and made:

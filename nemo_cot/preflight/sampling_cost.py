@@ -35,9 +35,10 @@ def sampling_costs(
     """The cost of each model that the chain samples; ``num_train`` and ``num_heldout`` count problems."""
     counts = {
         "generate": (num_train, cfg.generate.samples_per_problem),
+        "refine": (num_train, cfg.generate.samples_per_problem),
         "evaluate": (num_heldout, cfg.evaluate.samples_per_problem),
     }
-    return tuple(_cost(use, prompt_tokens, *counts[use.stage]) for use in engine_uses(cfg))
+    return tuple(_cost(use, prompt_tokens + use.trace_tokens, *counts[use.stage]) for use in engine_uses(cfg))
 
 
 def decode_seconds(shape: ModelShape, *, batch: int, num_gpus: int, context: float) -> float:
@@ -102,13 +103,13 @@ def _fits_time(cfg: Config, cluster: SlurmCluster, cost: SamplingCost) -> Found:
         yield "unknown", cost.reason or "the number of problems is not known yet", ""
         return
     key, resources = cluster.resources.of(cost.stage)
-    chunks = getattr(cfg, cost.stage).chunks
-    hours = cost.gpu_hours_at_least / cost.num_gpus / chunks
+    chunks = getattr(getattr(cfg, cost.stage), "chunks", None)
+    hours = cost.gpu_hours_at_least / cost.num_gpus / (chunks or 1)
     if hours * 3600 > seconds_of_limit(f"{key}.time_limit", resources.time_limit):
         yield (
             "warning",
             f"if every answer runs to its {cost.max_new_tokens} tokens, a job takes {hours:.1f} hours or more (memory "
-            f"bandwidth of {cost.num_gpus} H100, {cost.stage}.chunks={chunks}); its limit is {resources.time_limit}",
-            f"raise {cost.stage}.chunks or {key}.time_limit, or lower the limit of new tokens; a job that requeues "
+            f"bandwidth of {cost.num_gpus} H100{f', {cost.stage}.chunks={chunks}' * bool(chunks)}); its limit is {resources.time_limit}",
+            f"raise {f'{cost.stage}.chunks or ' * bool(chunks)}{key}.time_limit, or lower the limit of new tokens; a job that requeues "
             f"itself goes on (cluster.max_requeues={cluster.max_requeues})",
         )

@@ -43,7 +43,7 @@ def nemo_end_of_turn(cfg: Config, train: AlignerTrain, _: TrainingCost) -> Found
     if any(not getattr(step, "end_of_turn", True) for _, step in load_transforms(cfg.transform.steps)):
         yield (
             "error",
-            "transform.steps leaves out the end-of-turn token, and Aligner's packed rows drop the last token of a sequence",
+            "transform.steps leaves out the end-of-turn token, in which every sequence of Aligner's packed file must end",
             "set end_of_turn: true, or use train=local or train=nemo_rl",
         )
 
@@ -114,5 +114,5 @@ def nemo_o2(cfg: Config, train: AlignerTrain, _: TrainingCost) -> Found:
 
 
 ALIGNER_RULES = (
-    *NEMO_RULES, nemo_micro_batch, nemo_batch_ranks, nemo_loss_weights, nemo_model, nemo_conversion, nemo_o2
+    *NEMO_RULES, nemo_micro_batch, nemo_batch_ranks, nemo_end_of_turn, nemo_loss_weights, nemo_model, nemo_conversion, nemo_o2
 )  # fmt: skip
