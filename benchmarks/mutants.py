@@ -40,6 +40,13 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "metrics": (("evaluation/metrics.py", "evaluation/intervals.py"), ("evaluation",)),
     "votes": (("evaluation/votes.py", "evaluation/curves.py"), ("evaluation",)),
     "extraction": (("grading/extraction.py",), ("grading/test_extraction.py",)),
+    "transforms": (
+        (
+            "traces/edits.py", "traces/steps.py", "traces/thought.py", "traces/refine.py",
+            *(f"traces/transforms/{n}.py" for n in ("digits", "keywords", "shuffle", "delete", "replace", "truncate", "answer")),
+        ),
+        ("traces/test_transforms.py", "traces/test_steps.py", "traces/test_refine.py"),
+    ),
 }
 """Modules below nemo_cot/, and the tests below tests/ that are to notice."""
 

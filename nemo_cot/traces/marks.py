@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from nemo_cot.config.marks import LEAD, STRAIGHT, MarksConfig
 
-_APOSTROPHES = str.maketrans("\u2019\u2018\u02bc", "'''")
+_APOSTROPHES = "\u2019\u2018\u02bc"
 _DECORATION = r"[\s>#*_~\"'“”‘「『(\[$`\-–—•·.…,;:!?，。；：！？、]*"  # noqa: RUF001 (Chinese marks)
 _ITEM = r"(?:step|case|part|schritt|fall)"
 NUMBERED = re.compile(rf"[>#*_ \t]*(?:(?:{_ITEM}[ \t]{{0,3}})?\(?\d{{1,3}}[.):、](?!\d)|{_ITEM}[ \t]\d{{1,3}}\b|第\d{{1,3}}步)", re.I)
@@ -19,6 +19,8 @@ _BETWEEN = re.compile(r"(?:[ \t*_~\"'“”‘\-–—,;:，；：、]|\.{2,}|�
 """Between the marks of one opening: no end of a sentence, and no new line."""
 _MAX_OPENING = 5
 """Marks and words before them that one opening may hold: "But wait, no, let me check"."""
+_LONGEST_OPENING = 200
+"""Characters of a text that are looked at for its opening."""
 
 
 class Mark(NamedTuple):
@@ -50,7 +52,7 @@ class Marks:
         """
         if self._pattern is None:
             return STRAIGHT
-        opening = _plain(text[start : start + 400])
+        opening = _plain(text[start : start + _LONGEST_OPENING])
         found, at = set(), _HEAD.match(opening).end()  # type: ignore[union-attr] (it matches nothing, too)
         for _ in range(_MAX_OPENING):
             match = self._pattern.match(opening, at)
@@ -105,4 +107,6 @@ def _plain(text: str) -> str:
     lower = text.lower()
     if len(lower) != len(text):  # a letter such as İ, whose small form is two
         lower = "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in text)
-    return lower.translate(_APOSTROPHES)
+    for letter in _APOSTROPHES:
+        lower = lower.replace(letter, "'")
+    return lower
