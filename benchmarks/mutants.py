@@ -42,10 +42,10 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "extraction": (("grading/extraction.py",), ("grading/test_extraction.py",)),
     "transforms": (
         (
-            "traces/edits.py", "traces/steps.py", "traces/thought.py", "traces/refine.py",
+            "traces/edits.py", "traces/steps.py", "traces/thought.py",
             *(f"traces/transforms/{n}.py" for n in ("digits", "keywords", "shuffle", "delete", "replace", "truncate", "answer")),
         ),
-        ("traces/test_transforms.py", "traces/test_steps.py", "traces/test_refine.py"),
+        ("traces/test_transforms.py", "traces/test_steps.py"),
     ),
 }
 """Modules below nemo_cot/, and the tests below tests/ that are to notice."""
