@@ -1,4 +1,6 @@
-"""Classes that the config names: one per module of a package, a frozen dataclass whose fields are its keys."""
+"""Classes that the config names: one per module of a package, a frozen dataclass whose fields are its
+keys.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,11 @@ def names_in(package: ModuleType) -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
 
 
-def load_named(package: ModuleType, class_name: str, name: object, values: Mapping[str, Any], *, key: str, what: str) -> Any:
-    """The class ``class_name`` of ``package``.``name`` with ``values``. Raises UserError for an unknown name, key or
-    value: ``key`` is where it stands in the config, ``what`` the word for it.
+def load_named(
+    package: ModuleType, class_name: str, name: object, values: Mapping[str, Any], *, key: str, what: str
+) -> Any:
+    """The class ``class_name`` of ``package``.``name`` with ``values``. Raises UserError for an unknown name,
+    key or value: ``key`` is where it stands in the config, ``what`` the word for it.
     """
     names = names_in(package)
     if not isinstance(name, str) or name not in names:

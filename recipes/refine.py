@@ -19,7 +19,9 @@ from nemo_cot.traces.refine import REFINED, refine_traces
 
 
 def refine(cfg: Config) -> Iterator[Stage]:
-    """A stage per pass of refine.passes: the replies, the traces after it (refined.jsonl), and how many had which outcome."""
+    """A stage per pass of refine.passes: the replies, the traces after it (refined.jsonl), and how many had
+    which outcome.
+    """
     source = Output("generate", GENERATIONS)
     for one in cfg.refine.each():
         yield _stage(cfg, one, source)
@@ -32,11 +34,16 @@ def _stage(cfg: Config, one: RefinePass, source: Output) -> Stage:
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
         traces, marks = read_jsonl(inputs["traces"], Trace), Marks(cfg.marks)
         outcomes = refine_traces(one, prompt, traces, marks, cfg.grade, inputs.get("model"), folder)
-        print(f"  {one.prompt}: " + ", ".join(f"{outcome} {count}" for outcome, count in sorted(outcomes.items())))
+        print(
+            f"  {one.prompt}: "
+            + ", ".join(f"{outcome} {count}" for outcome, count in sorted(outcomes.items()))
+        )
 
     inputs = {"traces": source}
     if one.path or not (client and client.server.base_url):
-        inputs["model"] = partial(hf_directory, one.path, key="refine.path") if one.path else base_model(cfg.model)
+        inputs["model"] = (
+            partial(hf_directory, one.path, key="refine.path") if one.path else base_model(cfg.model)
+        )
     config = {
         "pass": fingerprinted(one),
         "prompt": fingerprinted(prompt),

@@ -24,13 +24,21 @@ def transform(cfg: Config) -> Iterator[Stage]:
 
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
         traces = read_jsonl(inputs["traces"], Trace)
-        pool = [row for row in iter_jsonl(inputs["pool"], Donor) if row.verdict == "right"] if "pool" in inputs else []
+        pool = (
+            [row for row in iter_jsonl(inputs["pool"], Donor) if row.verdict == "right"]
+            if "pool" in inputs
+            else []
+        )
         tokenizer = student_tokenizer(cfg.model, inputs["tokenizer"].parent)
 
         def rows() -> Iterator[Trace]:
             with track("transform", len(traces), "traces", folder) as progress:
-                for done, trace in enumerate(transformed(traces, cfg.transform, Marks(cfg.marks), pool), start=1):
-                    tokens = len(tokenizer.trained_ids(trace.generation, end_of_turn=trace.trains_end_of_turn))
+                for done, trace in enumerate(
+                    transformed(traces, cfg.transform, Marks(cfg.marks), pool), start=1
+                ):
+                    tokens = len(
+                        tokenizer.trained_ids(trace.generation, end_of_turn=trace.trains_end_of_turn)
+                    )
                     yield msgspec.structs.replace(trace, num_student_tokens=tokens)
                     progress.update(done)
 
@@ -38,7 +46,10 @@ def transform(cfg: Config) -> Iterator[Stage]:
         for line in summary(traces, read_jsonl(folder / "traces.jsonl", Trace)):
             print(f"  {line}")
 
-    inputs = {"traces": Output("curate", "traces.jsonl"), "tokenizer": base_model(cfg.model) / "tokenizer.json"}
+    inputs = {
+        "traces": Output("curate", "traces.jsonl"),
+        "tokenizer": base_model(cfg.model) / "tokenizer.json",
+    }
     if reads_pool(cfg.transform):
         inputs["pool"] = Output("grade", "graded.jsonl")
     yield Stage(

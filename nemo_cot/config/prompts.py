@@ -26,10 +26,11 @@ class PromptExample:
 
 @dataclass
 class PromptConfig:
-    """``user`` holds fields in braces: {problem}; and of the trace that is refined {generation} (all of it), {thought},
-    {solution}, {beginning} (as far as the pass says). Other braces mean themselves. ``result``: what the reply becomes:
-    the new trace (replace), its thought alone (thought), or what follows the beginning (append). ``between``: two markers;
-    only what the reply has between them counts. Empty: all of it.
+    """``user`` holds fields in braces: {problem}; and of the trace that is refined {generation} (all of it),
+    {thought}, {solution}, {beginning} (as far as the pass says). Other braces mean themselves. ``result``:
+    what the reply becomes: the new trace (replace), its thought alone (thought), or what follows the
+    beginning (append). ``between``: two markers; only what the reply has between them counts. Empty: all of
+    it.
     """
 
     system: Optional[str]  # noqa: UP045
@@ -41,9 +42,15 @@ class PromptConfig:
     def __post_init__(self) -> None:
         one_of("prompt.result", self.result, RESULTS)
         if len(self.between) not in (0, 2) or not all(marker.strip() for marker in self.between):
-            raise UserError("is not two markers, or none", where="prompt.between", fix="for example ['<new>', '</new>']")
+            raise UserError(
+                "is not two markers, or none", where="prompt.between", fix="for example ['<new>', '</new>']"
+            )
         if not self.fields:
-            raise UserError("holds no field", where="prompt.user", fix=f"write {' or '.join(f'{{{f}}}' for f in FIELDS)} into it")
+            raise UserError(
+                "holds no field",
+                where="prompt.user",
+                fix=f"write {' or '.join(f'{{{f}}}' for f in FIELDS)} into it",
+            )
 
     @property
     def fields(self) -> set[str]:

@@ -19,14 +19,15 @@ _RULES = ("keep", "revert", "drop")
 
 @dataclass
 class RefineConfig:
-    """``passes``, in this order: {prompt: NAME of conf/prompt, and any of the other keys}, which change the values here
-    for that pass. None: the stage does not apply.
+    """``passes``, in this order: {prompt: NAME of conf/prompt, and any of the other keys}, which change the
+    values here for that pass. None: the stage does not apply.
 
-    ``engine`` of a pass: a name in ``engines``; without it the pass takes ``engine``. ``path``: a Hugging Face
-    directory; null: the student's base model. ``template`` holds {problem}: the format around a message for engines that
-    render prompts. ``beginning``: the share of the thought's steps that the field {beginning} holds; 1: the whole text.
-    ``changed``, ``empty``, ``cut``: what becomes of a trace whose final answer is not the same, whose new text is empty
-    (or lacks the prompt's markers), or was cut short: keep, revert (the text before the pass) or drop.
+    ``engine`` of a pass: a name in ``engines``; without it the pass takes ``engine``. ``path``: a Hugging
+    Face directory; null: the student's base model. ``template`` holds {problem}: the format around a message
+    for engines that render prompts. ``beginning``: the share of the thought's steps that the field
+    {beginning} holds; 1: the whole text. ``changed``, ``empty``, ``cut``: what becomes of a trace whose final
+    answer is not the same, whose new text is empty (or lacks the prompt's markers), or was cut short: keep,
+    revert (the text before the pass) or drop.
     """
 
     passes: list[Any]
@@ -52,7 +53,9 @@ class RefineConfig:
     def _pass(self, number: int, given: Any) -> RefinePass:
         key = f"refine.passes[{number}]"
         if not isinstance(given, Mapping) or not isinstance(given.get("prompt"), str):
-            raise UserError(f"{given!r} is not a group with a prompt", where=key, fix="for example {prompt: paraphrase}")
+            raise UserError(
+                f"{given!r} is not a group with a prompt", where=key, fix="for example {prompt: paraphrase}"
+            )
         own = [f.name for f in dataclasses.fields(RefinePass)]
         if unknown := [name for name in given if name not in own or name == "number"]:
             raise UserError("unknown key", where=f"{key}.{unknown[0]}", fix=f"it has {', '.join(own[1:])}")
@@ -65,10 +68,18 @@ class RefineConfig:
             engine = self.engines[named]
         sampling_keys = [f.name for f in dataclasses.fields(SamplingConfig)]
         if unknown := [name for name in given.get("sampling") or {} if name not in sampling_keys]:
-            raise UserError("unknown key", where=f"{key}.sampling.{unknown[0]}", fix=f"it has {', '.join(sampling_keys)}")
-        common = {name: getattr(self, name) for name in own if name not in ("number", "prompt", "engine", "sampling")}
+            raise UserError(
+                "unknown key", where=f"{key}.sampling.{unknown[0]}", fix=f"it has {', '.join(sampling_keys)}"
+            )
+        common = {
+            name: getattr(self, name)
+            for name in own
+            if name not in ("number", "prompt", "engine", "sampling")
+        }
         try:
-            sampling = msgspec.convert({**dataclasses.asdict(self.sampling), **(given.get("sampling") or {})}, SamplingConfig)
+            sampling = msgspec.convert(
+                {**dataclasses.asdict(self.sampling), **(given.get("sampling") or {})}, SamplingConfig
+            )
             values = {**common, **given, "sampling": sampling, "number": number + 1, "engine": engine}
             types = {f.name: f.type for f in dataclasses.fields(RefinePass)}
             for name in given.keys() - {"engine", "sampling"}:
@@ -110,7 +121,9 @@ class RefinePass:
         return f"refine/{self.number}-{self.prompt}"
 
     def check(self, prompt: PromptConfig) -> None:
-        """Raise UserError for a prompt that shows nothing of the trace, or an engine that asks something else."""
+        """Raise UserError for a prompt that shows nothing of the trace, or an engine that asks something
+        else.
+        """
         key, client = f"refine.passes[{self.number - 1}]", self.engine.client
         if prompt.fields.isdisjoint(OF_TRACES):
             raise UserError(f"{self.prompt} shows nothing of the trace", where=f"{key}.prompt",
@@ -119,7 +132,11 @@ class RefinePass:
             raise UserError("the engine has a prompt of NeMo-Skills' own", where=f"{key}.engine",
                             fix="set refine.engine.prompt_config=null")  # fmt: skip
         if client and client.system_message is not None and prompt.system:
-            raise UserError("the prompt has a system message too", where=f"{key}.engine.system_message", fix="set one of them to null")
+            raise UserError(
+                "the prompt has a system message too",
+                where=f"{key}.engine.system_message",
+                fix="set one of them to null",
+            )
 
 
 _TYPES = {"str": str, "float": float, "int": int, "str | None": str | None}

@@ -16,8 +16,8 @@ def share(count: int, dose: float) -> int:
 
 
 def drawn(count: int, dose: float, draw: random.Random) -> list[int]:
-    """The positions (of 0 to ``count`` - 1) that a dose means, in random order. A higher dose adds to those of a lower
-    one, for the same state of ``draw``.
+    """The positions (of 0 to ``count`` - 1) that a dose means, in random order. A higher dose adds to those
+    of a lower one, for the same state of ``draw``.
     """
     order = list(range(count))
     draw.shuffle(order)
@@ -25,15 +25,21 @@ def drawn(count: int, dose: float, draw: random.Random) -> list[int]:
 
 
 def without(pieces: Sequence[str], dropped: Collection[int]) -> str:
-    """``pieces`` (each with the white space behind it) without those at ``dropped``; of the white space between two
-    that stay, the widest stays: a paragraph remains one.
+    """``pieces`` (each with the white space behind it) without those at ``dropped``; of the white space
+    between two that stay, the widest stays: a paragraph remains one.
     """
     kept = [number for number in range(len(pieces)) if number not in dropped]
     text = ""
     for number, following in pairwise([*kept, len(pieces)]):
         gaps = [piece[len(piece.rstrip()) :] for piece in pieces[number:following]]
         last = following == len(pieces)
-        gap = gaps[0] if last and not dropped else "" if last else max(gaps, key=lambda g: (g.count("\n"), len(g)))
+        gap = (
+            gaps[0]
+            if last and not dropped
+            else ""
+            if last
+            else max(gaps, key=lambda g: (g.count("\n"), len(g)))
+        )
         text += pieces[number].rstrip() + gap
     return text
 

@@ -1,4 +1,6 @@
-"""Words that mark turns of a trace (conf/marks), compiled: which stand where in a text, and how a text opens."""
+"""Words that mark turns of a trace (conf/marks), compiled: which stand where in a text, and how a text
+opens.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,10 @@ from nemo_cot.config.marks import LEAD, STRAIGHT, MarksConfig
 _APOSTROPHES = "\u2019\u2018\u02bc"
 _DECORATION = r"[\s>#*_~\"'“”‘「『(\[$`\-–—•·.…,;:!?，。；：！？、]*"  # noqa: RUF001 (Chinese marks)
 _ITEM = r"(?:step|case|part|schritt|fall)"
-NUMBERED = re.compile(rf"[>#*_ \t]*(?:(?:{_ITEM}[ \t]{{0,3}})?\(?\d{{1,3}}[.):、](?!\d)|{_ITEM}[ \t]\d{{1,3}}\b|第\d{{1,3}}步)", re.I)
+NUMBERED = re.compile(
+    rf"[>#*_ \t]*(?:(?:{_ITEM}[ \t]{{0,3}})?\(?\d{{1,3}}[.):、](?!\d)|{_ITEM}[ \t]\d{{1,3}}\b|第\d{{1,3}}步)",
+    re.I,
+)
 """How a line begins that is numbered: 3. or (3) or Step 3."""
 _HEAD = re.compile(rf"(?:\s*{NUMBERED.pattern})?{_DECORATION}", re.I)
 _BETWEEN = re.compile(r"(?:[ \t*_~\"'“”‘\-–—,;:，；：、]|\.{2,}|…)*")  # noqa: RUF001
@@ -47,8 +52,8 @@ class Marks:
     def opening(self, text: str, start: int = 0) -> str:
         """The kind of mark that the text from ``start`` on opens with, :data:`STRAIGHT` without one.
 
-        Numbers of list items, markup and words of the kind lead may stand before it; of several marks in a row,
-        the kind that is listed first counts.
+        Numbers of list items, markup and words of the kind lead may stand before it; of several marks in a
+        row, the kind that is listed first counts.
         """
         if self._pattern is None:
             return STRAIGHT
@@ -95,7 +100,9 @@ _CJK = "\u3040-\u30ff\u3400-\u9fff"
 
 
 def _alternatives(node: dict, above: str = "") -> str:
-    """The phrases below ``node`` as an expression that tries longer ones first; letters behind a phrase end it."""
+    """The phrases below ``node`` as an expression that tries longer ones first; letters behind a phrase end
+    it.
+    """
     parts = [re.escape(letter) + _alternatives(below, letter) for letter, below in node.items() if letter]
     if "" in node:
         parts.append("" if re.match(f"[{_CJK}]", above) else r"(?!\w)")

@@ -1,4 +1,6 @@
-"""Refinement: passes in which a model edits traces. What becomes of each text is decided by stated rules, and counted."""
+"""Refinement: passes in which a model edits traces. What becomes of each text is decided by stated rules, and
+counted.
+"""
 
 from __future__ import annotations
 
@@ -39,13 +41,19 @@ def generations(cfg: Config) -> Output:
 
 
 def refine_traces(
-    one: RefinePass, prompt: PromptConfig, traces: Sequence[Trace], marks: Marks, grade: GradeConfig, model: Path | None, folder: Path
+    one: RefinePass,
+    prompt: PromptConfig,
+    traces: Sequence[Trace],
+    marks: Marks,
+    grade: GradeConfig,
+    model: Path | None,
+    folder: Path,
 ) -> Counter[str]:
-    """Write ``folder``/generations.jsonl (the replies, each with what was asked), refined.jsonl (the traces after the
-    pass, in their order) and outcomes.json (how many had which outcome), which is returned.
+    """Write ``folder``/generations.jsonl (the replies, each with what was asked), refined.jsonl (the traces
+    after the pass, in their order) and outcomes.json (how many had which outcome), which is returned.
 
-    Replies that came before a kill are not asked for again. Raises UserError where every trace is dropped, and as the
-    engine does.
+    Replies that came before a kill are not asked for again. Raises UserError where every trace is dropped,
+    and as the engine does.
     """
     from nemo_cot.sampling.engines import sample
     from nemo_cot.sampling.job import SamplingJob
@@ -55,7 +63,13 @@ def refine_traces(
     for trace in traces:
         user = prompt.filled(fields(trace, one.beginning, marks))
         question = user if chat else prompt.in_one_message(user)
-        asked.append(Problem(problem_id=f"{trace.problem_id}:{trace.sample}", problem=question, expected_answer=trace.expected_answer))
+        asked.append(
+            Problem(
+                problem_id=f"{trace.problem_id}:{trace.sample}",
+                problem=question,
+                expected_answer=trace.expected_answer,
+            )
+        )
     job = SamplingJob(
         model,
         PromptFormat("{problem}" if chat else one.template, one.end_of_turn),
@@ -76,7 +90,10 @@ def refine_traces(
         raise UserError(f"every trace was dropped ({counts})", where=one.stage,
                         fix="change the prompt, or set refine.changed, refine.empty and refine.cut to revert")  # fmt: skip
     write_jsonl(folder / REFINED, after)
-    write_bytes(folder / "outcomes.json", msgspec.json.format(msgspec.json.encode(dict(sorted(outcomes.items())))) + b"\n")
+    write_bytes(
+        folder / "outcomes.json",
+        msgspec.json.format(msgspec.json.encode(dict(sorted(outcomes.items())))) + b"\n",
+    )
     return outcomes
 
 
@@ -102,12 +119,20 @@ def begun(text: str, beginning: float, marks: Marks) -> str:
 
 
 def decided(
-    one: RefinePass, prompt: PromptConfig, traces: Sequence[Trace], replies: Sequence[Trace], marks: Marks, grade: GradeConfig
+    one: RefinePass,
+    prompt: PromptConfig,
+    traces: Sequence[Trace],
+    replies: Sequence[Trace],
+    marks: Marks,
+    grade: GradeConfig,
 ) -> tuple[list[Trace], Counter[str]]:
-    """The traces after the pass, without the dropped ones, and the number per outcome: refined, or what was wrong with
-    the reply (empty, unmarked, cut, changed) and what was done about it.
+    """The traces after the pass, without the dropped ones, and the number per outcome: refined, or what was
+    wrong with the reply (empty, unmarked, cut, changed) and what was done about it.
     """
-    texts = [new_text(prompt, trace, reply.generation, one.beginning, marks) for trace, reply in zip(traces, replies, strict=True)]
+    texts = [
+        new_text(prompt, trace, reply.generation, one.beginning, marks)
+        for trace, reply in zip(traces, replies, strict=True)
+    ]
     changed = answers_changed([t.generation for t in traces], [text or "" for text in texts], grade)
     after, outcomes = [], Counter()
     for trace, reply, text, other in zip(traces, replies, texts, changed, strict=True):
@@ -156,12 +181,15 @@ def new_text(prompt: PromptConfig, trace: Trace, reply: str, beginning: float, m
 
 
 def answers_changed(before: Sequence[str], after: Sequence[str], config: GradeConfig) -> list[bool]:
-    """Whether each text's final answer is another one afterwards: unless the grader finds the two equal (right), it is.
-    A text without an answer has none to change.
+    """Whether each text's final answer is another one afterwards: unless the grader finds the two equal
+    (right), it is. A text without an answer has none to change.
     """
     from nemo_cot.grading import extract, grade_many
 
-    old, new = ([extract(t, fallback=config.fallback, thoughts=config.thoughts).answer for t in texts] for texts in (before, after))
+    old, new = (
+        [extract(t, fallback=config.fallback, thoughts=config.thoughts).answer for t in texts]
+        for texts in (before, after)
+    )
     pairs = [(a, b) for a, b in zip(old, new, strict=True) if a is not None]
     verdicts = iter(grade_many(pairs, workers=config.workers, deadline_seconds=config.deadline_seconds))
     return [a is not None and next(verdicts).outcome != "right" for a in old]

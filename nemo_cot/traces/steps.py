@@ -1,13 +1,15 @@
-r"""Cut a trace into steps and sentences: the one place where that is decided. Nothing is lost: ``"".join`` gives the text.
+r"""Cut a trace into steps and sentences: the one place where that is decided. Nothing is lost: ``"".join``
+gives the text.
 
 A step begins
-- at a paragraph (behind a blank line), unless it opens with displayed mathematics, which belongs to what displays it,
-  or stands below a heading;
+- at a paragraph (behind a blank line), unless it opens with displayed mathematics, which belongs to what
+  displays it, or stands below a heading;
 - at a numbered line (``3.``, ``Step 3:``);
 - at each line, in a text without blank lines (traces that write a step per line);
-- at a line or a sentence that opens with a mark of a kind in ``marks.shifts``: "Wait, ...", "Let me check: ...".
-With split="shift" only the last counts, as in arXiv 2502.07374, whose steps end where the text "backtracks, checks itself,
-reflects or otherwise leaves the straight line". Nothing begins inside displayed mathematics, formulas and code; three dots end no sentence.
+- at a line or a sentence that opens with a mark of a kind in ``marks.shifts``: "Wait, ...", "Let me check:
+  ...". With split="shift" only the last counts, as in arXiv 2502.07374, whose steps end where the text
+  "backtracks, checks itself, reflects or otherwise leaves the straight line". Nothing begins inside displayed
+  mathematics, formulas and code; three dots end no sentence.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ class Step:
 
 
 def segment(text: str, marks: Marks, *, split: str = "paragraph") -> list[Step]:
-    """The steps of ``text``, in order; none of an empty text. Linear in its length. Raises ValueError for other splits."""
+    """The steps of ``text``, in order; none of an empty text. Linear in its length. Raises ValueError for
+    other splits.
+    """
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
     places = list(_places(text))
@@ -68,7 +72,9 @@ def segment(text: str, marks: Marks, *, split: str = "paragraph") -> list[Step]:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of ``text`` with the white space behind them; lines end a sentence. None of an empty text."""
+    """The sentences of ``text`` with the white space behind them; lines end a sentence. None of an empty
+    text.
+    """
     return _pieces(text, [at for at, _ in _places(text)])
 
 
@@ -95,7 +101,8 @@ def _places(text: str) -> Iterator[tuple[int, str]]:
             continue
         kind = match.lastgroup or "sentence"
         if kind == "sentence" and (
-            _ONLY_NUMBER.fullmatch(text, last, match.start()) or _ABBREVIATION.search(text, max(last, match.start() - 8), match.start())
+            _ONLY_NUMBER.fullmatch(text, last, match.start())
+            or _ABBREVIATION.search(text, max(last, match.start() - 8), match.start())
         ):
             continue
         last = at

@@ -79,8 +79,8 @@ def asked(cfg: Config, teacher: ModelTeacher) -> tuple[PromptFormat, tuple[dict[
         return PromptFormat(teacher.prompt, teacher.end_of_turn), ()
     if client and client.endpoint == "chat":
         return PromptFormat(prompt.user, teacher.end_of_turn), tuple(prompt.turns)
-    template = teacher.template or cfg.model.prompt
-    return PromptFormat(template.replace("{problem}", prompt.in_one_message(prompt.user)), teacher.end_of_turn), ()
+    template, message = teacher.template or cfg.model.prompt, prompt.in_one_message(prompt.user)
+    return PromptFormat(template.replace("{problem}", message), teacher.end_of_turn), ()
 
 
 def _model_inputs(cfg: Config, teacher: ModelTeacher) -> dict[str, Source]:

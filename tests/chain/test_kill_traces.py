@@ -1,4 +1,6 @@
-"""kill -9 in refine, curate and transform at many moments: the same sha256 after the resume, no reply asked for twice."""
+"""kill -9 in refine, curate and transform at many moments: the same sha256 after the resume, no reply asked
+for twice.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ from tests.chain.forks import Forks
 from tests.scripted_server import Script, scripted
 from tests.support import digests, tiny_experiment
 
-MOMENTS = {name: int(os.environ.get("KILLS", "2")) * n for name, n in {"refine": 2, "curate": 1, "transform": 1}.items()}
+MOMENTS = {
+    name: int(os.environ.get("KILLS", "2")) * n
+    for name, n in {"refine": 2, "curate": 1, "transform": 1}.items()
+}
 """Kills of each recipe, spread over its calls that change the disk; KILLS=5 makes 20."""
 
 
@@ -26,7 +31,12 @@ def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Script]:
-    with scripted(say=lambda body: body["prompt"].partition("solve it:\n\n")[2].partition("\n\nExplain")[0].replace("Good", "Right"), delay=0.02) as one:
+    with scripted(
+        say=lambda body: (
+            body["prompt"].partition("solve it:\n\n")[2].partition("\n\nExplain")[0].replace("Good", "Right")
+        ),
+        delay=0.02,
+    ) as one:
         yield one
 
 
@@ -55,18 +65,28 @@ def test_killed_and_resumed(recipe, whole, forks, server, tmp_path):
     expected = digests(run / recipe)
     count = len(calls[recipe])
     assert count >= MOMENTS[recipe]
-    later = {"refine": ("refine", "grade", "curate", "transform"), "curate": ("curate", "transform"), "transform": ("transform",)}
+    later = {
+        "refine": ("refine", "grade", "curate", "transform"),
+        "curate": ("curate", "transform"),
+        "transform": ("transform",),
+    }
     for moment in sorted({round(n * (count - 1) / (MOMENTS[recipe] - 1)) for n in range(MOMENTS[recipe])}):
         there = tmp_path / str(moment)
-        shutil.copytree(run, there / "tiny", ignore=lambda folder, _: later[recipe] if folder == str(run) else ())
+        shutil.copytree(
+            run, there / "tiny", ignore=lambda folder, _: later[recipe] if folder == str(run) else ()
+        )
         chain, before = [*overrides, f"runs_dir={there}"], len(server.bodies)
         assert forks.run(recipe, chain, kill_at=moment).code == -signal.SIGKILL
         again = forks.run(recipe, chain)
         assert again.code == 0, again.output
-        assert digests(there / "tiny" / recipe) == expected, f"killed at call {moment}: {calls[recipe][moment]}"
+        assert digests(there / "tiny" / recipe) == expected, (
+            f"killed at call {moment}: {calls[recipe][moment]}"
+        )
         if recipe == "refine":
             asked = len(server.bodies) - before
             lost = 64 if calls[recipe][moment].startswith("fsync received") else 2
             assert 48 <= asked <= 48 + lost, "replies that were there were asked for again"
-            done = [stage for stage in ("refine/1", "refine/2") if f"[{stage}-paraphrase] done" in again.output]
+            done = [
+                stage for stage in ("refine/1", "refine/2") if f"[{stage}-paraphrase] done" in again.output
+            ]
             assert asked - 48 <= 24, f"{done}: a whole pass was drawn twice"

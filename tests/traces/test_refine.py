@@ -1,9 +1,10 @@
-"""Refinement: what a model is asked, what becomes of its reply by each rule, and passes over real and faulty servers."""
+"""Refinement: what a model is asked, what becomes of its reply by each rule, and passes over real and faulty
+servers.
+"""
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -12,25 +13,27 @@ import msgspec
 import pytest
 
 from nemo_cot.config.prompts import PromptConfig
-from nemo_cot.errors import UserError
-from nemo_cot.experiment.compose import CONF, compose_config, load_config, to_yaml
-from nemo_cot.experiment.existing import find_run
+from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.graph import whole_graph
 from nemo_cot.traces.refine import answers_changed, begun, decided, fields, new_text
-from nemo_cot.traces.teachers import asked
 from tests.scripted_server import Raw, scripted
 from tests.support import one_error, recipe_here, run_stages, tiny_experiment
 from tests.traces.test_transforms import LETTERS, marks, trace
 
 
-def prompt(user: str = "{problem}|{generation}", result: str = "replace", between=(), system=None) -> PromptConfig:
+def prompt(
+    user: str = "{problem}|{generation}", result: str = "replace", between=(), system=None
+) -> PromptConfig:
     return PromptConfig(system, [], user, result, list(between))
 
 
 # What is asked
 
+
 def test_fields_are_filled_once_and_other_braces_stay():
-    filled = prompt(r"{problem} {generation} {x} \boxed{} {{problem}}").filled({"problem": "{generation}", "generation": "{problem}$"})
+    filled = prompt(r"{problem} {generation} {x} \boxed{} {{problem}}").filled(
+        {"problem": "{generation}", "generation": "{problem}$"}
+    )
     assert filled == r"{generation} {problem}$ {x} \boxed{} {{generation}}"
 
 
@@ -40,7 +43,10 @@ def test_the_fields_of_a_trace():
                      "solution": "</think>\n\n\\boxed{4}", "beginning": "<think>\na\n\nb\n</think>\n\n\\boxed{4}"}  # fmt: skip
 
 
-@pytest.mark.parametrize("share, text", [(1.0, LETTERS), (0.5, "Wait a.\n\nWait b.\n\nWait c.\n\nWait d.\n\nWait e.\n\n"), (0.0, "")])
+@pytest.mark.parametrize(
+    "share, text",
+    [(1.0, LETTERS), (0.5, "Wait a.\n\nWait b.\n\nWait c.\n\nWait d.\n\nWait e.\n\n"), (0.0, "")],
+)
 def test_the_beginning_is_a_share_of_the_steps(share, text):
     assert begun(LETTERS, share, marks()) == text
 
@@ -53,6 +59,7 @@ def test_a_chat_and_the_same_in_one_message():
 
 
 # What becomes of a reply
+
 
 @pytest.mark.parametrize(
     "made, reply, text",
@@ -75,7 +82,9 @@ def test_the_text_of_a_reply(made, reply, text):
 
 
 def refine_pass(**own):
-    return load_config([f"refine.passes=[{{{', '.join(f'{k}: {v}' for k, v in {'prompt': 'paraphrase', **own}.items())}}}]"]).refine.each()[0]
+    return load_config(
+        [f"refine.passes=[{{{', '.join(f'{k}: {v}' for k, v in {'prompt': 'paraphrase', **own}.items())}}}]"]
+    ).refine.each()[0]
 
 
 TROUBLE = {
@@ -95,7 +104,9 @@ def test_each_trouble_by_each_rule(trouble, rule):
         msgspec.structs.replace(trace(text, "p:0"), finish_reason=reason, num_generated_tokens=7),
         trace("New \\boxed{4}", "q:0"),
     ]
-    after, outcomes = decided(refine_pass(**{trouble: rule}, **others), prompt(), [bad, good], replies, marks(), cfg.grade)
+    after, outcomes = decided(
+        refine_pass(**{trouble: rule}, **others), prompt(), [bad, good], replies, marks(), cfg.grade
+    )
     done = {"keep": "kept", "revert": "reverted", "drop": "dropped"}[rule]
     assert outcomes == Counter({f"{trouble}: {done}": 1, "refined": 1})
     assert after[-1].generation == "New \\boxed{4}" and after[-1].lineage[-1]["outcome"] == "refined"
@@ -104,7 +115,11 @@ def test_each_trouble_by_each_rule(trouble, rule):
         assert after[0].generation == ("Old \\boxed{4}" if rule == "revert" else text)
         assert after[0].finish_reason == (reason if rule == "keep" else "stop")
         assert after[0].num_generated_tokens == (7 if rule == "keep" else 9)
-        assert after[0].lineage[-1] | {"refined_by": "paraphrase", "pass": 1, "outcome": f"{trouble}: {done}", "tokens": 7} == after[0].lineage[-1]
+        assert (
+            after[0].lineage[-1]
+            | {"refined_by": "paraphrase", "pass": 1, "outcome": f"{trouble}: {done}", "tokens": 7}
+            == after[0].lineage[-1]
+        )
 
 
 def test_what_counts_as_a_changed_answer():
@@ -115,6 +130,7 @@ def test_what_counts_as_a_changed_answer():
 
 
 # The chain
+
 
 @pytest.fixture(scope="module")
 def generated(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
@@ -154,36 +170,83 @@ def shout(body: dict) -> str:
 def test_without_passes_there_is_no_stage_and_grade_reads_generate():
     stages = whole_graph(load_config([])).stages
     assert not any(name.startswith(("refine", "transform")) for name in stages)
-    assert stages["grade"].inputs["generations"].stage == "generate" and stages["pack"].inputs["traces"].stage == "curate"
-    passes = ["refine.passes=[{prompt:harmonise},{prompt:self_checks}]", "transform.steps=[{name:digits,dose:1}]"]
+    assert (
+        stages["grade"].inputs["generations"].stage == "generate"
+        and stages["pack"].inputs["traces"].stage == "curate"
+    )
+    passes = [
+        "refine.passes=[{prompt:harmonise},{prompt:self_checks}]",
+        "transform.steps=[{name:digits,dose:1}]",
+    ]
     stages = whole_graph(load_config(passes)).stages
-    order = [n for n in stages if n in ("generate", "refine/1-harmonise", "refine/2-self_checks", "grade", "curate", "transform", "pack")]
-    assert order == ["generate", "refine/1-harmonise", "refine/2-self_checks", "grade", "curate", "transform", "pack"]
-    assert stages["grade"].inputs["generations"].stage == "refine/2-self_checks" and stages["pack"].inputs["traces"].stage == "transform"
+    order = [
+        n
+        for n in stages
+        if n
+        in ("generate", "refine/1-harmonise", "refine/2-self_checks", "grade", "curate", "transform", "pack")
+    ]
+    assert order == [
+        "generate",
+        "refine/1-harmonise",
+        "refine/2-self_checks",
+        "grade",
+        "curate",
+        "transform",
+        "pack",
+    ]
+    assert (
+        stages["grade"].inputs["generations"].stage == "refine/2-self_checks"
+        and stages["pack"].inputs["traces"].stage == "transform"
+    )
 
 
 def test_two_passes_over_a_server_and_the_grade_of_the_last(run):
     path, overrides = run
     with scripted(say=shout) as server:
-        chain = [*overrides, *over(server, "{prompt: edit_structure}", "{prompt: self_checks, seed: 5, sampling: {temperature: 0.1}}")]
+        chain = [
+            *overrides,
+            *over(
+                server,
+                "{prompt: edit_structure}",
+                "{prompt: self_checks, seed: 5, sampling: {temperature: 0.1}}",
+            ),
+        ]
         done = recipe_here("refine", *chain)
         assert done.returncode == 0 and "edit_structure: refined 24" in done.stdout, done.stdout + done.stderr
         first, second = server.bodies[0], server.bodies[-1]
-        assert (first["seed"], first["temperature"], second["seed"], second["temperature"]) == (29, 0.7, 5, 0.1)
-        assert [m["role"] for m in first["messages"]] == ["system", "user"] and "keep their mathematics" in first["messages"][0]["content"]
+        assert (first["seed"], first["temperature"], second["seed"], second["temperature"]) == (
+            29,
+            0.7,
+            5,
+            0.1,
+        )
+        assert [m["role"] for m in first["messages"]] == [
+            "system",
+            "user",
+        ] and "keep their mathematics" in first["messages"][0]["content"]
         before = rows(path / "generate/generations.jsonl")
-        asked_for = {body["messages"][-1]["content"].partition("Solution:\n")[2] for body in server.bodies[:24]}
+        asked_for = {
+            body["messages"][-1]["content"].partition("Solution:\n")[2] for body in server.bodies[:24]
+        }
         assert asked_for == {row["generation"] for row in before}
         again = recipe_here("refine", *chain)
-        assert again.stdout.count("done, skipped") == 2 and len(server.bodies) == 48, "nothing is asked for twice"
-        other = recipe_here("refine", *chain, "refine.passes=[{prompt: edit_structure},{prompt: self_checks}]")
-        assert "[refine/1-edit_structure] done" in other.stdout and len(server.bodies) == 72, "the first pass stays"
+        assert again.stdout.count("done, skipped") == 2 and len(server.bodies) == 48, (
+            "nothing is asked for twice"
+        )
+        other = recipe_here(
+            "refine", *chain, "refine.passes=[{prompt: edit_structure},{prompt: self_checks}]"
+        )
+        assert "[refine/1-edit_structure] done" in other.stdout and len(server.bodies) == 72, (
+            "the first pass stays"
+        )
     after = rows(path / "refine/2-self_checks/refined.jsonl")
     assert [(r["problem_id"], r["sample"]) for r in after] == [(r["problem_id"], r["sample"]) for r in before]
     assert after[0]["generation"] == before[0]["generation"].upper().replace("BOXED", "boxed").strip()
     assert [step.get("refined_by") for step in after[0]["lineage"]] == [None, "edit_structure", "self_checks"]
     replies = rows(path / "refine/1-edit_structure/generations.jsonl")
-    assert replies[0]["generation"].startswith("Here it is") and before[0]["generation"] in replies[0]["problem"], "each pass is kept"
+    assert (
+        replies[0]["generation"].startswith("Here it is") and before[0]["generation"] in replies[0]["problem"]
+    ), "each pass is kept"
     assert json.loads((path / "refine/1-edit_structure/outcomes.json").read_text()) == {"refined": 24}
     run_stages([*chain, "refine.passes=[{prompt: edit_structure},{prompt: self_checks}]"], "grade")
     graded = rows(path / "grade/graded.jsonl")
@@ -193,15 +256,24 @@ def test_two_passes_over_a_server_and_the_grade_of_the_last(run):
 def test_the_next_pass_sees_what_the_rules_left(run):
     """A server that changes every third answer, cuts every fourth, says nothing to every fifth."""
     path, overrides = run
-    with scripted(say=lambda body: "" if len(body["messages"][-1]["content"]) % 5 == 0 else "Now \\boxed{12345}") as server:
-        chain = [*overrides, *over(server, "{prompt: paraphrase, changed: drop}", "{prompt: paraphrase, changed: keep}")]
+    with scripted(
+        say=lambda body: "" if len(body["messages"][-1]["content"]) % 5 == 0 else "Now \\boxed{12345}"
+    ) as server:
+        chain = [
+            *overrides,
+            *over(server, "{prompt: paraphrase, changed: drop}", "{prompt: paraphrase, changed: keep}"),
+        ]
         done = recipe_here("refine", *chain)
     assert done.returncode == 0, done.stderr
     counts = json.loads((path / "refine/1-paraphrase/outcomes.json").read_text())
     assert set(counts) == {"changed: dropped", "empty: reverted"} and sum(counts.values()) == 24
     left = rows(path / "refine/1-paraphrase/refined.jsonl")
-    assert len(left) == counts["empty: reverted"] and sum(json.loads((path / "refine/2-paraphrase/outcomes.json").read_text()).values()) == len(left)
-    before = {(r["problem_id"], r["sample"]): r["generation"] for r in rows(path / "generate/generations.jsonl")}
+    assert len(left) == counts["empty: reverted"] and sum(
+        json.loads((path / "refine/2-paraphrase/outcomes.json").read_text()).values()
+    ) == len(left)
+    before = {
+        (r["problem_id"], r["sample"]): r["generation"] for r in rows(path / "generate/generations.jsonl")
+    }
     assert all(before[r["problem_id"], r["sample"]] == r["generation"] for r in left)
 
 
@@ -226,16 +298,24 @@ def test_a_faulty_server_is_one_line_and_the_pass_resumes(fault, run):
     path, overrides = run
     replies, said, code = BAD[fault]
     with scripted(say=shout) as server:
-        chain = [*overrides, *over(server, "{prompt: edit_structure}"), "refine.engine.max_concurrent_requests=1"]
+        chain = [
+            *overrides,
+            *over(server, "{prompt: edit_structure}"),
+            "refine.engine.max_concurrent_requests=1",
+        ]
         server.replies = []
         good = iter(range(5))
-        server.say = lambda body: shout(body) if next(good, None) is not None else server.replies.extend(replies) or shout(body)
+        server.say = lambda body: (
+            shout(body) if next(good, None) is not None else server.replies.extend(replies) or shout(body)
+        )
         failed = recipe_here("refine", *chain)
         one_error(failed, said, code=code)
         assert not (path / "refine/1-edit_structure").exists()
         server.replies, server.say, asked_before = [], shout, len(server.bodies)
         done = recipe_here("refine", *chain)
-        assert done.returncode == 0 and "resumes" in done.stdout and len(server.bodies) - asked_before <= 24 - 5
+        assert (
+            done.returncode == 0 and "resumes" in done.stdout and len(server.bodies) - asked_before <= 24 - 5
+        )
     assert len(rows(path / "refine/1-edit_structure/refined.jsonl")) == 24
 
 
@@ -255,109 +335,3 @@ def test_the_embedded_engine_with_a_real_model(run):
     assert {a["finish_reason"] for a in after} <= {"length", "stop"}
     replies = rows(path / "refine/1-continue/generations.jsonl")
     assert all(r["num_generated_tokens"] <= 5 for r in replies)
-
-
-# Prompts for teachers
-
-def test_a_teachers_prompt_file_is_a_chat_or_one_message():
-    named = ["teacher=model", "teacher.prompt=guided", "model.prompt='<s>{problem}<e>'"]
-    cfg = load_config(named)
-    form, turns = asked(cfg, cfg.teacher)
-    assert form.prompt.startswith("<s>You are a careful") and form.prompt.count("{problem}") == 1 and form.prompt.endswith("<e>") and turns == ()
-    cfg = load_config([*named, "teacher.engine=openai", "teacher.engine.endpoint=chat", "teacher.engine.server.base_url=http://h/v1"])
-    form, turns = asked(cfg, cfg.teacher)
-    assert form.prompt.startswith("Problem: {problem}") and [t["role"] for t in turns] == ["system", "user", "assistant"]
-    own = load_config([*named, "teacher.template='[{problem}]'"])
-    assert asked(own, own.teacher)[0].prompt.startswith("[You are")
-    bare = load_config(["teacher=model"])
-    assert asked(bare, bare.teacher)[0].prompt == bare.model.prompt and bare.prompts == {}
-
-
-def test_a_teacher_is_asked_by_the_prompt_file(run):
-    path, overrides = run
-    with scripted() as server:
-        done = recipe_here(
-            "generate", *overrides, "teacher=model", "teacher.prompt=engineered", "teacher.engine=openai", "generate.samples_per_problem=1",
-            f"teacher.engine.server.base_url={server.base_url}", "teacher.engine.server.model_name=scripted", "teacher.engine.endpoint=chat",
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        problem = rows(path / "problems/train.jsonl")[0]["problem"]
-        sent = next(b["messages"] for b in server.bodies if b["messages"][-1]["content"].endswith(f"Problem: {problem}"))
-    assert sent[0] == {"role": "system", "content": load_config(["teacher=model", "teacher.prompt=engineered"]).prompts["engineered"].system}
-    manifest = json.loads((path / "generate/manifest.json").read_text())
-    assert "Think aloud" in json.dumps(manifest["config"]), "the prompt's text is in the fingerprint"
-
-
-# Config
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "prompt").glob("*.yaml")))
-def test_every_shipped_prompt_is_fit_for_its_use(name):
-    text = (CONF / "prompt" / f"{name}.yaml").read_text()
-    if re.match(r"# For a teacher", text):
-        assert load_config(["teacher=model", f"teacher.prompt={name}"]).teacher_prompt
-        with pytest.raises(UserError, match="nothing of the trace"):
-            load_config([f"refine.passes=[{{prompt: {name}}}]"])
-    else:
-        assert load_config([f"refine.passes=[{{prompt: {name}}}]"]).refine.each()[0].prompt == name
-        with pytest.raises(UserError, match=r"for traces that are there|exactly once"):
-            load_config(["teacher=model", f"teacher.prompt={name}"])
-
-
-@pytest.mark.parametrize(
-    "passes, parts",
-    [
-        ("[{prompt: paraphras}]", ("refine.passes[0].prompt", "paraphrase")),
-        ("[paraphrase]", ("refine.passes[0]", "not a group")),
-        ("[{prompt: paraphrase, chnged: keep}]", ("refine.passes[0].chnged", "changed")),
-        ("[{prompt: paraphrase, changed: never}]", ("refine.passes[0].changed", "keep, revert, drop")),
-        ("[{prompt: paraphrase, empty: keep}]", ("refine.passes[0].empty", "revert, drop")),
-        ("[{prompt: paraphrase, beginning: 2}]", ("refine.passes[0].beginning", "2")),
-        ("[{prompt: paraphrase, seed: -1}]", ("refine.passes[0].seed",)),
-        ("[{prompt: paraphrase, seed: x}]", ("refine.passes[0]", "int")),
-        ("[{prompt: paraphrase, engine: big}]", ("refine.passes[0].engine", "/engine@refine.engines.big")),
-        ("[{prompt: paraphrase, sampling: {temprature: 1}}]", ("refine.passes[0]", "temprature")),
-        ("[{prompt: paraphrase, sampling: {temperature: -1}}]", ("temperature", "-1")),
-        ("[{prompt: paraphrase, template: x}]", ("refine.passes[0].template", "{problem}")),
-    ],
-)
-def test_a_mistake_is_one_line_with_its_key(passes, parts):
-    with pytest.raises(UserError) as caught:
-        load_config([f"refine.passes={passes}"])
-    assert all(part in str(caught.value) for part in parts), caught.value
-
-
-def test_a_prompt_and_an_engine_of_ones_own(tmp_path, monkeypatch):
-    (tmp_path / "prompt").mkdir()
-    (tmp_path / "experiment").mkdir()
-    own = "system: null\nexamples: []\nuser: 'Shorter: {thought}'\nresult: thought\nbetween: []\n"
-    (tmp_path / "prompt" / "shorter.yaml").write_text(own)
-    (tmp_path / "experiment" / "mine.yaml").write_text(
-        "# @package _global_\ndefaults:\n  - /engine@refine.engines.big: openai\n  - _self_\n"
-        "refine:\n  engines:\n    big: {server: {base_url: 'http://h/v1', model_name: m}}\n"
-        "  passes:\n    - {prompt: shorter, engine: big}\n    - {prompt: paraphrase}\n"
-    )
-    monkeypatch.setenv("NEMO_COT_CONFIG_DIR", str(tmp_path))
-    cfg = load_config(["experiment=mine"])
-    first, second = cfg.refine.each()
-    assert first.engine.kind == "openai" and second.engine.kind == "embedded" and cfg.prompts["shorter"].fields == {"thought"}
-    for broken in ("user: 'x'\n", "user: '{thought}'\n", own.replace("result: thought", "result: x"), own + "more: 1\n", own.replace("{thought}", "x"),
-                   own.replace("between: []", "between: [a]"), "[", "user: '${thought}'\n" + own.replace("user", "x")):  # fmt: skip
-        (tmp_path / "prompt" / "shorter.yaml").write_text(broken)
-        with pytest.raises(UserError) as caught:
-            load_config(["experiment=mine"])
-        assert caught.value.fix and ("shorter" in str(caught.value) or "prompt" in str(caught.value)), broken
-
-
-def test_the_prompts_of_a_run_are_read_with_it(tmp_path):
-    tree = compose_config(["name=old", f"runs_dir={tmp_path}", "refine.passes=[{prompt: paraphrase}]"])
-    (tmp_path / "old").mkdir()
-    (tmp_path / "old" / "config.yaml").write_text(to_yaml(tree).replace("your own words", "other words"))
-    cfg = find_run(["name=old", f"runs_dir={tmp_path}"])[0]
-    assert "other words" in cfg.prompts["paraphrase"].user and cfg.refine.each()[0].stage == "refine/1-paraphrase"
-
-
-def test_marks_decide_only_where_they_are_used():
-    def config(prompt):
-        return whole_graph(load_config([f"refine.passes=[{{prompt: {prompt}}}]"])).stages[f"refine/1-{prompt}"].config
-
-    assert "marks" in config("harmonise") and "marks" in config("continue") and "marks" not in config("paraphrase")

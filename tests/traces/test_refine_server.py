@@ -32,7 +32,11 @@ def test_a_real_model_edits_and_the_rules_catch_its_rubbish(prepared, cache):  #
     replies, first = rows("refine/1-paraphrase/generations.jsonl"), rows("refine/1-paraphrase/refined.jsonl")
     assert len(replies) == len(first) == 4 and all(0 < r["num_generated_tokens"] <= 8 for r in replies)
     assert all("the" in r["generation"] for r in replies)
-    assert [r["generation"].strip() for r in replies] == [r["generation"] for r in first], "kept, cut as it is"
+    assert [r["generation"].strip() for r in replies] == [r["generation"] for r in first], (
+        "kept, cut as it is"
+    )
     second = json.loads((run.path / "refine/2-edit_structure/outcomes.json").read_text())
     assert sum(second.values()) == 4 and set(second) <= {"unmarked: reverted", "empty: reverted"}
-    assert [r["generation"] for r in rows("refine/2-edit_structure/refined.jsonl")] == [r["generation"] for r in first]
+    assert [r["generation"] for r in rows("refine/2-edit_structure/refined.jsonl")] == [
+        r["generation"] for r in first
+    ]

@@ -1,9 +1,10 @@
 """Transforms of chosen traces, for ablations: one file per transform, found by its name in transform.steps.
 
-Each file defines a frozen dataclass ``Transform`` whose fields are its keys, ``dose`` (0 to 1) among them, and a method
-``edit(trace, parts, site)``, a pure function: the same trace, seed and place in the list give the same text, whatever
-other rows there are. The doses are those of arXiv 2502.07374: the share of digits, sentences or steps. Only the thought
-is edited, where the transform does not say otherwise. See docs/extending.md.
+Each file defines a frozen dataclass ``Transform`` whose fields are its keys, ``dose`` (0 to 1) among them,
+and a method ``edit(trace, parts, site)``, a pure function: the same trace, seed and place in the list give
+the same text, whatever other rows there are. The doses are those of arXiv 2502.07374: the share of digits,
+sentences or steps. Only the thought is edited, where the transform does not say otherwise. See
+docs/extending.md.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class TransformConfig:
-    """``steps``: what is done with each chosen trace, in this order: {name: NAME, dose: SHARE, ...}, with the keys of
-    nemo_cot/traces/transforms/NAME.py. Empty: nothing, and the stage does not apply.
+    """``steps``: what is done with each chosen trace, in this order: {name: NAME, dose: SHARE, ...}, with the
+    keys of nemo_cot/traces/transforms/NAME.py. Empty: nothing, and the stage does not apply.
     """
 
     steps: list[Any]
@@ -64,7 +65,10 @@ class Donors:
         self._rows = sorted(right, key=lambda row: (row.problem_id, row.sample))
         self._per_problem = Counter(row.problem_id for row in self._rows)
         self._steps = lru_cache(maxsize=1024)(
-            lambda at, split: [s.body for s in segment(split_thought(self._rows[at].generation, marks).thought, marks, split=split)]
+            lambda at, split: [
+                s.body
+                for s in segment(split_thought(self._rows[at].generation, marks).thought, marks, split=split)
+            ]
         )
 
     def another(self, trace: Trace, draw: random.Random) -> Donor:
@@ -76,7 +80,9 @@ class Donors:
         for _ in range(1000):  # a trace may be all final solution
             if steps := self._steps(self._place(trace, draw), split):
                 return draw.choice(steps)
-        raise UserError("no other right trace has a step", where=_where(trace), fix="choose more traces (curate)")
+        raise UserError(
+            "no other right trace has a step", where=_where(trace), fix="choose more traces (curate)"
+        )
 
     def _place(self, trace: Trace, draw: random.Random) -> int:
         if self._per_problem[trace.problem_id] == len(self._rows):
@@ -101,7 +107,9 @@ class Site:
 
 @dataclass(frozen=True)
 class Edit:
-    """The new text; ``done``: figures for the lineage; ``changes``: other fields of the trace that follow from it."""
+    """The new text; ``done``: figures for the lineage; ``changes``: other fields of the trace that follow
+    from it.
+    """
 
     text: str
     done: dict[str, Any]
@@ -109,14 +117,20 @@ class Edit:
 
 
 def load_transforms(steps: Sequence[Any]) -> list[tuple[str, Any]]:
-    """Name and transform of each of transform.steps. Raises UserError for an unknown name, key, value or dose."""
+    """Name and transform of each of transform.steps. Raises UserError for an unknown name, key, value or
+    dose.
+    """
     loaded = []
     for number, step in enumerate(steps):
         key = f"transform.steps[{number}]"
         if not isinstance(step, dict) or "name" not in step:
-            raise UserError(f"{step!r} is not a group with a name", where=key, fix="for example {name: digits, dose: 0.5}")
+            raise UserError(
+                f"{step!r} is not a group with a name", where=key, fix="for example {name: digits, dose: 0.5}"
+            )
         values = {own: value for own, value in step.items() if own != "name"}
-        transform = load_named(sys.modules[__name__], "Transform", step["name"], values, key=key, what="transform")
+        transform = load_named(
+            sys.modules[__name__], "Transform", step["name"], values, key=key, what="transform"
+        )
         between(f"{key}.dose", transform.dose, 0.0, 1.0)
         loaded.append((step["name"], transform))
     return loaded
@@ -141,7 +155,8 @@ def reads_pool(config: TransformConfig) -> bool:
 def transformed(
     traces: Sequence[Trace], config: TransformConfig, marks: Marks, pool: Sequence[Donor] = ()
 ) -> Iterator[Trace]:
-    """``traces`` with all of ``config.steps`` done, in their order. ``pool``: graded traces, where :func:`reads_pool`.
+    """``traces`` with all of ``config.steps`` done, in their order. ``pool``: graded traces, where
+    :func:`reads_pool`.
 
     Donors give the text that they have before any step.
     """
@@ -159,13 +174,17 @@ def transformed(
 
 
 def summary(before: Sequence[Trace], after: Sequence[Trace]) -> Iterator[str]:
-    """A line per step of the list with its figures over all traces, and one that says how many traces it all changed."""
+    """A line per step of the list with its figures over all traces, and one that says how many traces it all
+    changed.
+    """
     steps = [trace.lineage[len(old.lineage) :] for old, trace in zip(before, after, strict=True)]
     for of_one_step in zip(*steps):
         counts: Counter[str] = Counter()
         for step in of_one_step:
             counts.update({name: n for name, n in step.items() if type(n) is int and name != "seed"})
-        yield f"{of_one_step[0]['transformed_by']}: " + ", ".join(f"{name} {n}" for name, n in counts.items() if name != "dose")
+        yield f"{of_one_step[0]['transformed_by']}: " + ", ".join(
+            f"{name} {n}" for name, n in counts.items() if name != "dose"
+        )
     same = sum(old.generation == trace.generation for old, trace in zip(before, after))
     yield f"{len(before) - same} of {len(before)} traces changed"
 

@@ -20,9 +20,10 @@ _DRAWS = 50
 
 @dataclass(frozen=True)
 class Transform:
-    """``dose``: the probability that a trace's answer is replaced. ``where``: box, in the final solution's boxes that hold
-    it (without a box: where it stands last), or everywhere, at each place where it stands alone. The wrong answer is the
-    right one with another number or letter, or else another problem's; the grader must call it wrong.
+    """``dose``: the probability that a trace's answer is replaced. ``where``: box, in the final solution's
+    boxes that hold it (without a box: where it stands last), or everywhere, at each place where it stands
+    alone. The wrong answer is the right one with another number or letter, or else another problem's; the
+    grader must call it wrong.
     """
 
     dose: float
@@ -40,7 +41,11 @@ class Transform:
         same = [(a, b) for a, b in spans if text[a:b].strip() == old]
         if self.where == "everywhere":
             alone = re.compile(rf"(?<![\w.\\]){re.escape(old)}(?!\w|\.\d)")
-            same += [match.span() for match in alone.finditer(text) if not any(a <= match.start() < b for a, b in same)]
+            same += [
+                match.span()
+                for match in alone.finditer(text)
+                if not any(a <= match.start() < b for a, b in same)
+            ]
         elif not same:
             same = [(at := text.rindex(old), at + len(old))] if old in text else []
         if not same:

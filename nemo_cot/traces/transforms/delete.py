@@ -14,8 +14,8 @@ from nemo_cot.traces.transforms import Edit, Site
 
 @dataclass(frozen=True)
 class Transform:
-    """``dose``: the share of the steps that are left out; of all, the final solution remains. ``split``: what a step is
-    (nemo_cot/traces/steps.py).
+    """``dose``: the share of the steps that are left out; of all, the final solution remains. ``split``: what
+    a step is (nemo_cot/traces/steps.py).
     """
 
     dose: float

@@ -13,7 +13,9 @@ from nemo_cot.traces.transforms import Edit, Site
 
 @dataclass(frozen=True)
 class Transform:
-    """``dose``: the share of the digits 0 to 9 that are replaced, each by one of the ten, which may be the same."""
+    """``dose``: the share of the digits 0 to 9 that are replaced, each by one of the ten, which may be the
+    same.
+    """
 
     dose: float
 

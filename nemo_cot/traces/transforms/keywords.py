@@ -13,7 +13,9 @@ from nemo_cot.traces.transforms import Edit, Site
 
 @dataclass(frozen=True)
 class Transform:
-    """``dose``: the share of those sentences that are removed. ``kinds``: of marks.words; none: marks.shifts."""
+    """``dose``: the share of those sentences that are removed. ``kinds``: of marks.words; none:
+    marks.shifts.
+    """
 
     dose: float
     kinds: tuple[str, ...] = ()
@@ -21,6 +23,10 @@ class Transform:
     def edit(self, trace: Trace, parts: Parts, site: Site) -> Edit:
         """The other sentences stay, in their order."""
         pieces, kinds = sentences(parts.thought), self.kinds or site.marks.shifts
-        marked = [n for n, piece in enumerate(pieces) if any(mark.kind in kinds for mark in site.marks.find(piece))]
+        marked = [
+            n for n, piece in enumerate(pieces) if any(mark.kind in kinds for mark in site.marks.find(piece))
+        ]
         removed = {marked[place] for place in drawn(len(marked), self.dose, site.draw)}
-        return Edit(parts.with_thought(without(pieces, removed)), {"sentences": len(marked), "removed": len(removed)})
+        return Edit(
+            parts.with_thought(without(pieces, removed)), {"sentences": len(marked), "removed": len(removed)}
+        )

@@ -14,8 +14,9 @@ from nemo_cot.traces.transforms import Edit, Site
 
 @dataclass(frozen=True)
 class Transform:
-    """``dose``: the share of the steps that are replaced ("inserted" in arXiv 2502.07374). ``donors``: chosen, the right
-    ones among the chosen traces, or pool, all right ones. ``split``: what a step is (nemo_cot/traces/steps.py).
+    """``dose``: the share of the steps that are replaced ("inserted" in arXiv 2502.07374). ``donors``:
+    chosen, the right ones among the chosen traces, or pool, all right ones. ``split``: what a step is
+    (nemo_cot/traces/steps.py).
     """
 
     dose: float
@@ -29,4 +30,6 @@ class Transform:
         chosen = drawn(len(steps), self.dose, site.draw)
         for place in chosen:
             bodies[place] = site.donors.step(trace, site.draw, self.split)
-        return Edit(parts.with_thought(with_bodies(steps, bodies)), {"steps": len(steps), "replaced": len(chosen)})
+        return Edit(
+            parts.with_thought(with_bodies(steps, bodies)), {"steps": len(steps), "replaced": len(chosen)}
+        )

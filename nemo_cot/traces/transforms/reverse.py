@@ -14,8 +14,8 @@ from nemo_cot.traces.transforms import Edit, Site
 
 @dataclass(frozen=True)
 class Transform:
-    """``dose``: the share of the steps that change places: the first of them with the last, and so on. ``split``: what a
-    step is (nemo_cot/traces/steps.py).
+    """``dose``: the share of the steps that change places: the first of them with the last, and so on.
+    ``split``: what a step is (nemo_cot/traces/steps.py).
     """
 
     dose: float
@@ -28,4 +28,6 @@ class Transform:
         places = sorted(drawn(len(steps), self.dose, site.draw))
         for place, body in zip(places, [bodies[place] for place in reversed(places)], strict=True):
             bodies[place] = body
-        return Edit(parts.with_thought(with_bodies(steps, bodies)), {"steps": len(steps), "reversed": len(places)})
+        return Edit(
+            parts.with_thought(with_bodies(steps, bodies)), {"steps": len(steps), "reversed": len(places)}
+        )

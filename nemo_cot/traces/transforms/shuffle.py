@@ -14,8 +14,8 @@ from nemo_cot.traces.transforms import Edit, Site
 
 @dataclass(frozen=True)
 class Transform:
-    """``dose``: the share of the steps that change places among themselves; never all back to where they were, if there
-    are two different ones. ``split``: what a step is (nemo_cot/traces/steps.py).
+    """``dose``: the share of the steps that change places among themselves; never all back to where they
+    were, if there are two different ones. ``split``: what a step is (nemo_cot/traces/steps.py).
     """
 
     dose: float
@@ -32,4 +32,6 @@ class Transform:
             site.draw.shuffle(moved)
         for place, body in zip(places, moved, strict=True):
             bodies[place] = body
-        return Edit(parts.with_thought(with_bodies(steps, bodies)), {"steps": len(steps), "shuffled": len(places)})
+        return Edit(
+            parts.with_thought(with_bodies(steps, bodies)), {"steps": len(steps), "shuffled": len(places)}
+        )

@@ -14,9 +14,9 @@ from nemo_cot.traces.transforms import Edit, Site
 
 @dataclass(frozen=True)
 class Transform:
-    """``dose``: the share of the thought's steps that are cut off its end, all but the first at most; any dose above 0
-    cuts the final solution too. ``end_of_turn``: whether the student is taught to stop there. ``split``: what a step is
-    (nemo_cot/traces/steps.py). A trace without a thought keeps its final solution.
+    """``dose``: the share of the thought's steps that are cut off its end, all but the first at most; any
+    dose above 0 cuts the final solution too. ``end_of_turn``: whether the student is taught to stop there.
+    ``split``: what a step is (nemo_cot/traces/steps.py). A trace without a thought keeps its final solution.
     """
 
     dose: float
@@ -33,5 +33,7 @@ class Transform:
         ungraded = {"predicted_answer": None, "answer_source": None, "verdict": None, "verdict_reason": None,
                     "symbolic_correct": None, "nemo_skills_answer": None}  # fmt: skip
         return Edit(
-            text, {"steps": len(steps), "cut": len(steps) - kept}, {**ungraded, "trains_end_of_turn": self.end_of_turn}
+            text,
+            {"steps": len(steps), "cut": len(steps) - kept},
+            {**ungraded, "trains_end_of_turn": self.end_of_turn},
         )
