@@ -15,7 +15,7 @@ from yaml import YAMLError
 from nemo_cot.config import Config, check_name
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import compose_config, explain, to_dataclasses
-from nemo_cot.experiment.groups import KINDS
+from nemo_cot.experiment.groups import KINDS, variants_of
 from nemo_cot.io.json_file import DAMAGED
 from nemo_cot.io.paths import user_path
 from nemo_cot.stages import RunDirectory
@@ -114,6 +114,8 @@ def _typed(text: str) -> DictConfig:
     for place in ("evaluate.models", "cluster.environment", "curate.filters", "marks.words", "prompts", "refine.engines"):  # whose keys are the user's
         if (node := OmegaConf.select(tree, place)) is not None:
             OmegaConf.set_struct(node, False)
+    for name, engine in (OmegaConf.select(plain, "refine.engines") or {}).items():
+        tree.refine.engines[name] = OmegaConf.structured(variants_of("refine.engine")[engine.kind])
     return typing.cast(DictConfig, OmegaConf.merge(tree, plain))
 
 

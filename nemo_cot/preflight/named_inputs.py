@@ -44,7 +44,7 @@ def _named(cfg: Config) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:
         yield f"evaluate.models.{name}.path", cfg.evaluate.models[name].path, ("evaluate",)
 
 
-@rule("problems", "convert", "generate", "evaluate", always=True)
+@rule("problems", "convert", "generate", "refine", "evaluate", always=True)
 def inputs_exist(cfg: Config, _: Estimate) -> Found:
     """Every file and folder that the config names is there."""
     for key, path in named_paths(cfg).items():

@@ -125,6 +125,10 @@ def test_a_prompt_and_an_engine_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.setenv("NEMO_COT_CONFIG_DIR", str(tmp_path))
     cfg = load_config(["experiment=mine"])
     first, second = cfg.refine.each()
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    given = [f"runs_dir={tmp_path / 'runs'}", "name=mine"]
+    (tmp_path / "runs" / "mine" / "config.yaml").write_text(to_yaml(compose_config(["experiment=mine", *given])))
+    assert find_run(given)[0].refine.each() == [first, second], "the engines of a run are read with it"
     assert (
         first.engine.kind == "openai"
         and second.engine.kind == "embedded"
