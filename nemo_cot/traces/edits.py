@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Collection, Sequence
-from itertools import pairwise
 
 from nemo_cot.traces.steps import Step
 
@@ -28,20 +27,16 @@ def without(pieces: Sequence[str], dropped: Collection[int]) -> str:
     """``pieces`` (each with the white space behind it) without those at ``dropped``; of the white space
     between two that stay, the widest stays: a paragraph remains one.
     """
-    kept = [number for number in range(len(pieces)) if number not in dropped]
-    text = ""
-    for number, following in pairwise([*kept, len(pieces)]):
-        gaps = [piece[len(piece.rstrip()) :] for piece in pieces[number:following]]
-        last = following == len(pieces)
-        gap = (
-            gaps[0]
-            if last and not dropped
-            else ""
-            if last
-            else max(gaps, key=lambda g: (g.count("\n"), len(g)))
-        )
-        text += pieces[number].rstrip() + gap
-    return text
+    text = gap = ""
+    for number, piece in enumerate(pieces):
+        body = piece.rstrip()
+        own = piece[len(body) :]
+        if number in dropped:
+            gap = max(gap, own, key=lambda white: (white.count("\n"), len(white)))
+        else:
+            text += gap + body if text else body
+            gap = own
+    return text if dropped else text + gap
 
 
 def with_bodies(steps: Sequence[Step], bodies: Sequence[str]) -> str:
