@@ -55,6 +55,13 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("traces/structure/__init__.py", "traces/structure/profile.py", "traces/structure/vectors.py"),
         ("traces/test_structure.py",),
     ),
+    "transforms": (
+        (
+            "traces/edits.py", "traces/steps.py", "traces/thought.py",
+            *(f"traces/transforms/{n}.py" for n in ("digits", "keywords", "shuffle", "delete", "replace", "truncate", "answer")),
+        ),
+        ("traces/test_transforms.py", "traces/test_steps.py"),
+    ),
 }
 """Modules below nemo_cot/, and the tests below tests/ that are to notice."""
 

@@ -35,9 +35,12 @@ from nemo_cot.config.data import (  # noqa: F401 (the whole schema is imported f
 from nemo_cot.config.engines import PRECISIONS, EngineConfig, EvaluatedModel, SamplingConfig
 from nemo_cot.config.marks import MarksConfig
 from nemo_cot.config.model import ModelConfig
+from nemo_cot.config.prompts import PromptConfig, is_prompt_name
+from nemo_cot.config.refine import RefineConfig
 from nemo_cot.errors import UserError
 from nemo_cot.traces.filters import load_filters
 from nemo_cot.traces.orders import check_orders
+from nemo_cot.traces.transforms import TransformConfig, check_kinds
 
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 VERDICTS = ("right", "wrong", "undecided")
@@ -320,7 +323,7 @@ class LauncherConfig:
 class Config:
     """One experiment: what runs/NAME/config.yaml holds.
 
-    ``reuse``: names (in ``runs_dir``) or directories of other runs, whose finished stages are reused.
+    ``prompts``: the files of conf/prompt that teacher.prompt and refine.passes name. ``reuse``: names (in ``runs_dir``) or directories of other runs, whose finished stages are reused.
     """
 
     name: str
@@ -329,9 +332,12 @@ class Config:
     problems: ProblemsConfig
     teacher: TeacherConfig
     generate: GenerateConfig
+    prompts: dict[str, PromptConfig]
+    refine: RefineConfig
     grade: GradeConfig
     marks: MarksConfig
     curate: CurateConfig
+    transform: TransformConfig
     model: ModelConfig
     pack: PackConfig
     train: TrainConfig
@@ -348,6 +354,17 @@ class Config:
                 where=f"problems.source={self.problems.source}",
                 fix="choose teacher=file or another file of conf/teacher that reads one, or problems=file",
             )
+        check_kinds(self.transform, self.marks.kinds)
+        for one in self.refine.each():
+            one.check(self.prompts[one.prompt])
+        if prompt := self.teacher_prompt:
+            self.teacher.by_model.check(prompt)
+
+    @property
+    def teacher_prompt(self) -> PromptConfig | None:
+        """The file of conf/prompt that teacher.prompt names; None where it is a prompt itself."""
+        teacher = self.teacher.by_model
+        return self.prompts[teacher.prompt] if teacher and is_prompt_name(teacher.prompt) else None
 
 
 def check_name(name: str) -> None:

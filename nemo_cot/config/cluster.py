@@ -92,7 +92,7 @@ class ResourcesConfig:
 @dataclass
 class ResourceClasses:
     """The kinds of stages. ``cpu``: problems, convert (to a Hugging Face directory), grade, curate, pack,
-    report, the merging of chunks and the scores; ``conversion``: to NeMo and back.
+    report, transform, the merging of chunks and the scores; ``conversion``: to NeMo and back; ``generate``: refine too.
     """
 
     cpu: ResourcesConfig
@@ -111,6 +111,7 @@ KINDS = {
     "hf_to_nemo": "conversion",
     "nemo_to_hf": "conversion",
     "generate": "generate",
+    "refine": "generate",
     "train": "train",
     "evaluate": "evaluate",
 }

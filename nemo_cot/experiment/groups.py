@@ -41,7 +41,7 @@ _VARIANTS: dict[str, dict[str, type]] = {
 }
 """Config groups whose schema depends on the chosen file; the rest follow from :func:`config_class`."""
 
-PLACES = {"evaluate.engine": "engine", "teacher.engine": "engine"}
+PLACES = {"evaluate.engine": "engine", "teacher.engine": "engine", "refine.engine": "engine"}
 """Keys that a file of another group fills: evaluate.engine=NAME is Hydra's engine@evaluate.engine=NAME."""
 
 KINDS = {
@@ -51,6 +51,7 @@ KINDS = {
     "cluster": "scheduler",
     "teacher.engine": "kind",
     "evaluate.engine": "kind",
+    "refine.engine": "kind",
 }
 """Per place, the key that names its variant."""
 BY_CHOICE = {f"{place}.{kind}": place for place, kind in KINDS.items()} | {"model.source": "model"}

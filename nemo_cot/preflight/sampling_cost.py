@@ -116,7 +116,7 @@ def sampling_costs(
         SamplingCost(
             use,
             counts[use.part],
-            prompt_tokens,
+            prompt_tokens + use.trace_tokens,
             use.engine.client and layout_of(cfg, use.engine.client),
             run.stage(use.stage) / GENERATIONS if run else None,
         )
@@ -196,11 +196,12 @@ def _fits_time(cluster: SlurmCluster, cost: SamplingCost) -> Iterator[tuple[str,
         return
     recipe, chunks = cost.use.recipe, cost.use.chunks
     key, resources = cluster.resources.of(recipe)
+    more = "" if cost.use.key == "refine" else f"{recipe}.chunks"
     if hours.seconds.middle > seconds_of_limit(f"{key}.time_limit", resources.time_limit):
         yield (
             "warning",
-            f"a job takes about {hours.seconds.middle / 3600:.1f} hours ({hours.assumed}, {recipe}.chunks={chunks}); its "
+            f"a job takes about {hours.seconds.middle / 3600:.1f} hours ({hours.assumed}{more and f', {more}={chunks}'}); its "
             f"limit is {resources.time_limit}",
-            f"raise {recipe}.chunks or {key}.time_limit, or lower the limit of new tokens; a job that requeues "
+            f"raise {more and f'{more} or '}{key}.time_limit, or lower the limit of new tokens; a job that requeues "
             f"itself goes on (cluster.max_requeues={cluster.max_requeues})",
         )

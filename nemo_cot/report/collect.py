@@ -150,7 +150,7 @@ def collect(run: RunDirectory, name: str, *, expected: Sequence[str] = ()) -> Fi
         trace_losses=_rows(run.stage("train") / "trace_losses.jsonl", TraceLoss),
         dropped=_figures(run, "curate", "dropped.json", dict[str, int]) or {},
         packing=_figures(run, "pack", "packing.json", PackingFigures),
-        traces=_rows(run.stage("curate") / "traces.jsonl", Trace),
+        traces=_rows(run.stage("transform" if "transform" in expected else "curate") / "traces.jsonl", Trace),
         structures=[
             found
             for stage in ("curate", "evaluate/scores")

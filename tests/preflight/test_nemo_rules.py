@@ -55,6 +55,10 @@ def test_the_presets_are_clean(backend, model, tmp_path):
         ),
         ("nemo_micro_batch", "error", "train.micro_batch_size", ["train.micro_batch_size=2"]),
         (
+            "nemo_end_of_turn", "error", "transform.steps",
+            ["transform.steps=[{name:truncate,dose:0.5,end_of_turn:false}]"],
+        ),
+        (
             "nemo_batch_ranks",
             "error",
             "train.layout.num_nodes",
