@@ -28,7 +28,7 @@ _KEYS = (
     "runs_dir", "experiment", "marks", "model", "evaluate.bootstrap_resamples", "evaluate.confidence", "evaluate.seed",
     "evaluate.sampling.precision", "evaluate.sampling.device",
 )  # fmt: skip
-_OVERRIDE = re.compile(r"((?:marks|[a-z_]+)(?:\.\w+)*)=")
+_OVERRIDE = re.compile(r"([a-z_]+(?:\.\w+)*)=")
 PLACES = {
     "pool": "grade/graded.jsonl", "chosen": "curate/traces.jsonl", "transformed": "transform/traces.jsonl",
     "generated": "generate/generations.jsonl", "refined": "refine/generations.jsonl",
