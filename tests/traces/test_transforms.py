@@ -196,6 +196,8 @@ def test_keywords_remove_marked_sentences_only(one, dose, seed):
 
 
 def test_keywords_of_one_kind():
+    every = done(trace(QWQ), {"name": "keywords", "dose": 1}).generation
+    assert "First, I need to" in every and "Wait" not in every, "a subgoal leaves no straight line"
     after = done(trace(QWQ), {"name": "keywords", "dose": 1, "kinds": ["alternative"]}).generation
     assert (
         "what if" not in after

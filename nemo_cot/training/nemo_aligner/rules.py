@@ -44,7 +44,7 @@ def nemo_end_of_turn(cfg: Config, train: AlignerTrain, _: TrainingCost) -> Found
         yield (
             "error",
             "transform.steps leaves out the end-of-turn token, in which every sequence of Aligner's packed file must end",
-            "set end_of_turn: true, or use train=local or train=nemo_rl",
+            "set end_of_turn: true in transform.steps, or use train=local or train=nemo_rl",
         )
 
 
