@@ -89,7 +89,8 @@ def _teacher(cfg: Config, teacher: ModelTeacher) -> EngineUse:
     own = None if teacher.path else cfg.model
     return EngineUse(
         "teacher", "teacher", teacher.engine, teacher.sampling, teacher.path or cfg.model.path, own,
-        PromptFormat(teacher.prompt, teacher.end_of_turn), "teacher.engine.server.max_model_len", "teacher.sampling.max_new_tokens",
+        PromptFormat(teacher.prompt, teacher.end_of_turn),
+        "teacher.engine.server.max_model_len", "teacher.sampling.max_new_tokens",
     )  # fmt: skip
 
 

@@ -179,16 +179,15 @@ def test_nor_of_nemo_skills(endpoint, servers, models, tmp_path):
 
 def test_an_answer_that_fills_the_context_is_an_error_by_name(servers, models, tmp_path):
     """vLLM ends it there without a word, with finish_reason length."""
-    long = job(models["full"], tmp_path)
-    long = replace(long, problems=[reworded(long.problems[0], "1+" * 150)])
+    frame = len(TextTokenizer(models["full"], FORM).prompt_ids(""))
+    digits = "1" * (CONTEXT - NEW + 20 - frame)  # a token each: 20 tokens too long
+    long = replace(
+        job(models["full"], tmp_path), problems=[Problem(problem_id="long", problem=digits, expected_answer="1")]
+    )
     with pytest.raises(UserError, match=f"exceed the server's context, max_model_len {CONTEXT}"):
         sample(at(servers["ours"], engine(dialect="vllm")), long)
     with pytest.raises(UserError, match=rf"fills the server's context, max_model_len {CONTEXT}"):
         sample(at(servers["ours"], engine(dialect="vllm", endpoint="chat")), long)
-
-
-def reworded(problem: Problem, text: str) -> Problem:
-    return Problem(problem_id=problem.problem_id, problem=text, expected_answer="1")
 
 
 def test_the_chat_endpoint_of_an_exported_model_sends_our_prompt(servers, models, tmp_path):
