@@ -104,18 +104,21 @@ def servers(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
         yield {name: _wait(server, 600.0, 60.0) for name, server in found.items()}
 
 
-def answers(server: Server, made: EndpointEngine, model: Path, folder: Path, *, without: tuple[str, ...] = ()) -> list:
+def answers(
+    server: Server, made: EndpointEngine, model: Path, folder: Path, *, without: tuple[str, ...] = (), prompt: str = ""
+) -> list:
     """(token ids of the prompt, of the answer, finish_reason) of every sample, asked by our own client's bodies;
-    ``without``: keys that are left out.
+    ``without``: keys that are left out; ``prompt``: another than the trained one.
     """
     asked = job(model, folder)
+    asked = replace(asked, form=replace(FORM, prompt=prompt or FORM.prompt))
     maker, found = RequestMaker(made, asked, server), []
     for problem, number in asked.pairs:
         body = {key: v for key, v in maker.body(problem, number).items() if key not in without}
         reply = httpx.post(server.base_url + maker.path, json={**body, "return_token_ids": True}, timeout=120.0)
         choice = reply.raise_for_status().json()["choices"][0]
-        prompt = choice.get("prompt_token_ids") or reply.json().get("prompt_token_ids")
-        found.append((prompt, choice["token_ids"], choice["finish_reason"]))
+        ids = choice.get("prompt_token_ids") or reply.json().get("prompt_token_ids")
+        found.append((ids, choice["token_ids"], choice["finish_reason"]))
     return found
 
 
@@ -191,9 +194,10 @@ def test_an_answer_that_fills_the_context_is_an_error_by_name(servers, models, t
 
 
 def test_the_chat_endpoint_of_an_exported_model_sends_our_prompt(servers, models, tmp_path):
-    """The same tokens, and so the same answers."""
+    """For the bare question: the same tokens, and so the same answers."""
     ours = answers(servers["exported"], engine(dialect="vllm"), models["exported"], tmp_path)
-    chat = answers(servers["exported"], engine(dialect="vllm", endpoint="chat"), models["exported"], tmp_path)
+    made = engine(dialect="vllm", endpoint="chat")
+    chat = answers(servers["exported"], made, models["exported"], tmp_path, prompt="{problem}")
     tokenizer = TextTokenizer(models["exported"], FORM)
     assert [prompt for prompt, *_ in chat] == [tokenizer.prompt_ids(q) for q in QUESTIONS for _ in SEEDS]
     assert chat == ours
