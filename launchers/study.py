@@ -16,7 +16,12 @@ from nemo_cot.errors import EXIT_CODE, UserError, one_line
 from nemo_cot.experiment.compose import Composer, to_dataclasses
 from nemo_cot.experiment.graph import graph
 from nemo_cot.experiment.rundirs import run_directory
-from nemo_cot.experiment.sharing import PlannedRun, StudyPlan, plan_study, refuse_study_errors
+from nemo_cot.experiment.sharing import (
+    PlannedRun,
+    plan_study,
+    print_study_warnings,
+    refuse_study_errors,
+)
 from nemo_cot.experiment.study import Chosen, Study, StudyRun, chosen_study, variants
 from nemo_cot.io.atomic import write_bytes, write_text
 from nemo_cot.io.json_file import DAMAGED
@@ -61,7 +66,6 @@ def _run(chosen: Chosen) -> int:
 
     plan = plan_study(chosen)
     refuse_study_errors(plan)
-    _print_warnings(plan)
     with run_lock(_folder(chosen.study)):
         ends = run_planned(plan, chosen.jobs)
     bad = [end for end in ends if end.outcome.startswith("failed")]
@@ -82,18 +86,6 @@ def _folder(study: Study) -> Path:
     return folder
 
 
-def _print_warnings(plan: StudyPlan) -> None:
-    """Each warning of preflight once, with the number of runs that have it."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for planned in plan.chosen:
-        for finding in planned.findings:
-            if finding.level == "warning":
-                line = f"{finding.rule}: {finding.what}. Fix: {finding.fix}"
-                found.setdefault((finding.rule, line), []).append(planned.name)
-    for (_, line), names in found.items():
-        print(one_line(f"warning: preflight, {line} ({len(names)} runs, {names[0]} first)"), flush=True)
-
-
 def _plan(chosen: Chosen) -> int:
     """What would run in which run, each shared stage once. Writes nothing."""
     plan = plan_study(chosen, elsewhere=any(run.startswith("cluster=") for run in chosen.runs[0].overrides))
@@ -105,7 +97,7 @@ def _plan(chosen: Chosen) -> int:
         table.add_row(escape(planned.name), *(escape(_planned(planned, recipe, makers)) for recipe in recipes))
         todo |= {k for n, k in planned.keys.items() if makers[k] is planned and _open(planned, n)}
     console.print(table)
-    _print_warnings(plan)
+    print_study_warnings(plan)
     errors = [(p, f) for p in plan.chosen for f in p.findings if f.level == "error"]
     for planned, finding in errors:
         print(one_line(f"error: {planned.name}: {finding.rule}: {finding.what}. Fix: {finding.fix}"))
