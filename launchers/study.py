@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -89,7 +90,7 @@ def _folder(study: Study) -> Path:
 def _plan(chosen: Chosen) -> int:
     """What would run in which run, each shared stage once. Writes nothing."""
     plan = plan_study(chosen, elsewhere=any(run.startswith("cluster=") for run in chosen.runs[0].overrides))
-    makers, console = plan.makers(), Console()
+    makers, console = plan.makers(), _console()
     recipes = list(dict.fromkeys(recipe for p in plan.chosen for recipe in p.chain.recipes))
     table = _table(f"plan of {chosen.study.runs_dir}", recipes)
     todo: set[str] = set()
@@ -112,6 +113,12 @@ def _table(title: str, stages: Sequence[str]) -> Table:
     for stage in stages:
         table.add_column(escape(stage))
     return table
+
+
+def _console() -> Console:
+    """As wide as the terminal; into a file or a pipe, as wide as a table of stages needs."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=200)
 
 
 def _open(planned: PlannedRun, stage: str) -> bool:
@@ -142,7 +149,7 @@ def _status(chosen: Chosen) -> int:
     table = _table(chosen.study.runs_dir, stages)
     for name, states in rows:
         table.add_row(escape(name), *(escape(states.get(stage, "-")) for stage in stages))
-    Console().print(table)
+    _console().print(table)
     done = sum(all(state in ("done", "reused") for state in states.values()) for _, states in rows)
     print(f"{done} of {len(rows)} runs are finished", flush=True)
     return 0
@@ -203,7 +210,7 @@ def _report(chosen: Chosen, *, quiet: bool = False) -> int:
         if quiet:
             return 0
         raise
-    Console().print(study_terminal(found))
+    _console().print(study_terminal(found))
     for note in study_notes(found):
         print(one_line(note))
     if len(chosen.runs) == len(chosen.study.runs):  # files of a part would replace those of the whole
