@@ -60,7 +60,8 @@ def chain_jobs(
 
     ``elsewhere``: stages that another run's job will have made by then, with its id; they get no job here.
     """
-    others = elsewhere or {}
+    open_ones = {step.stage.name for step in steps if not step.settled}
+    others = {name: job for name, job in (elsewhere or {}).items() if name in open_ones}
     jobs: dict[str, ChainJob] = {}
     ends: dict[str, str] = {}  # stage -> the job whose good end means that it is done
     wholes = graph.wholes
