@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -90,6 +91,7 @@ def _wandb(folder: Path, config: LoggersConfig) -> Iterator[Log]:
 
 @contextlib.contextmanager
 def _mlflow(folder: Path, config: LoggersConfig) -> Iterator[Log]:
+    os.environ |= config.environment()
     mlflow: Any = importlib.import_module("mlflow")
     client = mlflow.MlflowClient(config.mlflow_uri or (folder / "mlflow").resolve().as_uri())
     found = client.get_experiment_by_name(config.project)
