@@ -226,6 +226,12 @@ class LoggersConfig:
     project: str
     mlflow_uri: Optional[str]  # noqa: UP045
 
+    def environment(self) -> dict[str, str]:
+        """Variables that the loggers need: MLflow asks for this one before it writes files, as it does without an
+        address. A database in their place would lie on a network file system.
+        """
+        return {"MLFLOW_ALLOW_FILE_STORE": "true"} if self.mlflow and not self.mlflow_uri else {}
+
 
 @dataclass
 class TrainConfig:

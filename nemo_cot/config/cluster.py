@@ -273,7 +273,7 @@ def _refuse_argument(key: str, argument: str, refused: dict[str, str]) -> None:
 
 
 def bytes_of_memory(text: str | None) -> int | None:
-    """Bytes of what --mem takes (megabytes without a letter); None where all of the node, or nothing, is asked for."""
+    """Bytes of what --mem takes (megabytes without a letter); None for all of the node, or nothing asked for."""
     if text is None or not int(text.rstrip("KMGT")):
         return None
     return int(text.rstrip("KMGT")) * 1024 ** (1 + "KMGT".index(text[-1] if text[-1] in "KMGT" else "M"))

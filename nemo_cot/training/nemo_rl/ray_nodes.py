@@ -24,13 +24,15 @@ _PAUSE_SECONDS = 2
 
 
 def main(role, path):
-    """Run the node; returns its exit code: on the head the commands', or 75 (try again) when nodes did not come."""
+    """Run the node; returns its exit code: on the head the commands', or 75 (try again) without all nodes."""
     with open(path) as handle:
         spec = json.load(handle)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most) if soft != resource.RLIM_INFINITY else soft, hard))
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (max(soft, most) if soft != resource.RLIM_INFINITY else soft, hard)
+    )
     # Since Ray 2.47 a worker started by `uv run` makes an environment of its own, in every one of them.
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
     os.environ.pop("UV_CACHE_DIR", None)  # the submitting shell's, which would hide the container's
@@ -39,11 +41,12 @@ def main(role, path):
 
 def head(spec):
     """Start Ray, wait for the nodes, run the commands. A Ray that does not come up is started again."""
-    address, deadline, attempt = f"{spec['address']}:{spec['port']}", time.monotonic() + spec["wait_seconds"], 0
+    address, attempt = f"{spec['address']}:{spec['port']}", 0
+    deadline = time.monotonic() + spec["wait_seconds"]
     while True:
         # A folder of each attempt's own: Ray refuses one with the state of another session.
-        own = ["--head", f"--port={spec['port']}", "--include-dashboard=false", f"--temp-dir={spec['temporary']}-{attempt}",
-               f"--node-ip-address={spec['address']}"]  # fmt: skip
+        place = [f"--port={spec['port']}", f"--node-ip-address={spec['address']}"]
+        own = ["--head", *place, "--include-dashboard=false", f"--temp-dir={spec['temporary']}-{attempt}"]
         ray = start(spec, own)
         try:
             if all_there(spec, address, ray, deadline):
