@@ -37,10 +37,10 @@ from nemo_cot.config.marks import MarksConfig
 from nemo_cot.config.model import ModelConfig
 from nemo_cot.config.prompts import PromptConfig, is_prompt_name
 from nemo_cot.config.refine import RefineConfig
+from nemo_cot.config.transform import TransformConfig, check_kinds
 from nemo_cot.errors import UserError
 from nemo_cot.traces.filters import load_filters
-from nemo_cot.traces.orders import check_orders
-from nemo_cot.traces.transforms import TransformConfig, check_kinds
+from nemo_cot.traces.orders import order_names
 
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 VERDICTS = ("right", "wrong", "undecided")
@@ -119,8 +119,8 @@ class CurateConfig:
         at_least("curate.per_problem", self.per_problem, 1)
         at_least("curate.min_tokens", self.min_tokens, 1)
         at_least("curate.max_tokens", self.max_tokens, self.min_tokens, than="curate.min_tokens")
-        check_orders("curate.order", [self.order])
-        check_orders("curate.ties", self.ties)
+        for key, name in (("order", self.order), *(("ties", name) for name in self.ties)):
+            one_of(f"curate.{key}", name, order_names())
         some_of("curate.verdicts", self.verdicts, VERDICTS)
         some_of("curate.finish_reasons", self.finish_reasons, ("stop", "length"))
         if len(self.pass_rate) != 2 or not 0 <= self.pass_rate[0] <= self.pass_rate[1] <= 1:

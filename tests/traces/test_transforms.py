@@ -15,6 +15,7 @@ from hypothesis import given as given_any
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from nemo_cot.config.transform import TransformConfig
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.grading import grade
@@ -27,7 +28,7 @@ from nemo_cot.traces.edits import drawn, share, without
 from nemo_cot.traces.marks import Marks
 from nemo_cot.traces.steps import segment, sentences
 from nemo_cot.traces.thought import split_thought
-from nemo_cot.traces.transforms import Donor, TransformConfig, load_transforms, summary, transformed
+from nemo_cot.traces.transforms import Donor, load_transforms, summary, transformed
 from tests.traces.test_steps import QWQ, R1
 
 
@@ -387,7 +388,7 @@ def test_several_steps_are_done_in_order_and_counted():
         ({"name": "digits", "dose": float("nan")}, ("transform.steps[0].dose",)),
         ({"name": "digits", "dose": "all"}, ("Expected `float`",)),
         ({"name": "shuffle", "dose": 1, "split": "x"}, ("split",)),
-        ({"name": "keywords", "dose": 1, "kind": ["check"]}, ("no key 'kind'",)),
+        ({"name": "keywords", "dose": 1, "kind": ["check"]}, ("keywords has no such key", ".kind")),
         ("digits", ("not a group",)),
         ({"dose": 1}, ("not a group with a name",)),
     ],

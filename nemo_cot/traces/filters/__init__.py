@@ -9,16 +9,12 @@ that it is counted under in place of the filter's name. One that needs more than
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
-import pkgutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from nemo_cot.errors import UserError
+from nemo_cot.named import load_named, names_in
 from nemo_cot.records import Problem, Trace
 
 if TYPE_CHECKING:
@@ -60,7 +56,7 @@ class Context:
 
 def filter_names() -> list[str]:
     """The names of all filters, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return names_in(sys.modules[__name__])
 
 
 def load_filters(chosen: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -68,29 +64,13 @@ def load_filters(chosen: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
     Raises UserError for an unknown filter, key or value.
     """
-    return {name: _load(name, values) for name, values in chosen.items()}
+    package = sys.modules[__name__]
+    return {
+        name: load_named(package, "Filter", name, values, key=f"curate.filters.{name}", what="filter")
+        for name, values in chosen.items()
+    }
 
 
 def bound(filters: Mapping[str, Any], context: Context) -> dict[str, Drops]:
     """What each of the filters drops, by its name."""
     return {name: f.bind(context) if hasattr(f, "bind") else f.drops for name, f in filters.items()}
-
-
-def _load(name: str, values: Mapping[str, Any]) -> Any:
-    key = f"curate.filters.{name}"
-    if name not in filter_names():
-        raise UserError("there is no such filter", where=key, fix=f"choose among {', '.join(filter_names())}")
-    if not isinstance(values, Mapping):
-        raise UserError(
-            f"{values!r} is not a group of keys", where=key, fix=f"set its keys, as in {key}.KEY=VALUE"
-        )
-    kind = importlib.import_module(f"{__name__}.{name}").Filter
-    fields = [field.name for field in dataclasses.fields(kind)]
-    if unknown := [own for own in values if own not in fields]:
-        raise UserError("unknown key", where=f"{key}.{unknown[0]}", fix=f"it has {', '.join(fields)}")
-    try:
-        return msgspec.convert(dict(values), kind)
-    except (msgspec.ValidationError, ValueError) as error:
-        raise UserError(
-            f"{error}", where=key, fix=f"set {' and '.join(f'{key}.{own}' for own in fields)}"
-        ) from None

@@ -9,11 +9,11 @@ came. ``NEEDS`` names what of a candidate it reads beyond the row: "vector", "me
 from __future__ import annotations
 
 import importlib
-import pkgutil
+import sys
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
-from nemo_cot.config.checks import one_of
+from nemo_cot.named import names_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,13 +23,7 @@ Walk = Generator[int, "bool | None", None]
 
 def order_names() -> list[str]:
     """The names of all orders, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
-
-
-def check_orders(key: str, names: Sequence[str]) -> None:
-    """Raise UserError for a name that is no order's."""
-    for name in names:
-        one_of(key, name, order_names())
+    return names_in(sys.modules[__name__])
 
 
 def load_order(name: str):

@@ -20,31 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from nemo_cot.config.checks import between, seed
 from nemo_cot.errors import UserError
 from nemo_cot.named import load_named
-from nemo_cot.traces.marks import Marks
-from nemo_cot.traces.steps import segment
-from nemo_cot.traces.thought import split_thought
 
 if TYPE_CHECKING:
     from nemo_cot.config import Config
+    from nemo_cot.config.transform import TransformConfig
     from nemo_cot.records import Trace
     from nemo_cot.stages import Output
+    from nemo_cot.traces.marks import Marks
 
-
-@dataclass
-class TransformConfig:
-    """``steps``: what is done with each chosen trace, in this order: {name: NAME, dose: SHARE, ...}, with the
-    keys of nemo_cot/traces/transforms/NAME.py. Empty: nothing, and the stage does not apply.
-    """
-
-    steps: list[Any]
-    seed: int
-
-    def __post_init__(self) -> None:
-        seed("transform.seed", self.seed)
-        load_transforms(self.steps)
+# Marks, steps and thoughts need nemo_cot.config, which loads transforms by name: what uses them imports them.
 
 
 class Donor(msgspec.Struct):
@@ -61,6 +47,9 @@ class Donors:
     """Right traces whose steps, or answers, others may get. Their order does not matter."""
 
     def __init__(self, rows: Sequence[Donor], marks: Marks) -> None:
+        from nemo_cot.traces.steps import segment
+        from nemo_cot.traces.thought import split_thought
+
         right = [row for row in rows if row.verdict == "right"]
         self._rows = sorted(right, key=lambda row: (row.problem_id, row.sample))
         self._per_problem = Counter(row.problem_id for row in self._rows)
@@ -131,20 +120,10 @@ def load_transforms(steps: Sequence[Any]) -> list[tuple[str, Any]]:
         transform = load_named(
             sys.modules[__name__], "Transform", step["name"], values, key=key, what="transform"
         )
-        between(f"{key}.dose", transform.dose, 0.0, 1.0)
+        if not 0.0 <= transform.dose <= 1.0:  # NaN fails
+            raise UserError(f"{transform.dose} is not between 0.0 and 1.0", where=f"{key}.dose", fix=f"correct {key}.dose")
         loaded.append((step["name"], transform))
     return loaded
-
-
-def check_kinds(config: TransformConfig, kinds: Sequence[str]) -> None:
-    """Raise UserError for a transform that names a kind of marks that conf/marks has not."""
-    for number, (_, transform) in enumerate(load_transforms(config.steps)):
-        for kind in getattr(transform, "kinds", ()):
-            if kind not in kinds:
-                raise UserError(
-                    f"{kind!r} is no kind of marks.words", where=f"transform.steps[{number}].kinds",
-                    fix=f"choose among {', '.join(kinds) or 'none: set marks=english'}",
-                )  # fmt: skip
 
 
 def reads_pool(config: TransformConfig) -> bool:
@@ -160,6 +139,8 @@ def transformed(
 
     Donors give the text that they have before any step.
     """
+    from nemo_cot.traces.thought import split_thought
+
     loaded = load_transforms(config.steps)
     donors = {"chosen": Donors([_donor(trace) for trace in traces], marks), "pool": Donors(pool, marks)}
     for trace in traces:
