@@ -98,7 +98,7 @@ def _scoring(cfg: Config) -> Stage:
         },
         work=work,
         writes=("metrics.json", "structure.json", *(f"{subject}.jsonl" for subject in cfg.evaluate.subjects)),
-        version=3,
+        version=4,
         resumable=True,
         compare=compare_gradings,
     )
