@@ -32,6 +32,7 @@ from nemo_cot.config.data import (  # noqa: F401 (the whole schema is imported f
     TeacherConfig,
 )
 from nemo_cot.config.engines import PRECISIONS, EngineConfig, EvaluatedModel, SamplingConfig
+from nemo_cot.config.marks import MarksConfig
 from nemo_cot.config.model import ModelConfig
 from nemo_cot.errors import UserError
 from nemo_cot.traces.filters import load_filters
@@ -261,6 +262,7 @@ class Config:
     teacher: TeacherConfig
     generate: GenerateConfig
     grade: GradeConfig
+    marks: MarksConfig
     curate: CurateConfig
     model: ModelConfig
     pack: PackConfig

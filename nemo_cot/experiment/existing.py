@@ -111,7 +111,7 @@ def _typed(text: str) -> DictConfig:
             group.pop(name, None)
     chosen = [f"{place}={kind}" for place, kind in found.items() if kind is not None]
     tree = compose_config([_FILES.get(choice, choice) for choice in chosen])
-    for place in ("evaluate.models", "cluster.environment", "curate.filters"):  # whose keys are the user's
+    for place in ("evaluate.models", "cluster.environment", "curate.filters", "marks.words"):  # whose keys are the user's
         if (node := OmegaConf.select(tree, place)) is not None:
             OmegaConf.set_struct(node, False)
     return typing.cast(DictConfig, OmegaConf.merge(tree, plain))
