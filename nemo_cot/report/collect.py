@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -14,16 +14,51 @@ from nemo_cot.evaluation.scores import Scores
 from nemo_cot.io.json_file import read_json
 from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.io.paths import CHAIN_FILE
-from nemo_cot.records import PackingFigures, StageEnd, StepMetrics, Trace
+from nemo_cot.records import PackingFigures, StageEnd, StepMetrics
+from nemo_cot.report.facts import SampleFacts
+from nemo_cot.report.results import ChangedKey
+from nemo_cot.report.texts import TextSet
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import MANIFEST, Artifact, Manifest, read_manifest
 from nemo_cot.stages.rundir import CHUNKS, OLD, PARTIAL
 
 T = TypeVar("T")
+
+
+class StepRow(StepMetrics):
+    """A step of training; ``token_accuracy``: the share of trained tokens that were the likeliest, if it was measured."""
+
+    token_accuracy: float | None = None
+
+
+class TraceLoss(msgspec.Struct):
+    """The mean loss per token of one training trace at one step."""
+
+    step: int
+    problem_id: str
+    sample: int
+    loss: float
+
+
+class Selection(msgspec.Struct):
+    """A row of curate/selection.jsonl: a trace of the pool, whether it was chosen, and by which rule."""
+
+    problem_id: str
+    sample: int
+    chosen: bool = False
+    rule: str = ""
+    rank: int | None = None
+    num_student_tokens: int | None = None
+    pass_rate: float | None = None
+    measures: dict[str, float | None] = {}
+
+
 @dataclass
 class Findings:
-    """Everything the templates read; None or empty if a stage has not run. ``damaged``: what is wrong with a
-    manifest, by stage; ``expected``: the stages of the chain."""
+    """What a run has; None or empty if a stage has not run. ``damaged``: what is wrong with a manifest, by stage;
+    ``expected``: the stages of the chain. ``texts``: where the viewer's texts come from; ``units``: of structure
+    measures; ``flagged``: rows that a filter of contamination put aside to be looked at.
+    """
 
     name: str
     manifests: dict[str, Manifest]
@@ -32,10 +67,18 @@ class Findings:
     chain: list[StageEnd] = field(default_factory=list)
     scores: Scores | None = None
     steps: list[StepMetrics] = field(default_factory=list)
+    trace_losses: list[TraceLoss] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
     packing: PackingFigures | None = None
-    traces: list[Trace] = field(default_factory=list)
-    samples: dict[str, list[Trace]] = field(default_factory=dict)
+    selection: list[Selection] = field(default_factory=list)
+    structure: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+    flagged: int = 0
+    traces: Sequence[Any] = field(default_factory=list)
+    samples: dict[str, Sequence[Any]] = field(default_factory=dict)
+    texts: list[TextSet] = field(default_factory=list)
+    command: str = ""
+    changed: list[ChangedKey] = field(default_factory=list)
 
     @property
     def failed(self) -> list[StageEnd]:
@@ -130,23 +173,52 @@ def input_files(run: RunDirectory) -> dict[str, Path]:
     return {label: path for label, path in files.items() if path.exists()}
 
 
-def collect(run: RunDirectory, name: str, *, expected: Sequence[str] = ()) -> Findings:
-    """Read every finished stage of ``run``; ``expected`` are those that its chain has."""
-    manifests = read_manifests(run)
-    scores, chain = run.stage("evaluate/scores"), run.path / CHAIN_FILE
+def collect(
+    run: RunDirectory,
+    name: str,
+    *,
+    expected: Sequence[str] = (),
+    command: str = "",
+    changed: Sequence[ChangedKey] = (),
+) -> Findings:
+    """Read every finished stage of ``run``; ``expected`` are those that its chain has. ``command`` reproduces it;
+    ``changed``: what of its config differs from the defaults. Texts are not read yet.
+    """
+    scores, chain, curate = run.stage("evaluate/scores"), run.path / CHAIN_FILE, run.stage("curate")
+    graded = {path.stem: path for path in sorted(scores.glob("*.jsonl")) if (scores / "metrics.json").exists()}
+    selection, flagged = curate / "selection.jsonl", curate / "flagged.jsonl"
     return Findings(
         name=name,
-        manifests=manifests,
+        manifests=read_manifests(run),
         expected=expected,
         damaged=damaged_manifests(run),
         chain=read_json(chain, list[StageEnd], fix=f"remove {chain}; the next run writes it again") or [],
         scores=_scores(scores),
-        steps=_rows(run.stage("train") / "metrics.jsonl", StepMetrics),
+        steps=_rows(run.stage("train") / "metrics.jsonl", StepRow),
+        trace_losses=_rows(run.stage("train") / "trace_losses.jsonl", TraceLoss),
         dropped=_figures(run, "curate", "dropped.json", dict[str, int]) or {},
         packing=_figures(run, "pack", "packing.json", PackingFigures),
-        traces=_rows(run.stage("curate") / "traces.jsonl", Trace),
-        samples={path.stem: _rows(path, Trace) for path in sorted(scores.glob("*.jsonl"))},
+        selection=_rows(selection, Selection),
+        flagged=len(_rows(flagged, dict)),
+        traces=_rows(curate / "traces.jsonl", SampleFacts),
+        samples={subject: _rows(path, SampleFacts) for subject, path in graded.items()},
+        texts=_texts(run, graded),
+        command=command,
+        changed=list(changed),
     )
+
+
+def _texts(run: RunDirectory, graded: dict[str, Path]) -> list[TextSet]:
+    """The trained model first, then the others, the chosen traces and the pool."""
+    subjects = sorted(graded, key=lambda subject: subject != "trained")
+    named = [(subject, f"{subject}: held-out samples", graded[subject]) for subject in subjects]
+    chosen = next(
+        (p for stage in ("transform", "curate") if (p := run.stage(stage) / "traces.jsonl").exists()), None
+    )
+    named += [("chosen", "traces trained on", chosen)] if chosen else []
+    pool = run.stage("grade") / "graded.jsonl"
+    named += [("pool", "pool of generations", pool)] if pool.exists() else []
+    return [TextSet.of_file(name, label, path) for name, label, path in named]
 
 
 def _figures(run: RunDirectory, stage: str, name: str, value_type: type[T]) -> T | None:

@@ -10,52 +10,54 @@ import msgspec
 from nemo_cot.errors import one_line
 from nemo_cot.evaluation.comparison import ComparedRun, Comparison
 from nemo_cot.evaluation.measures import COMPARED
-from nemo_cot.report.tables import LABELS, PAPER, change, label, share
+from nemo_cot.report.results import PAPER
+from nemo_cot.report.tables import LABELS, change, label, percent, share
 from nemo_cot.report.untrusted import markdown_cell, plain
 
 _ORDER = [key for key in LABELS if key in COMPARED]
+_PAPER = [(p.system, percent(p.pass_at_1, 2), percent(p.majority_at_64, 2)) for p in PAPER]
 _PAPER_NOTE = "the paper's own result on these problems (arXiv 2507.09850), 64 samples each"
 
 
 def comparison_text(found: Comparison) -> str:
     """For a terminal: one block per figure with one line per run; 80 columns if the runs' names are short."""
-    names = [*(one_line(run.run) for run in found.runs), *(system for system, *_ in PAPER if found.papers_benchmark)]  # fmt: skip
+    names = [*(one_line(run.run) for run in found.runs), *(system for system, *_ in _PAPER if found.papers_benchmark)]  # fmt: skip
     width = max(map(len, names))
     lines = [
-        _about(found, one_line(found.runs[0].run)),
+        about(found, one_line(found.runs[0].run)),
         *(f"warning: {one_line(line)}" for line in found.warnings),
     ]
     for key in _ORDER:
         lines += ["", label(key, found.k)]
         for run in found.runs:
-            value, difference, p_value = _cells(found, run, key)
+            value, difference, p_value = cells(found, run, key)
             lines.append(f"  {one_line(run.run):{width}}  {value:23}  {difference:22}  {p_value}".rstrip())
     if found.papers_benchmark:
         lines += ["", _PAPER_NOTE]
-        lines += [f"  {system:{width}}  pass@1 {one}  maj@64 {many}" for system, one, many in PAPER]
+        lines += [f"  {system:{width}}  pass@1 {one}  maj@64 {many}" for system, one, many in _PAPER]
     return "\n".join(lines) + "\n"
 
 
 def comparison_markdown(found: Comparison) -> str:
     """One table with a row per figure and run; a second one with the paper's rows if the problems are the paper's."""
-    lines = [_about(found, markdown_cell(found.runs[0].run)), ""]
+    lines = [about(found, markdown_cell(found.runs[0].run)), ""]
     for warning in found.warnings:
         lines += [f"**Warning:** {markdown_cell(warning)}", ""]
     lines += ["| measure | run | value | difference, points | p |", "|---|---|---|---|---|"]
     lines += [f"| {' | '.join(cells)} |" for cells in _markdown_rows(found)]
     if found.papers_benchmark:
         lines += ["", f"{_PAPER_NOTE[0].upper()}{_PAPER_NOTE[1:]}:", "", "| system | pass@1 | maj@64 |"]
-        lines += ["|---|---|---|", *(f"| {' | '.join(row)} |" for row in PAPER)]
+        lines += ["|---|---|---|", *(f"| {' | '.join(row)} |" for row in _PAPER)]
     return plain("\n".join(lines) + "\n")
 
 
 def comparison_builtins(found: Comparison) -> dict[str, Any]:
     """Plain dicts, for JSON; with the paper's rows if the problems are the paper's."""
-    paper = [{"system": system, "pass_at_1": one, "majority_at_64": many} for system, one, many in PAPER]
+    paper = [{"system": system, "pass_at_1": one, "majority_at_64": many} for system, one, many in _PAPER]
     return {**msgspec.to_builtins(found), "paper": paper if found.papers_benchmark else []}
 
 
-def _about(found: Comparison, first: str) -> str:
+def about(found: Comparison, first: str) -> str:
     return (
         f"{found.problems} problems. Differences: to {first}, in points, paired by problem; "
         f"{100 * found.confidence:g} % intervals, bootstrap over problems, {found.bootstrap_resamples} resamples. "
@@ -66,10 +68,10 @@ def _about(found: Comparison, first: str) -> str:
 def _markdown_rows(found: Comparison) -> Iterator[tuple[str, ...]]:
     for key in _ORDER:
         for run in found.runs:
-            yield label(key, found.k), markdown_cell(run.run), *_cells(found, run, key)
+            yield label(key, found.k), markdown_cell(run.run), *cells(found, run, key)
 
 
-def _cells(found: Comparison, run: ComparedRun, key: str) -> tuple[str, str, str]:
+def cells(found: Comparison, run: ComparedRun, key: str) -> tuple[str, str, str]:
     """Value, difference and p-value of one figure; the last two are empty for the first run."""
     value = share(run.figures[key])
     shown = f"{value.value} [{value.interval}]"

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nemo_cot.evaluation.scores import Change, CountedFigure, Figure, Figures, Scores
+from nemo_cot.evaluation.scores import Change, CountedFigure, Figure, Figures, Point, Scores
+from nemo_cot.records import StepMetrics
+from nemo_cot.report.results import Histogram, Paper
 
 LABELS = {
     "lenient": "pass@1, lenient (answer anywhere)",
@@ -27,20 +29,18 @@ LABELS = {
 }
 """One row each, in this order; keys as in metrics.json, ``cut`` is finish_reasons["length"]."""
 CURVES = ("pass_at_k", "majority_string", "majority_equivalence")
-PAPER = (
-    ("Qwen2.5-32B + SFT on 20 QwQ traces", "17.10 %", "27.73 %"),
-    ("Qwen2.5-Math-72B-Instruct (baseline)", "11.72 %", "16.14 %"),
-)
-"""pass@1 and maj@64 on Comp-Math-24-25, from arXiv 2507.09850."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """``value`` with its ``interval`` (two ends) and the ``counts`` behind it, empty without any."""
+    """``value`` with its ``interval`` (two ends) and the ``counts`` behind it, empty without any. ``path``: where in
+    results.json the figure stands.
+    """
 
     value: str
     interval: str = ""
     counts: str = ""
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,19 @@ def label(key: str, k: int | str) -> str:
     return LABELS[key].format(k=k)
 
 
+def figure(cell: Cell) -> str:
+    """A cell on one line: 12.3 % [9.8, 14.9], 21 of 240."""
+    interval = f" [{cell.interval}]" if cell.interval else ""
+    return cell.value + interval + (f", {cell.counts}" if cell.counts else "")
+
+
 def results(scores: Scores) -> Table:
     """Every figure of every subject, with the effect of training beside it."""
-    effect = scores.learning_effect
-    table = _figures(scores.subjects, scores.samples_per_problem)
+    effect, at = scores.learning_effect, "scores.learning_effect"
+    table = _figures(scores.subjects, scores.samples_per_problem, {n: f"scores.subjects.{n}" for n in scores.subjects})
     if not effect:
         return table
-    changes = [[change(effect[key]) if key in effect else Cell("")] for key in LABELS]
+    changes = [[change(effect[key], f"{at}.{key}") if key in effect else Cell("")] for key in LABELS]
     rows = [(name, cells + more) for (name, cells), more in zip(table.rows, changes)]
     return Table([*table.heads, "trained minus base, points"], rows)
 
@@ -84,6 +90,7 @@ def subsets(scores: Scores) -> dict[str, Table]:
         name: _figures(
             {f"{part} ({figures.problems})": figures for part, figures in parts.items()},
             scores.samples_per_problem,
+            {},
         )
         for name, parts in found.items()
     }
@@ -101,29 +108,101 @@ def over_k(scores: Scores) -> Table:
     return Table([head for head, _ in columns], rows if len(rows) > 1 else [])
 
 
-def share(figure: Figure) -> Cell:
+def paper(rows: Sequence[Paper], scores: Scores | None) -> Table:
+    """The paper's rows, then ours by NeMo-Skills' rule, which is the paper's."""
+    theirs = [(p.system, [Cell(percent(p.pass_at_1, 2)), Cell(percent(p.majority_at_64, 2)), Cell("256 x 64")]) for p in rows]
+    ours = [
+        (
+            f"this run: {name}",
+            [
+                Cell(percent(s.nemo_skills_pass_at_1.value, 2), _ends(s.nemo_skills_pass_at_1, _end)),
+                Cell(percent(s.nemo_skills_majority.value, 2), _ends(s.nemo_skills_majority, _end)),
+                Cell(f"{s.problems} x {scores.samples_per_problem}"),
+            ],
+        )
+        for name, s in (scores.subjects.items() if scores else ())
+    ]
+    return Table(["pass@1", "maj@k", "problems x samples"], theirs + ours)
+
+
+def budgets(found: Mapping[str, Sequence[Point]]) -> Table:
+    """One row per budget, one column per subject."""
+    rows = [
+        (str(points[0].k), [share(point, f"budgets.{name}.{i}") for name, point in zip(found, points)])
+        for i, points in enumerate(zip(*found.values()))
+    ]
+    return Table(list(found), rows)
+
+
+def steps(rows: Sequence[StepMetrics], accuracy: Sequence[float]) -> Table:
+    """One row per step of training; token accuracy where it was measured for all of them."""
+    measured = len(accuracy) == len(rows)
+    table = [
+        (
+            str(row.step),
+            [
+                Cell(f"{row.loss:.4f}", path=f"steps.{i}.loss"),
+                *([Cell(percent(accuracy[i]), path=f"token_accuracy.{i}")] if measured else []),
+                Cell(f"{row.lr:.3g}"),
+                Cell(f"{row.grad_norm:.3f}"),
+                Cell(f"{row.tokens_per_second:.0f}"),
+            ],
+        )
+        for i, row in enumerate(rows)
+    ]
+    heads = ["loss", *(["token accuracy"] if measured else []), "learning rate", "gradient norm", "tokens/s"]
+    return Table(heads, table)
+
+
+def dropped(counts: Mapping[str, int]) -> Table:
+    """How many traces were dropped for each reason, the most first."""
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return Table(["traces"], [(reason.replace("_", " "), [Cell(str(n), path=f"dropped.{reason}")]) for reason, n in ordered])
+
+
+def structure(histograms: Sequence[Histogram]) -> Table:
+    """The mean of each measure, one column per set of traces."""
+    groups = list(dict.fromkeys(name for found in histograms for name in found.means))
+    rows = [
+        (
+            f"{found.name.replace('_', ' ')}{f' [{found.unit}]' if found.unit else ''}",
+            [Cell(f"{found.means[name]:.4g}", path=f"structure.{i}.means.{name}") if name in found.means else Cell("") for name in groups],
+        )
+        for i, found in enumerate(histograms)
+    ]
+    return Table(groups, rows)
+
+
+def share(figure: Figure, path: str = "") -> Cell:
     """A share in percent, with its counts if any."""
     counts = f"{figure.count} of {figure.total}" if isinstance(figure, CountedFigure) else ""
-    return Cell(percent(figure.value), _ends(figure, lambda end: f"{100 * end:.1f}"), counts)
+    return Cell(percent(figure.value), _ends(figure, _end), counts, path)
 
 
-def change(figure: Change) -> Cell:
+def change(figure: Change, path: str = "") -> Cell:
     """A paired difference in points."""
-    return Cell(points(figure.value), _ends(figure, points))
+    return Cell(points(figure.value), _ends(figure, points), path=path)
 
 
-def _figures(columns: Mapping[str, Figures], k: int) -> Table:
-    rows = [(label(key, k), [_cell(key, figures) for figures in columns.values()]) for key in LABELS]
+def _figures(columns: Mapping[str, Figures], k: int, paths: Mapping[str, str]) -> Table:
+    """``paths``: where each column stands in results.json."""
+    rows = [(label(key, k), [_cell(key, figures, paths.get(name)) for name, figures in columns.items()]) for key in LABELS]
     return Table(list(columns), rows)
 
 
-def _cell(key: str, figures: Figures) -> Cell:
+def _cell(key: str, figures: Figures, path: str | None) -> Cell:
+    at = f"{path}.{'finish_reasons.length' if key == 'cut' else key}" if path else ""
     if key == "mean_tokens":
         tokens = figures.mean_tokens
-        return Cell(f"{tokens.value:.1f}", _ends(tokens, "{:.1f}".format))
+        return Cell(f"{tokens.value:.1f}", _ends(tokens, "{:.1f}".format), path=at)
     if key != "cut":
-        return share(getattr(figures, key))
-    return share(figures.finish_reasons.get("length") or CountedFigure(0.0, 0.0, 0.0, 0, figures.samples))
+        return share(getattr(figures, key), at)
+    cut = figures.finish_reasons.get("length")
+    return share(cut, at) if cut else share(CountedFigure(0.0, 0.0, 0.0, 0, figures.samples))
+
+
+def _end(value: float) -> str:
+    return f"{100 * value:.1f}"
 
 
 def _ends(figure: Figure | Change, write: Callable[[float], str]) -> str:
