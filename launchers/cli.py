@@ -22,6 +22,9 @@ verbs
            (status, logs, cancel and report find the run by name= and runs_dir=, or by experiment=)
   compare  compare runs, with intervals: nemo-cot compare RUN[:SUBJECT] RUN[:SUBJECT] ...
            [--subject NAME] [--json FILE] [--markdown FILE] [runs_dir=DIR]
+  traces   measure the structure of traces, sets side by side: nemo-cot traces FILE.jsonl|RUN[:WHERE] ...
+           WHERE: pool, chosen, transformed, or a subject of the evaluation [--by KEY] [--measures A,B]
+           [--model DIR] [--json FILE] [--plot FILE.html|FILE.svg] [marks=NAME]
   grade    grade any JSON-lines file: nemo-cot grade INPUT.jsonl OUTPUT.jsonl [grade.key=value ...]
 
 examples
@@ -54,7 +57,7 @@ def main() -> None:
 def _dispatch(verb: str, arguments: Sequence[str]) -> int:
     verbs = {
         "run": _run, "show": _show, "plan": _plan, "submit": _submit, "status": _status, "logs": _logs,
-        "cancel": _cancel, "report": _report, "compare": _compare, "grade": _grade,
+        "cancel": _cancel, "report": _report, "compare": _compare, "traces": _traces, "grade": _grade,
     }  # fmt: skip
     if verb not in verbs:
         raise _unknown_verb(verb, list(verbs))
@@ -120,6 +123,12 @@ def _compare(arguments: Sequence[str]) -> int:
     return compare_command(arguments)
 
 
+def _traces(arguments: Sequence[str]) -> int:
+    from nemo_cot.launchers.traces import traces_command
+
+    return traces_command(arguments)
+
+
 def _grade(arguments: Sequence[str]) -> int:
     from nemo_cot.launchers.grade_file import grade_command
 
@@ -127,12 +136,12 @@ def _grade(arguments: Sequence[str]) -> int:
 
 
 _OPTIONS = {"submit": ("--dry-run",), "status": ("--watch",), "logs": ("--follow", "-f")}
-"""Options by verb; other verbs have none, except compare, which parses its own (they take values)."""
+"""Options by verb; other verbs have none, except compare and traces, which parse their own (they take values)."""
 
 
 def _check_options(verb: str, arguments: Sequence[str]) -> None:
     """Refuse an option that ``verb`` does not have: it would be read as a job, a file or a key."""
-    if verb == "compare":
+    if verb in ("compare", "traces"):
         return
     known = (*_OPTIONS.get(verb, ()), "-h", "--help")
     wrong = next((a for a in arguments if a.startswith("-") and a not in known), None)

@@ -78,6 +78,12 @@ class TextTokenizer:
         """Token ids of the answer with the end-of-turn token last."""
         return [*self.text_ids(answer), self.end_of_turn_id]
 
+    def answer_lengths(self, answers: list[str]) -> list[int]:
+        """len(answer_ids) of each, in less time: without offsets, and with as many threads as the library takes."""
+        self._tokenizer.encode_special_tokens = True
+        found = self._tokenizer.encode_batch_fast(answers, add_special_tokens=False)
+        return [len(encoding) + 1 for encoding in found]
+
     def text_ids(self, text: str) -> list[int]:
         """Token ids of untrusted text: nothing in it is a special token."""
         self._tokenizer.encode_special_tokens = True

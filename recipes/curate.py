@@ -1,4 +1,4 @@
-"""curate: choose the traces to train on: with wanted verdicts, within a length window, few per problem."""
+"""curate: choose the traces to train on: those that pass the filters, in an order, within quotas."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,38 +10,62 @@ from nemo_cot.config.checks import fingerprinted
 from nemo_cot.experiment.recipe import recipe_main
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
-from nemo_cot.models.format import base_model, format_config, student_tokenizer
-from nemo_cot.records import Trace
+from nemo_cot.io.paths import user_path
+from nemo_cot.models.format import base_model, format_config
+from nemo_cot.records import Problem, Trace
 from nemo_cot.stages import Output, Stage
-from nemo_cot.traces.selection import curate as choose
+from nemo_cot.traces.keys import OWN_KEYS, marks_config, named_keys, needs_heldout, needs_marks, problem_keys
 
 
 def curate(cfg: Config) -> Iterator[Stage]:
-    """Write traces.jsonl, and dropped.json with the number of traces dropped per reason."""
+    """Write traces.jsonl; dropped.json with the number of traces dropped per reason; selection.jsonl with a row for
+    each trace of the pool, in or out and why; flagged.jsonl with what filters show; and structure.json.
+    """
+    inputs = {"graded": Output("grade", "graded.jsonl"), "tokenizer": base_model(cfg.model) / "tokenizer.json"}
+    if needs_heldout(cfg.curate):
+        inputs["heldout"] = Output("problems", "heldout.jsonl")
+    more = [key for key in named_keys(cfg.curate) if key not in OWN_KEYS]
+    if more and "train" in cfg.problems.files:  # further columns of the problems
+        inputs["problems"] = user_path(cfg.problems.files["train"])
+    config = {"curate": fingerprinted(cfg.curate), "model": format_config(cfg.model)}
+    config |= marks_config(cfg.marks, decide=needs_marks(cfg.curate))
 
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
-        traces = read_jsonl(inputs["graded"], Trace)
-        tokenizer = student_tokenizer(cfg.model, inputs["tokenizer"].parent)
-        lengths = [len(tokenizer.answer_ids(trace.generation)) for trace in traces]
-        counted = [msgspec.structs.replace(t, num_student_tokens=n) for t, n in zip(traces, lengths)]
-        kept = choose(counted, lengths, cfg.curate)
-        write_jsonl(
-            folder / "traces.jsonl",
-            (trace.with_step(chosen_by="curate", rank=rank) for rank, trace in enumerate(kept.traces)),
+        from nemo_cot.traces.parallel import row_at  # and numpy
+        from nemo_cot.traces.pool import read_pool
+        from nemo_cot.traces.selection import choose
+        from nemo_cot.traces.structure.profile import measured_sets, write_structure
+
+        graded = inputs["graded"]
+        heldout = read_jsonl(inputs["heldout"], Problem) if "heldout" in inputs else []
+        columns = problem_keys(inputs["problems"], more) if "problems" in inputs else None
+        tokenizer = inputs["tokenizer"].parent
+        pool = read_pool(graded, tokenizer, cfg.model, cfg.curate, cfg.marks, heldout, columns, folder)
+        found = choose(pool.candidates, cfg.curate)
+        passed = {"filters": list(cfg.curate.filters)} if cfg.curate.filters else {}
+        chosen = (
+            msgspec.structs.replace(row_at(graded, c.offset, Trace), num_student_tokens=c.length).with_step(
+                chosen_by="curate", rank=rank, **passed
+            )
+            for rank, c in enumerate(found.chosen)
         )
-        write_bytes(folder / "dropped.json", msgspec.json.format(msgspec.json.encode(kept.dropped)) + b"\n")
-        dropped = ", ".join(f"{reason} {count}" for reason, count in kept.dropped.items())
-        print(f"  kept {len(kept.traces)} of {len(traces)} traces; dropped: {dropped}")
+        write_jsonl(folder / "traces.jsonl", chosen)
+        write_jsonl(folder / "selection.jsonl", found.rows())
+        write_jsonl(folder / "flagged.jsonl", pool.shown)
+        write_bytes(folder / "dropped.json", msgspec.json.format(msgspec.json.encode(found.dropped)) + b"\n")
+        chosen_set = measured_sets(folder / "traces.jsonl", cfg.marks, label="measure the chosen")[""]
+        write_structure(folder / "structure.json", {"pool": pool.measured, "chosen": chosen_set}, cfg)
+        dropped = ", ".join(f"{reason} {count}" for reason, count in found.dropped.items())
+        print(f"  kept {len(found.chosen)} of {len(pool.candidates)} traces; dropped: {dropped}")
+        for line in found.remarks(cfg.curate, len(pool.shown)):
+            print(f"  {line}")
 
     yield Stage(
         "curate",
-        inputs={
-            "graded": Output("grade", "graded.jsonl"),
-            "tokenizer": base_model(cfg.model) / "tokenizer.json",
-        },
-        config={"curate": fingerprinted(cfg.curate), "model": format_config(cfg.model)},
+        inputs=inputs,
+        config=config,
         work=work,
-        writes=("traces.jsonl", "dropped.json"),
+        writes=("traces.jsonl", "dropped.json", "selection.jsonl", "flagged.jsonl", "structure.json"),
     )
 
 

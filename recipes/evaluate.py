@@ -19,6 +19,7 @@ from nemo_cot.sampling.chunks import GENERATIONS, Sampling
 from nemo_cot.sampling.engines import sample
 from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.stages import Output, Stage
+from nemo_cot.traces.keys import marks_config
 
 
 def evaluate(cfg: Config) -> Iterator[Stage]:
@@ -68,17 +69,21 @@ def _sampling(cfg: Config, name: str) -> Sampling:
 
 
 def _scoring(cfg: Config) -> Stage:
-    """Write evaluate/scores/SUBJECT.jsonl (graded) and metrics.json."""
+    """Write evaluate/scores/SUBJECT.jsonl (graded), metrics.json and structure.json."""
 
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
         from nemo_cot.evaluation.scores import score  # numpy
 
-        graded = {}
+        from nemo_cot.traces.structure.profile import measured_sets, write_structure
+
+        graded, sets = {}, {}
         for subject in cfg.evaluate.subjects:
             target = folder / f"{subject}.jsonl"
             grade_generations(inputs[subject], target, cfg.grade, folder, label=f"grade {subject}")
             graded[subject] = read_jsonl(target, Trace)
+            sets[subject] = measured_sets(target, cfg.marks, label=f"measure {subject}", folder=folder)[""]
         scores = msgspec.json.encode(score(graded, cfg.evaluate))
+        write_structure(folder / "structure.json", sets, cfg)
         write_bytes(folder / "metrics.json", msgspec.json.format(scores, indent=2) + b"\n")
 
     figures = ("samples_per_problem", "bootstrap_resamples", "confidence", "seed")
@@ -89,9 +94,10 @@ def _scoring(cfg: Config) -> Stage:
             "grade": fingerprinted(cfg.grade),
             "grader_version": GRADER_VERSION,
             "evaluate": {key: getattr(cfg.evaluate, key) for key in figures},
+            **marks_config(cfg.marks),
         },
         work=work,
-        writes=("metrics.json", *(f"{subject}.jsonl" for subject in cfg.evaluate.subjects)),
+        writes=("metrics.json", "structure.json", *(f"{subject}.jsonl" for subject in cfg.evaluate.subjects)),
         version=3,
         resumable=True,
         compare=compare_gradings,

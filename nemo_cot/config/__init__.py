@@ -36,6 +36,7 @@ from nemo_cot.config.marks import MarksConfig
 from nemo_cot.config.model import ModelConfig
 from nemo_cot.errors import UserError
 from nemo_cot.traces.filters import load_filters
+from nemo_cot.traces.orders import check_orders
 
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 VERDICTS = ("right", "wrong", "undecided")
@@ -79,10 +80,14 @@ class GradeConfig:
 
 @dataclass
 class CurateConfig:
-    """Which traces are kept. Lengths count the student's tokens, the end-of-turn token included.
+    """Which traces are kept (docs/traces.md). Lengths count the student's tokens, the end-of-turn token included.
 
-    ``order``: target (nearest to ``target_tokens`` first) or shuffle. ``verdicts`` lists what may be kept.
-    ``filters``: names of nemo_cot/traces/filters, each with its keys; they come after the other rules.
+    ``verdicts`` and ``finish_reasons`` list what may be kept; ``subset``: only traces with these values of a key of
+    their problem or lineage. ``filters``: names of nemo_cot/traces/filters, each with its keys; they come after the
+    other rules. ``pass_rate``: the band of the teacher's pass rates on the problems, lowest and highest.
+    ``order`` and ``ties``: names of nemo_cot/traces/orders. ``per_problem``: at most; ``num_problems``: exactly so
+    many problems with equally many traces each. ``verdict_mix``: a ratio of verdicts; ``balance``: a key whose values
+    give equally many. ``measures``: names of nemo_cot/traces/structure, written beside each trace of the pool.
     """
 
     num_traces: int
@@ -94,15 +99,58 @@ class CurateConfig:
     verdicts: list[str]
     seed: int
     filters: dict[str, Any] = added({})  # noqa: RUF009
+    finish_reasons: list[str] = added(["stop"])  # noqa: RUF009
+    subset: dict[str, Any] = added({})  # noqa: RUF009
+    pass_rate: list[float] = added([0.0, 1.0])  # noqa: RUF009
+    ties: list[str] = added([])  # noqa: RUF009
+    num_problems: Optional[int] = added(None)  # noqa: UP045
+    verdict_mix: dict[str, float] = added({})  # noqa: RUF009
+    balance: Optional[str] = added(None)  # noqa: UP045
+    measures: list[str] = added([])  # noqa: RUF009
 
     def __post_init__(self) -> None:
         at_least("curate.num_traces", self.num_traces, 1)
         at_least("curate.per_problem", self.per_problem, 1)
         at_least("curate.min_tokens", self.min_tokens, 1)
         at_least("curate.max_tokens", self.max_tokens, self.min_tokens, than="curate.min_tokens")
-        one_of("curate.order", self.order, ("target", "shuffle"))
+        check_orders("curate.order", [self.order])
+        check_orders("curate.ties", self.ties)
         some_of("curate.verdicts", self.verdicts, VERDICTS)
+        some_of("curate.finish_reasons", self.finish_reasons, ("stop", "length"))
+        if len(self.pass_rate) != 2 or not 0 <= self.pass_rate[0] <= self.pass_rate[1] <= 1:
+            raise UserError(
+                f"{self.pass_rate} is no band of shares", where="curate.pass_rate", fix="for example [0.25, 0.75]"
+            )
+        self._check_quotas()
         load_filters(self.filters)
+        if self.measures or self.order == "diverse_structure" or "diverse_structure" in self.ties:
+            from nemo_cot.traces.structure import measure_names  # numpy
+
+            some_of("curate.measures", self.measures, measure_names())
+
+    def _check_quotas(self) -> None:
+        if self.num_problems is not None:
+            at_least("curate.num_problems", self.num_problems, 1)
+            if self.num_traces % self.num_problems:
+                raise UserError(
+                    f"{self.num_traces} traces of {self.num_problems} problems is no whole number for each",
+                    where="curate.num_problems", fix="choose a divisor of curate.num_traces",
+                )  # fmt: skip
+            if (most := self.num_problems * self.per_problem) < self.num_traces:
+                raise UserError(
+                    f"num_problems={self.num_problems} x per_problem={self.per_problem} = {most} < {self.num_traces}",
+                    where="curate.num_problems",
+                    fix=f"set curate.per_problem to {self.num_traces // self.num_problems}, or lower curate.num_traces",
+                )
+        if self.verdict_mix and set(self.verdict_mix) != set(self.verdicts):
+            raise UserError(
+                f"is a ratio of {', '.join(self.verdict_mix)}, and curate.verdicts lets {', '.join(self.verdicts)} pass",
+                where="curate.verdict_mix", fix=f"curate.verdicts=[{','.join(self.verdict_mix)}]",
+            )  # fmt: skip
+        if not all(ratio > 0 for ratio in self.verdict_mix.values()):
+            raise UserError("a part is not above 0", where="curate.verdict_mix", fix="for example {right: 3, wrong: 1}")
+        if self.balance is not None and not self.balance.strip():
+            raise UserError("names no key", where="curate.balance", fix="name one, such as annotator, or null")
 
 
 @dataclass

@@ -33,8 +33,8 @@ from nemo_cot.io.paths import user_path
 from nemo_cot.stages.manifest import flatten
 
 _VARIABLE = re.compile(r"^cluster\.environment\.[A-Za-z_][A-Za-z0-9_]*$")
-_FILTER = re.compile(r"^(curate\.filters|marks\.words)(\.\w+){0,2}$")
-"""Entries of cluster.environment, curate.filters and marks.words: they may be new ones."""
+_FILTER = re.compile(r"^(curate\.filters(\.\w+){0,4}|marks\.words(\.\w+){0,2}|curate\.(subset|verdict_mix)(\.\w+)?)$")
+"""Entries of cluster.environment and of these groups: they may be new ones."""
 
 
 def load_config(overrides: Sequence[str]) -> schema.Config:

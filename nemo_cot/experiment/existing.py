@@ -27,6 +27,9 @@ _FILES = {"cluster=slurm": "cluster=slurm_minimal"}
 """Kinds whose file has another name; any file of the kind will do."""
 
 
+_OPEN = ("evaluate.models", "cluster.environment", "curate.filters", "curate.subset", "curate.verdict_mix", "marks.words")
+"""Groups whose keys are the user's."""
+
 _FORMER = {
     "generate.chunk": None,
     "evaluate.chunk": None,
@@ -111,7 +114,7 @@ def _typed(text: str) -> DictConfig:
             group.pop(name, None)
     chosen = [f"{place}={kind}" for place, kind in found.items() if kind is not None]
     tree = compose_config([_FILES.get(choice, choice) for choice in chosen])
-    for place in ("evaluate.models", "cluster.environment", "curate.filters", "marks.words"):  # whose keys are the user's
+    for place in _OPEN:
         if (node := OmegaConf.select(tree, place)) is not None:
             OmegaConf.set_struct(node, False)
     return typing.cast(DictConfig, OmegaConf.merge(tree, plain))

@@ -15,6 +15,17 @@ from nemo_cot.report.results import Bar, Histogram
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 460, 230, 52, 40, 10, 12
 SERIES = 6
+_LIGHT = ("#0072b2", "#c14f00", "#00795a", "#a3528a", "#6b5800", "#444c56")
+_DASHES = ("none", "7 4", "2 3", "9 3 2 3", "4 2", "12 5")
+STANDALONE = (
+    "text{font:13px system-ui,sans-serif;fill:#57606a}.axis,.grid{fill:none;stroke:#d5d9de}.band{opacity:.13}"
+    ".line{fill:none;stroke-width:2.2}"
+    + "".join(
+        f".s{i}.line{{stroke:{colour};stroke-dasharray:{dash}}}.s{i}.band,.s{i}.mark,.s{i}.mean,text.s{i}{{fill:{colour}}}"
+        for i, (colour, dash) in enumerate(zip(_LIGHT, _DASHES))
+    )
+)
+"""The styles of a drawing outside of the page, in light colours."""
 
 
 def line_chart(
@@ -65,9 +76,11 @@ def curve_chart(
     return _figure(body + ticks + _percents(top), list(curves), x_label, y_label)
 
 
-def histogram(found: Histogram | None, *, small: bool = False, order: Sequence[str] = ()) -> Markup:
+def histogram(
+    found: Histogram | None, *, small: bool = False, order: Sequence[str] = (), bare: bool = False
+) -> Markup:
     """Shares of each group over common bins, as outlines; the mean of each is a mark on the axis. ``order``: of the
-    series, where several charts have one legend.
+    series, where several charts have one legend; ``bare``: the drawing alone.
     """
     if found is None:
         return Markup("")
@@ -90,7 +103,7 @@ def histogram(found: Histogram | None, *, small: bool = False, order: Sequence[s
         )
     label = f"{found.name.replace('_', ' ')}{f', {found.unit}' if found.unit and found.unit not in found.name else ''}"
     ticks = _x_ticks(low, high, count=3 if small else 5) + _percents(top)
-    return _figure(body + ticks, [] if small else list(found.shares), label, "share", small=small)
+    return _figure(body + ticks, [] if small else list(found.shares), label, "share", small=small, bare=bare)
 
 
 def forest(bars: Sequence[Bar], *, x_label: str = "pass@1") -> Markup:
@@ -167,13 +180,17 @@ def _marks(points: Sequence[tuple[float, float, float, str]], number: int) -> st
     )
 
 
-def _figure(body: str, names: Sequence[str], x_label: str, y_label: str, *, small: bool = False) -> Markup:
+def _figure(
+    body: str, names: Sequence[str], x_label: str, y_label: str, *, small: bool = False, bare: bool = False
+) -> Markup:
     middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
     axes = f'<path class="axis" d="M{LEFT},{TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>'
     labels = f'<text x="{middle}" y="{HEIGHT - 3}" text-anchor="middle">{escape(x_label)}</text>'
     about = f"{y_label} over {x_label}" + (f": {', '.join(names)}" if names else "")
     caption = f"<figcaption><span>{escape(y_label)}</span>{legend(names)}</figcaption>" if names else ""
     drawing = _svg(axes + body + labels, HEIGHT, about)
+    if bare:
+        return Markup(drawing)
     return Markup(f'<figure class="chart{" small" if small else ""}">{caption}{drawing}</figure>')
 
 

@@ -2,81 +2,118 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from nemo_cot.config import CurateConfig
 from nemo_cot.errors import UserError
-from nemo_cot.records import Trace
-from nemo_cot.traces.filters import load_filters
+from nemo_cot.traces.candidates import Candidate, SelectionRow
+from nemo_cot.traces.orders import load_order
+from nemo_cot.traces.quotas import Quotas
 
 
 @dataclass(frozen=True)
 class Curated:
-    """``traces`` in the order they were chosen; ``dropped`` counts the others by reason."""
+    """``chosen`` in the order they were chosen; ``reasons``: why each other one was dropped, by its row."""
 
-    traces: list[Trace]
-    dropped: dict[str, int]
+    chosen: list[Candidate]
+    reasons: dict[int, str]
+    pool: Sequence[Candidate]
+    order: str
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """How many were dropped for each reason, by name."""
+        return dict(sorted(Counter(self.reasons.values()).items()))
+
+    def remarks(self, config: CurateConfig, flagged: int) -> Iterator[str]:
+        """What the user should know: a key that changed nothing, and what filters show."""
+        most = max(Counter(c.problem_id for c in self.chosen).values())
+        if most < config.per_problem and config.num_problems is None and most == 1:
+            yield (
+                f"curate.per_problem={config.per_problem} changed nothing: all are of different problems; for few problems "
+                "with many traces each, set curate.num_problems"
+            )
+        if flagged:
+            yield f"{flagged} rows to look at in flagged.jsonl"
+
+    def rows(self) -> Iterator[SelectionRow]:
+        """A row for each trace of the pool, in the file's order."""
+        ranks = {candidate.row: rank for rank, candidate in enumerate(self.chosen)}
+        for c in self.pool:
+            yield SelectionRow(
+                problem_id=c.problem_id,
+                sample=c.sample,
+                row=c.row,
+                chosen=c.row in ranks,
+                rule=self.reasons.get(c.row, self.order),
+                rank=ranks.get(c.row),
+                num_student_tokens=c.length,
+                pass_rate=round(c.pass_rate, 6),
+                keys=c.keys,
+                measures={name: v if math.isfinite(v) else None for name, v in c.measures.items()},
+            )
 
 
-def curate(traces: Sequence[Trace], lengths: Sequence[int], config: CurateConfig) -> Curated:
-    """The first ``config.num_traces`` traces that pass every filter, in the order of ``config.order``.
+def choose(pool: Sequence[Candidate], config: CurateConfig) -> Curated:
+    """``config.num_traces`` of the candidates that no filter drops, in the order ``config.order`` (equal ones by
+    ``config.ties``, then at random by the seed), within the quotas: per problem, number of problems, ratio of
+    verdicts, balance by a key.
 
-    ``lengths`` counts the student's tokens of each answer, the end-of-turn token included. Order
-    shuffle is random by ``config.seed``; order target puts lengths near the target first, equal
-    distances as shuffled. Raises UserError when too few are left.
+    Raises UserError with the arithmetic when the pool cannot give that.
     """
-    dropped: Counter[str] = Counter()
-    candidates, filters = [], load_filters(config.filters)
-    for trace, length in zip(traces, lengths, strict=True):
-        reason = _reason(trace, length, config) or next(
-            (name for name, drops in filters.items() if drops(trace, length)), None
-        )
-        if reason:
-            dropped[reason] += 1
-        else:
-            candidates.append((trace, length))
-    chosen = _choose(candidates, config, dropped)
-    if len(chosen) < config.num_traces:
-        counts = ", ".join(f"{reason} {count}" for reason, count in sorted(dropped.items())) or "none"
-        raise UserError(
-            f"only {len(chosen)} of {config.num_traces} traces are left out of {len(traces)} (dropped: {counts})",
-            where="curate",
-            fix="widen curate.min_tokens and curate.max_tokens, raise generate.samples_per_problem, or lower curate.num_traces",
-        )
-    return Curated(chosen, dict(sorted(dropped.items())))
-
-
-def _reason(trace: Trace, length: int, config: CurateConfig) -> str | None:
-    if trace.finish_reason != "stop":
-        return "unfinished"
-    if trace.verdict not in config.verdicts:
-        return f"verdict_{trace.verdict}"
-    if length < config.min_tokens:
-        return "too_short"
-    if length > config.max_tokens:
-        return "too_long"
-    return None
-
-
-def _choose(candidates: list[tuple[Trace, int]], config: CurateConfig, dropped: Counter[str]) -> list[Trace]:
+    pool = _with_pass_rates(pool)
+    reasons = {c.row: c.reason for c in pool if c.reason is not None}
+    low, high = config.pass_rate
+    reasons.update({c.row: "pass_rate" for c in pool if c.reason is None and not low <= c.pass_rate <= high})
+    candidates = [c for c in pool if c.row not in reasons]
     random.Random(config.seed).shuffle(candidates)
-    if config.order == "target":
-        candidates.sort(key=lambda pair: abs(pair[1] - config.target_tokens))
-    chosen: list[Trace] = []
-    taken: Counter[str] = Counter()
-    texts: set[tuple[str, str]] = set()
-    for trace, _ in candidates:
-        if (trace.problem_id, trace.generation) in texts:
-            dropped["duplicate"] += 1
-        elif taken[trace.problem_id] >= config.per_problem:
-            dropped["enough_of_problem"] += 1
-        elif len(chosen) >= config.num_traces:
-            dropped["beyond_num_traces"] += 1
-        else:
-            chosen.append(trace)
-            taken[trace.problem_id] += 1
-            texts.add((trace.problem_id, trace.generation))
-    return chosen
+    for name in reversed(config.ties):
+        candidates = [candidates[place] for place in load_order(name).walk(candidates, config)]
+    quotas = Quotas(candidates, config)
+    taken = _walk(candidates, quotas, config)
+    if len(taken) < config.num_traces:
+        taken = quotas.completed()
+    kept = {c.row for c in taken}
+    reasons.update({c.row: quotas.refuses(c) or "beyond_num_traces" for c in candidates if c.row not in kept})
+    found = Curated(taken, reasons, pool, config.order)
+    if len(taken) < config.num_traces:
+        raise _too_few(found, quotas, config)
+    return found
+
+
+def _walk(candidates: Sequence[Candidate], quotas: Quotas, config: CurateConfig) -> list[Candidate]:
+    """Take candidates in their order as long as the quotas have room."""
+    walk = load_order(config.order).walk(candidates, config)
+    try:
+        place = next(walk)
+        while len(quotas.taken) < config.num_traces:
+            place = walk.send(quotas.take(candidates[place]))
+    except StopIteration:
+        pass
+    return quotas.taken
+
+
+def _with_pass_rates(pool: Sequence[Candidate]) -> list[Candidate]:
+    """Over all traces of a problem; cut and undecided ones count as not right."""
+    right: dict[str, list[bool]] = defaultdict(list)
+    for c in pool:
+        right[c.problem_id].append(c.verdict == "right")
+    rates = {problem: sum(verdicts) / len(verdicts) for problem, verdicts in right.items()}
+    return [replace(c, pass_rate=rates[c.problem_id]) for c in pool]
+
+
+def _too_few(found: Curated, quotas: Quotas, config: CurateConfig) -> UserError:
+    counts = ", ".join(f"{reason} {count}" for reason, count in found.dropped.items()) or "none"
+    why = quotas.arithmetic()
+    return UserError(
+        f"only {len(found.chosen)} of {config.num_traces} traces are left out of {len(found.pool)} (dropped: {counts})"
+        + (f"; {why}" if why else ""),
+        where="curate",
+        fix="widen curate.min_tokens and curate.max_tokens, raise generate.samples_per_problem, or lower curate.num_traces"
+        + (f"; or change {quotas.keys()}" if why else ""),
+    )
+

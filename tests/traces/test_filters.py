@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from nemo_cot.errors import UserError
-from nemo_cot.records import Trace
-from nemo_cot.traces.filters import filter_names, load_filters
+from nemo_cot.records import Problem, Trace
+from nemo_cot.traces.filters import Context, bound, filter_names, load_filters
+from nemo_cot.traces.marks import Marks
+from tests.traces.test_selection import MARKS
 
 
 def trace(text: str) -> Trace:
     return Trace(problem_id="p", sample=0, problem="?", expected_answer="1", generation=text,
-                 num_generated_tokens=1, finish_reason="stop")  # fmt: skip
+                 num_generated_tokens=1, finish_reason="stop", verdict="right")  # fmt: skip
 
+
+HELDOUT = [
+    Problem(problem_id="h1", expected_answer="1", problem="Find the number of ordered pairs $(a, b)$ of integers such that $a + b = 10$ and $a < b$."),
+    Problem(problem_id="h2", expected_answer="2", problem="What is 2 + 2?"),
+]
+
+
+def drops(name: str, values: dict, given: Trace, length: int = 10) -> bool | str:
+    context = Context(Marks(MARKS), HELDOUT)
+    return bound(load_filters({name: values}), context)[name](given, length)
+
+
+LOOP = "Let x be one. " + "So it goes on and on. " * 40
+PROSE = "We look at the sum of all odd digits, which must be even because each pair of them adds up to such a number."
 
 CASES = [
     ("regex", {"pattern": "wait"}, "so wait: 2", True),
@@ -24,12 +41,84 @@ CASES = [
     ("boxes", {}, r"\boxed{1}, so \boxed{1}", True),
     ("boxes", {"least": 0}, "1", False),
     ("boxes", {"most": 2}, r"\boxed{1}, so \boxed{1}", False),
+    ("boxes", {"final": True}, "<think>\\boxed{1}? No.</think> \\boxed{2}", False),
+    ("boxes", {"final": True}, "<think>\\boxed{1}</think> 1", True),
+    ("boxes", {"final": True}, "<think>2</think> \\boxed{1}, \\boxed{2}", True),
+    ("finish", {}, "x", False),
+    ("finish", {"reasons": ["length"]}, "x", "unfinished"),
+    ("verdict", {"keep": ["right"]}, "x", False),
+    ("verdict", {"keep": ["wrong", "undecided"]}, "x", "verdict_right"),
+    ("tokens", {"least": 10, "most": 10}, "x", False),
+    ("tokens", {"least": 11}, "x", "too_short"),
+    ("tokens", {"most": 9}, "x", "too_long"),
+    ("script", {}, "plain words, α and 𝑥", False),
+    ("script", {}, "plain words, 所以", True),
+    ("script", {"allow": ["latin", "cjk"]}, "plain words, 所以", False),
+    ("script", {"most": 0.2}, "abcdefgh所以", False),
+    ("script", {"most": 0.1}, "abcdefgh所以", True),
+    ("script", {"allow": ["latin"]}, "α", True),
+    ("script", {}, "12 + 3 = 15", False),
+    ("repetition", {"most_ngrams": 0.5}, LOOP, "repetition_ngrams"),
+    ("repetition", {"least_compression": 0.2}, LOOP, "repetition_compression"),
+    ("repetition", {"most_loop": 0.5}, LOOP, "repetition_loop"),
+    ("repetition", {"most_loop": 0.5, "most_ngrams": 0.5, "least_compression": 0.2}, PROSE, False),
+    ("measure", {"bounds": {"steps": {"least": 2}}}, "One.\n\nTwo.", False),
+    ("measure", {"bounds": {"steps": {"least": 3}}}, "One.\n\nTwo.", "measure_steps"),
+    ("measure", {"bounds": {"steps": {"most": 1}}}, "One.\n\nTwo.", "measure_steps"),
+    ("measure", {"bounds": {"characters": {"least": 1}, "answer_position": {"most": 1}}}, "no value", "measure_answer_position"),
+    ("contamination", {}, "x", False),
 ]
+
+
+def of_problem(text: str, generation: str = "x") -> Trace:
+    return msgspec.structs.replace(trace(generation), problem=text)
+
+
+@pytest.mark.parametrize(
+    "text, kind",
+    [
+        ("What is 2+2", "exact"),
+        ("what  is $2 + 2$ ?", "exact"),
+        ("What is 2 - 2?", None),
+        ("What is 22?", None),
+        # 13 words in a row, the rest is another problem
+        ("Find the number of ordered pairs (a, b) of integers such that a + b = 99 and more, with a long tail of words", "ngram"),
+        # 12 words in a row, then another
+        ("Show the number of ordered pairs (a, b) of integers such that c is prime and so is d, for any e with f", None),
+        ("Find the sum of ordered pairs (a, b) of integers so that a + b = 10 and a < b.", "fuzzy"),
+    ],
+)
+def test_contamination_is_exact_by_ngram_or_fuzzy(text, kind):
+    context = Context(None, HELDOUT)
+    index = bound(load_filters({"contamination": {"drop": ["exact", "ngram", "fuzzy"]}}), context)["contamination"]
+    assert index(of_problem(text), 10) == (f"contamination_{kind}" if kind else False)
+    assert [row["kind"] for row in context.shown] == ([kind] if kind else [])
+    if kind:
+        shown = context.shown[0]
+        assert shown["text"] == text and shown["heldout_text"] in [p.problem for p in HELDOUT] and shown["dropped"]
+
+
+def test_near_matches_are_shown_and_dropped_only_by_choice():
+    context = Context(None, HELDOUT)
+    found = bound(load_filters({"contamination": {}}), context)["contamination"]
+    near = of_problem("Find the sum of ordered pairs (a, b) of integers so that a + b = 10 and a < b.")
+    assert [found(near, 1), found(near, 1)] == [False, False]
+    assert len(context.shown) == 1 and context.shown[0]["kind"] == "fuzzy" and not context.shown[0]["dropped"]
+    assert 85 <= context.shown[0]["similarity"] < 100
+
+
+def test_a_held_out_problem_inside_a_generation_is_found_where_asked():
+    text = f"As in a problem that I know: {HELDOUT[0].problem} So 4."
+    for asked in (True, False):
+        context = Context(None, HELDOUT)
+        found = bound(load_filters({"contamination": {"generations": asked}}), context)["contamination"]
+        assert found(of_problem("Another one altogether", text), 1) == ("contamination_ngram" if asked else False)
+        assert [row["where"] for row in context.shown] == ["generation"] * asked
 
 
 @pytest.mark.parametrize("name, values, text, dropped", CASES)
 def test_a_filter_drops_what_it_should(name, values, text, dropped):
-    assert load_filters({name: values})[name](trace(text), 10) is dropped
+    assert drops(name, values, trace(text)) == dropped
 
 
 def test_every_filter_has_a_case():
@@ -39,13 +128,22 @@ def test_every_filter_has_a_case():
 @pytest.mark.parametrize(
     "chosen, parts",
     [
-        ({"regexp": {}}, ("curate.filters.regexp", "boxes, regex")),
+        ({"regexp": {}}, ("curate.filters.regexp", "boxes, contamination, finish, measure, regex")),
         ({"regex": {"patern": "x"}}, ("curate.filters.regex.patern", "pattern, keep")),
         ({"regex": 3}, ("curate.filters.regex", "not a group of keys")),
         ({"regex": {}}, ("curate.filters.regex", "pattern")),
         ({"regex": {"pattern": 3}}, ("curate.filters.regex", "Expected `str`")),
         ({"regex": {"pattern": "("}}, ("curate.filters.regex", "not a regular expression")),
         ({"boxes": {"least": "one"}}, ("curate.filters.boxes", "Expected `int`")),
+        ({"script": {"most": 1.0}}, ("curate.filters.script", "between 0 and 1")),
+        ({"script": {"allow": ["Latin"]}}, ("curate.filters.script", "lower case")),
+        ({"repetition": {}}, ("curate.filters.repetition", "no bound")),
+        ({"repetition": {"most_loop": 1.5}}, ("curate.filters.repetition", "between 0 and 1")),
+        ({"measure": {"bounds": {"stepps": {"most": 1}}}}, ("curate.filters.measure", "no measure 'stepps'")),
+        ({"measure": {"bounds": {}}}, ("curate.filters.measure", "no bound")),
+        ({"contamination": {"ngram": 1}}, ("curate.filters.contamination", "2 or more")),
+        ({"contamination": {"fuzzy": 0}}, ("curate.filters.contamination", "between 0 and 100")),
+        ({"contamination": {"drop": ["near"]}}, ("curate.filters.contamination", "exact, ngram, fuzzy")),
     ],
 )
 def test_a_mistake_is_one_line_with_its_key(chosen, parts):

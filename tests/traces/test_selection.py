@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_cot.config import CurateConfig
+from nemo_cot.config.marks import MarksConfig
 from nemo_cot.errors import UserError
 from nemo_cot.records import Trace
-from nemo_cot.traces.selection import curate
+from nemo_cot.traces.candidates import Examiner
+from nemo_cot.traces.selection import choose
 
 MIN, MAX, TARGET = 10, 50, 30
 
@@ -21,9 +24,30 @@ def rules(**changes) -> CurateConfig:
     """Wide enough that only ``changes`` decide."""
     fields = {
         "num_traces": 1, "per_problem": 1, "min_tokens": MIN, "max_tokens": MAX, "target_tokens": TARGET,
-        "order": "target", "verdicts": ["right"], "seed": 0, "filters": {},
+        "order": "target", "verdicts": ["right"], "seed": 0, "filters": {}, "finish_reasons": ["stop"], "subset": {},
+        "pass_rate": [0.0, 1.0], "ties": [], "num_problems": None, "verdict_mix": {}, "balance": None, "measures": [],
     }  # fmt: skip
     return CurateConfig(**(fields | changes))
+
+
+MARKS = MarksConfig(words={"english": {"backtrack": ["that's wrong"], "check": ["let me check"], "reflect": ["wait"],
+                                       "alternative": ["alternatively"]}},
+                    shifts=["backtrack", "alternative", "check", "reflect"], thoughts=[["<think>", "</think>"]])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kept:
+    traces: list[Trace]
+    dropped: dict[str, int]
+    rows: list
+
+
+def curate(traces: list[Trace], lengths: list[int], config: CurateConfig, heldout=()) -> Kept:
+    """The traces that are chosen, and how many are not for each reason."""
+    examiner = Examiner(config, MARKS, heldout)
+    pool = [examiner.candidate(t, n, row) for row, (t, n) in enumerate(zip(traces, lengths, strict=True))]
+    found = choose(pool, config)
+    return Kept([traces[c.row] for c in found.chosen], found.dropped, list(found.rows()))
 
 
 def trace(problem_id: str, generation: str = "x", **more) -> Trace:
@@ -178,7 +202,7 @@ def test_too_few_is_an_error_with_the_whole_arithmetic():
         curate(traces, lengths, rules(num_traces=3))
     assert caught.value.what == (
         "only 2 of 3 traces are left out of 9 (dropped: duplicate 1, enough_of_problem 1, too_long 2, "
-        "too_short 1, unfinished 1, verdict_wrong 1)"
+        "too_short 1, unfinished 1, verdict_wrong 1); per_problem=1 x 2 problems = 2 < 3"
     )
     assert caught.value.where == "curate" and "curate.num_traces" in caught.value.fix
 
@@ -186,11 +210,6 @@ def test_too_few_is_an_error_with_the_whole_arithmetic():
 def test_too_few_though_none_was_dropped():
     with pytest.raises(UserError, match=r"only 1 of 2 traces are left out of 1 \(dropped: none\)"):
         curate([trace("a")], [30], rules(num_traces=2))
-
-
-def test_a_length_too_few_is_an_error_of_the_caller():
-    with pytest.raises(ValueError, match="shorter"):
-        curate([trace("a"), trace("b")], [30], rules())
 
 
 @given(

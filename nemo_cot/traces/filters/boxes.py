@@ -5,17 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nemo_cot.records import Trace
+from nemo_cot.traces.filters import Context, Drops
 
 _BOX = "\\boxed"
 
 
 @dataclass(frozen=True)
 class Filter:
-    """How often ``\\boxed`` may occur in the generation: from ``least`` to ``most`` times."""
+    """How often ``\\boxed`` may occur: from ``least`` to ``most`` times, in the whole generation, or with ``final``
+    in the final solution alone, behind the thought (nemo_cot/traces/thought.py).
+    """
 
     least: int = 1
     most: int = 1
+    final: bool = False
 
-    def drops(self, trace: Trace, length: int) -> bool:
+    @property
+    def needs_marks(self) -> bool:
+        """The thought is found by them."""
+        return self.final
+
+    def bind(self, context: Context) -> Drops:
         """Whether the count is out of bounds."""
-        return not self.least <= trace.generation.count(_BOX) <= self.most
+
+        def drops(trace: Trace, length: int) -> bool:
+            text = trace.generation
+            if self.final:
+                from nemo_cot.traces.thought import split_thought
+
+                text = split_thought(text, context.marks).solution
+            return not self.least <= text.count(_BOX) <= self.most
+
+        return drops

@@ -1,0 +1,192 @@
+"""nemo-cot traces: the structure of sets of traces, side by side."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from nemo_cot.config import Config
+from nemo_cot.errors import UserError, one_line
+from nemo_cot.experiment.compose import load_config
+from nemo_cot.io.atomic import write_bytes, write_text
+from nemo_cot.io.paths import user_path
+from nemo_cot.stages import RunDirectory
+
+if TYPE_CHECKING:
+    from nemo_cot.traces.structure.profile import Measured, Structure
+
+VERB = "nemo-cot traces"
+USAGE = f"{VERB} FILE.jsonl|RUN[:WHERE] ..."
+_OPTIONS = ("--json", "--plot", "--by", "--measures", "--model")
+_KEYS = (
+    "runs_dir", "experiment", "marks", "model", "evaluate.bootstrap_resamples", "evaluate.confidence", "evaluate.seed",
+)  # fmt: skip
+_OVERRIDE = re.compile(r"((?:marks|[a-z_]+)(?:\.\w+)*)=")
+PLACES = {
+    "pool": "grade/graded.jsonl", "chosen": "curate/traces.jsonl", "transformed": "transform/traces.jsonl",
+    "generated": "generate/generations.jsonl", "refined": "refine/generations.jsonl",
+}  # fmt: skip
+"""WHERE in a run, beside the subjects of its evaluation."""
+SHOWN = ("pool", "chosen", "transformed")
+"""Of a run that is named alone, with all of its subjects."""
+
+
+@dataclass
+class _Arguments:
+    sets: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    options: dict[str, str] = field(default_factory=dict)
+
+
+def traces_command(arguments: Sequence[str]) -> int:
+    """``FILE|RUN[:WHERE] ... [--by KEY] [--measures A,B] [--model DIR] [--json FILE] [--plot FILE.html|svg]
+    [overrides]``. Prints a table of all measures with intervals. Raises UserError for what cannot be read.
+    """
+    given = _parse(arguments)
+    cfg = load_config(given.overrides)
+    targets = {option: _target(given.options[option]) for option in ("--json", "--plot") if option in given.options}
+    if "--plot" in targets and targets["--plot"].suffix not in (".html", ".svg"):
+        raise UserError("is neither .html nor .svg", where=f"--plot {targets['--plot']}", fix="name a file of either kind")
+    files = {name: path for text in given.sets for name, path in _files(text, cfg).items()}
+    if not files:
+        raise UserError("no traces are named", where=VERB, fix=USAGE)
+    from nemo_cot.evaluation.intervals import bootstrap_interval  # noqa: F401 (numpy, before the clock of a bar runs)
+    from nemo_cot.traces.structure.profile import measured_sets, structure
+
+    names, by = _measures(given.options.get("--measures")), given.options.get("--by")
+    sets: dict[str, Measured] = {}
+    for name, path in files.items():
+        for group, found in measured_sets(path, cfg.marks, names=names, by=by, label=one_line(name)).items():
+            sets[f"{name} {group}".strip()] = found
+    if "--model" in given.options:
+        from nemo_cot.traces.surprise import add_surprise
+
+        if by:
+            raise UserError("does not go with --by", where="--model", fix="leave one of them out")
+        add_surprise(sets, files, user_path(given.options["--model"]), cfg)
+    settings = cfg.evaluate
+    found = structure(
+        sets, cfg.marks, resamples=settings.bootstrap_resamples, confidence=settings.confidence, seed=settings.seed
+    )
+    print(structure_text(found), end="")
+    if "--json" in targets:
+        write_bytes(targets["--json"], msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    if "--plot" in targets:
+        from nemo_cot.report.structure_plot import structure_html, structure_svg
+
+        draw = structure_svg if targets["--plot"].suffix == ".svg" else structure_html
+        write_text(targets["--plot"], draw(found, sets))
+    return 0
+
+
+def _parse(arguments: Sequence[str]) -> _Arguments:
+    found, rest = _Arguments(), list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        option, equals, value = argument.partition("=")
+        if option in _OPTIONS:
+            if not equals and rest:
+                value = rest.pop(0)
+            if not value:
+                raise UserError(f"{option} needs a value", where=VERB, fix=f"{option} VALUE")
+            found.options[option] = value
+        elif argument.startswith("-"):
+            raise _unknown(argument, "option", _OPTIONS)
+        elif (key := _OVERRIDE.match(argument)) and not user_path(argument).exists():
+            if key[1] not in _KEYS and key[1].partition(".")[0] not in ("marks", "model"):
+                raise _unknown(f"{key[1]}=", "key", [f"{known}=" for known in _KEYS])
+            found.overrides.append(argument)
+        else:
+            found.sets.append(argument)
+    return found
+
+
+def _unknown(argument: str, what: str, known: Sequence[str]) -> UserError:
+    near = difflib.get_close_matches(argument, known, n=1)
+    fix = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
+    return UserError(f"takes no {what} {argument}", where=VERB, fix=fix)
+
+
+def _target(text: str) -> Path:
+    path = user_path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a directory, not a file" if path.is_dir() else "its directory does not exist"
+        raise UserError(what, where=str(path), fix="name a file in a directory that exists")
+    return path
+
+
+def _measures(text: str | None) -> list[str]:
+    from nemo_cot.traces.structure import measure_names
+
+    names = text.split(",") if text else []
+    for name in names:
+        if name not in measure_names():
+            near = difflib.get_close_matches(name, measure_names(), n=1)
+            fix = f"did you mean {near[0]}?" if near else f"choose among {', '.join(measure_names())}"
+            raise UserError(f"there is no measure {name!r}", where="--measures", fix=fix)
+    return names
+
+
+def _files(text: str, cfg: Config) -> dict[str, Path]:
+    """The files that ``text`` names, by what the table calls them: a file, a run, or one place of a run."""
+    if user_path(text).is_file():
+        return {Path(text).name: user_path(text)}
+    runs_dir = user_path(cfg.runs_dir)
+    before, colon, after = text.rpartition(":")
+    for name, where in ((text, ""), (before, after if colon else "")):
+        folder = next((p for p in (runs_dir / name, user_path(name)) if name and p.is_dir()), None)
+        if folder is not None and (not where or name == before):
+            return _of_run(RunDirectory(folder), where)
+    known = sorted(p.name for p in runs_dir.glob("*") if p.is_dir())
+    near = difflib.get_close_matches(before or text, known, n=1)
+    fix = f"did you mean {near[0]}?" if near else f"{USAGE}; runs_dir=DIR names another directory of runs"
+    raise UserError("no such file or run", where=f"{text} (below {runs_dir})", fix=fix)
+
+
+def _of_run(run: RunDirectory, where: str) -> dict[str, Path]:
+    places = {name: run.path / file for name, file in PLACES.items()}
+    subjects = {path.stem: path for path in sorted((run.path / "evaluate/scores").glob("*.jsonl"))}
+    there = {name: path for name, path in {**places, **subjects}.items() if path.is_file()}
+    if where and where not in there:
+        fix = f"choose among {', '.join(there) or 'nothing yet'}; or run the stage"
+        raise UserError(f"there are no traces {where!r}", where=f"{run.path.name}:{where}", fix=fix)
+    chosen = [where] if where else [name for name in there if name in SHOWN or name in subjects]
+    if not chosen:
+        raise UserError("this run has no graded traces yet", where=str(run.path), fix="run its stages generate and grade")
+    return {f"{run.path.name}:{name}": there[name] for name in chosen}
+
+
+def structure_text(found: Structure) -> str:
+    """The table for a terminal: a row per measure, a column per set."""
+    sets = list(found.sets)
+    rows = [["measure", "unit", *map(one_line, sets)]]
+    rows.append(["traces (problems)", "count", *(f"{p.traces} ({p.problems})" for p in found.sets.values())])
+    for name, unit in found.units.items():
+        rows.append([name, unit, *(_cell(profile.measures[name]) for profile in found.sets.values())])
+    rows.append(["similarity within", "cosine", *(_number(p.similarity) for p in found.sets.values())])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    lines.append(
+        f"\nMeans over problems, [{found.confidence:.0%} interval, bootstrap over problems]; marks: {', '.join(found.marks) or 'none'}"
+    )
+    transitions = {(a, b): r for a, b, r in found.transition_similarity}
+    for first, second, cosine in found.text_similarity:
+        r = _number(transitions[first, second])
+        lines.append(f"{one_line(first)} and {one_line(second)}: transitions r = {r}, words cosine = {_number(cosine)}")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(figure) -> str:
+    if figure.value is None:
+        return "-"
+    return f"{_number(figure.value)} [{_number(figure.low)}, {_number(figure.high)}]"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

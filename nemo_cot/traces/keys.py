@@ -1,0 +1,64 @@
+"""What the config of curation reads beyond the traces: keys of problems and lineage, marks, evaluation problems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nemo_cot import ROOT
+from nemo_cot.config import CurateConfig
+from nemo_cot.config.checks import fingerprinted
+from nemo_cot.config.marks import MarksConfig
+from nemo_cot.io.jsonl import iter_numbered_jsonl
+from nemo_cot.records import Trace, row_id
+from nemo_cot.traces.filters import load_filters
+
+OWN_KEYS = ("problem_id", "subset_for_metrics", "verdict", "finish_reason", "answer_source")
+"""Fields of a trace that curate.subset and curate.balance may name, beside any key of its lineage or its problem."""
+
+
+def needs_heldout(config: CurateConfig) -> bool:
+    """Whether a filter compares traces with the evaluation problems."""
+    return any(getattr(f, "needs_heldout", False) for f in load_filters(config.filters).values())
+
+
+def needs_marks(config: CurateConfig) -> bool:
+    """Whether the marks of conf/marks decide about anything."""
+    return bool(config.measures) or any(
+        getattr(f, "needs_marks", False) for f in load_filters(config.filters).values()
+    )
+
+
+def marks_config(marks: MarksConfig, *, decide: bool = False) -> dict[str, Any]:
+    """The marks for a stage's fingerprint. Where they only enter its structure.json, the shipped English ones are left
+    out, as stages that finished before there was that file stay valid.
+    """
+    shipped = msgspec.yaml.decode((ROOT / "conf/marks/english.yaml").read_bytes())
+    same = marks.words == shipped["words"] and marks.shifts == shipped["shifts"]
+    return {} if same and not decide else {"marks": fingerprinted(marks)}
+
+
+def problem_keys(path: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The columns ``names`` of the problems' own file, by the problem's id, as problems=file reads it."""
+    rows = iter_numbered_jsonl(path)
+    return {row_id(row) or f"{path.stem}-{line}": {k: row[k] for k in names if k in row} for line, row in rows}
+
+
+def named_keys(config: CurateConfig) -> list[str]:
+    """The keys that curate.subset and curate.balance name."""
+    return [*dict.fromkeys([*config.subset, *([config.balance] if config.balance else [])])]
+
+
+def key_of(trace: Trace, key: str, problem: Mapping[str, Any] | None = None) -> str | None:
+    """The value of ``key`` as text: of the trace itself, else of the latest step of its lineage that has it, itself or
+    in the columns of the file that it came from, else of its problem's row.
+    """
+    if key in OWN_KEYS:
+        value = getattr(trace, key)
+    else:
+        places = [place for step in reversed(trace.lineage) for place in (step, step.get("source"))]
+        value = next((p[key] for p in [*places, problem] if isinstance(p, dict) and p.get(key) is not None), None)
+    return None if value is None else str(value)
