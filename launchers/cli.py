@@ -18,7 +18,7 @@ verbs
   status   show the progress of each stage of a run, and its jobs in the queue [--watch]
   logs     print the log of a submitted job: nemo-cot logs [JOB] [--follow] [key=value ...]
   cancel   remove a submitted chain from the queue
-  report   write the report of a run again, and print its path
+  report   write the report of a run again, or one about several: nemo-cot report [RUN[:SUBJECT] ...] [--output DIR]
            (status, logs, cancel and report find the run by name= and runs_dir=, or by experiment=)
   compare  compare runs, with intervals: nemo-cot compare RUN[:SUBJECT] RUN[:SUBJECT] ...
            [--subject NAME] [--json FILE] [--markdown FILE] [runs_dir=DIR]
@@ -111,10 +111,10 @@ def _cancel(overrides: Sequence[str]) -> int:
     return cancel_chain(overrides)
 
 
-def _report(overrides: Sequence[str]) -> int:
-    from nemo_cot.launchers.report import write_report_again
+def _report(arguments: Sequence[str]) -> int:
+    from nemo_cot.launchers.report import report_command
 
-    return write_report_again(overrides)
+    return report_command(arguments)
 
 
 def _compare(arguments: Sequence[str]) -> int:
@@ -141,7 +141,7 @@ _OPTIONS = {"submit": ("--dry-run",), "status": ("--watch",), "logs": ("--follow
 
 def _check_options(verb: str, arguments: Sequence[str]) -> None:
     """Refuse an option that ``verb`` does not have: it would be read as a job, a file or a key."""
-    if verb in ("compare", "traces"):
+    if verb in ("compare", "report", "traces"):
         return
     known = (*_OPTIONS.get(verb, ()), "-h", "--help")
     wrong = next((a for a in arguments if a.startswith("-") and a not in known), None)

@@ -67,6 +67,11 @@ class Trace(msgspec.Struct, kw_only=True, omit_defaults=True):
             **own,
         )
 
+    @property
+    def source(self) -> dict[str, Any]:
+        """Further columns of the file that it came from (annotator, stage, ...), out of its lineage; empty without."""
+        return next((step["source"] for step in self.lineage if "source" in step), {})
+
     def with_step(self, **step: Any) -> Trace:
         """The same trace with ``step`` appended to its lineage."""
         return msgspec.structs.replace(self, lineage=[*self.lineage, step])
@@ -101,6 +106,8 @@ class StepMetrics(msgspec.Struct):
 
     ``loss`` is the objective (mean over the trained tokens of the global batch) before the update, ``lr``
     the learning rate of the update, ``grad_norm`` the norm before clipping, ``tokens`` those of ``packs``.
+    ``token_accuracy``: share of next tokens, weighted as in the loss, of which the likeliest is the right one,
+    from 0 to 1; None in files of before.
     """
 
     step: int
@@ -111,3 +118,20 @@ class StepMetrics(msgspec.Struct):
     tokens: int
     seconds: float
     tokens_per_second: float
+    token_accuracy: float | None = None
+
+
+class TraceLoss(msgspec.Struct):
+    """A row of a training's trace_losses.jsonl: one trace in one step, before the update.
+
+    ``loss``: mean over its trained ``tokens``, nats; ``token_accuracy``: their share of which the likeliest token
+    is the right one; ``draws``: how often the step drew it.
+    """
+
+    step: int
+    problem_id: str
+    sample: int
+    loss: float
+    token_accuracy: float
+    tokens: int
+    draws: int

@@ -15,14 +15,14 @@ from nemo_cot.io.atomic import write_bytes, write_text
 from nemo_cot.report import tables
 from nemo_cot.report.collect import Findings
 from nemo_cot.report.facts import gain
+from nemo_cot.report.files import MARKDOWN, PAGE, RESULTS
 from nemo_cot.report.page import address, environment, write_page
-from nemo_cot.report.results import ChangedKey, ComparisonResults, Histogram, ProblemRow, RunResults
+from nemo_cot.report.results import ChangedKey, ComparisonResults, ProblemRow, RunResults
 from nemo_cot.report.run_results import run_results
-from nemo_cot.report.svg import SERIES, curve_chart, forest, histogram, legend, line_chart, problem_map
+from nemo_cot.report.svg import SERIES, curve_chart, forest, histogram, line_chart, measure, problem_map
 from nemo_cot.report.texts import TextSet, build_texts
 from nemo_cot.report.untrusted import plain
 
-RESULTS, MARKDOWN, PAGE = "results.json", "report.md", "report.html"
 MAX_BYTES = 50_000_000
 """Of texts in the page, unless the config says otherwise."""
 _SHOWN_DISAGREEMENTS, _SHOWN_CURVES = 200, SERIES
@@ -48,9 +48,8 @@ def write_report(
         "tables": context["tables"],
         "charts": _charts(results),
         "stats": _stats(results),
-        "problem_rows": problem_rows(results.problems, results.pair, lambda name: name),
+        "problem_rows": problem_rows(results.problems, results.pair),
         "changed": changed_rows(results.provenance.changed),
-        "structure_legend": _structure_legend(results.structure),
         "disagreements": [
             (d.subject, d.problem_id, d.expected, d.answer, f"{d.ours} ({d.reason})", d.nemo_skills_answer, "right" if d.nemo_skills_right else "wrong")
             for d in results.disagreements[:_SHOWN_DISAGREEMENTS]
@@ -64,7 +63,11 @@ def write_report(
         "data": bool(results.selected or results.structure or results.dropped),
         "traces": texts.samples > 0,
     }
-    tabs = [("summary", "Summary"), *((n, n.capitalize()) for n, there in parts.items() if there), ("provenance", "Provenance")]
+    tabs = [
+        ("summary", "Summary"),
+        *((n, n.capitalize()) for n, there in parts.items() if there),
+        ("provenance", "Provenance"),
+    ]
     write_page(folder / PAGE, "run.html.j2", own, texts, tabs)
     return results
 
@@ -81,7 +84,7 @@ def _tables(r: RunResults) -> dict[str, Any]:
         "budgets": tables.budgets(r.budgets),
         "steps": tables.steps(r.steps, r.token_accuracy),
         "dropped": tables.dropped(r.dropped),
-        "structure": tables.structure(r.structure),
+        "structure": tables.structure(r.structure, r.like_chosen),
     }
     if r.scores and r.scores.subjects:
         [subject, *_] = r.scores.subjects.values()
@@ -100,7 +103,9 @@ def _charts(r: RunResults) -> dict[str, Any]:
     saved = [(p.k, p.value, p.low, p.high) for p in r.checkpoints]
     steps = {
         "loss": [(s.step, s.loss) for s in r.steps],
-        "token accuracy": list(zip((s.step for s in r.steps), r.token_accuracy)) if len(r.token_accuracy) == len(r.steps) else [],
+        "token accuracy": list(zip((s.step for s in r.steps), r.token_accuracy))
+        if len(r.token_accuracy) == len(r.steps)
+        else [],
         "gradient norm": [(s.step, s.grad_norm) for s in r.steps],
         "learning rate": [(s.step, s.lr) for s in r.steps],
     }
@@ -110,11 +115,11 @@ def _charts(r: RunResults) -> dict[str, Any]:
         "curves": curve_charts(r.scores),
         "budgets": curve_chart(budgets, x_label="tokens", y_label="pass@1 within the budget", logarithmic=False, what="tokens"),
         "checkpoints": curve_chart({"pass@1": saved}, x_label="step", y_label="pass@1 of checkpoints", logarithmic=False, what="step"),
-        "map": map_of(r.problems, r.pair, lambda name: name),
+        "map": map_of(r.problems, r.pair),
         "lengths": histogram(r.lengths),
         "training": [line_chart({name: rows}, x_label="step", y_label=name) for name, rows in steps.items() if rows],
         "traces": line_chart(curves, x_label="step", y_label="loss per token", marks=False),
-        "structure": [histogram(one, small=True, order=_sets(r.structure)) for one in r.structure],
+        "structure": [measure(row) for row in r.structure],
     }  # fmt: skip
 
 
@@ -124,7 +129,11 @@ def curve_charts(scores: Scores | None) -> list[Any]:
         return []
     kinds = (("pass@k", tables.CURVES[:1]), ("maj@k", tables.CURVES[1:]))
     found = [(name, tables.curve_points(scores, keys)) for name, keys in kinds]
-    return [curve_chart(points, x_label="k: samples per problem", y_label=name) for name, points in found if points]
+    return [
+        curve_chart(points, x_label="k: samples per problem", y_label=name)
+        for name, points in found
+        if points
+    ]
 
 
 def _spread(curves: Sequence[Any]) -> list[Any]:
@@ -138,7 +147,11 @@ def _learned(r: RunResults) -> str:
     if not r.trace_curves:
         return ""
     first = r.trace_curves[0]
-    return f"The first to be learned is {first.trace}." if first.learned is not None else "None fell to half of its first loss."
+    return (
+        f"The first to be learned is {first.trace}."
+        if first.learned is not None
+        else "None fell to half of its first loss."
+    )
 
 
 def _stats(r: RunResults) -> list[dict[str, str]]:
@@ -146,55 +159,62 @@ def _stats(r: RunResults) -> list[dict[str, str]]:
     made = []
     for name, found in (r.scores.subjects if r.scores else {}).items():
         cell = tables.share(found.lenient)
-        made.append({"label": f"{name}: pass@1", "value": cell.value, "note": f"[{cell.interval}]", "path": f"scores.subjects.{name}.lenient"})
+        made.append(
+            {
+                "label": f"{name}: pass@1",
+                "value": cell.value,
+                "note": f"[{cell.interval}]",
+                "path": f"scores.subjects.{name}.lenient",
+            }
+        )
     if made:
         note = "pass@1, 20 QwQ traces, 32B" + ("" if r.papers_benchmark else "; other problems")
-        made.append({"label": "the paper", "value": tables.percent(r.paper[0].pass_at_1), "note": note, "path": ""})
+        made.append(
+            {"label": "the paper", "value": tables.percent(r.paper[0].pass_at_1), "note": note, "path": ""}
+        )
     return made[-4:]
 
 
-def problem_rows(problems: Sequence[ProblemRow], pair: Sequence[str], name_of: Any) -> list[dict[str, Any]]:
-    """The table behind the problem map. ``name_of``: the viewer's name of a subject."""
+def problem_rows(problems: Sequence[ProblemRow], pair: Sequence[str]) -> list[dict[str, Any]]:
+    """The table behind the problem map."""
     return [
         {
             "problem_id": row.problem_id,
             "subset": row.subset,
             "shares": [tables.percent(row.right[name]) if name in row.right else "none" for name in pair],
             "change": tables.points(gain(row, pair)),
-            "address": _both(row, pair, name_of),
+            "address": _both(row, pair),
         }
         for row in problems
     ]
 
 
-def map_of(problems: Sequence[ProblemRow], pair: Sequence[str], name_of: Any) -> Any:
+def map_of(problems: Sequence[ProblemRow], pair: Sequence[str]) -> Any:
     """The problem map of a pair; nothing without two."""
     if len(pair) < 2:
         return ""
     rows = [
-        (f"{row.problem_id}: {tables.points(gain(row, pair))} points", gain(row, pair), _both(row, pair, name_of))
+        (f"{row.problem_id}: {tables.points(gain(row, pair))} points", gain(row, pair), _both(row, pair))
         for row in problems
     ]
     return problem_map(rows, label=f"{pair[1]} minus {pair[0]}, points on each of {len(rows)} problems")
 
 
-def _both(row: ProblemRow, pair: Sequence[str], name_of: Any) -> str:
+def _both(row: ProblemRow, pair: Sequence[str]) -> str:
     """The link to a sample of each, the second of the pair first."""
-    return address(*(part for name in reversed(pair) if name in row.sample for part in (name_of(name), row.problem_id, row.sample[name])))
+    return address(
+        *(
+            part
+            for name in reversed(pair)
+            if name in row.sample
+            for part in (name, row.problem_id, row.sample[name])
+        )
+    )
 
 
 def changed_rows(changed: Sequence[ChangedKey]) -> list[tuple[str, str, str]]:
     """Key, value and default, as text."""
     return [(c.key, str(c.value), str(c.default)) for c in changed]
-
-
-def _structure_legend(found: Sequence[Histogram]) -> Any:
-    """One legend for all small charts: their first one's, without the chart."""
-    return legend(_sets(found))
-
-
-def _sets(found: Sequence[Histogram]) -> list[str]:
-    return list(dict.fromkeys(name for one in found for name in one.shares))
 
 
 def _shown(texts: Sequence[TextSet], count: int) -> list[tuple[str, list[Any]]]:
@@ -215,4 +235,3 @@ def _shown(texts: Sequence[TextSet], count: int) -> list[tuple[str, list[Any]]]:
         right = right[: (count + 1) // 2]
         groups.append((one.label, right + others[: count - len(right)]))
     return [(name, rows) for name, rows in groups if rows]
-

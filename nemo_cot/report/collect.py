@@ -14,30 +14,16 @@ from nemo_cot.evaluation.scores import Scores
 from nemo_cot.io.json_file import read_json
 from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.io.paths import CHAIN_FILE
-from nemo_cot.records import PackingFigures, StageEnd, StepMetrics
+from nemo_cot.records import PackingFigures, StageEnd, StepMetrics, TraceLoss
 from nemo_cot.report.facts import SampleFacts
 from nemo_cot.report.results import ChangedKey
 from nemo_cot.report.texts import TextSet
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import MANIFEST, Artifact, Manifest, read_manifest
 from nemo_cot.stages.rundir import CHUNKS, OLD, PARTIAL
+from nemo_cot.traces.structure.profile import Structure
 
 T = TypeVar("T")
-
-
-class StepRow(StepMetrics):
-    """A step of training; ``token_accuracy``: the share of trained tokens that were the likeliest, if it was measured."""
-
-    token_accuracy: float | None = None
-
-
-class TraceLoss(msgspec.Struct):
-    """The mean loss per token of one training trace at one step."""
-
-    step: int
-    problem_id: str
-    sample: int
-    loss: float
 
 
 class Selection(msgspec.Struct):
@@ -56,8 +42,8 @@ class Selection(msgspec.Struct):
 @dataclass
 class Findings:
     """What a run has; None or empty if a stage has not run. ``damaged``: what is wrong with a manifest, by stage;
-    ``expected``: the stages of the chain. ``texts``: where the viewer's texts come from; ``units``: of structure
-    measures; ``flagged``: rows that a filter of contamination put aside to be looked at.
+    ``expected``: the stages of the chain. ``texts``: where the viewer's texts come from; ``flagged``:
+    rows that a filter of contamination put aside to be looked at.
     """
 
     name: str
@@ -71,8 +57,7 @@ class Findings:
     dropped: dict[str, int] = field(default_factory=dict)
     packing: PackingFigures | None = None
     selection: list[Selection] = field(default_factory=list)
-    structure: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    units: dict[str, str] = field(default_factory=dict)
+    structures: list[Structure] = field(default_factory=list)
     flagged: int = 0
     traces: Sequence[Any] = field(default_factory=list)
     samples: dict[str, Sequence[Any]] = field(default_factory=dict)
@@ -127,7 +112,9 @@ def read_manifests(run: RunDirectory) -> dict[str, Manifest]:
 
     Damaged manifests are left out: :func:`damaged_manifests` names them.
     """
-    found = {name: m for name, m in _manifests(run).items() if isinstance(m, Manifest) and m.stage != "report"}
+    found = {
+        name: m for name, m in _manifests(run).items() if isinstance(m, Manifest) and m.stage != "report"
+    }
     ordered: dict[str, Manifest] = {}
 
     def add(name: str) -> None:
@@ -185,7 +172,9 @@ def collect(
     ``changed``: what of its config differs from the defaults. Texts are not read yet.
     """
     scores, chain, curate = run.stage("evaluate/scores"), run.path / CHAIN_FILE, run.stage("curate")
-    graded = {path.stem: path for path in sorted(scores.glob("*.jsonl")) if (scores / "metrics.json").exists()}
+    graded = {
+        path.stem: path for path in sorted(scores.glob("*.jsonl")) if (scores / "metrics.json").exists()
+    }
     selection, flagged = curate / "selection.jsonl", curate / "flagged.jsonl"
     return Findings(
         name=name,
@@ -194,11 +183,16 @@ def collect(
         damaged=damaged_manifests(run),
         chain=read_json(chain, list[StageEnd], fix=f"remove {chain}; the next run writes it again") or [],
         scores=_scores(scores),
-        steps=_rows(run.stage("train") / "metrics.jsonl", StepRow),
+        steps=_rows(run.stage("train") / "metrics.jsonl", StepMetrics),
         trace_losses=_rows(run.stage("train") / "trace_losses.jsonl", TraceLoss),
         dropped=_figures(run, "curate", "dropped.json", dict[str, int]) or {},
         packing=_figures(run, "pack", "packing.json", PackingFigures),
         selection=_rows(selection, Selection),
+        structures=[
+            found
+            for stage in ("curate", "evaluate/scores")
+            if (found := _figures(run, stage, "structure.json", Structure)) is not None
+        ],
         flagged=len(_rows(flagged, dict)),
         traces=_rows(curate / "traces.jsonl", SampleFacts),
         samples={subject: _rows(path, SampleFacts) for subject, path in graded.items()},
@@ -211,13 +205,13 @@ def collect(
 def _texts(run: RunDirectory, graded: dict[str, Path]) -> list[TextSet]:
     """The trained model first, then the others, the chosen traces and the pool."""
     subjects = sorted(graded, key=lambda subject: subject != "trained")
-    named = [(subject, f"{subject}: held-out samples", graded[subject]) for subject in subjects]
+    named = [(subject, subject, graded[subject]) for subject in subjects]
     chosen = next(
         (p for stage in ("transform", "curate") if (p := run.stage(stage) / "traces.jsonl").exists()), None
     )
-    named += [("chosen", "traces trained on", chosen)] if chosen else []
+    named += [("chosen", "chosen: trained on", chosen)] if chosen else []
     pool = run.stage("grade") / "graded.jsonl"
-    named += [("pool", "pool of generations", pool)] if pool.exists() else []
+    named += [("pool", "pool", pool)] if pool.exists() else []
     return [TextSet.of_file(name, label, path) for name, label, path in named]
 
 

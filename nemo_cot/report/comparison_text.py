@@ -11,7 +11,7 @@ from nemo_cot.errors import one_line
 from nemo_cot.evaluation.comparison import ComparedRun, Comparison
 from nemo_cot.evaluation.measures import COMPARED
 from nemo_cot.report.results import PAPER
-from nemo_cot.report.tables import LABELS, change, label, percent, share
+from nemo_cot.report.tables import LABELS, change, label, p_text, percent, share
 from nemo_cot.report.untrusted import markdown_cell, plain
 
 _ORDER = [key for key in LABELS if key in COMPARED]
@@ -30,7 +30,7 @@ def comparison_text(found: Comparison) -> str:
     for key in _ORDER:
         lines += ["", label(key, found.k)]
         for run in found.runs:
-            value, difference, p_value = cells(found, run, key)
+            value, difference, p_value = _cells(found, run, key)
             lines.append(f"  {one_line(run.run):{width}}  {value:23}  {difference:22}  {p_value}".rstrip())
     if found.papers_benchmark:
         lines += ["", _PAPER_NOTE]
@@ -68,10 +68,10 @@ def about(found: Comparison, first: str) -> str:
 def _markdown_rows(found: Comparison) -> Iterator[tuple[str, ...]]:
     for key in _ORDER:
         for run in found.runs:
-            yield label(key, found.k), markdown_cell(run.run), *cells(found, run, key)
+            yield label(key, found.k), markdown_cell(run.run), *_cells(found, run, key)
 
 
-def cells(found: Comparison, run: ComparedRun, key: str) -> tuple[str, str, str]:
+def _cells(found: Comparison, run: ComparedRun, key: str) -> tuple[str, str, str]:
     """Value, difference and p-value of one figure; the last two are empty for the first run."""
     value = share(run.figures[key])
     shown = f"{value.value} [{value.interval}]"
@@ -79,10 +79,4 @@ def cells(found: Comparison, run: ComparedRun, key: str) -> tuple[str, str, str]
         return shown, "", ""
     moved = run.minus_first[key]
     cell = change(moved)
-    return shown, f"{cell.value} [{cell.interval}]", _p(moved.p_value, found.bootstrap_resamples)
-
-
-def _p(value: float, resamples: int) -> str:
-    """A p-value; one below 2 / resamples cannot be distinguished from 0."""
-    least = max(0.001, 2 / resamples)
-    return f"p < {least:g}" if value < least else f"p = {value:.3f}"
+    return shown, f"{cell.value} [{cell.interval}]", p_text(moved.p_value, found.bootstrap_resamples)

@@ -47,7 +47,9 @@ def rates(rows: Sequence[GradedSample]) -> dict[str, float]:
     return {problem: sum(right) / len(right) for problem, right in found.items()}
 
 
-def smallest_difference(first: Mapping[str, float], second: Mapping[str, float], confidence: float) -> float | None:
+def smallest_difference(
+    first: Mapping[str, float], second: Mapping[str, float], confidence: float
+) -> float | None:
     """The smallest true difference of the two means over problems that a paired comparison shows with a power of 80 %.
 
     (z(1 - alpha / 2) + z(0.8)) s / sqrt(n), with s the standard deviation of the n paired differences
@@ -121,7 +123,9 @@ def checkpoints(scores: Scores | None) -> list[Point]:
     return sorted(found, key=lambda point: point.k)
 
 
-def histogram(name: str, unit: str, groups: Mapping[str, Sequence[float]], bins: int = _BINS) -> Histogram | None:
+def histogram(
+    name: str, unit: str, groups: Mapping[str, Sequence[float]], bins: int = _BINS
+) -> Histogram | None:
     """Shares of each group over common bins, None without values. The axis ends at the 99.5th percentile, and the
     last bin holds what is beyond, so that one long sample does not squeeze all others.
     """
@@ -135,7 +139,9 @@ def histogram(name: str, unit: str, groups: Mapping[str, Sequence[float]], bins:
         label: (np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)).tolist()
         for label, values in groups.items()
     }
-    return Histogram(name, unit, edges.tolist(), shares, {label: fmean(values) for label, values in groups.items()})
+    return Histogram(
+        name, unit, edges.tolist(), shares, {label: fmean(values) for label, values in groups.items()}
+    )
 
 
 def summary(values: Sequence[int]) -> LengthSummary:

@@ -51,7 +51,9 @@ def address(*place: object) -> str:
     return "#traces/" + "/".join(quote(str(part), safe="") for part in place)
 
 
-def write_page(path: Path, template: str, context: dict[str, Any], texts: Texts, tabs: Sequence[tuple[str, str]]) -> None:
+def write_page(
+    path: Path, template: str, context: dict[str, Any], texts: Texts, tabs: Sequence[tuple[str, str]]
+) -> None:
     """Write the page, chunk by chunk."""
     style = _part("page/style.css") + _part(f"vendor/{_LIBRARY_STYLE}")
     script = "".join(_part(f"page/{name}") for name in _SCRIPTS)

@@ -9,6 +9,7 @@ import msgspec
 from nemo_cot.evaluation.comparison import Comparison
 from nemo_cot.evaluation.scores import Point, Scores
 from nemo_cot.records import PackingFigures, StepMetrics
+from nemo_cot.traces.structure.profile import Figure as MeasureFigure
 
 
 class Paper(msgspec.Struct):
@@ -136,6 +137,14 @@ class StageRecord(msgspec.Struct):
     reused_from: str | None
 
 
+class MeasureRow(msgspec.Struct):
+    """A measure of structure, of every set of traces: the pool, the chosen ones, what each subject wrote."""
+
+    name: str
+    unit: str
+    sets: dict[str, MeasureFigure]
+
+
 class ChangedKey(msgspec.Struct):
     """A key of the config whose value is not the default's."""
 
@@ -158,6 +167,7 @@ class RunResults(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One run. What it lacks is empty. ``sensitivity``: the smallest true difference of pass@1 that this evaluation would
     show with a power of 80 %; ``budgets``: pass@1 if answers longer than k tokens counted as wrong;
     ``checkpoints``: pass@1 of subjects that are named after a step, at k = that step.
+    ``like_chosen``: Pearson's r of each set's transitions between kinds of steps with those of the chosen traces.
     ``problems``: each with what ``pair`` (the two subjects that are compared) got.
     """
 
@@ -185,7 +195,8 @@ class RunResults(msgspec.Struct, kw_only=True, omit_defaults=True):
     dropped: dict[str, int] = {}
     packing: PackingFigures | None = None
     selected: list[SelectedTrace] = []
-    structure: list[Histogram] = []
+    structure: list[MeasureRow] = []
+    like_chosen: dict[str, float | None] = {}
     provenance: Provenance
     failed: list[str] = []
     stale: list[str] = []

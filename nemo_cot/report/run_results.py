@@ -13,7 +13,7 @@ from nemo_cot.report.collect import Findings
 from nemo_cot.report.results import (
     PAPER,
     Bar,
-    Histogram,
+    MeasureRow,
     Provenance,
     RunResults,
     SelectedTrace,
@@ -21,6 +21,7 @@ from nemo_cot.report.results import (
     TraceCurve,
 )
 from nemo_cot.stages.manifest import Manifest
+from nemo_cot.traces.structure.profile import Profile, transition_similarity
 
 SEED = 0
 """Of the bootstrap where a run does not record its own."""
@@ -64,6 +65,7 @@ def run_results(found: Findings, title: str) -> RunResults:
         packing=found.packing,
         selected=_selected(found),
         structure=_structure(found),
+        like_chosen=_like_chosen(found),
         provenance=_provenance(found),
         failed=[entry.stage for entry in found.failed],
         stale=found.stale,
@@ -105,28 +107,47 @@ def _trace_curves(found: Findings) -> list[TraceCurve]:
 def _selected(found: Findings) -> list[SelectedTrace]:
     """From selection.jsonl; without one, the traces themselves."""
     chosen = [
-        SelectedTrace(row.problem_id, row.sample, row.rank, row.rule, row.num_student_tokens, row.pass_rate, row.measures)
+        SelectedTrace(
+            row.problem_id,
+            row.sample,
+            row.rank,
+            row.rule,
+            row.num_student_tokens,
+            row.pass_rate,
+            row.measures,
+        )
         for row in found.selection
         if row.chosen
     ]
-    plain = [SelectedTrace(t.problem_id, t.sample, rank, "", facts.tokens_of(t), None, {}) for rank, t in enumerate(found.traces)]
+    plain = [
+        SelectedTrace(t.problem_id, t.sample, rank, "", facts.tokens_of(t), None, {})
+        for rank, t in enumerate(found.traces)
+    ]
     return sorted(chosen, key=lambda row: row.rank or 0) or plain
 
 
-def _structure(found: Findings) -> list[Histogram]:
-    """Each measure, of the pool and the chosen traces (curate's selection) and of what the subjects wrote."""
-    groups: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in found.selection:
-        for name, value in row.measures.items():
-            if value is not None:
-                groups[name]["pool"].append(value)
-                if row.chosen:
-                    groups[name]["chosen"].append(value)
-    for subject, measures in found.structure.items():
-        for name, values in measures.items():
-            groups[name][subject] = [value for value in values if value is not None]
-    made = (facts.histogram(name, found.units.get(name, ""), by_set, bins=12) for name, by_set in groups.items())
-    return [one for one in made if one is not None]
+def _profiles(found: Findings) -> dict[str, Profile]:
+    """Of every set: the pool, the chosen traces, the subjects' samples."""
+    return {name: profile for one in found.structures for name, profile in one.sets.items()}
+
+
+def _structure(found: Findings) -> list[MeasureRow]:
+    """Each measure that is defined for some set."""
+    profiles = _profiles(found)
+    units = {name: unit for one in found.structures for name, unit in one.units.items()}
+    rows = [
+        MeasureRow(name, unit, {key: p.measures[name] for key, p in profiles.items() if name in p.measures})
+        for name, unit in units.items()
+    ]
+    return [row for row in rows if any(figure.value is not None for figure in row.sets.values())]
+
+
+def _like_chosen(found: Findings) -> dict[str, float | None]:
+    profiles = _profiles(found)
+    chosen = profiles.pop("chosen", None)
+    return (
+        {name: transition_similarity(chosen, profile) for name, profile in profiles.items()} if chosen else {}
+    )
 
 
 def _provenance(found: Findings) -> Provenance:
@@ -165,7 +186,9 @@ def shared(stages: Sequence[StageRecord], field: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for stage in stages:
         value = getattr(stage, field)
-        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value or "")
+        text = (
+            ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value or "")
+        )
         if text:
             found[text].append(stage.stage)
     return dict(found)

@@ -23,16 +23,23 @@ def structure_svg(found: Structure, sets: Mapping[str, Measured]) -> str:
     """All histograms below each other, below the names of the sets."""
     charts, top = _charts(found, sets), 18 * len(sets) + 8
     body = Markup("").join(
-        Markup('<text class="s{}" x="8" y="{}">{}</text>').format(i % 6, 18 * (i + 1), name) for i, name in enumerate(sets)
+        Markup('<text class="s{}" x="8" y="{}">{}</text>').format(i % 6, 18 * (i + 1), name)
+        for i, name in enumerate(sets)
     )
     body += Markup("").join(
-        Markup('<svg y="{}" width="{}" height="{}">{}</svg>').format(top + number * (HEIGHT + 12), WIDTH, HEIGHT, chart)
+        Markup('<svg y="{}" width="{}" height="{}">{}</svg>').format(
+            top + number * (HEIGHT + 12), WIDTH, HEIGHT, chart
+        )
         for number, chart in enumerate(charts.values())
     )
     height = top + max(1, len(charts)) * (HEIGHT + 12)
-    head = Markup('<svg xmlns="http://www.w3.org/2000/svg" width="{}" height="{}" viewBox="0 0 {} {}"><style>{}</style>')
+    head = Markup(
+        '<svg xmlns="http://www.w3.org/2000/svg" width="{}" height="{}" viewBox="0 0 {} {}"><style>{}</style>'
+    )
     back = Markup('<rect width="100%" height="100%" fill="#fff"/>')
-    return str(head.format(WIDTH, height, WIDTH, height, Markup(STANDALONE)) + back + body + Markup("</svg>\n"))
+    return str(
+        head.format(WIDTH, height, WIDTH, height, Markup(STANDALONE)) + back + body + Markup("</svg>\n")
+    )
 
 
 def structure_html(found: Structure, sets: Mapping[str, Measured]) -> str:
@@ -41,19 +48,33 @@ def structure_html(found: Structure, sets: Mapping[str, Measured]) -> str:
     names = Markup("").join(head.format(name) for name in ("measure", "unit", *found.sets))
     rows = Markup("").join(
         Markup("<tr>{}</tr>\n").format(
-            Markup("").join(cell.format(text) for text in (name, unit, *(_shown(p.measures[name]) for p in found.sets.values())))
+            Markup("").join(
+                cell.format(text)
+                for text in (name, unit, *(_shown(p.measures[name]) for p in found.sets.values()))
+            )
         )
         for name, unit in found.units.items()
     )
     charts = Markup("").join(
-        Markup("<section><h2>{}</h2>{}</section>\n").format(name, chart) for name, chart in _charts(found, sets).items()
+        Markup("<section><h2>{}</h2>{}</section>\n").format(name, chart)
+        for name, chart in _charts(found, sets).items()
     )
     page = Markup(
         '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Structure of traces</title><style>{}</style>\n'
         "<h1>Structure of traces</h1>\n<p>Means over problems, with {} intervals (bootstrap over problems). Marks: {}.</p>\n"
         "<table><tr>{}</tr>\n{}</table>\n{}{}</html>\n"
     )
-    return str(page.format(Markup(_STYLE), f"{found.confidence:.0%}", ", ".join(found.marks) or "none", names, rows, legend(list(sets)), charts))
+    return str(
+        page.format(
+            Markup(_STYLE),
+            f"{found.confidence:.0%}",
+            ", ".join(found.marks) or "none",
+            names,
+            rows,
+            legend(list(sets)),
+            charts,
+        )
+    )
 
 
 def _charts(found: Structure, sets: Mapping[str, Measured]) -> dict[str, Markup]:
@@ -64,4 +85,3 @@ def _charts(found: Structure, sets: Mapping[str, Measured]) -> dict[str, Markup]
 
 def _shown(figure: Figure) -> str:
     return "-" if figure.value is None else f"{figure.value:.4g} [{figure.low:.4g}, {figure.high:.4g}]"
-

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from nemo_cot.report.results import Bar, Histogram
+from nemo_cot.report.results import Bar, Histogram, MeasureRow
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 460, 230, 52, 40, 10, 12
 SERIES = 6
@@ -41,7 +41,13 @@ def line_chart(
     span = (last - first) or 1.0
     body = "".join(
         _polyline([((x - first) / span, y / top) for x, y in points], i)
-        + (_marks([(x, (x - first) / span, y / top, f"{name}, {x_label} {x:g}: {y:.4g}") for x, y in points], i) if marks else "")
+        + (
+            _marks(
+                [(x, (x - first) / span, y / top, f"{name}, {x_label} {x:g}: {y:.4g}") for x, y in points], i
+            )
+            if marks
+            else ""
+        )
         for i, (name, points) in enumerate(series.items())
     )
     return _figure(body + _x_ticks(first, last) + _y_ticks(top), list(series), x_label, y_label)
@@ -69,16 +75,16 @@ def curve_chart(
         low, high = ([(at, point[c] / top) for at, point in zip(places, points)] for c in (2, 3))
         titles = [f"{name}, {what} {x:g}: {v:.1%} [{lo:.1%}, {hi:.1%}]" for x, v, lo, hi in points]
         middle = [(at, v / top) for at, (_, v, _, _) in zip(places, points)]
-        body += f'<polygon class="s{i % SERIES} band" points="{_path(low + high[::-1])}"/>' + _polyline(middle, i)
+        body += f'<polygon class="s{i % SERIES} band" points="{_path(low + high[::-1])}"/>' + _polyline(
+            middle, i
+        )
         body += _marks([(x, at, y, title) for (x, *_), (at, y), title in zip(points, middle, titles)], i)
     shown = sizes if len(sizes) <= 8 else sizes[:: math.ceil(len(sizes) / 8)]
     ticks = "".join(_x_tick((scale(x) - first) / span, x) for x in shown)
     return _figure(body + ticks + _percents(top), list(curves), x_label, y_label)
 
 
-def histogram(
-    found: Histogram | None, *, small: bool = False, order: Sequence[str] = (), bare: bool = False
-) -> Markup:
+def histogram(found: Histogram | None, *, order: Sequence[str] = (), bare: bool = False) -> Markup:
     """Shares of each group over common bins, as outlines; the mean of each is a mark on the axis. ``order``: of the
     series, where several charts have one legend; ``bare``: the drawing alone.
     """
@@ -102,31 +108,36 @@ def histogram(
             f"<title>{escape(name)}: mean {mean:.4g}</title></path>"
         )
     label = f"{found.name.replace('_', ' ')}{f', {found.unit}' if found.unit and found.unit not in found.name else ''}"
-    ticks = _x_ticks(low, high, count=3 if small else 5) + _percents(top)
-    return _figure(body + ticks, [] if small else list(found.shares), label, "share", small=small, bare=bare)
+    ticks = _x_ticks(low, high) + _percents(top)
+    return _figure(body + ticks, list(found.shares), label, "share", bare=bare)
 
 
 def forest(bars: Sequence[Bar], *, x_label: str = "pass@1") -> Markup:
     """A row per bar: its name and figures, its value as a dot, its interval as a line. The axis begins at 0."""
     if not bars:
         return Markup("")
-    lows, highs = [b.value if b.low is None else b.low for b in bars], [b.value if b.high is None else b.high for b in bars]
+    lows, highs = (
+        [b.value if b.low is None else b.low for b in bars],
+        [b.value if b.high is None else b.high for b in bars],
+    )
     top, least = _nice(max([*highs, 0.01])), min([*lows, 0.0])
     bottom = -_nice(-least) if least < 0 else 0.0
     left, right, row = 14, WIDTH - 14, 42
-    height = row * len(bars) + 40
+    height = row * len(bars) + 48
 
     def x(value: float) -> str:
         return f"{left + (value - bottom) / (top - bottom) * (right - left):.1f}"
 
     body = "".join(
-        f'<path class="grid" d="M{x(v)},6V{height - 32}"/>'
-        f'<text x="{x(v)}" y="{height - 16}" text-anchor="{"start" if i == 0 else "end" if i == 4 else "middle"}">{100 * v:.3g} %</text>'
+        f'<path class="grid" d="M{x(v)},6V{height - 42}"/>'
+        f'<text x="{x(v)}" y="{height - 26}" text-anchor="{"start" if i == 0 else "end" if i == 4 else "middle"}">{100 * v:.3g} %</text>'
         for i, v in enumerate(bottom + (top - bottom) * i / 4 for i in range(5))
     )
     for i, bar in enumerate(bars):
         y, kind = row * i + 30, "ours" if bar.ours else "theirs"
-        figures = f"{100 * bar.value:.1f} %" + ("" if bar.low is None else f" [{100 * bar.low:.1f}, {100 * bar.high:.1f}]")
+        figures = f"{100 * bar.value:.1f} %" + (
+            "" if bar.low is None else f" [{100 * bar.low:.1f}, {100 * bar.high:.1f}]"
+        )
         body += f'<text class="name" x="{left}" y="{y - 10}">{escape(_cut(bar.label, 40))}</text>'
         body += f'<text class="value" x="{right}" y="{y - 10}" text-anchor="end">{figures}</text>'
         if bar.low is not None and bar.high is not None:
@@ -135,8 +146,38 @@ def forest(bars: Sequence[Bar], *, x_label: str = "pass@1") -> Markup:
             f'<path class="dot {kind}" d="M{x(bar.value)},{y - 7}l7,7l-7,7l-7,-7z">'
         )  # fmt: skip
         body += f"{dot}<title>{escape(bar.label)}: {figures}</title></{'circle' if bar.ours else 'path'}>"
-    body += f'<text x="{WIDTH / 2}" y="{height - 1}" text-anchor="middle">{escape(x_label)}</text>'
-    return Markup(f'<figure class="chart">{_svg(body, height, f"{x_label} of {len(bars)} rows with intervals")}</figure>')
+    body += f'<text x="{WIDTH / 2}" y="{height - 6}" text-anchor="middle">{escape(x_label)}</text>'
+    return Markup(
+        f'<figure class="chart">{_svg(body, height, f"{x_label} of {len(bars)} rows with intervals")}</figure>'
+    )
+
+
+def measure(row: MeasureRow) -> Markup:
+    """A small forest plot: the mean of one measure of each set of traces, with its interval."""
+    shown = {name: f for name, f in row.sets.items() if f.value is not None}
+    ends = [end for f in shown.values() for end in (f.value, f.low, f.high) if end is not None]
+    least, most = min(ends), max(ends)
+    least, most = (least, most) if most > least else (least - 0.5, most + 0.5)
+    left, right, slot = 12, 268, 34
+    height = slot * len(shown) + 34
+
+    def x(value: float) -> str:
+        return f"{left + (value - least) / (most - least) * (right - left):.1f}"
+
+    title = f"{row.name.replace('_', ' ')}, {row.unit}"
+    body = f'<text class="name" x="0" y="14">{escape(title)}</text>'
+    for i, (name, figure) in enumerate(shown.items()):
+        y, kind = slot * i + 50, f"s{i % SERIES}"
+        figures = f"{figure.value:.3g}" + (
+            "" if figure.low is None else f" [{figure.low:.3g}, {figure.high:.3g}]"
+        )
+        body += f'<text x="{left}" y="{y - 9}">{escape(_cut(name, 16))}</text>'
+        body += f'<text class="value" x="{right}" y="{y - 9}" text-anchor="end">{figures}</text>'
+        if figure.low is not None:
+            body += f'<path class="{kind} span" d="M{x(figure.low)},{y}H{x(figure.high)}"/>'
+        body += f'<circle class="{kind} mark" cx="{x(figure.value)}" cy="{y}" r="4"/>'
+    about = f"{title}: " + ", ".join(f"{name} {figure.value:.3g}" for name, figure in shown.items())
+    return Markup(f'<figure class="chart tiny">{_svg(body, height, about, 280)}</figure>')
 
 
 def problem_map(rows: Sequence[tuple[str, float, str]], *, label: str) -> Markup:
@@ -180,9 +221,7 @@ def _marks(points: Sequence[tuple[float, float, float, str]], number: int) -> st
     )
 
 
-def _figure(
-    body: str, names: Sequence[str], x_label: str, y_label: str, *, small: bool = False, bare: bool = False
-) -> Markup:
+def _figure(body: str, names: Sequence[str], x_label: str, y_label: str, *, bare: bool = False) -> Markup:
     middle = LEFT + (WIDTH - LEFT - RIGHT) / 2
     axes = f'<path class="axis" d="M{LEFT},{TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>'
     labels = f'<text x="{middle}" y="{HEIGHT - 3}" text-anchor="middle">{escape(x_label)}</text>'
@@ -191,7 +230,7 @@ def _figure(
     drawing = _svg(axes + body + labels, HEIGHT, about)
     if bare:
         return Markup(drawing)
-    return Markup(f'<figure class="chart{" small" if small else ""}">{caption}{drawing}</figure>')
+    return Markup(f'<figure class="chart">{caption}{drawing}</figure>')
 
 
 def legend(names: Sequence[str]) -> Markup:
@@ -203,14 +242,14 @@ def legend(names: Sequence[str]) -> Markup:
     return Markup(f'<ul class="legend">{items}</ul>') if len(names) > 1 else Markup("")
 
 
-def _svg(body: str, height: float, about: str) -> str:
+def _svg(body: str, height: float, about: str, width: float = WIDTH) -> str:
     role = "group" if "<a " in body else "img"
-    return f'<svg viewBox="0 0 {WIDTH} {height:g}" role="{role}" aria-label="{escape(about)}">{body}</svg>'
+    return f'<svg viewBox="0 0 {width:g} {height:g}" role="{role}" aria-label="{escape(about)}">{body}</svg>'
 
 
-def _x_ticks(first: float, last: float, count: int = 5) -> str:
-    """Labels at equal distances; whole numbers if the axis is long enough."""
-    values = [first + (last - first) * i / (count - 1) for i in range(count)]
+def _x_ticks(first: float, last: float) -> str:
+    """Five labels at equal distances; whole numbers if the axis is long enough."""
+    values = [first + (last - first) * i / 4 for i in range(5)]
     if last - first >= 8:
         values = [float(round(value)) for value in values]
     span = (last - first) or 1.0
@@ -223,7 +262,12 @@ def _x_tick(place: float, value: float) -> str:
 
 
 def _y_ticks(top: float) -> str:
-    return "".join(_y_tick(i / 4, f"{top * i / 4:.3g}") for i in range(5))
+    return "".join(_y_tick(i / 4, _short(top * i / 4)) for i in range(5))
+
+
+def _short(value: float) -> str:
+    """At most six characters: 7.5e-5 in place of 7.5e-05."""
+    return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e")
 
 
 def _percents(top: float) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from nemo_cot.evaluation.scores import Change, CountedFigure, Figure, Figures, Point, Scores
 from nemo_cot.records import StepMetrics
-from nemo_cot.report.results import Histogram, Paper
+from nemo_cot.report.results import MeasureRow, Paper
 
 LABELS = {
     "lenient": "pass@1, lenient (answer anywhere)",
@@ -61,6 +61,12 @@ def points(share: float) -> str:
     return f"{round(100 * share, 1) + 0.0:+.1f}"  # + 0.0: no -0.0
 
 
+def p_text(value: float, resamples: int) -> str:
+    """A p-value; one below 2 / resamples cannot be distinguished from 0."""
+    least = max(0.001, 2 / resamples)
+    return f"p < {least:g}" if value < least else f"p = {value:.3f}"
+
+
 def label(key: str, k: int | str) -> str:
     """The label of the figure ``key`` at ``k`` samples per problem."""
     return LABELS[key].format(k=k)
@@ -75,7 +81,9 @@ def figure(cell: Cell) -> str:
 def results(scores: Scores) -> Table:
     """Every figure of every subject, with the effect of training beside it."""
     effect, at = scores.learning_effect, "scores.learning_effect"
-    table = _figures(scores.subjects, scores.samples_per_problem, {n: f"scores.subjects.{n}" for n in scores.subjects})
+    table = _figures(
+        scores.subjects, scores.samples_per_problem, {n: f"scores.subjects.{n}" for n in scores.subjects}
+    )
     if not effect:
         return table
     changes = [[change(effect[key], f"{at}.{key}") if key in effect else Cell("")] for key in LABELS]
@@ -85,7 +93,9 @@ def results(scores: Scores) -> Table:
 
 def subsets(scores: Scores) -> dict[str, Table]:
     """For each subject with several subsets, its figures over all problems and per subset."""
-    found = {name: {"all": own, **own.subsets} for name, own in scores.subjects.items() if len(own.subsets) > 1}
+    found = {
+        name: {"all": own, **own.subsets} for name, own in scores.subjects.items() if len(own.subsets) > 1
+    }
     return {
         name: _figures(
             {f"{part} ({figures.problems})": figures for part, figures in parts.items()},
@@ -110,7 +120,10 @@ def over_k(scores: Scores) -> Table:
 
 def paper(rows: Sequence[Paper], scores: Scores | None) -> Table:
     """The paper's rows, then ours by NeMo-Skills' rule, which is the paper's."""
-    theirs = [(p.system, [Cell(percent(p.pass_at_1, 2)), Cell(percent(p.majority_at_64, 2)), Cell("256 x 64")]) for p in rows]
+    theirs = [
+        (p.system, [Cell(percent(p.pass_at_1, 2)), Cell(percent(p.majority_at_64, 2)), Cell("256 x 64")])
+        for p in rows
+    ]
     ours = [
         (
             f"this run: {name}",
@@ -157,20 +170,33 @@ def steps(rows: Sequence[StepMetrics], accuracy: Sequence[float]) -> Table:
 def dropped(counts: Mapping[str, int]) -> Table:
     """How many traces were dropped for each reason, the most first."""
     ordered = sorted(counts.items(), key=lambda item: -item[1])
-    return Table(["traces"], [(reason.replace("_", " "), [Cell(str(n), path=f"dropped.{reason}")]) for reason, n in ordered])
+    return Table(
+        ["traces"],
+        [(reason.replace("_", " "), [Cell(str(n), path=f"dropped.{reason}")]) for reason, n in ordered],
+    )
 
 
-def structure(histograms: Sequence[Histogram]) -> Table:
-    """The mean of each measure, one column per set of traces."""
-    groups = list(dict.fromkeys(name for found in histograms for name in found.means))
-    rows = [
-        (
-            f"{found.name.replace('_', ' ')}{f' [{found.unit}]' if found.unit else ''}",
-            [Cell(f"{found.means[name]:.4g}", path=f"structure.{i}.means.{name}") if name in found.means else Cell("") for name in groups],
-        )
-        for i, found in enumerate(histograms)
+def structure(rows: Sequence[MeasureRow], like_chosen: Mapping[str, float | None]) -> Table:
+    """Each measure with its interval, one column per set of traces; last, how alike the steps are to the chosen ones'."""
+    names = list(dict.fromkeys(name for row in rows for name in row.sets))
+
+    def cell(row: MeasureRow, name: str, i: int) -> Cell:
+        figure = row.sets.get(name)
+        if figure is None or figure.value is None:
+            return Cell("")
+        interval = "" if figure.low is None else f"{figure.low:.3g}, {figure.high:.3g}"
+        return Cell(f"{figure.value:.3g}", interval, path=f"structure.{i}.sets.{name}")
+
+    table = [
+        (f"{row.name.replace('_', ' ')} ({row.unit})", [cell(row, n, i) for n in names])
+        for i, row in enumerate(rows)
     ]
-    return Table(groups, rows)
+    if like_chosen:
+        alike = {name: "" if r is None else f"{r:.2f}" for name, r in like_chosen.items()}
+        table.append(
+            ("transitions between steps, r with chosen", [Cell(alike.get(name, "")) for name in names])
+        )
+    return Table(names, table)
 
 
 def share(figure: Figure, path: str = "") -> Cell:
@@ -186,7 +212,10 @@ def change(figure: Change, path: str = "") -> Cell:
 
 def _figures(columns: Mapping[str, Figures], k: int, paths: Mapping[str, str]) -> Table:
     """``paths``: where each column stands in results.json."""
-    rows = [(label(key, k), [_cell(key, figures, paths.get(name)) for name, figures in columns.items()]) for key in LABELS]
+    rows = [
+        (label(key, k), [_cell(key, figures, paths.get(name)) for name, figures in columns.items()])
+        for key in LABELS
+    ]
     return Table(list(columns), rows)
 
 
@@ -209,9 +238,7 @@ def _ends(figure: Figure | Change, write: Callable[[float], str]) -> str:
     return f"{write(figure.low)}, {write(figure.high)}"
 
 
-def curve_points(
-    scores: Scores, keys: Sequence[str]
-) -> dict[str, list[tuple[float, float, float, float]]]:
+def curve_points(scores: Scores, keys: Sequence[str]) -> dict[str, list[tuple[float, float, float, float]]]:
     """The curves of ``keys`` as (k, value, low, high), by subject and the figure's name."""
     return {
         f"{name}: {label(key, 'k')}": [(p.k, p.value, p.low, p.high) for p in curve]

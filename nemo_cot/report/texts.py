@@ -131,13 +131,16 @@ def build_texts(sets: Sequence[TextSet], marks: MarksConfig | None, max_bytes: i
     Reads each set twice, row by row: what is held is the index and what is kept, compressed.
     """
     builder = _Builder(marks)
-    found = [builder.index(one) for one in sets]
-    kept, rule = _kept([sizes for _, sizes in found], builder.ratio, max_bytes)
-    chunks: list[str] = []
-    with ThreadPoolExecutor(2) as pool:  # zlib releases the interpreter's lock
-        for one, (indexed, sizes) in zip(sets, found):
-            for waiting in pool.map(encoded, _chunks(one, indexed, sizes, kept, len(chunks))):
-                chunks.append(waiting)
+    found, chunks = [], []
+    with ThreadPoolExecutor(2) as pool, track("texts", 2 * len(sets), unit="passes") as tracker:
+        for number, one in enumerate(sets, start=1):
+            found.append(builder.index(one))
+            tracker.update(number, indexed=one.name)
+        kept, rule = _kept([sizes for _, sizes in found], builder.ratio, max_bytes)
+        for number, (one, (indexed, sizes)) in enumerate(zip(sets, found), start=len(sets) + 1):
+            waiting = _chunks(one, indexed, sizes, kept, len(chunks))
+            chunks += pool.map(encoded, waiting)  # zlib releases the interpreter's lock
+            tracker.update(number, packed=one.name)
     index = builder.finished([indexed for indexed, _ in found], rule)
     return Texts(encoded(msgspec.json.encode(index)), chunks, rule, sum(len(s.sizes) for _, s in found))
 
@@ -162,25 +165,21 @@ class _Builder:
         reasons: dict[str, int] = {}
         seen: Counter[int] = Counter()
         firsts: set[tuple[int, bool]] = set()
-        with track(f"index {one.name}", 0, unit="samples") as tracker:
-            for row in one.read():
-                problem, right = self._problem(row), row.verdict == "right"
-                indexed.problem.append(problem)
-                indexed.sample.append(row.sample)
-                indexed.verdict.append(VERDICTS.index(row.verdict) if row.verdict in VERDICTS else 3)
-                indexed.tokens.append(row.num_student_tokens or row.num_generated_tokens)
-                indexed.finish.append(reasons.setdefault(row.finish_reason or "unknown", len(reasons)))
-                answer = (row.predicted_answer or "")[:_LONGEST]
-                indexed.answer.append(self.answers.setdefault(answer, len(self.answers)))
-                indexed.turns.append(self._turns(row.generation))
-                sizes.ranks.append(0 if (problem, right) not in firsts else 1 + seen[problem])
-                firsts.add((problem, right))
-                seen[problem] += 1
-                sizes.sizes.append(len(row.generation))
-                self._probe(row.generation, len(sizes.sizes))
-                if len(sizes.sizes) % 256 == 0:
-                    tracker.update(len(sizes.sizes), total=len(sizes.sizes) + 1)
-            tracker.update(len(sizes.sizes), total=len(sizes.sizes))
+        for row in one.read():
+            problem, right = self._problem(row), row.verdict == "right"
+            indexed.problem.append(problem)
+            indexed.sample.append(row.sample)
+            indexed.verdict.append(VERDICTS.index(row.verdict) if row.verdict in VERDICTS else 3)
+            indexed.tokens.append(row.num_student_tokens or row.num_generated_tokens)
+            indexed.finish.append(reasons.setdefault(row.finish_reason or "unknown", len(reasons)))
+            answer = (row.predicted_answer or "")[:_LONGEST]
+            indexed.answer.append(self.answers.setdefault(answer, len(self.answers)))
+            indexed.turns.append(self._turns(row.generation))
+            sizes.ranks.append(0 if (problem, right) not in firsts else 1 + seen[problem])
+            firsts.add((problem, right))
+            seen[problem] += 1
+            sizes.sizes.append(len(row.generation))
+            self._probe(row.generation, len(sizes.sizes))
         indexed.reasons = list(reasons)
         return indexed, sizes
 
@@ -238,7 +237,9 @@ def _kept(found: Sequence[_Sizes], ratio: float, max_bytes: int) -> tuple[int, s
     total = sum(len(one.ranks) for one in found)
     texts = sum(rank <= kept for one in found for rank in one.ranks)
     first = f"the first {kept} samples of each problem and set, and " if kept > 0 else ""
-    what = f"{first}of each problem and set the first right and the first other sample" if kept >= 0 else "none"
+    what = (
+        f"{first}of each problem and set the first right and the first other sample" if kept >= 0 else "none"
+    )
     return kept, (
         f"This file holds the texts of {texts:,} of {total:,} samples ({what}), to stay below "
         f"report.max_megabytes={max_bytes / 1e6:g}. Verdicts, lengths and answers of all are here."
@@ -271,7 +272,11 @@ def _details(row: Any) -> dict[str, Any]:
     found = {
         "verdict reason": row.verdict_reason,
         "answer found": row.answer_source,
-        "NeMo-Skills' verdict": None if row.symbolic_correct is None else "right" if row.symbolic_correct else "wrong",
+        "NeMo-Skills' verdict": None
+        if row.symbolic_correct is None
+        else "right"
+        if row.symbolic_correct
+        else "wrong",
         "NeMo-Skills' answer": row.nemo_skills_answer,
     }
     details: dict[str, Any] = {key: value for key, value in found.items() if value}

@@ -65,12 +65,18 @@ def remarks(found: Findings, sensitivity: float | None, papers_benchmark: bool) 
     """Warnings; errors of the chain first."""
     for entry in found.failed:
         code = "" if entry.exit_code is None else f", exit code {entry.exit_code}"
-        yield Remark(f"The last chain did not finish: {entry.stage}: {entry.outcome}{code}.", "provenance", True)
+        yield Remark(
+            f"The last chain did not finish: {entry.stage}: {entry.outcome}{code}.", "provenance", True
+        )
     for text in found.damaged.values():
         yield Remark(f"Damaged manifest, the provenance of the stage is unknown: {text}", "provenance", True)
     if found.stale:
         names = ", ".join(found.stale)
-        yield Remark(f"Out of date, because their inputs were made again: {names}. Run the chain again.", "provenance", True)
+        yield Remark(
+            f"Out of date, because their inputs were made again: {names}. Run the chain again.",
+            "provenance",
+            True,
+        )
     if found.scores is None:
         return
     for name, figures in found.scores.subjects.items():
@@ -84,25 +90,37 @@ def remarks(found: Findings, sensitivity: float | None, papers_benchmark: bool) 
             "results",
         )
     if found.flagged:
-        yield Remark(f"{found.flagged} traces resemble evaluation problems: see curate/flagged.jsonl.", "data")
+        yield Remark(
+            f"{found.flagged} traces resemble evaluation problems: see curate/flagged.jsonl.", "data"
+        )
     if not papers_benchmark:
-        yield Remark("Other problems than the paper's: its figures are shown for scale and cannot be compared.", "results")
+        yield Remark(
+            "Other problems than the paper's: its figures are shown for scale and cannot be compared.",
+            "results",
+        )
 
 
 def _subject(name: str, figures: Figures) -> Iterator[Remark]:
     cut = figures.finish_reasons.get("length")
     if cut and cut.value > MANY_CUT:
-        yield Remark(f"{percent(cut.value)} of the answers of {name} were cut at the length limit.", "results")
+        yield Remark(
+            f"{percent(cut.value)} of the answers of {name} were cut at the length limit.", "results"
+        )
     if figures.undecided.value > MANY_UNDECIDED:
         yield Remark(
-            f"{percent(figures.undecided.value)} of the answers of {name} are undecided and count as wrong.", "results"
+            f"{percent(figures.undecided.value)} of the answers of {name} are undecided and count as wrong.",
+            "results",
         )
 
 
 def _small(scores: Scores, sensitivity: float | None) -> Iterator[Remark]:
     count = min(figures.problems for figures in scores.subjects.values())
     if count < FEW_PROBLEMS:
-        seen = f": a true difference below {100 * sensitivity:.0f} points would often be missed" if sensitivity else ""
+        seen = (
+            f": a true difference below {100 * sensitivity:.0f} points would often be missed"
+            if sensitivity
+            else ""
+        )
         yield Remark(f"Only {count} problems{seen}.", "results")
 
 

@@ -68,6 +68,6 @@ function showPart() {
 document.documentElement.classList.add("js");
 window.addEventListener("hashchange", () => {
   const shown = showPart();
-  if (shown !== "traces") window.scrollTo(0, 0);
+  if (location.hash === `#${shown}`) window.scrollTo(0, 0);
 });
 showPart();

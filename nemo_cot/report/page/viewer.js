@@ -370,6 +370,7 @@ async function startViewer() {
   if (!byId("index")) return;
   try {
     window.viewer = new Viewer(await decoded("index"));
+    performance.mark("usable");
     document.body.dataset.ready = "yes";
   } catch (error) {
     byId("f-count").textContent = `The texts cannot be read: ${error.message}`;
