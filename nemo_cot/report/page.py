@@ -70,10 +70,11 @@ def write_page(
         "rule": texts.rule,
         "tabs": list(tabs),
     }
+    own = {style, script, library, texts.index, *texts.chunks}
     pieces: Iterator[str] = environment(html=True).get_template(template).generate(whole)
     with atomic_writer(path) as handle:
         for piece in pieces:
-            handle.write(piece if len(piece) > 100_000 else plain(piece))
+            handle.write(piece if piece in own else plain(piece))
 
 
 def _policy(style: str, scripts: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup, escape
 
 from nemo_cot.report.results import Bar, Histogram, MeasureRow
+from nemo_cot.report.tables import number
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 460, 230, 52, 40, 10, 12
 SERIES = 6
@@ -164,19 +165,19 @@ def measure(row: MeasureRow) -> Markup:
     def x(value: float) -> str:
         return f"{left + (value - least) / (most - least) * (right - left):.1f}"
 
-    title = f"{row.name.replace('_', ' ')}, {row.unit}"
+    title = row.name.replace("_", " ") + (f", {row.unit}" if row.unit != row.name else "")
     body = f'<text class="name" x="0" y="14">{escape(title)}</text>'
     for i, (name, figure) in enumerate(shown.items()):
         y, kind = slot * i + 50, f"s{i % SERIES}"
-        figures = f"{figure.value:.3g}" + (
-            "" if figure.low is None else f" [{figure.low:.3g}, {figure.high:.3g}]"
+        figures = number(figure.value) + (
+            "" if figure.low is None else f" [{number(figure.low)}, {number(figure.high)}]"
         )
         body += f'<text x="{left}" y="{y - 9}">{escape(_cut(name, 16))}</text>'
         body += f'<text class="value" x="{right}" y="{y - 9}" text-anchor="end">{figures}</text>'
         if figure.low is not None:
             body += f'<path class="{kind} span" d="M{x(figure.low)},{y}H{x(figure.high)}"/>'
         body += f'<circle class="{kind} mark" cx="{x(figure.value)}" cy="{y}" r="4"/>'
-    about = f"{title}: " + ", ".join(f"{name} {figure.value:.3g}" for name, figure in shown.items())
+    about = f"{title}: " + ", ".join(f"{name} {number(figure.value)}" for name, figure in shown.items())
     return Markup(f'<figure class="chart tiny">{_svg(body, height, about, 280)}</figure>')
 
 
@@ -248,10 +249,12 @@ def _svg(body: str, height: float, about: str, width: float = WIDTH) -> str:
 
 
 def _x_ticks(first: float, last: float) -> str:
-    """Five labels at equal distances; whole numbers if the axis is long enough."""
+    """Labels at about equal distances; whole numbers if the axis is long enough, or begins and ends with one."""
     values = [first + (last - first) * i / 4 for i in range(5)]
     if last - first >= 8:
         values = [float(round(value)) for value in values]
+    elif last > first + 1 and first == round(first) and last == round(last):
+        values = [float(value) for value in range(round(first), round(last) + 1)]
     span = (last - first) or 1.0
     return "".join(_x_tick((value - first) / span, value) for value in values)
 

@@ -56,6 +56,11 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def number(value: float) -> str:
+    """Three digits, or a whole number: 0.0141, 47.4, 2,940."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def points(share: float) -> str:
     """A difference of shares in percentage points, with its sign."""
     return f"{round(100 * share, 1) + 0.0:+.1f}"  # + 0.0: no -0.0
@@ -93,43 +98,51 @@ def results(scores: Scores) -> Table:
 
 def subsets(scores: Scores) -> dict[str, Table]:
     """For each subject with several subsets, its figures over all problems and per subset."""
-    found = {
-        name: {"all": own, **own.subsets} for name, own in scores.subjects.items() if len(own.subsets) > 1
-    }
-    return {
-        name: _figures(
-            {f"{part} ({figures.problems})": figures for part, figures in parts.items()},
-            scores.samples_per_problem,
-            {},
-        )
-        for name, parts in found.items()
-    }
+    found = {}
+    for name, own in scores.subjects.items():
+        at = f"scores.subjects.{name}"
+        parts = {"all": (own, at), **{part: (f, f"{at}.subsets.{part}") for part, f in own.subsets.items()}}
+        named = {f"{part} ({figures.problems})": (figures, path) for part, (figures, path) in parts.items()}
+        if len(own.subsets) > 1:
+            columns, paths = ({head: pair[which] for head, pair in named.items()} for which in (0, 1))
+            found[name] = _figures(columns, scores.samples_per_problem, paths)
+    return found
 
 
 def over_k(scores: Scores) -> Table:
     """The curves of every subject, one row per k; no rows with one sample per problem."""
     columns = [
-        (f"{name}: {label(key, 'k')}", getattr(found.curves, key))
+        (f"{name}: {label(key, 'k')}", getattr(found.curves, key), f"scores.subjects.{name}.curves.{key}")
         for name, found in scores.subjects.items()
         for key in CURVES
     ]
     sizes = [point.k for point in columns[0][1]] if columns else []
-    rows = [(str(k), [share(curve[i]) for _, curve in columns]) for i, k in enumerate(sizes)]
-    return Table([head for head, _ in columns], rows if len(rows) > 1 else [])
+    rows = [(str(k), [share(curve[i], f"{path}.{i}") for _, curve, path in columns]) for i, k in enumerate(sizes)]
+    return Table([head for head, *_ in columns], rows if len(rows) > 1 else [])
 
 
 def paper(rows: Sequence[Paper], scores: Scores | None) -> Table:
     """The paper's rows, then ours by NeMo-Skills' rule, which is the paper's."""
     theirs = [
-        (p.system, [Cell(percent(p.pass_at_1, 2)), Cell(percent(p.majority_at_64, 2)), Cell("256 x 64")])
-        for p in rows
+        (
+            p.system,
+            [
+                Cell(percent(p.pass_at_1, 2), path=f"paper.{i}.pass_at_1"),
+                Cell(percent(p.majority_at_64, 2), path=f"paper.{i}.majority_at_64"),
+                Cell("256 x 64"),
+            ],
+        )
+        for i, p in enumerate(rows)
     ]
     ours = [
         (
             f"this run: {name}",
             [
-                Cell(percent(s.nemo_skills_pass_at_1.value, 2), _ends(s.nemo_skills_pass_at_1, _end)),
-                Cell(percent(s.nemo_skills_majority.value, 2), _ends(s.nemo_skills_majority, _end)),
+                *(
+                    Cell(percent(f.value, 2), _ends(f, _end), path=f"scores.subjects.{name}.{key}")
+                    for key in ("nemo_skills_pass_at_1", "nemo_skills_majority")
+                    for f in (getattr(s, key),)
+                ),
                 Cell(f"{s.problems} x {scores.samples_per_problem}"),
             ],
         )
@@ -184,8 +197,8 @@ def structure(rows: Sequence[MeasureRow], like_chosen: Mapping[str, float | None
         figure = row.sets.get(name)
         if figure is None or figure.value is None:
             return Cell("")
-        interval = "" if figure.low is None else f"{figure.low:.3g}, {figure.high:.3g}"
-        return Cell(f"{figure.value:.3g}", interval, path=f"structure.{i}.sets.{name}")
+        interval = "" if figure.low is None else f"{number(figure.low)}, {number(figure.high)}"
+        return Cell(number(figure.value), interval, path=f"structure.{i}.sets.{name}")
 
     table = [
         (f"{row.name.replace('_', ' ')} ({row.unit})", [cell(row, n, i) for n in names])

@@ -67,7 +67,8 @@ function showPart() {
 }
 document.documentElement.classList.add("js");
 window.addEventListener("hashchange", () => {
+  const before = document.querySelector("main > .shown")?.id;
   const shown = showPart();
-  if (location.hash === `#${shown}`) window.scrollTo(0, 0);
+  if (shown !== before || location.hash === `#${shown}`) window.scrollTo(0, 0);
 });
 showPart();

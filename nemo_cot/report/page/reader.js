@@ -204,12 +204,14 @@ class Reader {
 
   // Text with reflection marks and what was searched for highlighted.
   words(place, text, options) {
-    const spans = options.marks ? this.marks.find(text) : [];
+    let spans = options.marks ? this.marks.find(text) : [];
     if (options.find) {
       const lower = text.toLowerCase();
-      for (let at = lower.indexOf(options.find), n = 0; at >= 0 && n < 500; at = lower.indexOf(options.find, at + 1), n += 1)
-        spans.push([at, at + options.find.length, "found"]);
-      spans.sort((a, b) => a[0] - b[0]);
+      const found = [];
+      for (let at = lower.indexOf(options.find); at >= 0 && found.length < 500; at = lower.indexOf(options.find, found.at(-1)[1]))
+        found.push([at, at + options.find.length, "found"]);
+      spans = spans.filter(([start, end]) => !found.some((one) => start < one[1] && one[0] < end));
+      spans = spans.concat(found).sort((a, b) => a[0] - b[0]);
     }
     let done = 0;
     for (const [start, end, kind] of spans) {
