@@ -9,7 +9,7 @@
 
 ARG BASE_IMAGE=nvcr.io/nvidia/pytorch:24.07-py3
 ARG NEMO_RL_IMAGE=nvcr.io/nvidia/nemo-rl:v0.7.0
-ARG VLLM_IMAGE=docker.io/vllm/vllm-openai:v0.10.1.1
+ARG VLLM_IMAGE=docker.io/vllm/vllm-openai:v0.32.0
 # 0: leave out everything that needs NVIDIA's base; the rest builds on any Debian or Ubuntu.
 ARG WITH_NEMO=1
 

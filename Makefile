@@ -2,6 +2,7 @@
 # make test          set up .venv and run the test suite
 # make test-gmpy2    run the grading tests again, with gmpy2
 # make contract      run the tests against the real NeMo packages, in a separate environment
+# make vllm          run the tests against a real vLLM on the CPU, in a separate environment
 # make slurm         run the launcher on a real two-node Slurm started here (root, Debian's Slurm packages)
 # make image         build the cluster image with docker (docs/container.md)
 # make docker-check  build the Dockerfile on a plain Debian with buildah, and test the image
@@ -22,7 +23,7 @@ ARGS ?=
 
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
-.PHONY: run test test-gmpy2 contract slurm image docker-check lint clean
+.PHONY: run test test-gmpy2 contract vllm slurm image docker-check lint clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.local
@@ -77,6 +78,17 @@ contract: .venv-contract/.installed
 	.venv-contract/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
+# vLLM's CPU build, Python 3.11, beside the suite's own environment, which asks it over HTTP.
+vllm: $(VENV)/.test .venv-vllm/.installed
+	NEMO_COT_VLLM=$(CURDIR)/.venv-vllm/bin/python NEMO_COT_VLLM_TESTS=required \
+		$(VENV)/bin/python -m pytest tests/vllm $(PYTEST_ARGS)
+
+.venv-vllm/.installed: requirements/vllm.lock.txt
+	rm -rf .venv-vllm
+	$(CONTRACT_PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r $<
+	@touch $@
+
 # make image IMAGE_ARGS='--target nemo-rl' IMAGE=nemo-cot-rl
 IMAGE ?= nemo-cot
 IMAGE_ARGS ?=
@@ -92,4 +104,4 @@ docker-check: $(VENV)/.test
 	NEMO_COT_DOCKER=build $(VENV)/bin/python -m pytest tests/docker $(PYTEST_ARGS)
 
 clean:
-	rm -rf $(VENV) .venv-contract build dist *.egg-info
+	rm -rf $(VENV) .venv-contract .venv-vllm build dist *.egg-info

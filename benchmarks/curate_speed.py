@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import resource
 import subprocess
 import sys
 import tempfile
@@ -65,12 +66,13 @@ def main() -> None:
         inputs = {"graded": str(graded), "heldout": str(heldout), "tokenizer": str(model / "tokenizer.json")}
         print(describe_machine())
         seconds, peak = measured(out, inputs, overrides(model))
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
         rows = [msgspec.json.decode(line) for line in (out / "selection.jsonl").read_bytes().splitlines()]
         print(
             f"\n{len(rows):,} traces, {graded.stat().st_size / 2**20:.0f} MiB, mean "
             f"{sum(row['num_student_tokens'] for row in rows) / len(rows):,.0f} tokens; {len(rows[0]['measures'])} measures\n\n"
             "| measure | bar | measured |\n|---|---|---|\n"
-            f"| curate | under 300 s | {seconds:.0f} s |\n| most memory, all processes | under 2 GB | {peak / 1e9:.2f} GB |"
+            f"| curate | under 300 s | {seconds:.0f} s ({used.ru_utime + used.ru_stime:.0f} s of processor time) |\n| most memory, all processes | under 2 GB | {peak / 1e9:.2f} GB |"
         )
 
 

@@ -29,7 +29,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "curation": (("traces/selection.py",), ("traces",)),
+    "curation": (("traces/selection.py", "traces/quotas.py"), ("traces/test_selection.py",)),
     "chain graph": (("experiment/graph.py",), ("experiment/test_graph.py",)),
     "packing draws": (("packing/draws.py", "packing/batches.py"), ("packing/test_draws.py", "packing/test_batches.py")),
     "objective": (
@@ -40,6 +40,18 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "metrics": (("evaluation/metrics.py", "evaluation/intervals.py"), ("evaluation",)),
     "votes": (("evaluation/votes.py", "evaluation/curves.py"), ("evaluation",)),
     "extraction": (("grading/extraction.py",), ("grading/test_extraction.py",)),
+    "filters": (
+        tuple(f"traces/filters/{name}.py" for name in ("contamination", "measure", "repetition", "script", "tokens")),
+        ("traces/test_filters.py",),
+    ),
+    "orders": (
+        ("traces/orders/__init__.py", "traces/orders/diverse_structure.py", "traces/candidates.py", "traces/keys.py"),
+        ("traces/test_selection.py",),
+    ),
+    "structure": (
+        ("traces/structure/__init__.py", "traces/structure/profile.py", "traces/structure/vectors.py"),
+        ("traces/test_structure.py",),
+    ),
 }
 """Modules below nemo_cot/, and the tests below tests/ that are to notice."""
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from nemo_cot.config import OptimConfig, ProceduralTeacher, SchedConfig
+from nemo_cot.config import LoggersConfig, OptimConfig, ProceduralTeacher, SchedConfig
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.records import Problem
 from nemo_cot.text import PromptFormat, TextTokenizer
@@ -89,6 +89,6 @@ def train_config(num_sequences: int, steps: int, **changes: object) -> LocalTrai
         "device": "cpu",
         "save_interval_steps": 10**6,
         "activation_checkpointing": False,
-        "tensorboard": False,
+        "loggers": LoggersConfig(False, False, False, "bench", None),
     }
     return LocalTrain(**(values | changes), optim=optim)

@@ -44,5 +44,6 @@ transformer-engine import transformer_engine.pytorch
 apex import apex.contrib.optimizers.distributed_fused_adam
 nemo-skills import nemo_skills.conversion.hf_to_nemo_qwen
 nemo-skills import nemo_skills.conversion.nemo_to_hf_qwen
+tensorboard import torch.utils.tensorboard
 hydra-core import nemo_cot.launchers.smoke
 PROMISED

@@ -13,7 +13,8 @@ usage: nemo-cot VERB [key=value ...]
 verbs
   run      run the chain on this machine; finished stages are skipped, a killed stage resumes
   show     print the resolved config
-  plan     show what would run and why, its cost, and its errors; writes nothing
+  plan     show what is wrong, what would run and why, and its cost; writes nothing
+           [--all: every rule; --suggest: the best few layouts; --json: everything, for programs]
   submit   queue the chain on a Slurm cluster [--dry-run: only write the job files]
   status   show the progress of each stage of a run, and its jobs in the queue [--watch]
   logs     print the log of a submitted job: nemo-cot logs [JOB] [--follow] [key=value ...]
@@ -24,14 +25,24 @@ verbs
            [--subject NAME] [--json FILE] [--markdown FILE] [runs_dir=DIR]
   traces   measure the structure of traces, sets side by side: nemo-cot traces FILE.jsonl|RUN[:WHERE] ...
            WHERE: pool, chosen, transformed, or a subject of the evaluation [--by KEY] [--measures A,B]
-           [--model DIR] [--json FILE] [--plot FILE.html|FILE.svg] [marks=NAME]
+           [--model DIR [--surprise FILE]] [--json FILE] [--plot FILE.html|FILE.svg] [marks=NAME]
+  trace    lead a trace back to its problem, teacher and changes: nemo-cot trace RUN ID[:SAMPLE]
+  show-tokens  print what is trained on and what is not: nemo-cot show-tokens RUN [--trace ID[:SAMPLE]]
+  export   write the chosen traces, or the trained model, with a card: nemo-cot export RUN --dataset DIR
+           [--format jsonl|parquet] [--pool] | --model DIR
   grade    grade any JSON-lines file: nemo-cot grade INPUT.jsonl OUTPUT.jsonl [grade.key=value ...]
+
+several runs: run, plan, submit, status, cancel, compare and report take
+  study=NAME     the runs of conf/study/NAME.yaml, compared in one table (compare, report)
+  --multirun     (or -m) a sweep: train.seed=1,2,3 or "range(1,4)"; not compare and report
+  --only NAME,.. these runs alone; --jobs N: N runs of a study at a time on this machine
 
 examples
   nemo-cot run experiment=quickstart
   nemo-cot run experiment=quickstart train.optim.lr=5e-5 name=lower_lr
   nemo-cot show experiment=quickstart train.batching=literal
   nemo-cot submit experiment=quickstart cluster=slurm_minimal
+  nemo-cot run --multirun experiment=quickstart train.optim.lr=1e-4,3e-4
 
 key=value is a Hydra override; `nemo-cot show` prints all keys. Each recipe also runs alone:
   python recipes/train.py experiment=quickstart
@@ -57,11 +68,17 @@ def main() -> None:
 def _dispatch(verb: str, arguments: Sequence[str]) -> int:
     verbs = {
         "run": _run, "show": _show, "plan": _plan, "submit": _submit, "status": _status, "logs": _logs,
-        "cancel": _cancel, "report": _report, "compare": _compare, "traces": _traces, "grade": _grade,
+        "cancel": _cancel, "report": _report, "compare": _compare, "traces": _traces, "grade": _grade, "trace": _trace,
+        "show-tokens": _show_tokens, "export": _export,
     }  # fmt: skip
     if verb not in verbs:
         raise _unknown_verb(verb, list(verbs))
-    _check_options(verb, arguments)
+    study = any(a in ("--multirun", "-m") or a.startswith("study=") for a in arguments)
+    _check_options(verb, arguments, study=study)
+    if study:
+        from nemo_cot.launchers.study import study_command
+
+        return study_command(verb, arguments)
     chosen: Callable[[Sequence[str]], int] = verbs[verb]
     return chosen(arguments)
 
@@ -81,10 +98,10 @@ def _show(overrides: Sequence[str]) -> int:
     return 0
 
 
-def _plan(overrides: Sequence[str]) -> int:
+def _plan(arguments: Sequence[str]) -> int:
     from nemo_cot.launchers.plan import print_plan
 
-    return print_plan(overrides)
+    return print_plan(arguments)
 
 
 def _status(overrides: Sequence[str]) -> int:
@@ -135,16 +152,43 @@ def _grade(arguments: Sequence[str]) -> int:
     return grade_command(arguments)
 
 
-_OPTIONS = {"submit": ("--dry-run",), "status": ("--watch",), "logs": ("--follow", "-f")}
-"""Options by verb; other verbs have none, except compare and traces, which parse their own (they take values)."""
+def _trace(arguments: Sequence[str]) -> int:
+    from nemo_cot.launchers.trace import trace_command
+
+    return trace_command(arguments)
 
 
-def _check_options(verb: str, arguments: Sequence[str]) -> None:
+def _show_tokens(arguments: Sequence[str]) -> int:
+    from nemo_cot.launchers.show_tokens import show_tokens_command
+
+    return show_tokens_command(arguments)
+
+
+def _export(arguments: Sequence[str]) -> int:
+    from nemo_cot.launchers.export import export_command
+
+    return export_command(arguments)
+
+
+_OPTIONS = {
+    "submit": ("--dry-run",), "plan": ("--all", "--json", "--suggest"), "status": ("--watch",),
+    "logs": ("--follow", "-f"),
+}  # fmt: skip
+"""Options by verb; other verbs have none, except those that parse their own (they take values)."""
+_OWN_OPTIONS = ("compare", "report", "traces", "trace", "show-tokens", "export")
+
+
+_STUDY_OPTIONS = ("--multirun", "-m", "--only", "--jobs")
+
+
+def _check_options(verb: str, arguments: Sequence[str], *, study: bool) -> None:
     """Refuse an option that ``verb`` does not have: it would be read as a job, a file or a key."""
-    if verb in ("compare", "report", "traces"):
+    if verb in _OWN_OPTIONS and not study:
         return
-    known = (*_OPTIONS.get(verb, ()), "-h", "--help")
-    wrong = next((a for a in arguments if a.startswith("-") and a not in known), None)
+    own = (*(("--dry-run",) if verb == "submit" else ()), *_STUDY_OPTIONS) if study else _OPTIONS.get(verb, ())
+    known = (*own, "-h", "--help")
+    name_of = (lambda a: a.partition("=")[0]) if study else str
+    wrong = next((a for a in arguments if a.startswith("-") and name_of(a) not in known), None)
     if wrong is None:
         return
     from nemo_cot.errors import UserError

@@ -11,8 +11,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
+from pathlib import Path
 
 import msgspec
 
@@ -80,7 +81,7 @@ def _run_all(chain: Graph, run: RunDirectory, overrides: Sequence[str], lock: in
         ended.append(
             StageEnd(recipe, f"not run: it needs {blocked}", None)
             if blocked
-            else _run_one(recipe, overrides, lock)
+            else run_recipe_process(recipe, overrides, lock)
         )
         if recipe != "report":
             write_bytes(run.path / CHAIN_FILE, msgspec.json.encode(ended))
@@ -89,19 +90,34 @@ def _run_all(chain: Graph, run: RunDirectory, overrides: Sequence[str], lock: in
     return ended
 
 
-def _run_one(stage: str, overrides: Sequence[str], lock: int) -> StageEnd:
+def run_recipe_process(
+    stage: str,
+    overrides: Sequence[str],
+    lock: int,
+    more: Mapping[str, str] | None = None,
+    log: Path | None = None,
+) -> StageEnd:
+    """Run the recipe ``stage`` in a process of its own, which dies with this one; how it ended.
+
+    ``lock``: the descriptor of the run's lock. ``more``: environment variables. ``log``: where its output goes.
+    """
     read_end, write_end = os.pipe()  # the recipe dies when the write end closes, so with this process
-    environment = {**os.environ, INHERITED: str(lock), LIFELINE: str(read_end)}
+    environment = {**os.environ, **(more or {}), INHERITED: str(lock), LIFELINE: str(read_end)}
     # By path: with -m, a folder named recipes in the working directory would take precedence.
     command = [sys.executable, str(HERE / f"{stage}.py"), *overrides]
-    process = subprocess.Popen(command, env=environment, pass_fds=(lock, read_end))
+    with open(log, "ab") if log else nullcontext() as output:
+        process = subprocess.Popen(
+            command, env=environment, pass_fds=(lock, read_end), stdout=output, stderr=output and subprocess.STDOUT
+        )
     os.close(read_end)
+    _RUNNING.add(process)
     try:
         code = process.wait()
         outcome = "ok" if code == 0 else "failed"
     except KeyboardInterrupt:
         code, outcome = _stop(process), "interrupted"
     finally:
+        _RUNNING.discard(process)
         os.close(write_end)
     if code < 0:
         print(
@@ -112,6 +128,19 @@ def _run_one(stage: str, overrides: Sequence[str], lock: int) -> StageEnd:
         )
         code = 128 - code
     return StageEnd(stage, outcome, code)
+
+
+_RUNNING: set[subprocess.Popen] = set()
+"""Recipes of this process that run now; those of several runs at a time are in threads."""
+
+
+def stop_recipes() -> None:
+    """End all recipes that this process has started, as Ctrl-C ends one."""
+    for process in list(_RUNNING):
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+    for process in list(_RUNNING):
+        _stop(process)
 
 
 def _stop(process: subprocess.Popen) -> int:

@@ -1,91 +1,159 @@
-"""nemo-cot plan: what would run and why, its cost, and its errors. Writes nothing."""
+"""nemo-cot plan: what is wrong, what would run and why, and what it costs. Writes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from nemo_cot.config import Config
-from nemo_cot.config.rule import GIB, KNOWN_LATER
+from nemo_cot.config.rule import GIB, KNOWN_LATER, Span
 from nemo_cot.errors import EXIT_CODE, one_line
 from nemo_cot.experiment.compose import load_config
-from nemo_cot.experiment.examine import examine
-from nemo_cot.experiment.graph import graph
-from nemo_cot.experiment.planner import plan_chain
-from nemo_cot.experiment.rundirs import run_directory
-from nemo_cot.preflight import Finding
-from nemo_cot.preflight.estimate import Estimate
-from nemo_cot.preflight.sampling_cost import SamplingCost
-from nemo_cot.stages import RunDirectory
+from nemo_cot.launchers.planned import Planned, PlannedFinding, PlannedStage, planned
 
+ALL, JSON, SUGGEST = "--all", "--json", "--suggest"
 _STYLES = {"error": "red", "warning": "yellow", "unknown": "cyan", "ok": "green"}
 
 
-def print_plan(overrides: Sequence[str]) -> int:
-    """Print the plan. Returns 2 if a rule finds an error, else 0."""
-    cfg = load_config(overrides)
-    run = run_directory(cfg)
-    cost, findings = examine(cfg, run, elsewhere=cfg.cluster.slurm is not None)
-    console = Console()
-    console.print(_stage_table(cfg, run))
-    console.print(_cost_table(cfg, cost))
-    console.print(_finding_table(findings))
-    return EXIT_CODE if any(f.level == "error" for f in findings) else 0
+def print_plan(arguments: Sequence[str]) -> int:
+    """Print the plan; --all: with every rule; --json: everything, for programs; --suggest: with the best few layouts.
+
+    Returns 2 if a rule finds an error, else 0.
+    """
+    options = {ALL, JSON, SUGGEST} & set(arguments)
+    plan = planned(load_config([a for a in arguments if a not in options]), suggest=SUGGEST in options)
+    if JSON in options:
+        print(msgspec.json.format(msgspec.json.encode(plan), indent=2).decode())
+    else:
+        _print(plan, every_rule=ALL in options)
+    return EXIT_CODE if plan.errors else 0
 
 
-def _stage_table(cfg: Config, run: RunDirectory) -> Table:
-    table = Table("stage", "action", "why", title=escape(one_line(f"plan of {run.path}")))
-    for step in plan_chain(graph(cfg), run):
-        table.add_row(*(escape(one_line(cell)) for cell in (step.stage.name, *step.why)))
+def _print(plan: Planned, *, every_rule: bool) -> None:
+    console = Console(highlight=False)
+
+    def lines(texts: Iterable[str]) -> None:
+        for text in texts:
+            console.print(text, soft_wrap=True)  # one line each, as errors are
+
+    levels = _STYLES if every_rule else ("error", "warning")
+    lines(_finding(finding) for level in levels for finding in plan.findings if finding.level == level)
+    lines(_rules(plan))
+    console.print(_actions(plan))
+    console.print(_costs(plan))
+    lines(_figures(plan))
+    if plan.suggestions:
+        console.print(_suggestions(plan))
+    lines([_summary(plan)])
+
+
+def _finding(finding: PlannedFinding) -> str:
+    text = f"{finding.what.rstrip('.')}. Fix: {finding.fix}" if finding.fix else finding.what
+    return f"[{_STYLES[finding.level]}]{finding.level}[/]: {escape(one_line(f'{finding.rule}: {text}'))}"
+
+
+def _rules(plan: Planned) -> Iterator[str]:
+    unknown = list(dict.fromkeys(f.rule for f in plan.findings if f.level == "unknown"))
+    later = f", {len(unknown)} cannot be asked yet ({', '.join(unknown)})" if unknown else ""
+    apart = f", {len(plan.not_asked)} do not apply" if plan.not_asked else ""
+    yield f"{plan.passed} rules passed{apart}{later}; {ALL} shows each"
+
+
+def _actions(plan: Planned) -> Table:
+    table = Table("stage", "action", "why", title=escape(one_line(f"plan of {plan.run}")))
+    for stage in plan.stages:
+        parts = f" ({stage.parts} chunks)" if stage.parts > 1 else ""
+        table.add_row(*(escape(one_line(cell)) for cell in (stage.name + parts, stage.action, stage.why)))
     return table
 
 
-def _cost_table(cfg: Config, cost: Estimate) -> Table:
-    table = Table("estimate", "", title="cost")
-    for name, value in _costs(cfg, cost):
-        table.add_row(name, value)
+def _costs(plan: Planned) -> Table:
+    heads = ("stage", "time", *(["GPU-hours"] if plan.gpu_hours else []), "by")
+    table = Table(*heads, title="cost of what is left")
+    for stage in (stage for stage in plan.stages if not stage.settled):
+        hours = [_hours(stage.gpu_hours) if stage.gpu_hours else ""] if plan.gpu_hours else []
+        table.add_row(escape(one_line(stage.name)), _time(stage), *hours, escape(one_line(stage.basis)))
     return table
 
 
-def _costs(cfg: Config, cost: Estimate) -> Iterator[tuple[str, str]]:
-    yield "parameters", f"{cost.model.parameters / 1e6:,.1f} M" if cost.model.parameters else KNOWN_LATER
-    yield from (_sampling_cost(sampled) for sampled in cost.sampling if sampled.stage == "generate")
-    if "train" in cfg.launcher.stages:
-        yield from _training_costs(cfg, cost)
-    yield from (_sampling_cost(sampled) for sampled in cost.sampling if sampled.stage == "evaluate")
+def _time(stage: PlannedStage) -> str:
+    if stage.seconds is None:
+        return "not known"
+    each = f"{stage.parts} x " if stage.parts > 1 else ""
+    return each + duration(stage.seconds)
 
 
-def _sampling_cost(sampled: SamplingCost) -> tuple[str, str]:
-    name = f"{sampled.stage} {sampled.label}, at most"
-    if sampled.tokens_at_most is None:
-        return name, "known after problems"
-    tokens = f"{sampled.tokens_at_most:,} tokens in {sampled.answers:,} answers"
-    if sampled.gpu_hours_at_least is None:
-        return name, f"{tokens}; {sampled.reason}"
-    bound = f"{sampled.gpu_hours_at_least:,.1f} GPU-hours or more (memory bandwidth of H100)"
-    return name, f"{tokens}; so many take {bound}"
+def duration(seconds: Span) -> str:
+    """In the unit of the middle value, as in "35 min (20 to 60)"."""
+    size, name = next((s, n) for s, n in ((3600, "h"), (60, "min"), (1, "s")) if seconds.middle >= 1.5 * s or s == 1)
+    low, middle, high = (value / size for value in (seconds.low, seconds.middle, seconds.high))
+    return f"{_number(middle)} {name} ({_number(low)} to {_number(high)})"
 
 
-def _training_costs(cfg: Config, cost: Estimate) -> Iterator[tuple[str, str]]:
-    yield "training, per step", f"about {cost.tokens_per_step:,} tokens in {cost.packs_per_step} packs"
-    own = cost.training
-    yield f"training, operations ({own.formula})", f"{own.operations:.2e}" if own.operations else KNOWN_LATER
-    yield f"training, memory of {own.place}", _size(own.memory_bytes)
-    if own.gpu_hours is not None:
-        yield f"training, at {own.at}", f"{own.gpu_hours:.1f} GPU-hours"
-    yield "disk", _size(own.disk_bytes)
+def _hours(hours: Span) -> str:
+    return f"{_number(hours.middle)} ({_number(hours.low)} to {_number(hours.high)})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _figures(plan: Planned) -> Iterator[str]:
+    """The figures behind the hours, a line each."""
+    yield f"parameters: {plan.parameters / 1e6:,.1f} M" if plan.parameters else f"parameters: {KNOWN_LATER}"
+    for one in plan.sampling:
+        tokens = "known after problems" if one.tokens_at_most is None else f"{one.tokens_at_most:,} tokens at most"
+        answers = "" if one.answers is None else f" in {one.answers:,} answers"
+        layout = f"; TP {one.tensor_parallel} x {one.copies}" if one.tensor_parallel else ""
+        speed = (
+            f", {one.tokens_per_second:,.0f} tokens/s, {one.in_flight:.0f} answers at a time"
+            if one.tokens_per_second and one.in_flight
+            else f"; {one.unknown}"
+        )
+        yield escape(one_line(f"{one.stage}: {tokens}{answers}{layout}{speed}"))
+    yield from _training(plan)
+
+
+def _training(plan: Planned) -> Iterator[str]:
+    own = plan.training
+    if own is None:
+        return
+    yield f"train: about {own.tokens_per_step:,} tokens in {own.packs_per_step} packs per step, " + (
+        f"{own.operations:.2e} operations ({own.formula})" if own.operations else f"operations: {KNOWN_LATER}"
+    )
+    sizes = {f"memory of {own.memory_of}": own.memory_bytes, "disk": own.disk_bytes}
+    more = {"host memory of the optimizer, per node": own.host_bytes, "written by saves": own.written_bytes}
+    sizes |= {name: size for name, size in more.items() if size is not None}
+    yield "train: " + ", ".join(f"{name} {_size(size)}" for name, size in sizes.items())
+    if own.overrides:
+        yield escape(one_line(f"train.overrides: {', '.join(f'{k}={v}' for k, v in own.overrides.items())}"))
 
 
 def _size(num_bytes: float | None) -> str:
     return KNOWN_LATER if num_bytes is None else f"{num_bytes / GIB:,.1f} GiB"
 
 
-def _finding_table(findings: Sequence[Finding]) -> Table:
-    table = Table("rule", "", "finding", title="preflight")
-    for finding in findings:
-        text = f"{finding.what.rstrip('.')}. Fix: {finding.fix}" if finding.fix else finding.what
-        table.add_row(finding.rule, f"[{_STYLES[finding.level]}]{finding.level}[/]", escape(one_line(text)))
+def _suggestions(plan: Planned) -> Table:
+    table = Table("stage", "GPU-hours", "time", "GPUs", "GiB of each", "figures", "overrides", title="best layouts")
+    for one in plan.suggestions:
+        memory = "" if one.memory_bytes is None else f"{one.memory_bytes / GIB:.1f}"
+        own = " ".join(one.overrides) or "as configured"
+        cells = (one.stage, _hours(one.gpu_hours), duration(one.seconds), str(one.num_gpus), memory, one.figures, own)
+        table.add_row(*map(escape, cells))
     return table
+
+
+def _summary(plan: Planned) -> str:
+    left = [stage for stage in plan.stages if not stage.settled]
+    found = [f"{plan.errors} error{'s' * (plan.errors != 1)}"] if plan.errors else []
+    found += [f"{plan.warnings} warning{'s' * (plan.warnings != 1)}"] if plan.warnings else []
+    cost = f", {_hours(plan.gpu_hours)} GPU-hours" if plan.gpu_hours else ""
+    unknown = [stage.name for stage in left if stage.seconds is None]
+    time = f", {duration(plan.seconds)} one after another" if plan.seconds else ""
+    more = f" without {', '.join(unknown)}" if unknown and (cost or time) else ""
+    state = "[red]cannot run[/]: " if plan.errors else "[green]ready[/]: "
+    text = f"{', '.join([*found, f'{len(left)} of {len(plan.stages)} stages to do'])}{cost}{time}{more}"
+    return state + escape(one_line(text))

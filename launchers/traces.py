@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 VERB = "nemo-cot traces"
 USAGE = f"{VERB} FILE.jsonl|RUN[:WHERE] ..."
-_OPTIONS = ("--json", "--plot", "--by", "--measures", "--model")
+_OPTIONS = ("--json", "--plot", "--by", "--measures", "--model", "--surprise")
 _KEYS = (
     "runs_dir", "experiment", "marks", "model", "evaluate.bootstrap_resamples", "evaluate.confidence", "evaluate.seed",
+    "evaluate.sampling.precision", "evaluate.sampling.device",
 )  # fmt: skip
 _OVERRIDE = re.compile(r"((?:marks|[a-z_]+)(?:\.\w+)*)=")
 PLACES = {
@@ -45,31 +46,35 @@ class _Arguments:
 
 
 def traces_command(arguments: Sequence[str]) -> int:
-    """``FILE|RUN[:WHERE] ... [--by KEY] [--measures A,B] [--model DIR] [--json FILE] [--plot FILE.html|svg]
-    [overrides]``. Prints a table of all measures with intervals. Raises UserError for what cannot be read.
+    """``FILE|RUN[:WHERE] ... [--by KEY] [--measures A,B] [--model DIR] [--surprise FILE] [--json FILE]
+    [--plot FILE.html|svg] [overrides]``. Prints a table of all measures with intervals. Raises UserError for what cannot be read.
     """
     given = _parse(arguments)
     cfg = load_config(given.overrides)
-    targets = {option: _target(given.options[option]) for option in ("--json", "--plot") if option in given.options}
+    targets = {option: _target(given.options[option]) for option in ("--json", "--plot", "--surprise") if option in given.options}
     if "--plot" in targets and targets["--plot"].suffix not in (".html", ".svg"):
         raise UserError("is neither .html nor .svg", where=f"--plot {targets['--plot']}", fix="name a file of either kind")
-    files = {name: path for text in given.sets for name, path in _files(text, cfg).items()}
+    files: dict[str, Path] = {}
+    for text in dict.fromkeys(given.sets):
+        for name, path in _files(text, cfg).items():
+            files[name if name not in files else str(path)] = path
+    if "--surprise" in targets and "--model" not in given.options:
+        raise UserError("needs a model", where="--surprise", fix="add --model DIR, such as runs/NAME/convert/model")
     if not files:
         raise UserError("no traces are named", where=VERB, fix=USAGE)
-    from nemo_cot.evaluation.intervals import bootstrap_interval  # noqa: F401 (numpy, before the clock of a bar runs)
     from nemo_cot.traces.structure.profile import measured_sets, structure
 
     names, by = _measures(given.options.get("--measures")), given.options.get("--by")
     sets: dict[str, Measured] = {}
     for name, path in files.items():
         for group, found in measured_sets(path, cfg.marks, names=names, by=by, label=one_line(name)).items():
-            sets[f"{name} {group}".strip()] = found
+            sets[one_line(f"{name} {group}")] = found
     if "--model" in given.options:
         from nemo_cot.traces.surprise import add_surprise
 
         if by:
             raise UserError("does not go with --by", where="--model", fix="leave one of them out")
-        add_surprise(sets, files, user_path(given.options["--model"]), cfg)
+        add_surprise(sets, {one_line(name): path for name, path in files.items()}, user_path(given.options["--model"]), cfg, details=targets.get("--surprise"))
     settings = cfg.evaluate
     found = structure(
         sets, cfg.marks, resamples=settings.bootstrap_resamples, confidence=settings.confidence, seed=settings.seed

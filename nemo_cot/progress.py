@@ -43,6 +43,11 @@ class Tracker:
         self._last_file = self._last_line = 0.0
         self._printed = ""
 
+    @property
+    def total(self) -> int:
+        """The units of the whole work, as far as it is known."""
+        return self._state.total
+
     def update(self, done: int, *, total: int | None = None, **figures: str) -> None:
         """Set the count (and the total, if it was unknown); ``figures`` are shown as "name value", in order.
         """

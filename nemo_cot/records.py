@@ -69,7 +69,7 @@ class Trace(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     @property
     def source(self) -> dict[str, Any]:
-        """Further columns of the file that it came from (annotator, stage, ...), out of its lineage; empty without."""
+        """Further columns of its file (annotator, stage, ...), out of the lineage; empty without."""
         return next((step["source"] for step in self.lineage if "source" in step), {})
 
     def with_step(self, **step: Any) -> Trace:
@@ -106,7 +106,7 @@ class StepMetrics(msgspec.Struct):
 
     ``loss`` is the objective (mean over the trained tokens of the global batch) before the update, ``lr``
     the learning rate of the update, ``grad_norm`` the norm before clipping, ``tokens`` those of ``packs``.
-    ``token_accuracy``: share of next tokens, weighted as in the loss, of which the likeliest is the right one,
+    ``token_accuracy``: share of next tokens, weighted as in the loss, whose likeliest token is the right one,
     from 0 to 1; None in files of before.
     """
 
@@ -124,8 +124,8 @@ class StepMetrics(msgspec.Struct):
 class TraceLoss(msgspec.Struct):
     """A row of a training's trace_losses.jsonl: one trace in one step, before the update.
 
-    ``loss``: mean over its trained ``tokens``, nats; ``token_accuracy``: their share of which the likeliest token
-    is the right one; ``draws``: how often the step drew it.
+    ``loss``: mean over its trained ``tokens``, nats; ``token_accuracy``: the share of them that was the likeliest
+    one; ``draws``: how often the step drew it.
     """
 
     step: int

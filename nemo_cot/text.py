@@ -6,6 +6,7 @@ Every token that a model is trained on or sampled from comes from here, so all b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import msgspec
@@ -70,6 +71,11 @@ class TextTokenizer:
             )
         return number
 
+    @property
+    def stop_ids(self) -> list[int]:
+        """The tokens that end an answer: end of turn, and the eos where there is one."""
+        return sorted({self.end_of_turn_id, self.eos_id} - {None})
+
     def prompt_ids(self, problem: str) -> list[int]:
         """Token ids of the whole prompt; only the format's own special tokens are special."""
         return [*self.special_ids(self._before), *self.text_ids(problem), *self.special_ids(self._after)]
@@ -77,6 +83,12 @@ class TextTokenizer:
     def answer_ids(self, answer: str) -> list[int]:
         """Token ids of the answer with the end-of-turn token last."""
         return [*self.text_ids(answer), self.end_of_turn_id]
+
+    def answer_ids_at(self, answer: str) -> tuple[list[int], list[int]]:
+        """:meth:`answer_ids`, and where in the text each token but the last begins, in characters."""
+        self._tokenizer.encode_special_tokens = True
+        encoding = self._tokenizer.encode(answer, add_special_tokens=False)
+        return [*encoding.ids, self.end_of_turn_id], [start for start, _ in encoding.offsets]
 
     def answer_lengths(self, answers: list[str]) -> list[int]:
         """len(answer_ids) of each, in less time: without offsets, and with as many threads as the library takes."""
@@ -92,6 +104,11 @@ class TextTokenizer:
     def decode(self, ids: list[int], *, skip_special_tokens: bool = False) -> str:
         """Text of ``ids``; special tokens are spelled out unless skipped."""
         return self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
+
+    def pieces(self, ids: list[int]) -> list[tuple[str, bool]]:
+        """The text of ``ids`` in runs, each with whether it is special tokens: text that spells one out is not."""
+        runs = [(special, list(run)) for special, run in groupby(ids, key=lambda i: i in self._special_ids)]
+        return [(self.decode(run), special) for special, run in runs]
 
     def special_ids(self, text: str) -> list[int]:
         """Token ids of trusted text: special tokens spelled out in it are special, as a server reads them."""

@@ -60,6 +60,7 @@ def _sampling(cfg: Config, name: str) -> Sampling:
         config,
         work,
         samples=settings.samples_per_problem,
+        samples_key="samples_per_problem",
         chunks=settings.chunks,
         resumable=True,
         batches=subject.engine.draws_batches,
@@ -73,7 +74,6 @@ def _scoring(cfg: Config) -> Stage:
 
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
         from nemo_cot.evaluation.scores import score  # numpy
-
         from nemo_cot.traces.structure.profile import measured_sets, write_structure
 
         graded, sets = {}, {}

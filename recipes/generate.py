@@ -30,7 +30,8 @@ def generate(cfg: Config) -> Iterator[Stage]:
         },
         work=partial(write_traces, cfg),
         samples=cfg.generate.samples_per_problem,
-        chunks=cfg.generate.chunks,
+        samples_key=None if cfg.teacher.in_one_piece else "generate.samples_per_problem",
+        chunks=1 if cfg.teacher.in_one_piece else cfg.generate.chunks,  # a file is read as a whole
         resumable=cfg.teacher.resumable,
         batches=cfg.teacher.draws_batches,
         resources="generate",

@@ -26,7 +26,7 @@ class Raw(NamedTuple):
 
 class Script:
     """``statuses`` and ``replies``: what the first requests get instead of an answer. ``delay``: seconds
-    before each. ``page``: what every GET gets in place of the list of models.
+    before each. ``page``: what every GET gets in place of the list of models. ``context``: the max_model_len there.
     """
 
     def __init__(
@@ -37,9 +37,10 @@ class Script:
         reply: dict | None = None,
         replies: Sequence[Raw] = (),
         page: Raw | None = None,
+        context: int | None = None,
     ) -> None:
         self.name, self.statuses, self.delay, self.reply = name, list(statuses), delay, reply
-        self.replies, self.page = list(replies), page
+        self.replies, self.page, self.context = list(replies), page, context
         self.bodies: list[dict] = []
         self.keys: list[str | None] = []
         self.base_url = ""
@@ -55,7 +56,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.script.page is not None:
             self._send_raw(self.server.script.page)
             return
-        self._send(200, {"object": "list", "data": [{"id": self.server.script.name, "object": "model"}]})
+        model = {"id": self.server.script.name, "object": "model", "max_model_len": self.server.script.context}
+        self._send(200, {"object": "list", "data": [model]})
 
     def do_PUT(self) -> None:
         """NeMo-Skills asks in this way whether somebody is there."""

@@ -132,7 +132,7 @@ def test_a_corrupt_line_in_a_teachers_file(tiny_model, run, tmp_path):
     before = digests(run)
     for bad, part in (
         ("{", f"{traces}, line 3"),
-        ('{"problem_id": "none"}', "line 3: its problem is not among"),
+        (json.dumps({**first, "problem": "0", "generation": "x"}), f"line 3: the id {first['problem_id']} is that of"),
         (json.dumps({"problem_id": first["problem_id"]}), "line 3, field generation"),
     ):
         traces.write_text(good + "\n" + bad + "\n")

@@ -23,6 +23,7 @@ from nemo_cot.io.paths import user_path
 from nemo_cot.launchers.slurm.container import container_prefix, srun_options
 from nemo_cot.launchers.slurm.jobs import ChainJob, cluster_of
 from nemo_cot.launchers.slurm.record import DRY_RUN_FOLDER, comment_of, folder_of
+from nemo_cot.stages import RunDirectory
 from nemo_cot.training.backend import backend_of
 
 
@@ -177,9 +178,13 @@ def _prefix(job: ChainJob, chain: Chain) -> list[str]:
     """A training that srun starts is in the container by srun's own options: the recipe stays outside."""
     if _srun_trains(job, chain.cfg):
         return []
-    folders = (chain.cwd, chain.run, *reused_runs(chain.cfg).values())
     container = cluster_of(chain.cfg).container
-    return container_prefix(container, _image(job, chain), folders, gpus=_may_use_gpus(job, chain))
+    return container_prefix(container, _image(job, chain), _folders(chain), gpus=_may_use_gpus(job, chain))
+
+
+def _folders(chain: Chain) -> tuple[Path, ...]:
+    """What a container sees of ours: also the digests that submit has remembered, or each job would hash again."""
+    return (chain.cwd, chain.run, RunDirectory(chain.run).hashes, *reused_runs(chain.cfg).values())
 
 
 def _may_use_gpus(job: ChainJob, chain: Chain) -> bool:
@@ -218,8 +223,7 @@ def _srun_overrides(job: ChainJob, chain: Chain) -> list[str]:
     container = cluster_of(chain.cfg).container
     if container.runtime == "none":
         return []
-    folders = (chain.cwd, chain.run, *reused_runs(chain.cfg).values())
-    inside = srun_options(container, _image(job, chain), folders) if _srun_trains(job, chain.cfg) else None
+    inside = srun_options(container, _image(job, chain), _folders(chain)) if _srun_trains(job, chain.cfg) else None
     return backend_of(chain.cfg.train).in_container(job.recipe, inside)
 
 

@@ -37,8 +37,10 @@ from nemo_cot.launchers.slurm.record import (
 )
 from nemo_cot.launchers.slurm.render import Chain, job_arguments, log_pattern, nodes_and_gpus, render_script
 from nemo_cot.launchers.slurm.snapshot import snapshot
+from nemo_cot.sampling.chunks import chunk_stage
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import run_lock
+from nemo_cot.stages.outside import hash_outside
 from nemo_cot.training.backend import backend_of
 
 DRY_RUN = "--dry-run"
@@ -101,6 +103,7 @@ def _submit_all(cfg: Config, run: RunDirectory, overrides: Sequence[str], tree: 
         chain = _chain(cfg, run, overrides)
         if all(job.after_any for job in jobs):
             print("every stage is finished; only the report is made anew", flush=True)
+        hash_outside([graph(cfg).stages[stage] for stage in _stages_of(jobs)], run)
         names = _write_files(jobs, chain)
         write_bytes(run.path / "config.yaml", tree)
         submitted = _submit(jobs, names, chain)
@@ -117,6 +120,11 @@ def _jobs(cfg: Config, run: RunDirectory, *, dry_run: bool) -> list[ChainJob]:
     if not jobs:
         print(_NO_JOB, flush=True)
     return jobs
+
+
+def _stages_of(jobs: Sequence[ChainJob]) -> list[str]:
+    """The stages that the jobs bring up to date; of an array one chunk stands for all."""
+    return [chunk_stage(job.stage, job.array[0]) if job.array else job.stage for job in jobs]
 
 
 def _warn_of_live_jobs(run: Path) -> None:

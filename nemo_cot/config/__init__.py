@@ -30,6 +30,7 @@ from nemo_cot.config.data import (  # noqa: F401 (the whole schema is imported f
     ProblemsConfig,
     ProceduralTeacher,
     TeacherConfig,
+    TracesProblems,
 )
 from nemo_cot.config.engines import PRECISIONS, EngineConfig, EvaluatedModel, SamplingConfig
 from nemo_cot.config.marks import MarksConfig
@@ -206,6 +207,22 @@ class OptimConfig:
 
 
 @dataclass
+class LoggersConfig:
+    """Where the metrics of training go, beside the backend's own files.
+
+    ``tensorboard``: files in the stage's folder. ``wandb``: Weights & Biases, project ``project``; the key is in
+    WANDB_API_KEY, and WANDB_MODE=offline keeps files to send later. ``mlflow``: the experiment ``project`` at
+    ``mlflow_uri``; null: files in the stage's folder.
+    """
+
+    tensorboard: bool
+    wandb: bool
+    mlflow: bool
+    project: str
+    mlflow_uri: Optional[str]  # noqa: UP045
+
+
+@dataclass
 class TrainConfig:
     """Packed SFT, as every backend understands it; ``backend`` names the package in nemo_cot.training
     whose config.py has the subclass with the backend's own keys.
@@ -223,6 +240,7 @@ class TrainConfig:
     gradient_clip_val: float
     optim: OptimConfig
     save_interval_steps: int = runtime()
+    loggers: LoggersConfig = runtime()  # noqa: RUF009
 
     def __post_init__(self) -> None:
         own = type(self).__module__.split(".")[-2]  # nemo_cot.training.NAME.config
@@ -326,6 +344,12 @@ class Config:
 
     def __post_init__(self) -> None:
         check_name(self.name)
+        if self.problems.of_traces and self.teacher.traces is None:
+            raise UserError(
+                f"the problems are those of a trace file, and teacher.kind={self.teacher.kind} has none",
+                where=f"problems.source={self.problems.source}",
+                fix="choose teacher=file or another file of conf/teacher that reads one, or problems=file",
+            )
 
 
 def check_name(name: str) -> None:

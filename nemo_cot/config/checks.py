@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -21,7 +21,8 @@ def runtime() -> Any:
 
 
 def added(before: Any) -> Any:
-    """A required field that is younger than finished stages. The value ``before`` means what was done without it.
+    """A required field that is younger than finished stages. The value ``before`` means what was done without it;
+    where several do, ``before`` is a function that picks them out (of plain dicts and lists).
 
     While it has that value, :func:`fingerprinted` leaves it out, so that a stage that finished before the key
     came stays valid; any other value replaces the stage. This is the one place where that is settled: mark
@@ -35,12 +36,18 @@ def fingerprinted(config: Any) -> Any:
     if dataclasses.is_dataclass(config):
         fields = {f.name: f.metadata for f in dataclasses.fields(config) if not f.metadata.get(_RUNTIME)}
         plain = {name: fingerprinted(getattr(config, name)) for name in fields}
-        return {
-            name: v for name, v in plain.items() if _BEFORE not in fields[name] or v != fields[name][_BEFORE]
-        }
+        return {name: v for name, v in plain.items() if not _as_before(v, fields[name])}
     if isinstance(config, (list, tuple)):
         return [fingerprinted(item) for item in config]
     return config
+
+
+def _as_before(value: Any, metadata: Mapping[str, Any]) -> bool:
+    """Whether a field marked with :func:`added` has a value that means what was done without it."""
+    if _BEFORE not in metadata:
+        return False
+    before = metadata[_BEFORE]
+    return before(value) if callable(before) else value == before
 
 
 def one_of(key: str, value: str, allowed: Iterable[str]) -> None:

@@ -271,6 +271,13 @@ def _refuse_argument(key: str, argument: str, refused: dict[str, str]) -> None:
             raise UserError(f"{name} cannot be used here", where=key, fix=fix)
 
 
+def bytes_of_memory(text: str | None) -> int | None:
+    """Bytes of what --mem takes (megabytes without a letter); None where all of the node, or nothing, is asked for."""
+    if text is None or not int(text.rstrip("KMGT")):
+        return None
+    return int(text.rstrip("KMGT")) * 1024 ** (1 + "KMGT".index(text[-1] if text[-1] in "KMGT" else "M"))
+
+
 def seconds_of_limit(key: str, text: str) -> int:
     """Seconds of HH:MM:SS or D-HH:MM:SS. Raises UserError."""
     found = _TIME.fullmatch(text)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Optional
+from typing import Any, ClassVar, Optional
 
-from nemo_cot.config.checks import at_least, between, holds_problem, runtime, seed
+from nemo_cot.config.checks import added, at_least, between, holds_problem, one_of, runtime, seed
 from nemo_cot.config.engines import EngineConfig, SamplingConfig
+from nemo_cot.errors import UserError
 
 
 @dataclass
@@ -23,6 +24,8 @@ class ProblemsConfig:
     files: ClassVar[dict[str, str]] = {}
     packages: ClassVar[dict[str, str]] = {}
     more: ClassVar[str] = "raise their number"
+    of_traces: ClassVar[bool] = False
+    """Whether the training problems are those of the teacher's file."""
 
     source: str
 
@@ -72,6 +75,37 @@ class FileProblems(ProblemsConfig):
 
 
 @dataclass
+class TracesProblems(ProblemsConfig):
+    """The training problems are those of the trace file of teacher=file, distinct by their text; held-out
+    ones come out of a file of their own, as with :class:`FileProblems`.
+
+    ``num_train``: a random choice of so many, by ``seed``; null: all.
+    """
+
+    more = "raise problems.num_train"
+    of_traces = True
+
+    heldout_path: str = runtime()
+    num_train: Optional[int]  # noqa: UP045
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.num_train is not None:
+            at_least("problems.num_train", self.num_train, 1)
+        seed("problems.seed", self.seed)
+
+    @property
+    def counts(self) -> tuple[int | None, None]:  # type: ignore[override]
+        """As configured."""
+        return self.num_train, None
+
+    @property
+    def files(self) -> dict[str, str]:  # type: ignore[override]
+        """The held-out problems; the teacher has the other file."""
+        return {"heldout": self.heldout_path}
+
+
+@dataclass
 class TeacherConfig:
     """Who writes the traces; ``kind`` names the subclass: procedural, model or file."""
 
@@ -84,6 +118,8 @@ class TeacherConfig:
 
     by_model: ClassVar[ModelTeacher | None] = None
     """Itself, where a model writes the traces."""
+    traces: ClassVar[FileTeacher | None] = None
+    """Itself, where the traces are read from a file."""
     named_path: ClassVar[str | None] = None
     """The file or folder that teacher.path names."""
     described: ClassVar[str] = "written by a procedure"
@@ -148,12 +184,97 @@ class ModelTeacher(TeacherConfig):
 
 
 @dataclass
+class TraceColumns:
+    """Which column of a trace file holds what; null: none does. A column that is not there counts as null.
+
+    ``generation``: the solution, or a list of several. ``messages``: a chat ([{role, content}] or [{from,
+    value}]) whose last answer is the solution, in place of ``generation``, and whose last question before
+    it is the problem where the row has no ``problem``. ``thought``: the thinking, where it stands apart
+    from the solution. ``problem_id`` null: problem_id, or else id. ``expected_answer`` counts for
+    problems=from_traces; of one with boxes the last box. ``kept``: columns for the lineage, such as the
+    annotator.
+    """
+
+    problem_id: Optional[str] = added(None)  # noqa: UP045
+    problem: Optional[str] = added("problem")  # noqa: UP045
+    expected_answer: Optional[str] = added("expected_answer")  # noqa: UP045
+    subset_for_metrics: Optional[str] = added("subset_for_metrics")  # noqa: UP045
+    generation: Optional[str] = added("generation")  # noqa: UP045
+    messages: Optional[str] = added(None)  # noqa: UP045
+    thought: Optional[str] = added(None)  # noqa: UP045
+    finish_reason: Optional[str] = added("finish_reason")  # noqa: UP045
+    kept: list[str] = added([])  # noqa: RUF009
+
+    def __post_init__(self) -> None:
+        if self.generation is None and self.messages is None:
+            fix = "set teacher.columns.generation or teacher.columns.messages"
+            raise UserError("no column holds the solution", where="teacher.columns", fix=fix)
+
+    @property
+    def named(self) -> set[str]:
+        """All columns that are read."""
+        single = (self.problem_id, self.problem, self.expected_answer, self.subset_for_metrics, self.generation,
+                  self.messages, self.thought, self.finish_reason)  # fmt: skip
+        ids = () if self.problem_id else ("problem_id", "id")
+        return {column for column in (*single, *ids, *self.kept) if column is not None}
+
+
+@dataclass
+class ThinkingConfig:
+    """How the thinking is told from the solution, and what becomes of it.
+
+    ``open`` and ``close`` stand around it, in the text or, with a column of its own, from now on;
+    ``others`` are further markers, such as those around the solution. ``mode``: keep (all as it is), cut
+    (the solution alone) or join (both, without any marker).
+    """
+
+    open: str = added("<think>")
+    close: str = added("</think>")
+    others: list[str] = added([])  # noqa: RUF009
+    mode: str = added("keep")
+
+    def __post_init__(self) -> None:
+        one_of("teacher.thinking.mode", self.mode, ("keep", "cut", "join"))
+        for key, marker in (("open", self.open), ("close", self.close), *(("others", m) for m in self.others)):
+            if not marker.strip():
+                fix = "give the text that stands there, such as <think>"
+                raise UserError("a marker is empty", where=f"teacher.thinking.{key}", fix=fix)
+
+
+@dataclass
 class FileTeacher(TeacherConfig):
-    """Traces out of a JSON-lines file (keys problem_id or id, generation), for example from NeMo-Skills."""
+    """Traces out of a table (nemo_cot.io.tables): a file, or a folder of files or of a saved dataset.
+
+    ``format``: auto, by the name; ``split``: which part of a folder. ``match``: rows find their problem by
+    its id, else by its text, or by the text alone. ``where``: rows are taken if each named column has the
+    value, or one of the list (null: any); of a column with a list per generation, those generations.
+    ``prefixes``: instructions that the set puts before its problems, taken off.
+    """
 
     in_one_piece = True
 
     path: str = runtime()
+    format: str = added("auto")
+    split: Optional[str] = added(None)  # noqa: UP045
+    match: str = added("id")
+    columns: TraceColumns = added({})  # noqa: RUF009
+    where: dict[str, Any] = added({})  # noqa: RUF009
+    prefixes: list[str] = added([])  # noqa: RUF009
+    thinking: ThinkingConfig = added({})  # noqa: RUF009
+
+    def __post_init__(self) -> None:
+        one_of("teacher.format", self.format, ("auto", "jsonl", "json", "csv", "parquet", "saved"))
+        one_of("teacher.match", self.match, ("id", "text"))
+        for column, wanted in self.where.items():
+            values = wanted if isinstance(wanted, list) else [wanted]
+            if wanted is not None and not all(isinstance(value, (str, int, float)) for value in values):
+                fix = "give a value, a list of values, or null for any"
+                raise UserError(f"{wanted!r} is neither", where=f"teacher.where.{column}", fix=fix)
+
+    @property
+    def traces(self) -> FileTeacher:  # type: ignore[override]
+        """Itself."""
+        return self
 
     @property
     def named_path(self) -> str | None:  # type: ignore[override]
@@ -162,5 +283,7 @@ class FileTeacher(TeacherConfig):
 
     @property
     def described(self) -> str:  # type: ignore[override]
-        """By the file's name."""
-        return f"of the file {Path(self.path).name}"
+        """By the file's name, and by what is taken of it."""
+        wanted = {c: v if isinstance(v, list) else [v] for c, v in self.where.items() if v is not None}
+        taken = ", ".join(f"{column} {' or '.join(map(str, values))}" for column, values in wanted.items())
+        return f"of the file {Path(self.path).name}" + (f" ({taken})" if taken else "")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Optional
 from urllib.parse import urlsplit
 
-from nemo_cot.config.checks import at_least, between, one_of, runtime
+from nemo_cot.config.checks import added, at_least, between, one_of, runtime
 from nemo_cot.errors import UserError
 
 PRECISIONS = ("fp32", "bf16")
@@ -22,7 +22,9 @@ ENGINES = ("embedded", "openai", "nemo_skills")
 class SamplingConfig:
     """How tokens are drawn. ``temperature`` 0 is greedy; ``top_k`` 0 and ``top_p`` 1 are off.
 
-    ``precision``, ``batch_size`` and ``device`` are the embedded engine's; a server has its own.
+    ``precision``, ``batch_size`` and ``device`` are the embedded engine's; a server has its own. ``seeded``: a server
+    gets a seed per sample, so that the same one is drawn again; false is faster (docs/engines.md).
+    ``expected_tokens``: the mean length of an answer that `plan` estimates hours by; null: not known.
     """
 
     temperature: float
@@ -32,6 +34,8 @@ class SamplingConfig:
     precision: str
     batch_size: int
     device: str = runtime()
+    seeded: bool = added(True)
+    expected_tokens: Optional[int] = runtime()  # noqa: UP045
 
     def __post_init__(self) -> None:
         at_least("sampling.temperature", self.temperature, 0.0)
@@ -41,6 +45,8 @@ class SamplingConfig:
         at_least("sampling.batch_size", self.batch_size, 1)
         one_of("sampling.precision", self.precision, PRECISIONS)
         one_of("sampling.device", self.device, DEVICES)
+        if self.expected_tokens is not None:
+            at_least("sampling.expected_tokens", self.expected_tokens, 1)
 
 
 @dataclass
@@ -80,12 +86,17 @@ class ServerConfig:
     """A model server with OpenAI's API: one that is there already, or one that the stage starts and stops.
 
     ``base_url``: the address up to /v1 of one that is there; null: start one with ``launcher``,
-    nemo_skills (vLLM by NeMo-Skills' serve_vllm, tensor parallel over ``num_gpus`` x ``num_nodes``)
-    or command (``command``, in which {model}, {port}, {num_gpus} and {num_nodes} are filled in).
+    nemo_skills (vLLM by NeMo-Skills' serve_vllm, over ``num_gpus`` x ``num_nodes``) or command (``command``,
+    in which {model}, {port}, {num_gpus}, {num_nodes}, {tensor_parallel_size} and {generation_config}, a folder
+    with one of ours, are filled in).
+    ``data_parallel_size``: copies of the model that share these GPUs, each tensor parallel over its part; vLLM
+    deals the requests out to them.
     ``model_name``: what it calls the model; null: the model's path, as vLLM does. ``port`` 0: any
     free one. ``max_model_len``: prompt and answer together, tokens; null: the model's own.
     ``connect_deadline_seconds``: the longest time in which nothing listens at ``base_url``.
     ``api_key_env``: the environment variable that holds the key of an endpoint that asks for one.
+    ``neutral``: the server at ``base_url`` is known to take no sampling value from a file of the model's
+    (docs/engines.md), so that a dialect that cannot send them all will do.
     """
 
     base_url: Optional[str]  # noqa: UP045
@@ -97,10 +108,12 @@ class ServerConfig:
     python: str = runtime()
     num_gpus: int = runtime()
     num_nodes: int = runtime()
+    data_parallel_size: int = runtime()
     port: int = runtime()
     start_deadline_seconds: float = runtime()
     connect_deadline_seconds: float = runtime()
     api_key_env: Optional[str] = runtime()  # noqa: UP045
+    neutral: bool = runtime()
 
     @property
     def with_nemo_skills(self) -> bool:
@@ -110,13 +123,25 @@ class ServerConfig:
     @property
     def takes_gpus(self) -> bool:
         """Whether the stage starts it over ``num_gpus`` GPUs; a command of the user's own takes what it takes."""
-        named = any("{num_gpus}" in part for part in self.command)
+        named = any(key in part for part in self.command for key in ("{num_gpus}", "{tensor_parallel_size}"))
         return self.with_nemo_skills or (self.base_url is None and self.launcher == "command" and named)
+
+    @property
+    def tensor_parallel_size(self) -> int:
+        """GPUs of one copy of the model."""
+        return self.num_gpus * self.num_nodes // self.data_parallel_size
 
     def __post_init__(self) -> None:
         one_of("engine.server.launcher", self.launcher, ("nemo_skills", "command"))
         at_least("engine.server.num_gpus", self.num_gpus, 1)
         at_least("engine.server.num_nodes", self.num_nodes, 1)
+        at_least("engine.server.data_parallel_size", self.data_parallel_size, 1)
+        if self.num_gpus * self.num_nodes % self.data_parallel_size:
+            raise UserError(
+                f"{self.data_parallel_size} copies of the model do not share {self.num_gpus * self.num_nodes} GPUs evenly",
+                where="engine.server.data_parallel_size",
+                fix="set it to a divisor of engine.server.num_gpus",
+            )
         between("engine.server.port", self.port, 0, 65535)
         at_least("engine.server.start_deadline_seconds", self.start_deadline_seconds, 0.1)
         at_least("engine.server.connect_deadline_seconds", self.connect_deadline_seconds, 0.1)
@@ -138,7 +163,7 @@ class EndpointEngine(EngineConfig):
 
     ``endpoint`` text sends the prompt as it is rendered here (model.prompt or teacher.prompt);
     chat sends it as the user's message, after ``system_message``, and the server's template goes
-    around. ``dialect`` vllm may use vLLM's own fields (top_k, stop_token_ids, prompts as tokens),
+    around. ``dialect`` vllm may use vLLM's own fields (top_k, min_p, stop_token_ids, prompts as tokens ...),
     openai only those that every server knows. ``stall_seconds``: the longest time without a new
     sample. ``retries``: further attempts, of a request (openai) or of a seed's process (nemo_skills).
     """
@@ -146,6 +171,8 @@ class EndpointEngine(EngineConfig):
     draws_batches = False
     grades: ClassVar[bool] = False
     """Whether it grades the answers while it samples."""
+    names_stops: ClassVar[bool] = True
+    """Whether its requests can name, by number, the tokens that end an answer."""
 
     server: ServerConfig
     endpoint: str
@@ -182,9 +209,16 @@ class EndpointEngine(EngineConfig):
             return {"server.python": (self.server.python, True)}
         return {} if self.server.base_url else {"server.command": (self.server.command[0], False)}
 
-    def in_flight(self, problems: int) -> int:
-        """Requests at a time, of so many problems."""
-        return self.max_concurrent_requests
+    @property
+    def always_seeds(self) -> bool:
+        """Whether a request cannot go without a seed."""
+        return False
+
+    def groups(self, problems: int, samples: int) -> tuple[int, int, int, int, float]:
+        """How so many samples of so many problems are sent: groups of requests, requests of each, groups at a time,
+        requests at a time of each, and the seconds until a group starts.
+        """
+        return 1, problems * samples, 1, self.max_concurrent_requests, 0.0
 
 
 @dataclass
@@ -200,6 +234,8 @@ class NemoSkillsEngine(EndpointEngine):
     only). ``eval_type``: let it grade while it generates; see docs/engines.md before setting it.
     ``python``: the interpreter that has nemo_skills.
     """
+
+    names_stops = False  # a list in its extra_body is none that it can send (an OmegaConf ListConfig)
 
     prompt_config: Optional[str]  # noqa: UP045
     eval_type: Optional[str] = runtime()  # noqa: UP045
@@ -231,9 +267,14 @@ class NemoSkillsEngine(EndpointEngine):
         """NeMo-Skills' interpreter besides."""
         return {"python": (self.python, True), **super().programs()}
 
-    def in_flight(self, problems: int) -> int:
-        """Each of its processes sends the requests of one seed, one per problem."""
-        return self.seeds_in_parallel * min(self.max_concurrent_requests, problems)
+    @property
+    def always_seeds(self) -> bool:
+        """But for vLLM's number for none."""
+        return self.dialect != "vllm"
+
+    def groups(self, problems: int, samples: int) -> tuple[int, int, int, int, float]:
+        """Each of its processes, which take 10 s to start, sends the requests of one seed, one per problem."""
+        return samples, problems, self.seeds_in_parallel, self.max_concurrent_requests, 10.0
 
 
 def _address(base_url: str) -> None:

@@ -9,6 +9,25 @@ GIB = 2**30
 KNOWN_LATER = "known after convert"
 """What is said of figures that need the model's files, where convert makes them."""
 
+
+
+@dataclass(frozen=True)
+class Span:
+    """An estimate, and the bounds between which the true value is believed to lie."""
+
+    low: float
+    middle: float
+    high: float
+
+    def times(self, factor: float) -> Span:
+        """Each of the three, times ``factor``."""
+        return Span(self.low * factor, self.middle * factor, self.high * factor)
+
+    def plus(self, other: Span) -> Span:
+        """The sum, as if both were wrong in the same direction."""
+        return Span(self.low + other.low, self.middle + other.middle, self.high + other.high)
+
+
 Found = Iterator[tuple[str, str, str]]
 """Level (error, warning, unknown or ok), what was found, and how to fix it. Nothing found: all is well."""
 

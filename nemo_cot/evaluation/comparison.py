@@ -58,7 +58,7 @@ def compare(
     Raises UserError, naming problems, for runs whose problems differ in id, text or expected answer.
     """
     for other in runs[1:]:
-        _check_same_problems(runs[0], other)
+        check_same_problems(runs[0], other)
     read = [readings(run.rows) for run in runs]
     k = min(int(found.lenient.sample_counts.min()) for found in read)
     metrics = [compared_metrics(found, k) for found in read]
@@ -71,7 +71,7 @@ def compare(
         bootstrap_seed=seed,
         undecided_counted_as=POLICY,
         papers_benchmark={name: len(places) for name, places in read[0].subsets.items()} == PAPER_SUBSETS,
-        warnings=_warnings(runs, read, k),
+        warnings=run_warnings(runs, read, k),
         runs=[
             ComparedRun(run.label, _samples(found), own["lenient"].undecided, run.graders, figures, change)
             for run, found, own, figures, change in zip(
@@ -103,7 +103,8 @@ def _changes(
         yield {key: Change(d.value, d.low, d.high, d.p_value) for key, d in differences.items()}
 
 
-def _check_same_problems(first: GradedRun, other: GradedRun) -> None:
+def check_same_problems(first: GradedRun, other: GradedRun) -> None:
+    """Raise UserError, naming problems, unless both have the same ids, texts and expected answers."""
     ours, theirs = first.problems, other.problems
     odd = [
         f"{len(names)} only in {run.label} ({_some(names)})"
@@ -125,7 +126,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
-def _warnings(runs: Sequence[GradedRun], read: Sequence[Readings], k: int) -> list[str]:
+def run_warnings(runs: Sequence[GradedRun], read: Sequence[Readings], k: int) -> list[str]:
     """What makes the figures of the runs not comparable, one line each."""
     found = [
         f"{run.label}: its samples changed after they were scored; run evaluate again"

@@ -10,18 +10,13 @@ import msgspec
 import numpy as np
 
 from nemo_cot.errors import UserError
+from nemo_cot.evaluation.compared import COMPARED
 from nemo_cot.evaluation.metrics import Metric, from_rows, majority_at_k, pass_at_1, pass_at_k
 from nemo_cot.evaluation.outcomes import UNDECIDED, WRONG, Outcomes
 
 STRICT_SOURCE = "boxed"
 """Strict correctness requires the answer in a box; lenient accepts it wherever the grader finds it."""
 NO_REASON = "unknown"
-COMPARED = (
-    "lenient", "strict", "format_rate", "pass_at_k", "majority_string", "majority_equivalence",
-    "nemo_skills_pass_at_1", "nemo_skills_majority",
-)  # fmt: skip
-"""The figures whose paired differences are reported."""
-
 
 class GradedRow(Protocol):
     """A graded sample: a records.Trace, or a Struct with these of its fields."""
@@ -71,19 +66,24 @@ def readings(rows: Sequence[GradedRow]) -> Readings:
     )
 
 
-def compared_metrics(read: Readings, k: int) -> dict[str, Metric]:
-    """The figures of COMPARED. Raises UserError if a problem has fewer than k samples."""
-    boxed = np.array([flags.mean() for flags in read.boxed])
-    return {
-        "lenient": pass_at_1(read.lenient),
-        "strict": pass_at_1(read.strict),
-        "format_rate": Metric("format_rate", boxed, read.lenient.problem_ids, 0.0),
-        "pass_at_k": pass_at_k(read.lenient, k),
-        "majority_string": majority_at_k(read.lenient, k, vote="string"),
-        "majority_equivalence": majority_at_k(read.lenient, k, vote="equivalence"),
-        "nemo_skills_pass_at_1": pass_at_1(read.nemo_skills),
-        "nemo_skills_majority": majority_at_k(read.nemo_skills, k, vote="string"),
+def compared_metrics(read: Readings, k: int, names: Sequence[str] = COMPARED) -> dict[str, Metric]:
+    """The figures of COMPARED, or those of ``names``. Raises UserError if a problem has fewer than k samples."""
+
+    def boxed() -> Metric:
+        shares = np.array([flags.mean() for flags in read.boxed])
+        return Metric("format_rate", shares, read.lenient.problem_ids, 0.0)
+
+    found: dict[str, Callable[[], Metric]] = {
+        "lenient": lambda: pass_at_1(read.lenient),
+        "strict": lambda: pass_at_1(read.strict),
+        "format_rate": boxed,
+        "pass_at_k": lambda: pass_at_k(read.lenient, k),
+        "majority_string": lambda: majority_at_k(read.lenient, k, vote="string"),
+        "majority_equivalence": lambda: majority_at_k(read.lenient, k, vote="equivalence"),
+        "nemo_skills_pass_at_1": lambda: pass_at_1(read.nemo_skills),
+        "nemo_skills_majority": lambda: majority_at_k(read.nemo_skills, k, vote="string"),
     }
+    return {name: found[name]() for name in names}
 
 
 def further_metrics(read: Readings) -> dict[str, Metric]:
@@ -94,10 +94,14 @@ def further_metrics(read: Readings) -> dict[str, Metric]:
     columns = {
         "undecided": unsure,
         "no_answer": np.array(missing),
-        "mean_tokens": np.array([counts.mean() for counts in read.tokens]),
     }
     found = {name: Metric(name, column, outcomes.problem_ids, 0.0) for name, column in columns.items()}
-    return {"lenient_undecided_right": pass_at_1(outcomes, undecided="right"), **found}
+    tokens = np.array([counts.mean() for counts in read.tokens])
+    return {
+        "lenient_undecided_right": pass_at_1(outcomes, undecided="right"),
+        **found,
+        "mean_tokens": Metric("mean_tokens", tokens, outcomes.problem_ids, 0.0, share=False),
+    }
 
 
 def finish_metrics(outcomes: Outcomes) -> dict[str, Metric]:

@@ -41,13 +41,15 @@ UNDECIDED_POLICIES = ("wrong", "right", "exclude")
 class Metric:
     """One figure. ``per_problem``: float array [P], NaN for a problem left out; shares lie between 0 and 1.
 
-    ``problem_ids``: their ids. ``undecided`` is the share of undecided samples among those used.
+    ``problem_ids``: their ids. ``undecided`` is the share of undecided samples among those used. ``share``: False
+    for a figure in other units (tokens), which has another kind of interval.
     """
 
     name: str
     per_problem: np.ndarray
     problem_ids: tuple[str, ...]
     undecided: float
+    share: bool = True
 
     @property
     def value(self) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 import re
 import typing
@@ -9,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -33,8 +36,11 @@ from nemo_cot.io.paths import user_path
 from nemo_cot.stages.manifest import flatten
 
 _VARIABLE = re.compile(r"^cluster\.environment\.[A-Za-z_][A-Za-z0-9_]*$")
-_FILTER = re.compile(r"^(curate\.filters(\.\w+){0,4}|marks\.words(\.\w+){0,2}|curate\.(subset|verdict_mix)(\.\w+)?)$")
-"""Entries of cluster.environment and of these groups: they may be new ones."""
+"""An entry of cluster.environment, which may be a new one."""
+
+
+STUDY = "study"
+STUDY_VERBS = "where VERB is run, plan, submit, status, cancel, compare or report"
 
 
 def load_config(overrides: Sequence[str]) -> schema.Config:
@@ -44,24 +50,50 @@ def load_config(overrides: Sequence[str]) -> schema.Config:
 
 def compose_config(overrides: Sequence[str]) -> DictConfig:
     """The composed tree, typed by the schema. Raises UserError as :func:`load_config` does."""
-    OmegaConf.register_new_resolver("oc.env", _environment_variable, replace=True)
-    OmegaConf.register_new_resolver("recipes", recipe_names, replace=True)
-    texts = [_text_as_typed(text) for text in overrides]
-    parsed = _parse(texts)
-    for override in parsed:
-        _check_key(override)
-    placed = [*_search_path(), *map(_placed, texts, parsed)]
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    return Composer().tree(overrides)
+
+
+class Composer:
+    """Composes many configs in a row: files that several choose alike are read and merged once."""
+
+    def __init__(self) -> None:
+        self._chosen: dict[tuple[str, ...], DictConfig] = {}
+
+    def tree(self, overrides: Sequence[str]) -> DictConfig:
+        """As :func:`compose_config`. Raises UserError."""
+        OmegaConf.register_new_resolver("oc.env", _environment_variable, replace=True)
+        OmegaConf.register_new_resolver("recipes", recipe_names, replace=True)
+        texts = [text_as_typed(text) for text in overrides]
+        parsed = [parse_override(text) for text in texts]
+        for override in parsed:
+            _check_key(override)
+        choices, values = _search_path(), []
+        for text, override in zip(texts, parsed):
+            (choices if _chooses_file(override) else values).append(_placed(text, override))
         try:
-            tree = compose(groups.register(), overrides=placed)
+            tree = copy.deepcopy(self._files(tuple(choices)))
+            # What Hydra does with the values of a command line, once the files are merged.
+            ConfigLoaderImpl._apply_overrides_to_config([parse_override(value) for value in values], tree)
         except (HydraException, OmegaConfBaseException, YAMLError, ValueError, RecursionError) as error:
             raise explain(error, overrides) from None
-    keys = [override.key_or_group for override in parsed]
-    if "pass_environment" not in tree.cluster and (found := next(filter(_VARIABLE.match, keys), None)):
-        raise UserError("no cluster is chosen", where=found, fix="add cluster=slurm_minimal, or leave it out")
-    _check_kinds(tree)
-    return tree
+        keys = [override.key_or_group for override in parsed]
+        if "pass_environment" not in tree.cluster and (found := next(filter(_VARIABLE.match, keys), None)):
+            raise UserError(
+                "no cluster is chosen", where=found, fix="add cluster=slurm_minimal, or leave it out"
+            )
+        _check_kinds(tree)
+        return tree
+
+    def _files(self, choices: tuple[str, ...]) -> DictConfig:
+        if choices not in self._chosen:
+            GlobalHydra.instance().clear()
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                self._chosen[choices] = compose(groups.register(), overrides=list(choices))
+        return self._chosen[choices]
+
+
+def _chooses_file(override: Override) -> bool:
+    return groups.is_group(PLACES.get(override.key_or_group, override.key_or_group))
 
 
 def to_dataclasses(tree: DictConfig) -> schema.Config:
@@ -114,7 +146,8 @@ def _search_path() -> list[str]:
     return [f"hydra.searchpath=[{hydra_quoted(f'file://{Path(extra).resolve()}')}]"]
 
 
-def _text_as_typed(override: str) -> str:
+def text_as_typed(override: str) -> str:
+    """``override`` with its text quoted, where the key holds text."""
     key = override.partition("=")[0]
     return text_override(override) if _VARIABLE.match(key) or groups.holds_text(key) else override
 
@@ -124,8 +157,8 @@ def _placed(override: str, parsed: Override) -> str:
     one's own file, PATH.yaml, by its way from the group's folder.
     """
     key, _, value = override.partition("=")
-    if _VARIABLE.match(key) or _FILTER.match(key):
-        return f"++{override}"
+    if _may_be_new(key.lstrip("+")):
+        return f"++{override.lstrip('+')}"
     group, chosen = PLACES.get(key, key), parsed.value()
     if groups.is_group(group) and isinstance(chosen, str) and chosen.endswith(".yaml"):
         path = user_path(chosen)
@@ -137,15 +170,17 @@ def _placed(override: str, parsed: Override) -> str:
     return f"{group}@{key}={value}" if key in PLACES else f"{key}={value}"
 
 
-def _parse(overrides: Sequence[str]) -> list[Override]:
-    parser = OverridesParser.create()
-    parsed = []
-    for text in overrides:
-        try:
-            parsed.append(parser.parse_override(text))
-        except HydraException:
-            raise _not_an_override(text) from None
-    return parsed
+def _may_be_new(key: str) -> bool:
+    return _VARIABLE.match(key) is not None or groups.is_open(key)
+
+
+@functools.lru_cache(maxsize=4096)
+def parse_override(text: str) -> Override:
+    """``text`` by Hydra's grammar. Raises UserError that shows how to quote it."""
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException:
+        raise _not_an_override(text) from None
 
 
 def _not_an_override(text: str) -> UserError:
@@ -154,7 +189,7 @@ def _not_an_override(text: str) -> UserError:
         return UserError(
             "is not an override", where=repr(text), fix="write key=value, as in train.optim.lr=5e-6"
         )
-    if not (_VARIABLE.match(key) or _FILTER.match(key)) and groups.without_entry(key) not in known_keys():
+    if not _may_be_new(key.lstrip("+")) and groups.without_entry(key) not in known_keys():
         return messages.unknown_key(key)
     return UserError("is not an override", where=repr(text), fix=quoting(key, value))
 
@@ -165,8 +200,13 @@ def _check_key(override: Override) -> None:
     if re.match(r"hydra[./]", key):
         raise messages.hydras_own(override.input_line or key)
     if override.is_sweep_override():
-        raise UserError("sweeps several values", where=key, fix="run the command once for each value")
-    if override.is_delete() or override.is_add() or override.is_force_add():
+        raise UserError(
+            "sweeps several values", where=key, fix="add --multirun to `nemo-cot run` or `nemo-cot submit`"
+        )
+    if key == STUDY:
+        raise UserError("a study is no part of one run", where=STUDY, fix=f"nemo-cot VERB study=NAME, {STUDY_VERBS}")
+    added = override.is_add() or override.is_force_add()
+    if override.is_delete() or (added and not groups.is_open(key)):
         raise UserError(
             "keys cannot be added or deleted",
             where=override.input_line or key,
@@ -176,7 +216,7 @@ def _check_key(override: Override) -> None:
         raise UserError(
             "is set one variable at a time", where=key, fix="write cluster.environment.NAME=VALUE for each"
         )
-    if _VARIABLE.match(key) or _FILTER.match(key):
+    if _may_be_new(key):
         return
     if groups.without_entry(key) not in known_keys():
         raise messages.unknown_key(key)

@@ -15,7 +15,7 @@ from yaml import YAMLError
 from nemo_cot.config import Config, check_name
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import compose_config, explain, to_dataclasses
-from nemo_cot.experiment.groups import KINDS
+from nemo_cot.experiment.groups import KINDS, OPEN
 from nemo_cot.io.json_file import DAMAGED
 from nemo_cot.io.paths import user_path
 from nemo_cot.stages import RunDirectory
@@ -26,9 +26,6 @@ CONFIG_FILE = "config.yaml"
 _FILES = {"cluster=slurm": "cluster=slurm_minimal"}
 """Kinds whose file has another name; any file of the kind will do."""
 
-
-_OPEN = ("evaluate.models", "cluster.environment", "curate.filters", "curate.subset", "curate.verdict_mix", "marks.words")
-"""Groups whose keys are the user's."""
 
 _FORMER = {
     "generate.chunk": None,
@@ -114,7 +111,7 @@ def _typed(text: str) -> DictConfig:
             group.pop(name, None)
     chosen = [f"{place}={kind}" for place, kind in found.items() if kind is not None]
     tree = compose_config([_FILES.get(choice, choice) for choice in chosen])
-    for place in _OPEN:
+    for place in ("evaluate.models", "cluster.environment", *OPEN):
         if (node := OmegaConf.select(tree, place)) is not None:
             OmegaConf.set_struct(node, False)
     return typing.cast(DictConfig, OmegaConf.merge(tree, plain))

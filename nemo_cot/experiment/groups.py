@@ -25,7 +25,7 @@ EXTRA_CONF = "NEMO_COT_CONFIG_DIR"
 """Environment variable: a further folder with config groups (one's own experiments, models)."""
 
 _VARIANTS: dict[str, dict[str, type]] = {
-    "problems": {"chain_sum": schema.ChainSumProblems, "file": schema.FileProblems},
+    "problems": {"chain_sum": schema.ChainSumProblems, "file": schema.FileProblems, "from_traces": schema.TracesProblems},
     "teacher": {
         "procedural": schema.ProceduralTeacher,
         "model": schema.ModelTeacher,
@@ -55,6 +55,10 @@ KINDS = {
 """Per place, the key that names its variant."""
 BY_CHOICE = {f"{place}.{kind}": place for place, kind in KINDS.items()} | {"model.source": "model"}
 """Keys that come with the chosen file, by the place to choose: alone they would change nothing but the name."""
+
+OPEN = ("curate.filters", "curate.subset", "curate.verdict_mix", "marks.words", "teacher.where", "train.overrides")
+"""Dicts whose entries, and all below them, are the user's own: an override may name a new one."""
+_BELOW_OPEN = re.compile(rf"({'|'.join(map(re.escape, OPEN))})(\.\w+)*")
 
 _ENTRY = re.compile(r"^evaluate\.models\.[\w-]+(?=\.|$)")
 """An entry of a dict, whose name is the user's own; its keys are those of evaluate.models in known_keys."""
@@ -116,6 +120,11 @@ def holds_text(key: str) -> bool:
     """Whether the value of ``key`` is text, or null; a choice of a group is one."""
     hint = schema_keys(config_class(), "").get(without_entry(key))
     return hint in (str, str | None) or is_group(PLACES.get(key, key))
+
+
+def is_open(key: str) -> bool:
+    """Whether ``key`` is one of :data:`OPEN`, or below one."""
+    return _BELOW_OPEN.fullmatch(key) is not None
 
 
 def without_entry(key: str) -> str:

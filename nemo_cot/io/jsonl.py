@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import msgspec
 
@@ -26,14 +27,19 @@ def iter_jsonl(path: Path, row_type: type[T] = dict) -> Iterator[T]:
         yield row
 
 
-def iter_numbered_jsonl(path: Path, row_type: type[T] = dict) -> Iterator[tuple[int, T]]:
-    """As :func:`iter_jsonl`, with the line number of each row (from 1), for errors about its fields."""
+def iter_numbered_jsonl(
+    path: Path, row_type: type[T] = dict, *, unique_keys: bool = False
+) -> Iterator[tuple[int, T]]:
+    """As :func:`iter_jsonl`, with the line number of each row (from 1), for errors about its fields.
+
+    ``unique_keys``: an object with the same key twice is an error, where else the last one counts.
+    """
     decoder = msgspec.json.Decoder(row_type)
-    with _open(path) as handle:
+    with open_binary(path) as handle:
         for number, line in enumerate(handle, start=1):
             line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             if line.strip():
-                yield number, _decode(decoder, line, path, number)
+                yield number, _decode(decoder, line, path, number, unique_keys)
 
 
 def read_jsonl(path: Path, row_type: type[T] = dict, *, allow_empty: bool = False) -> list[T]:
@@ -44,6 +50,12 @@ def read_jsonl(path: Path, row_type: type[T] = dict, *, allow_empty: bool = Fals
             "the file holds no rows", where=str(path), fix="give a file with one JSON object per line"
         )
     return rows
+
+
+def count_lines(path: Path) -> int:
+    """Lines that are not blank. Raises OSError as the file system does."""
+    with open(path, "rb") as handle:
+        return sum(1 for line in handle if line.strip())
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> int:
@@ -109,7 +121,8 @@ def _end_of_last_line(handle: Any, block: int = 1 << 16) -> int:
     return 0
 
 
-def _open(path: Path) -> Any:
+def open_binary(path: Path) -> IO[bytes]:
+    """``path``, opened for reading. Raises UserError where there is no such file."""
     try:
         return open(path, "rb")
     except FileNotFoundError:
@@ -120,9 +133,23 @@ def _open(path: Path) -> Any:
         ) from None
 
 
-def _decode(decoder: msgspec.json.Decoder, line: bytes, path: Path, number: int) -> Any:
+def refuse_repeated_keys(data: bytes) -> None:
+    """Raise ValueError if an object of this JSON has a key twice: which value is meant is not known."""
+    json.loads(data, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> None:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice")
+
+
+def _decode(decoder: msgspec.json.Decoder, line: bytes, path: Path, number: int, unique_keys: bool) -> Any:
     try:
-        return decoder.decode(line)
+        row = decoder.decode(line)
+        if unique_keys:
+            refuse_repeated_keys(line)
+        return row
     except DAMAGED as error:
         raise UserError(
             str(error), where=f"{path}, line {number}", fix="correct or remove this line"

@@ -1,7 +1,7 @@
 """Attention for packs and for sampling, plugged into transformers' attention interface.
 
 transformers hands a registered attention function the keyword arguments of the model call, and
-makes no mask for it. Works for the decoder families that use the interface (Llama, Qwen2, Mistral).
+makes no mask for it. Works for the decoder families that use the interface (Llama, Qwen2, Qwen3, Mistral).
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _refuse_extras(extra: dict[str, object]) -> None:
             raise UserError(
                 f"the model's attention uses {key}, which the local engine does not compute",
                 where="model",
-                fix="use a Llama, Qwen2 or Mistral model",
+                fix="use a Llama, Qwen2, Qwen3 or Mistral model",
             )
 
 

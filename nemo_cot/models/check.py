@@ -17,7 +17,7 @@ from nemo_cot.errors import UserError
 from nemo_cot.models.tensors import INDEX, Tensor, read_json, same_bytes, tensor_index, weight_map
 from nemo_cot.text import PromptFormat, TextTokenizer
 
-FAMILIES = {"llama": None, "qwen2": 32, "mistral": 8}
+FAMILIES = {"llama": None, "qwen2": 32, "qwen3": 32, "mistral": 8}
 """The model types that local training and the embedded engine compute, with the number of key-value heads
 that transformers takes where config.json does not name it (None: that of the heads)."""
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -117,7 +117,8 @@ def expected_tensors(model: Architecture) -> dict[str, tuple[int, ...]]:
     hidden, heads = model.hidden_size, model.num_attention_heads
     named = model.num_key_value_heads
     kv_heads = (FAMILIES[model.model_type] if named is msgspec.UNSET else named) or heads
-    width, inner = model.head_dim or hidden // heads, model.intermediate_size
+    narrow = 128 if model.model_type == "qwen3" else hidden // heads
+    width, inner = model.head_dim or narrow, model.intermediate_size
     queries, keys = heads * width, kv_heads * width
     products = {
         "self_attn.q_proj": (queries, hidden), "self_attn.k_proj": (keys, hidden),
@@ -126,6 +127,8 @@ def expected_tensors(model: Architecture) -> dict[str, tuple[int, ...]]:
     }  # fmt: skip
     layer = {"input_layernorm.weight": (hidden,), "post_attention_layernorm.weight": (hidden,)}
     layer |= {f"{name}.weight": shape for name, shape in products.items()}
+    if model.model_type == "qwen3":
+        layer |= {f"self_attn.{name}.weight": (width,) for name in ("q_norm", "k_norm")}
     layer |= {f"{name}.bias": products[name][:1] for name in products if _has_bias(model, name)}
     layers = range(model.num_hidden_layers)
     return {
@@ -137,11 +140,14 @@ def expected_tensors(model: Architecture) -> dict[str, tuple[int, ...]]:
 
 
 def _has_bias(model: Architecture, product: str) -> bool:
-    """As transformers builds it: of Qwen2 query, key and value always, of Llama what its config says, else none."""
+    """As transformers builds it: of Qwen2 query, key and value always, of Llama and the attention of Qwen3 what its
+    config says, else none.
+    """
     if model.model_type == "qwen2":
         return product.endswith(("q_proj", "k_proj", "v_proj"))
-    asked = model.mlp_bias if product.startswith("mlp.") else model.attention_bias
-    return model.model_type == "llama" and asked
+    if product.startswith("mlp."):
+        return model.model_type == "llama" and model.mlp_bias
+    return model.model_type in ("llama", "qwen3") and model.attention_bias
 
 
 def _trouble_with_files(directory: Path) -> str | None:

@@ -79,7 +79,7 @@ def _with_local_packages(cfg: Config) -> list[str]:
         "problems": cfg.problems.packages,
         "convert": cfg.model.source == "gguf_package",
         "train": backend_of(cfg.train).packages,
-        **{use.stage: True for use in engine_uses(cfg) if use.engine.client is None},
+        **{use.recipe: True for use in engine_uses(cfg) if use.engine.client is None},
     }
     return [stage for stage, wants in wanting.items() if wants and stage in cfg.launcher.stages]
 
@@ -174,7 +174,7 @@ def _gpus_used(cfg: Config) -> dict[str, int]:
         if client and client.server.base_url is None and not client.server.takes_gpus:
             return {}  # a command of the user's own takes what it takes
         own = 1 if client is None else client.server.num_gpus if client.server.takes_gpus else 0
-        used[use.stage] = max(used.get(use.stage, 0), own)
+        used[use.recipe] = max(used.get(use.recipe, 0), own)
     return {stage: most for stage, most in used.items() if stage in cfg.launcher.stages}
 
 
@@ -206,7 +206,7 @@ def _sampled(cfg: Config, wanted: Callable[[EndpointEngine], bool]) -> dict[str,
     found: dict[str, EndpointEngine] = {}
     for use, client in _clients(cfg):
         if wanted(client):
-            found.setdefault(use.stage, client)
+            found.setdefault(use.recipe, client)
     return found
 
 

@@ -9,9 +9,12 @@ from functools import lru_cache, wraps
 
 from nemo_cot.config import Config
 from nemo_cot.config.engines import EndpointEngine
-from nemo_cot.config.rule import Found, Rule, rule
+from nemo_cot.config.rule import GIB, Found, Rule, rule
 from nemo_cot.preflight.engine_uses import EngineUse, engine_uses
 from nemo_cot.preflight.estimate import Estimate
+from nemo_cot.preflight.sampling_cost import layout_of
+from nemo_cot.preflight.throughput import BF16
+from nemo_cot.serving.own_values import FILE, FLAG, PLACEHOLDER, reads_file, unsent
 
 _PROBE_SECONDS = 20.0
 """Bound of the question whether an interpreter has a module."""
@@ -68,7 +71,7 @@ def engine_length(use: EngineUse, engine: EndpointEngine, cfg: Config, estimate:
 def engine_heads(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
     """The server's tensor parallelism divides the model's heads."""
     server, heads = engine.server, use.heads
-    size = server.num_gpus * server.num_nodes
+    size = server.tensor_parallel_size
     if server.base_url is not None:
         return
     if heads is None:
@@ -76,8 +79,9 @@ def engine_heads(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimat
     elif heads[0] % size or (heads[1] % size and size % heads[1]):
         yield (
             "error",
-            f"tensor parallel size {size} does not fit {heads[0]} heads and {heads[1]} key-value heads",
-            f"set {use.key}.engine.server.num_gpus to a number that divides {heads[0]}",
+            f"tensor parallel size {size} (num_gpus / data_parallel_size) does not fit {heads[0]} heads and {heads[1]} "
+            "key-value heads",
+            f"set {use.key}.engine.server.num_gpus so that it divides {heads[0]}",
         )
 
 
@@ -95,6 +99,39 @@ def engine_nodes(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimat
             "error",
             f"a server over {engine.server.num_nodes} nodes needs a Ray cluster, which no stage starts",
             f"set {use.key}.engine.server.num_nodes=1, or start the server elsewhere and give base_url",
+        )
+
+
+@_each()
+def engine_memory(use: EngineUse, engine: EndpointEngine, cfg: Config, estimate: Estimate) -> Found:
+    """Each copy of the model that a server starts fits its GPUs, with room for an answer of the longest."""
+    shape, server, layout = use.facts.shape, engine.server, layout_of(cfg, engine)
+    if layout is None:
+        return
+    if shape is None or cfg.cluster.slurm is None:
+        what = "the GPUs are not known without a cluster" if shape else f"{_unread(use, engine)}: its shape is not known"
+        yield "unknown", what, ""
+        return
+    longest = server.max_model_len or estimate.prompt_tokens + use.sampling.max_new_tokens
+    room = layout.cache_tokens(shape)
+    if room < longest:
+        weights = BF16 * shape.parameters / layout.tensor / GIB
+        yield (
+            "error",
+            f"a copy over {layout.tensor} GPUs has {weights:.1f} GiB of weights on each {layout.gpu.name}, and room for "
+            f"{max(0, room):,.0f} tokens, of {longest} that one answer may have: vLLM does not start",
+            f"lower {use.key}.engine.server.data_parallel_size, raise num_gpus, or lower {use.length_key}",
+        )
+
+
+@_each()
+def engine_seeds(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
+    """Requests can be sent as sampling.seeded says."""
+    if not use.sampling.seeded and engine.always_seeds:
+        yield (
+            "error",
+            "NeMo-Skills sends a seed with each request, and only vLLM has a number for none",
+            f"set {use.key}.sampling.seeded=true, or {use.key}.engine.dialect=vllm",
         )
 
 
@@ -164,6 +201,29 @@ def engine_dialect(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estim
 
 
 @_each()
+def engine_own_values(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
+    """The server gets every sampling value from us, and none from a file that came with the model."""
+    server = engine.server
+    if missing := unsent(engine, tokenizer=use.tokenizer) if server.base_url and not server.neutral else []:
+        sent = "engine.dialect=vllm" + ("" if use.tokenizer else " and teacher.path, with a copy of the model")
+        way = f"set {sent}, or " if engine.names_stops else "set engine=openai with engine.dialect=vllm, or "
+        yield (
+            "error",
+            f"a request cannot hold {', '.join(missing)}: the server at {server.base_url} may take them from the "
+            f"{FILE} of its model",
+            f"{way}{use.key}.engine.server.neutral=true if it is known not to (docs/engines.md)",
+        )
+    elif trouble := reads_file(server):
+        yield "error", trouble[0], f"{use.key}: {trouble[1]}"
+    elif found := use.own_values:
+        yield (
+            "error",
+            f"the server would take {', '.join(found)} from {FILE} in {use.path}",
+            f"remove them there (in a copy), or add {FLAG}, '{PLACEHOLDER}' to {use.key}.engine.server.command for vLLM",
+        )
+
+
+@_each()
 def engine_grading(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
     """No grader runs among the requests."""
     if engine.grades:
@@ -175,19 +235,15 @@ def engine_grading(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estim
         )
 
 
-@rule("generate")
-def chunks_apply(cfg: Config, _: Estimate) -> Found:
-    """Only what is sampled is dealt out in chunks."""
-    if cfg.teacher.in_one_piece and cfg.generate.chunks > 1:
-        yield "error", "traces out of a file are read as a whole", "set generate.chunks=1"
-
-
 SERVER_RULES = (
     engine_length,
     engine_heads,
     engine_nodes,
+    engine_memory,
+    engine_seeds,
     engine_model_name,
     engine_programs,
     engine_dialect,
+    engine_own_values,
     engine_grading,
 )

@@ -8,31 +8,59 @@ from functools import cached_property
 from nemo_cot.config import OWN_SUBJECTS, Config, ModelTeacher, SamplingConfig
 from nemo_cot.config.engines import EngineConfig
 from nemo_cot.config.model import ModelConfig
+from nemo_cot.errors import UserError
 from nemo_cot.evaluation.subjects import engine_of, sampling_of
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.facts import ModelFacts, context_tokens, model_facts
+from nemo_cot.serving.own_values import left_open, of_file
+from nemo_cot.text import PromptFormat, TextTokenizer
 
 
 @dataclass(frozen=True)
 class EngineUse:
-    """One model that is sampled: by what, how, and where it lies (None: not known before the run).
+    """One model that is sampled by ``stage``: by what, how, and where it lies (None: not known before the run).
 
-    ``model`` is the config of the run's own base model, None for another. ``length_key`` and
-    ``new_tokens_key`` are the config keys of the server's context and of the limit of new tokens.
+    ``key``: the part of the config that holds its engine and sampling. ``model`` is the config of the run's own base
+    model, None for another; ``form`` how it is asked. ``length_key`` and ``new_tokens_key`` are the config keys of the
+    server's context and of the limit of new tokens. ``samples`` are drawn of each of the ``part`` (train, heldout)
+    problems, in ``chunks``.
     """
 
+    stage: str
     key: str
     label: str
     engine: EngineConfig
     sampling: SamplingConfig
     path: str | None
     model: ModelConfig | None
+    form: PromptFormat
     length_key: str
     new_tokens_key: str
+    part: str
+    samples: int
+    chunks: int
 
     @property
-    def stage(self) -> str:
-        return "generate" if self.key == "teacher" else "evaluate"
+    def recipe(self) -> str:
+        """The recipe of ``stage``."""
+        return self.stage.partition("/")[0]
+
+    @property
+    def tokenizer(self) -> bool:
+        """Whether the stage has the model's tokenizer: of all but a teacher that only an endpoint has."""
+        client = self.engine.client
+        theirs = client is not None and client.server.base_url is not None
+        return self.key == "evaluate" or not theirs or self.model is None
+
+    @property
+    def own_values(self) -> list[str]:
+        """Sampling values that a server which the stage starts would take from the model's own generation_config.json."""
+        client, folder = self.engine.client, user_path(self.path) if self.path and self.label != "trained" else None
+        keys = left_open(client, tokenizer=self.tokenizer) if client else []
+        try:
+            return of_file(folder, keys, set(TextTokenizer(folder, self.form).stop_ids)) if folder and keys else []
+        except UserError:
+            return []  # of a tokenizer, which is another rule's
 
     @cached_property
     def facts(self) -> ModelFacts:
@@ -67,8 +95,9 @@ def engine_uses(cfg: Config) -> list[EngineUse]:
 def _teacher(cfg: Config, teacher: ModelTeacher) -> EngineUse:
     own = None if teacher.path else cfg.model
     return EngineUse(
-        "teacher", "teacher", teacher.engine, teacher.sampling, teacher.path or cfg.model.path, own,
-        "teacher.engine.server.max_model_len", "teacher.sampling.max_new_tokens",
+        "generate", "teacher", "teacher", teacher.engine, teacher.sampling, teacher.path or cfg.model.path, own,
+        PromptFormat(teacher.prompt, teacher.end_of_turn), "teacher.engine.server.max_model_len",
+        "teacher.sampling.max_new_tokens", "train", cfg.generate.samples_per_problem, cfg.generate.chunks,
     )  # fmt: skip
 
 
@@ -80,4 +109,9 @@ def _subject(cfg: Config, name: str) -> EngineUse:
     )
     new = f"{alone}.max_new_tokens" if other and other.max_new_tokens else "evaluate.sampling.max_new_tokens"
     path, own = (other.path, None) if other else (cfg.model.path, cfg.model)
-    return EngineUse("evaluate", name, engine_of(cfg, name), sampling_of(cfg, name), path, own, length, new)
+    asked = other or cfg.model
+    form = PromptFormat(asked.prompt, asked.end_of_turn, asked.eos_token)
+    return EngineUse(
+        f"evaluate/{name}", "evaluate", name, engine_of(cfg, name), sampling_of(cfg, name), path, own, form, length,
+        new, "heldout", cfg.evaluate.samples_per_problem, cfg.evaluate.chunks,
+    )  # fmt: skip

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_cot.config import Config
+from nemo_cot.io.jsonl import count_lines
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.facts import ModelFacts, model_facts
 from nemo_cot.preflight.sampling_cost import SamplingCost, sampling_costs
-from nemo_cot.stages.manifest import count_rows
 from nemo_cot.training.backend import TrainingCost, backend_of, sequences_per_step
 
 _CHARACTERS_PER_TOKEN = 3.0
@@ -46,7 +46,7 @@ def estimate(
     sequences = sequences_per_step(cfg)
     model = model_facts(model_directory, cfg.model.shape)
     sampling = sampling_costs(cfg, prompt, num_train, num_heldout)
-    evaluated = [cost.tokens_at_most for cost in sampling if cost.stage == "evaluate"]
+    evaluated = [cost.tokens_at_most for cost in sampling if cost.use.part == "heldout"]
     return Estimate(
         prompt_tokens=prompt,
         tokens_per_step=sequences * length,
@@ -68,6 +68,6 @@ def num_problems(cfg: Config, part: str = "train") -> int | None:
 def rows_of(path: Path) -> int | None:
     """Rows of a JSON-lines file; None where there is none, also where another job takes it away meanwhile."""
     try:
-        return count_rows(path)
+        return count_lines(path)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return None

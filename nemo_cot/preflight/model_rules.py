@@ -102,15 +102,11 @@ def _computed(cfg: Config) -> Iterator[tuple[str, str, bool, PromptFormat | None
         yield "model", model.path, trains, form
     for use in engine_uses(cfg):
         client = use.engine.client
-        if use.key == "teacher" and (teacher := cfg.teacher.by_model):
-            key, asked = "teacher", PromptFormat(teacher.prompt, teacher.end_of_turn)
-        elif use.model is not None:
-            key, asked = "model", form
-        else:
-            key, other = f"evaluate.models.{use.label}", cfg.evaluate.models[use.label]
-            asked = PromptFormat(other.prompt, other.end_of_turn, other.eos_token)
+        own_base = use.key != "teacher" and use.model is not None
+        key = "model" if own_base else "teacher" if use.key == "teacher" else f"evaluate.models.{use.label}"
+        sent = client is None or client.endpoint == "text" or client.dialect == "vllm"
         if use.path is not None:
-            yield key, use.path, client is None, None if client and client.endpoint == "chat" else asked
+            yield key, use.path, client is None, (form if own_base else use.form) if sent else None
 
 
 MODEL_RULES = (model_shape, model_eos, model_weights, teacher_path)

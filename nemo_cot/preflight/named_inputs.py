@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from typing import cast
 
-from nemo_cot.config import OWN_SUBJECTS, Config
+from nemo_cot.config import OWN_SUBJECTS, Config, FileTeacher
 from nemo_cot.config.rule import Found, rule
 from nemo_cot.errors import UserError
 from nemo_cot.io.paths import user_path
+from nemo_cot.io.tables import table_packages
 from nemo_cot.models.convert import check_hf_directory
 from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.problems import make_problems
@@ -35,7 +36,8 @@ def _named(cfg: Config) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:
     """Key, path and the stages that read it; none for those with a tokenizer or a model."""
     for label, path in cfg.problems.files.items():
         yield f"problems.{label}_path", path, ("problems",)
-    yield "teacher.path", cfg.teacher.named_path, ("generate",)
+    readers = ("problems", "generate") if cfg.problems.of_traces else ("generate",)
+    yield "teacher.path", cfg.teacher.named_path, readers
     if cfg.model.source == "directory":
         yield "model.path", cfg.model.path, ()
     for name in sorted(set(cfg.evaluate.subjects) - set(OWN_SUBJECTS)):
@@ -70,16 +72,26 @@ def inputs_hold(cfg: Config, _: Estimate) -> Found:
 def _checks(cfg: Config, there: dict[str, str]) -> Iterator[Callable[[], object]]:
     """By the same readers as the stages'."""
     files = [f"problems.{label}_path" for label in cfg.problems.files]
-    readable = set(files) <= there.keys()
+    files += ["teacher.path"] if cfg.problems.of_traces else []
+    packages = {**cfg.problems.packages, **trace_packages(cfg)}
+    # Of a package that is not installed the rule packages_installed says so.
+    readable = set(files) <= there.keys() and all(map(find_spec, packages))
     if files and readable:
-        yield lambda: make_problems(cfg.problems)
+        yield lambda: make_problems(cfg.problems, cfg.teacher)
     for key, path in there.items():
         is_teacher = key == "teacher.path" and cfg.teacher.by_model
         if is_teacher or key == "model.path" or key.startswith("evaluate.models."):
             yield partial(check_hf_directory, user_path(path), key=key)
-    made = all(map(find_spec, cfg.problems.packages))  # else rule packages_installed says so
-    if not cfg.teacher.by_model and "teacher.path" in there and readable and made:
-        yield partial(_read_traces, cfg, user_path(there["teacher.path"]))
+    if cfg.teacher.traces and "teacher.path" in there and readable:
+        yield partial(_read_traces, cfg, cfg.teacher.traces)
+
+
+def trace_packages(cfg: Config) -> dict[str, str]:
+    """The modules that reading the teacher's file imports, with what pip installs; none if no stage reads it."""
+    teacher, used = cfg.teacher.traces, named_paths(cfg, used=True)
+    if teacher is None or "teacher.path" not in used:
+        return {}
+    return table_packages(user_path(teacher.path), teacher.format, teacher.split)
 
 
 class _Uncounted:
@@ -89,18 +101,14 @@ class _Uncounted:
         return []
 
 
-def _read_traces(cfg: Config, path: Path) -> None:
+def _read_traces(cfg: Config, teacher: FileTeacher) -> None:
     """As generate reads them. Raises UserError naming the line."""
     try:
-        problems = make_problems(cfg.problems).train
+        problems = make_problems(cfg.problems, teacher).train
     except UserError:
         return  # said of the problems themselves
-    traces = file_traces(path, problems, cast(TextTokenizer, _Uncounted()))
-    if next(traces, None) is None:
-        raise UserError(
-            "the file holds no rows", where=str(path), fix="give a file with one JSON object a line"
-        )
-    for _ in traces:
+    uncounted = cast(TextTokenizer, _Uncounted())
+    for _ in file_traces(user_path(teacher.path), problems, uncounted, teacher, Counter()):
         pass
 
 

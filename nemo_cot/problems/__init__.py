@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from nemo_cot.config import ProblemsConfig
+from nemo_cot.config import ProblemsConfig, TeacherConfig
 from nemo_cot.errors import UserError
 from nemo_cot.problems.problem_set import ProblemSet
 from nemo_cot.records import Problem
@@ -12,10 +12,11 @@ from nemo_cot.records import Problem
 __all__ = ["ProblemSet", "make_problems"]
 
 
-def make_problems(config: ProblemsConfig) -> ProblemSet:
+def make_problems(config: ProblemsConfig, teacher: TeacherConfig | None = None) -> ProblemSet:
     """The problems of ``config``, checked: not empty, ids unique, no training problem twice, train and
-    held-out disjoint."""
-    problems = importlib.import_module(f"{__name__}.{config.source}").make(config)
+    held-out disjoint. ``teacher``: whose file they may come out of."""
+    more = (teacher,) if config.of_traces else ()
+    problems = importlib.import_module(f"{__name__}.{config.source}").make(config, *more)
     _check(problems)
     return problems
 

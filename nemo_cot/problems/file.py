@@ -15,11 +15,13 @@ from nemo_cot.records import Problem, row_id
 def make(config: FileProblems) -> ProblemSet:
     """Every row of both. Raises UserError that names file, line and field."""
     return ProblemSet(
-        _read(config.train_path, "problems.train_path"), _read(config.heldout_path, "problems.heldout_path")
+        read_problems(config.train_path, "problems.train_path"),
+        read_problems(config.heldout_path, "problems.heldout_path"),
     )
 
 
-def _read(path: str, key: str) -> list[Problem]:
+def read_problems(path: str, key: str) -> list[Problem]:
+    """Every row of the file that ``key`` names. Raises UserError that names file, line and field."""
     problems = [_problem(row, line, path) for line, row in iter_numbered_jsonl(user_path(path))]
     if not problems:
         raise UserError(

@@ -40,7 +40,7 @@ def write_report(
     """Write results.json, report.md and report.html into ``folder``; what they show."""
     results = run_results(found, title)
     write_results(results, folder)
-    context = {"r": results, "tables": _tables(results), "shown": _shown(found.texts, num_traces_shown)}
+    context = {"r": results, "trace_rows": _trace_rows(results), "tables": _tables(results), "shown": _shown(found.texts, num_traces_shown)}
     write_text(folder / MARKDOWN, plain(environment(html=False).get_template("report.md.j2").render(context)))
     texts = build_texts(found.texts, marks, max_bytes)
     own = {
@@ -55,7 +55,7 @@ def write_report(
             for d in results.disagreements[:_SHOWN_DISAGREEMENTS]
         ],
         "learned": _learned(results),
-        "trace_rows": [(c.trace, c.learned or "never", f"{c.losses[0]:.4f}", f"{c.losses[-1]:.4f}") for c in results.trace_curves],
+        "trace_rows": context["trace_rows"],
     }  # fmt: skip
     parts = {
         "results": bool(results.scores),
@@ -141,6 +141,20 @@ def _spread(curves: Sequence[Any]) -> list[Any]:
     if len(curves) <= _SHOWN_CURVES:
         return list(curves)
     return [curves[round(i * (len(curves) - 1) / (_SHOWN_CURVES - 1))] for i in range(_SHOWN_CURVES)]
+
+
+def _trace_rows(r: RunResults) -> list[tuple[str, ...]]:
+    """Trace, trained tokens, when it was learned, loss and token accuracy in the first and the last step that drew it."""
+    return [
+        (
+            c.trace,
+            str(c.tokens),
+            str(c.learned or "never"),
+            f"{c.losses[0]:.4f} to {c.losses[-1]:.4f}",
+            f"{tables.percent(c.accuracies[0])} to {tables.percent(c.accuracies[-1])}",
+        )
+        for c in r.trace_curves
+    ]
 
 
 def _learned(r: RunResults) -> str:

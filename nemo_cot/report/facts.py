@@ -15,6 +15,7 @@ from nemo_cot.evaluation.graded_runs import GradedSample
 from nemo_cot.evaluation.intervals import bootstrap_intervals
 from nemo_cot.evaluation.metrics import Metric
 from nemo_cot.evaluation.scores import Point, Scores
+from nemo_cot.records import TraceLoss
 from nemo_cot.report.results import Disagreement, Histogram, LengthSummary, ProblemRow, TraceCurve
 
 POWER = 0.8
@@ -162,9 +163,17 @@ def disagreements(samples: Mapping[str, Sequence[Any]]) -> list[Disagreement]:
     ]  # fmt: skip
 
 
-def trace_curve(trace: str, points: Mapping[int, float]) -> TraceCurve:
-    """``points``: loss by step."""
-    steps = sorted(points)
-    losses = [points[step] for step in steps]
-    learned = next((step for step, loss in zip(steps, losses) if loss <= losses[0] / 2), None)
-    return TraceCurve(trace, steps, losses, learned)
+def trace_curves(rows: Sequence[TraceLoss]) -> list[TraceCurve]:
+    """By trace; the one that is learned first comes first."""
+    found: dict[tuple[str, int], dict[int, TraceLoss]] = defaultdict(dict)
+    for row in rows:
+        found[row.problem_id, row.sample][row.step] = row
+    curves = []
+    for (problem, sample), by_step in found.items():
+        steps = sorted(by_step)
+        losses = [by_step[step].loss for step in steps]
+        learned = next((step for step, loss in zip(steps, losses) if loss <= losses[0] / 2), None)
+        accuracies = [by_step[step].token_accuracy for step in steps]
+        tokens = by_step[steps[0]].tokens
+        curves.append(TraceCurve(f"{problem}, {sample}", tokens, steps, losses, accuracies, learned))
+    return sorted(curves, key=lambda curve: (curve.learned is None, curve.learned or 0, curve.losses[-1]))

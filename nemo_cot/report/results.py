@@ -98,13 +98,15 @@ class Disagreement(msgspec.Struct):
 
 
 class TraceCurve(msgspec.Struct):
-    """The mean loss per token of one training trace over the steps; ``learned``: the first step at half of its first
-    loss or less, None if never.
+    """The mean loss per trained token of one training trace over the steps that drew it, and the share of ``tokens`` of
+    which the likeliest was right; ``learned``: the first step at half of its first loss or less, None if never.
     """
 
     trace: str
+    tokens: int
     steps: list[int]
     losses: list[float]
+    accuracies: list[float]
     learned: int | None = None
 
 

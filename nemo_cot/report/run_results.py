@@ -18,7 +18,6 @@ from nemo_cot.report.results import (
     RunResults,
     SelectedTrace,
     StageRecord,
-    TraceCurve,
 )
 from nemo_cot.stages.manifest import Manifest
 from nemo_cot.traces.structure.profile import Profile, transition_similarity
@@ -38,7 +37,6 @@ def run_results(found: Findings, title: str) -> RunResults:
     lengths = {"traces trained on": [facts.tokens_of(t) for t in found.traces]}
     lengths |= {name: [facts.tokens_of(t) for t in rows] for name, rows in samples.items()}
     lengths = {name: values for name, values in lengths.items() if values}
-    curves = _trace_curves(found)
     accuracy = [step.token_accuracy for step in found.steps]
     return RunResults(
         name=found.name,
@@ -60,7 +58,7 @@ def run_results(found: Findings, title: str) -> RunResults:
         disagreements=facts.disagreements(samples),
         steps=found.steps,
         token_accuracy=[a for a in accuracy if a is not None],
-        trace_curves=curves,
+        trace_curves=facts.trace_curves(found.trace_losses),
         dropped=found.dropped,
         packing=found.packing,
         selected=_selected(found),
@@ -93,15 +91,6 @@ def _forest(scores: Scores | None) -> list[Bar]:
         return []
     ours = [Bar(name, f.value, f.low, f.high) for name, f in words.forest_of(scores.subjects)]
     return ours + [Bar(f"paper: {paper.system}", paper.pass_at_1, ours=False) for paper in PAPER]
-
-
-def _trace_curves(found: Findings) -> list[TraceCurve]:
-    """The one that is learned first comes first."""
-    points: dict[str, dict[int, float]] = defaultdict(dict)
-    for row in found.trace_losses:
-        points[f"{row.problem_id}, sample {row.sample}"][row.step] = row.loss
-    curves = [facts.trace_curve(trace, losses) for trace, losses in points.items()]
-    return sorted(curves, key=lambda curve: (curve.learned is None, curve.learned or 0, curve.losses[-1]))
 
 
 def _selected(found: Findings) -> list[SelectedTrace]:

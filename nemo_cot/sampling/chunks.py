@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from nemo_cot.errors import UserError
-from nemo_cot.io.jsonl import iter_numbered_jsonl, read_jsonl, write_jsonl
+from nemo_cot.io.jsonl import count_lines, iter_numbered_jsonl, read_jsonl, write_jsonl
 from nemo_cot.records import Problem, Trace
-from nemo_cot.stages import Output, RunDirectory, Source, Stage
+from nemo_cot.stages import Earlier, Output, RunDirectory, Source, Stage
+from nemo_cot.stages.publish import SCRATCH
+from nemo_cot.stages.stage import EARLIER
 
 GENERATIONS = "generations.jsonl"
 _BATCHED = "the embedded engine draws in batches, and each chunk has its own"
+_ALL_AGAIN = "the embedded engine draws in batches, so all are drawn again"
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Sampling:
 
     A sample depends on its own number and seed alone, so how it was chunked takes no part in the
     fingerprint of the whole; except with an engine that draws ``batches``, where a sample depends on those beside it.
+    And so those that a finished stage has are kept when there are to be more of them, or fewer. ``samples_key``: the
+    dotted key of ``config`` that holds their number; None where they come all at once.
     """
 
     name: str
@@ -30,6 +35,7 @@ class Sampling:
     config: dict[str, Any]
     work: Callable[[Path, Mapping[str, Path], range], None]
     samples: int
+    samples_key: str | None
     chunks: int
     resumable: bool
     batches: bool
@@ -40,7 +46,8 @@ class Sampling:
         """One stage; or one per chunk, and the one that merges them."""
         config, notes = self.config, {}
         if self.batches:
-            config, notes = {**config, "chunks": self.chunks}, {"chunks": _BATCHED}
+            config = {**config, "chunks": self.chunks}
+            notes = {"chunks": _BATCHED, **({self.samples_key: _ALL_AGAIN} if self.samples_key else {})}
         if self.chunks == 1:
             yield self._stage(self.name, config, range(self.samples), notes)
             return
@@ -54,20 +61,53 @@ class Sampling:
             files = [(inputs[label], samples) for label, samples in zip(parts, ranges)]
             write_jsonl(folder / GENERATIONS, merged(files, read_jsonl(inputs["problems"], Problem)))
 
-        yield Stage(self.name, self.inputs, config, merge, (GENERATIONS,), parts=parts, notes=notes)
+        yield Stage(
+            self.name, self.inputs, config, merge, (GENERATIONS,), parts=parts, notes=notes, earlier=self._earlier
+        )
 
     def _stage(self, name: str, config: dict[str, Any], samples: range, notes: dict[str, str]) -> Stage:
         return Stage(
             name,
             self.inputs,
             config,
-            lambda folder, inputs: self.work(folder, inputs, samples),
+            lambda folder, inputs: self._draw(folder, inputs, samples),
             (GENERATIONS,),
+            earlier=self._earlier,
             resumable=self.resumable,
             look=self.look,
             notes=notes,
             resources=self.resources,
         )
+
+
+    @property
+    def _earlier(self) -> Earlier | None:
+        """The whole stage with another number of samples, which begins with the same ones."""
+        if self.batches or self.samples_key is None:
+            return None
+        return Earlier(self.name, self.config, self.samples_key)
+
+    def _draw(self, folder: Path, inputs: Mapping[str, Path], samples: range) -> None:
+        """Write the ``samples`` of every problem: those of an earlier result as they are, the others drawn."""
+        if (earlier := inputs.get(EARLIER)) is None:
+            self.work(folder, inputs, samples)
+            return
+        problems = read_jsonl(inputs["problems"], Problem)
+        there = count_lines(earlier / GENERATIONS) // len(problems)
+        first_new = min(max(there, samples.start), samples.stop)
+        kept, new = range(samples.start, first_new), range(first_new, samples.stop)
+        print(f"  {len(kept)} of {len(samples)} samples per problem are kept, {len(new)} are drawn", flush=True)
+        parts, scratch = [(folder / SCRATCH / "kept.jsonl", kept)], folder / SCRATCH
+        scratch.mkdir(exist_ok=True)
+        rows = (row for _, row in iter_numbered_jsonl(earlier / GENERATIONS, Trace))
+        write_jsonl(parts[0][0], (row for row in rows if row.sample in kept))
+        if new:
+            drawn = scratch / f"drawn-{new.start}-{new.stop}.jsonl"
+            if not drawn.exists():
+                self.work(folder, inputs, new)
+                (folder / GENERATIONS).rename(drawn)
+            parts.append((drawn, new))
+        write_jsonl(folder / GENERATIONS, merged(parts, problems))
 
 
 def chunk_stage(name: str, chunk: int) -> str:

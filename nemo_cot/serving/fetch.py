@@ -26,6 +26,7 @@ class Trouble(Exception):
 
     ``again``: asking again may help. ``answered``: an HTTP reply came. ``busy``: the server says or shows
     that it is not ready. ``wait_seconds``: how long it asks to be left alone; None where it does not say.
+    ``fix``: what helps, where that is known.
     """
 
     def __init__(
@@ -37,10 +38,11 @@ class Trouble(Exception):
         answered: bool = True,
         busy: bool = False,
         wait_seconds: float | None = None,
+        fix: str = "",
     ) -> None:
         super().__init__(f"{what}; it sent {excerpt(sent)}" if sent else what)
         self.what, self.again, self.answered, self.busy = what, again, answered, busy
-        self.wait_seconds = wait_seconds
+        self.wait_seconds, self.fix = wait_seconds, fix
 
 
 async def fetch(

@@ -10,8 +10,9 @@ import shlex
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -20,8 +21,10 @@ from nemo_cot.config.engines import ServerConfig
 from nemo_cot.errors import Fault, UserError, one_line
 from nemo_cot.models.check import check_model
 from nemo_cot.serving.fetch import Trouble, fetch, read_as
+from nemo_cot.serving.own_values import FLAG, NEUTRAL, reads_file, write_ours
 from nemo_cot.serving.ports import claimed_port
 from nemo_cot.serving.process import Process, running
+from nemo_cot.text import PromptFormat, TextTokenizer
 
 _POLL_SECONDS = 0.5
 _ANSWER_SECONDS = 10.0
@@ -29,12 +32,15 @@ _ANSWER_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Server:
-    """An endpoint that answers and has the model. ``base_url`` ends in /v1."""
+    """An endpoint that answers and has the model. ``base_url`` ends in /v1. ``context``: the tokens that it has for
+    a prompt and its answer together; None where it does not say.
+    """
 
     base_url: str
     model_name: str
     api_key: str | None
     process: Process | None
+    context: int | None = None
 
     def check(self) -> None:
         """Raise UserError when the server that was started here has ended."""
@@ -47,9 +53,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(config: ServerConfig, model: Path | None, folder: Path) -> Iterator[Server]:
+def serving(
+    config: ServerConfig, model: Path | None, folder: Path, *, form: PromptFormat | None = None
+) -> Iterator[Server]:
     """The server of ``config`` with ``model``, for as long as the block lasts; its log is
-    ``folder``/logs/server.log.
+    ``folder``/logs/server.log. ``form`` names the tokens that end an answer of ``model``.
 
     Raises UserError when it does not come up within the deadline, ends, or has another model; and, before
     one is started, for a model that is not whole.
@@ -63,15 +71,17 @@ def serving(config: ServerConfig, model: Path | None, folder: Path) -> Iterator[
         )
     key = _api_key(config.api_key_env)
     if config.base_url is not None:
-        server = Server(config.base_url.rstrip("/"), name, key, None)
-        _wait(server, config.start_deadline_seconds, config.connect_deadline_seconds)
-        yield server
+        server = Server(config.base_url.rstrip("/"), name, key, None, config.max_model_len)
+        yield _wait(server, config.start_deadline_seconds, config.connect_deadline_seconds)
         return
     if model is not None and model.is_dir():
         check_model(model, local=False)
     with claimed_port(config.port) as (port, claim):
-        command = server_command(config, str(model or name), port)
+        stops = TextTokenizer(model, form).stop_ids if model is not None and form is not None else None
+        server_command(config, str(model or name), port)  # refused before there is anything to clean up
         scratch = Path(tempfile.mkdtemp(prefix="nemo-cot-server-"))
+        ours = NEUTRAL if stops is None else str(write_ours(scratch, stops))
+        command = server_command(config, str(model or name), port, generation_config=ours)
         with running(
             command,
             folder / "logs" / "server.log",
@@ -80,9 +90,8 @@ def serving(config: ServerConfig, model: Path | None, folder: Path) -> Iterator[
             scratch=scratch,
             keeps=[claim],
         ) as process:
-            server = Server(f"http://127.0.0.1:{port}/v1", name, key, process)
-            _wait(server, config.start_deadline_seconds, config.connect_deadline_seconds)
-            yield server
+            server = Server(f"http://127.0.0.1:{port}/v1", name, key, process, config.max_model_len)
+            yield _wait(server, config.start_deadline_seconds, config.connect_deadline_seconds)
 
 
 _CACHES = {"VLLM_CACHE_ROOT": "vllm", "TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
@@ -97,12 +106,24 @@ def _own_caches(scratch: Path) -> dict[str, str]:
     return {name: str(scratch / place) for name, place in _CACHES.items() if not os.environ.get(name)}
 
 
-def server_command(config: ServerConfig, model: str, port: int) -> list[str]:
-    """The argument list that starts the server. Raises UserError for a value that a shell would read."""
+def server_command(
+    config: ServerConfig, model: str, port: int, *, generation_config: str = NEUTRAL
+) -> list[str]:
+    """The argument list that starts the server, with the folder ``generation_config`` in place of the model's own
+    generation_config.json ("vllm": none). Raises UserError for a value that a shell would read, and for a
+    vLLM that would take sampling values from the model's files.
+    """
+    if trouble := reads_file(config):
+        raise UserError(trouble[0], where="engine.server", fix=trouble[1])
     length = ["--max-model-len", str(config.max_model_len)] if config.max_model_len else []
+    copies = ["--data-parallel-size", str(config.data_parallel_size)] if config.data_parallel_size > 1 else []
     if config.launcher == "command":
-        values = {"model": model, "port": port, "num_gpus": config.num_gpus, "num_nodes": config.num_nodes}
-        return [_filled(part, values) for part in [*config.command, *config.arguments]] + length
+        names = ("num_gpus", "num_nodes", "tensor_parallel_size")
+        values = {
+            "model": model, "port": port, "generation_config": generation_config,
+            **{name: getattr(config, name) for name in names},
+        }  # fmt: skip
+        return [_filled(part, values) for part in [*config.command, *config.arguments]] + length + copies
     # serve_vllm writes the model into double quotes of a shell command, and joins the rest with blanks.
     if re.search(r'["$`\\\n]', model):
         raise UserError(
@@ -112,13 +133,15 @@ def server_command(config: ServerConfig, model: str, port: int) -> list[str]:
         )
     return [
         config.python, "-m", "nemo_skills.inference.server.serve_vllm",
-        "--model", model, "--num_gpus", str(config.num_gpus), "--num_nodes", str(config.num_nodes),
-        "--port", str(port), *map(shlex.quote, [*length, *config.arguments]),
+        # It makes their product the tensor parallel size.
+        "--model", model, "--num_gpus", str(config.num_gpus // config.data_parallel_size), "--num_nodes",
+        str(config.num_nodes), "--port", str(port),
+        *map(shlex.quote, [*length, *copies, FLAG, generation_config, *config.arguments]),
     ]  # fmt: skip
 
 
 def _filled(part: str, values: dict[str, object]) -> str:
-    return re.sub(r"\{(model|port|num_gpus|num_nodes)\}", lambda found: str(values[found[1]]), part)
+    return re.sub(rf"\{{({'|'.join(values)})\}}", lambda found: str(values[found[1]]), part)
 
 
 def _api_key(variable: str | None) -> str | None:
@@ -140,8 +163,8 @@ def _api_key(variable: str | None) -> str | None:
     return key
 
 
-def _wait(server: Server, deadline_seconds: float, connect_seconds: float) -> None:
-    """Return when the server lists the model. Raises UserError as :func:`serving` says.
+def _wait(server: Server, deadline_seconds: float, connect_seconds: float) -> Server:
+    """The server, with the context that it reports, once it lists the model. Raises UserError as :func:`serving` says.
 
     ``connect_seconds``: the longest time in which nothing listens there, or something that is no model
     server; of one that is ours, and comes up when it does, the silence alone is no sign of that.
@@ -149,14 +172,19 @@ def _wait(server: Server, deadline_seconds: float, connect_seconds: float) -> No
     log = f"; its log: {server.process.log}" if server.process else ""
     print(f"  server: waiting for {server.base_url}{log}", flush=True)
     started = time.monotonic()
-    names = asyncio.run(_names(server, deadline_seconds, connect_seconds))
+    models = asyncio.run(_listed(server, deadline_seconds, connect_seconds))
     server.check()  # ours may have ended meanwhile, and another's have answered
-    _check_name(server, names)
+    _check_name(server, list(models))
     print(f"  server: ready after {time.monotonic() - started:.0f} s", flush=True)
+    context = models[server.model_name]
+    return replace(server, context=context if isinstance(context, int) else server.context)
 
 
 class _Model(msgspec.Struct):
+    """``max_model_len`` is vLLM's; other servers have none, or anything."""
+
     id: str
+    max_model_len: Any = None
 
 
 class _Models(msgspec.Struct):
@@ -165,8 +193,8 @@ class _Models(msgspec.Struct):
     data: list[_Model]
 
 
-async def _names(server: Server, deadline_seconds: float, connect_seconds: float) -> list[str]:
-    """The names at /models, once there are some."""
+async def _listed(server: Server, deadline_seconds: float, connect_seconds: float) -> dict[str, Any]:
+    """The models at /models, once there are some: the context of each, by name."""
     started = reached = time.monotonic()
     told, url = "", f"{server.base_url}/models"
     async with httpx.AsyncClient(headers=authorization(server.api_key), timeout=_ANSWER_SECONDS) as client:
@@ -174,7 +202,7 @@ async def _names(server: Server, deadline_seconds: float, connect_seconds: float
             server.check()
             try:
                 body = await fetch(client, "GET", url, seconds=_ANSWER_SECONDS)
-                return [model.id for model in read_as(body, _Models).data]
+                return {model.id: model.max_model_len for model in read_as(body, _Models).data}
             except Trouble as found:
                 trouble = found
             now = time.monotonic()

@@ -2,6 +2,6 @@
 
 from nemo_cot.stages.engine import StageResult, run_stage
 from nemo_cot.stages.rundir import RunDirectory
-from nemo_cot.stages.stage import Output, Source, Stage
+from nemo_cot.stages.stage import Earlier, Output, Source, Stage
 
-__all__ = ["Output", "RunDirectory", "Source", "Stage", "StageResult", "run_stage"]
+__all__ = ["Earlier", "Output", "RunDirectory", "Source", "Stage", "StageResult", "run_stage"]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.image import image_record
@@ -29,15 +30,17 @@ from nemo_cot.stages.manifest import (
     changes,
     damaged,
     describe,
+    earlier_record,
     fingerprint_of,
     flatten,
     read_manifest,
+    with_value,
     write_manifest,
 )
 from nemo_cot.stages.publish import Attempt, is_output, publish, read_attempt, recover, write_attempt
 from nemo_cot.stages.reuse import other_with, reuse_from
 from nemo_cot.stages.rundir import RunDirectory
-from nemo_cot.stages.stage import Stage
+from nemo_cot.stages.stage import EARLIER, Stage
 
 _MOMENT_SECONDS = 2.0
 SETTLED = ("skip", "reuse")
@@ -174,10 +177,33 @@ class _Ready:
             return Plan("run", bad) if bad else Plan("skip", [f"unchanged since {old.finished_at}"])
         reasons = [] if old is None else changes(old, stage.config, self.digests, stage.version)
         reasons = [_noted(line, stage.notes) for line in reasons]
+        if self.earlier is not None:
+            other, there = self.earlier
+            key = stage.earlier.key
+            of = "" if other.path == self.run.path else f" in {other.path.name}"
+            reasons.append(f"keeps what is there with {key}={flatten(there.config)[key]}{of}")
         attempt = read_attempt(self.run.partial(stage.name, self.fingerprint))
         if attempt is not None and attempt.fingerprint == self.fingerprint and stage.resumable:
             return Plan("resume", [*reasons, f"attempt {attempt.attempts + 1}"], replaces=old is not None)
         return Plan("run", reasons, replaces=old is not None)
+
+    @functools.cached_property
+    def earlier(self) -> tuple[RunDirectory, Manifest] | None:
+        """The result that stage.earlier describes, whole, and the run that has it; None without one."""
+        wanted, found = self.stage.earlier, []
+        for run in (self.run, *self.run.reuse) if wanted is not None else ():
+            folder = run.stage(wanted.stage)
+            try:
+                there = read_manifest(folder)
+                value = flatten(there.config).get(wanted.key) if there is not None else None
+                if value is None or there.fingerprint != fingerprint_of(
+                    wanted.stage, self.stage.version, with_value(wanted.config, wanted.key, value), self.digests
+                ):
+                    continue
+                found += [] if damaged(there, folder, self.hasher) else [(value, run, there)]
+            except (UserError, FileNotFoundError):  # damaged, or being replaced
+                continue
+        return max(found, key=lambda each: each[0])[1:] if found else None
 
     def decide(self) -> Plan:
         """Complete what was interrupted, plan, and reuse if that is the plan."""
@@ -197,8 +223,9 @@ class _Ready:
         partial, attempt = self._begin()
         parts = {label: run.resolve(source, label) for label, source in stage.parts.items()}
         described = {label: describe(path, run.path, hasher, part=True) for label, path in parts.items()}
+        kept = {EARLIER: self.earlier[0].stage(stage.earlier.stage)} if self.earlier is not None else {}
         started = time.monotonic()
-        stage.work(partial, {**self.paths, **parts})
+        stage.work(partial, {**self.paths, **parts, **kept})
         seconds = time.monotonic() - started
         manifest = self._manifest(partial, attempt, described, seconds)
         if stage.compare is not None and run.stage(stage.name).is_dir():
@@ -246,10 +273,17 @@ class _Ready:
             packages=package_versions(),
             hardware=hardware(),
             image=image_record(),
+            earlier=self._earlier_record(),
             finished_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             wall_seconds=round(seconds, 3),
             attempts=attempt.attempts,
         )
+
+    def _earlier_record(self) -> dict[str, Any] | None:
+        if self.earlier is None:
+            return None
+        (run, there), wanted = self.earlier, self.stage.earlier
+        return earlier_record(run.stage(wanted.stage), there, wanted.key)
 
 
 def _noted(line: str, notes: dict[str, str]) -> str:

@@ -12,6 +12,7 @@ from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.hashing import Hasher
 from nemo_cot.io.json_file import DAMAGED
+from nemo_cot.io.jsonl import count_lines
 
 MANIFEST = "manifest.json"
 
@@ -37,7 +38,8 @@ class Manifest(msgspec.Struct, kw_only=True):
     ``config`` decides the result, ``settings`` do not. ``finished_at`` is UTC, ISO 8601;
     ``wall_seconds`` is that of the last of ``attempts``. ``image``: the container's digest and identity, None
     outside a container (:func:`nemo_cot.image.image_record`). ``reused_from``: the directory of the run that
-    did the work; apart from ``inputs`` the rest is what that run recorded.
+    did the work; apart from ``inputs`` the rest is what that run recorded. ``earlier``: the result from which a
+    part of the rows was taken, and what made it (:func:`earlier_record`).
     """
 
     stage: str
@@ -56,6 +58,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     attempts: int
     image: dict[str, str] | None = None  # manifests of version 0.1.0 and before have none
     reused_from: str | None = None
+    earlier: dict[str, Any] | None = None
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -83,7 +86,7 @@ def describe(path: Path, base: Path, hasher: Hasher, *, listed: bool = False, pa
         path=path.relative_to(base).as_posix() if inside else str(path),
         sha256=hasher.listing(path) if listed else hasher.sha256(path),
         num_bytes=_num_bytes(path),
-        rows=count_rows(path) if path.suffix == ".jsonl" else None,
+        rows=count_lines(path) if path.suffix == ".jsonl" else None,
         listed=listed,
         part=part,
     )
@@ -93,6 +96,24 @@ def fingerprint_of(stage: str, version: int, config: dict[str, Any], inputs: dic
     """Hex digest of everything that decides a stage's result: its config and its inputs' digests, by label."""
     content = {"stage": stage, "version": version, "config": config, "inputs": inputs}
     return hashlib.sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
+
+
+def earlier_record(folder: Path, there: Manifest, key: str) -> dict[str, Any]:
+    """What a manifest keeps of the result in ``folder``, of which rows were taken: the value of ``key``, what it
+    held, and when and with what it was made. It may be replaced by then, so nothing here needs the folder.
+    """
+    made = {name: getattr(there, name) for name in ("code", "packages", "hardware", "image", "finished_at", "earlier")}
+    outputs = {name: {"sha256": output.sha256, "rows": output.rows} for name, output in there.outputs.items()}
+    return {
+        "folder": str(folder), "fingerprint": there.fingerprint, key: flatten(there.config)[key], "outputs": outputs,
+        **{name: value for name, value in made.items() if value is not None},
+    }  # fmt: skip
+
+
+def with_value(config: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """``config`` with another value of the dotted ``key``."""
+    first, _, rest = key.partition(".")
+    return {**config, first: with_value(config[first], rest, value) if rest else value}
 
 
 def changes(old: Manifest, config: dict[str, Any], inputs: dict[str, str], version: int) -> list[str]:
@@ -133,12 +154,6 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         flat.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
     return flat
-
-
-def count_rows(path: Path) -> int:
-    """Lines that are not blank."""
-    with open(path, "rb") as handle:
-        return sum(1 for line in handle if line.strip())
 
 
 def _num_bytes(path: Path) -> int:

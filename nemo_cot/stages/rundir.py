@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import re
 from collections.abc import Iterable
@@ -16,7 +17,8 @@ from nemo_cot.stages.stage import Output, Source
 PARTIAL = ".partial-"
 OLD = ".old"
 CHUNKS = ".chunks"
-_HASHES = ".hashes.json"
+HASHES = ".hashes"
+"""Folder beside the runs, which share it: digests of big files (nemo_cot.io.hashing)."""
 _CHUNK = re.compile(r"/(?=chunk-\d+$)")
 
 
@@ -38,7 +40,14 @@ class RunDirectory:
     def create(self) -> RunDirectory:
         """Make the directory. Raises OSError as the file system does."""
         self.path.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):  # only a memory, and a container's mount needs it
+            self.hashes.mkdir(exist_ok=True)
         return self
+
+    @property
+    def hashes(self) -> Path:
+        """The folder of remembered digests."""
+        return self.path.parent / HASHES
 
     def stage(self, name: str) -> Path:
         """The folder of a finished stage; ``name`` may have several parts, such as evaluate/base/chunk-000."""
@@ -89,12 +98,22 @@ class RunDirectory:
             raise UserError(f"input {label} is missing", where=str(path), fix="check the path")
         return path
 
+    def also_reuse(self, others: Iterable[Path]) -> None:
+        """Add runs whose finished stages may be reused, unless they are known."""
+        known = {self.path, *(other.path for other in self.reuse)}
+        for other in map(RunDirectory, others):
+            if other.path not in known:
+                known.add(other.path)
+                self.reuse.append(other)
+                if self._hasher is not None and other.hashes != self.hashes:
+                    self._hasher.learn(other.hashes)
+
     def hasher(self) -> Hasher:
-        """The one hasher of this object, with the caches of this run and of those to reuse."""
+        """The one hasher of this object, with the memory of this folder of runs and of those to reuse."""
         if self._hasher is None:
-            self._hasher = Hasher(self.path / _HASHES)
-            for other in self.reuse:
-                self._hasher.learn(other.path / _HASHES)
+            self._hasher = Hasher(self.hashes)
+            for folder in {other.hashes for other in self.reuse} - {self.hashes}:
+                self._hasher.learn(folder)
         return self._hasher
 
 

@@ -29,6 +29,21 @@ Source = Output | Path | Callable[[], Path]
 """Where an input comes from: a stage, a path outside the run, or a function that finds or checks such a path."""
 
 
+EARLIER = "earlier"
+"""The input with the folder of an earlier result, where there is one."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A result of ``stage``, with ``config`` but for the value of one dotted ``key``, that holds a part of what is
+    to be made: of 8 samples the first 4.
+    """
+
+    stage: str
+    config: dict[str, Any]
+    key: str
+
+
 @dataclass(frozen=True)
 class Stage:
     """What to run. Building one reads nothing; order and dependencies of the chain follow from ``inputs``.
@@ -38,6 +53,9 @@ class Stage:
     attempt with the same fingerprint, else it is empty. ``config`` decides the result, ``settings`` do not;
     raise ``version`` when the code changes the meaning of the same config. Folders named in ``listed`` are
     compared by names and sizes only: terabytes of checkpoints would take an hour to hash.
+
+    ``earlier``: where this run or one to reuse has such a result, whole and of the same inputs, ``work`` gets its folder
+    as the input EARLIER, and the manifest records it. The one with the highest value is taken.
 
     ``parts``: outputs of stages that only serve this one (its chunks). They are recorded in the manifest but
     not part of the fingerprint, and not made if this stage is finished without them. ``found(run)``: inputs
@@ -57,6 +75,7 @@ class Stage:
     resumable: bool = False
     listed: tuple[str, ...] = ()
     parts: Mapping[str, Source] = field(default_factory=dict)
+    earlier: Earlier | None = None
     found: Callable[[RunDirectory], dict[str, Path]] | None = None
     compare: Callable[[Path, Path], None] | None = None
     look: Callable[[RunDirectory], None] | None = None

@@ -25,7 +25,7 @@ from nemo_cot.traces.structure import measure_names
 from nemo_cot.traces.structure.profile import Found
 
 
-@dataclass
+@dataclass(eq=False)
 class Candidate:
     """``row``: its number in the file, from 0, and ``offset``: where its line begins, in bytes. ``length``: tokens of
     the student, end-of-turn token included. ``text``: a digest of the generation. ``keys``: the values of those keys

@@ -25,6 +25,12 @@ def needs_heldout(config: CurateConfig) -> bool:
     return any(getattr(f, "needs_heldout", False) for f in load_filters(config.filters).values())
 
 
+def filter_packages(config: CurateConfig) -> dict[str, str]:
+    """Modules that the filters import, and what pip installs them with."""
+    found = (getattr(f, "packages", {}) for f in load_filters(config.filters).values())
+    return {module: install for packages in found for module, install in packages.items()}
+
+
 def needs_marks(config: CurateConfig) -> bool:
     """Whether the marks of conf/marks decide about anything."""
     return bool(config.measures) or any(

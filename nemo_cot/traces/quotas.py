@@ -59,33 +59,34 @@ class Quotas:
         self._count(c, 1)
         return True
 
-    def completed(self) -> list[Candidate]:
-        """As many as can be, by exchanging taken ones where that makes room: the last resort after a walk in order,
-        which may have used up a problem that another cell needs.
+    def complete(self, walked: Sequence[Candidate]) -> None:
+        """Take as many as can be, by exchanging taken ones where that makes room: the last resort after a walk in order
+        over all candidates, ``walked``, which may have used up a problem that another cell needs.
 
         An augmenting path through the cells (breadth first, so none is longer than the number of cells): one enters a
         full problem for another that leaves it, whose cell then needs a place elsewhere.
         """
         short = deque(cell for cell, quota in self.cells.items() for _ in range(quota - self._of_cell[cell]))
         while short:
-            for enters, leaves in self._path(short.popleft()):
+            for enters, leaves in self._path(short.popleft(), walked):
                 if leaves is not None:
                     self.taken.remove(leaves)
                     self._count(leaves, -1)
                 self.taken.append(enters)
                 self._count(enters, 1)
-        place = {c.row: number for number, c in enumerate(self.candidates)}
-        return self.taken if not self.cells else sorted(self.taken, key=lambda c: place[c.row])
+        if self.cells:
+            place = {c.row: number for number, c in enumerate(walked)}
+            self.taken.sort(key=lambda c: place[c.row])
 
-    def _path(self, start: Cell) -> list[tuple[Candidate, Candidate | None]]:
+    def _path(self, start: Cell, walked: Sequence[Candidate]) -> list[tuple[Candidate, Candidate | None]]:
         """(who enters, who leaves for it), from ``start`` to a problem with room; empty without a path."""
         free: dict[Cell, dict[str, Candidate]] = defaultdict(dict)
-        for c in self.candidates:
+        for c in walked:
             if (c.problem_id, c.text) not in self._texts and self._may_open(c.problem_id):
                 free[self._cell(c)].setdefault(c.problem_id, c)
         held: dict[str, dict[Cell, Candidate]] = defaultdict(dict)
         for c in self.taken:
-            held[c.problem_id].setdefault(self._cell(c), c)
+            held[c.problem_id][self._cell(c)] = c  # the last one taken of its cell leaves first
         came: dict[Cell, tuple[Cell, Candidate, Candidate] | None] = {start: None}
         waiting = deque([start])
         while waiting:
@@ -156,9 +157,10 @@ class Quotas:
                     f"{len(self.different)} problems have {self.each} different ones"
                 )
         elif (most := sum(min(self.each, count) for count in self.different.values())) < wanted:
-            limited = all(count >= self.each for count in self.different.values())
             problems = len(self.different)
-            return f"per_problem={self.each} x {problems} problems = {most} < {wanted}" if limited and problems else ""
+            if most == self.each * problems:
+                return f"per_problem={self.each} x {problems} problems = {most} < {wanted}" if problems else ""
+            return f"at most per_problem={self.each} of each of {problems} problems = {most} < {wanted}"
         if not self.cells:
             return ""
         there = Counter(self._cell(c) for c in {(c.problem_id, c.text): c for c in self.candidates}.values())

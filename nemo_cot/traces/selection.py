@@ -74,9 +74,10 @@ def choose(pool: Sequence[Candidate], config: CurateConfig) -> Curated:
     for name in reversed(config.ties):
         candidates = [candidates[place] for place in load_order(name).walk(candidates, config)]
     quotas = Quotas(candidates, config)
-    taken = _walk(candidates, quotas, config)
-    if len(taken) < config.num_traces:
-        taken = quotas.completed()
+    walked = _walk(candidates, quotas, config)
+    if len(quotas.taken) < config.num_traces:
+        quotas.complete(walked)
+    taken = quotas.taken
     kept = {c.row for c in taken}
     reasons.update({c.row: quotas.refuses(c) or "beyond_num_traces" for c in candidates if c.row not in kept})
     found = Curated(taken, reasons, pool, config.order)
@@ -86,15 +87,16 @@ def choose(pool: Sequence[Candidate], config: CurateConfig) -> Curated:
 
 
 def _walk(candidates: Sequence[Candidate], quotas: Quotas, config: CurateConfig) -> list[Candidate]:
-    """Take candidates in their order as long as the quotas have room."""
-    walk = load_order(config.order).walk(candidates, config)
+    """Take candidates in their order as long as the quotas have room. Returns those that were looked at, in order."""
+    walk, walked = load_order(config.order).walk(candidates, config), []
     try:
         place = next(walk)
         while len(quotas.taken) < config.num_traces:
+            walked.append(candidates[place])
             place = walk.send(quotas.take(candidates[place]))
     except StopIteration:
         pass
-    return quotas.taken
+    return walked
 
 
 def _with_pass_rates(pool: Sequence[Candidate]) -> list[Candidate]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +11,11 @@ from typing import Any, NamedTuple
 from nemo_cot.config import Config, FileTeacher, ModelTeacher, ProceduralTeacher
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
 from nemo_cot.io.paths import user_path
+from nemo_cot.io.tables import num_rows
 from nemo_cot.models.convert import hf_directory
 from nemo_cot.models.format import base_model, student_tokenizer
-from nemo_cot.records import Problem
+from nemo_cot.progress import track
+from nemo_cot.records import Problem, Trace
 from nemo_cot.sampling.chunks import GENERATIONS
 from nemo_cot.sampling.engines import sample
 from nemo_cot.sampling.job import SamplingJob
@@ -47,8 +50,17 @@ def _procedural(
 def _file(
     cfg: Config, teacher: FileTeacher, folder: Path, inputs: Mapping[str, Path], problems: list[Problem], _: range
 ) -> None:
-    tokenizer = student_tokenizer(cfg.model, inputs["tokenizer"].parent)
-    write_jsonl(folder / GENERATIONS, file_traces(inputs["traces"], problems, tokenizer))
+    tokenizer, path, counts = student_tokenizer(cfg.model, inputs["tokenizer"].parent), inputs["traces"], Counter()
+    with track("read traces", num_rows(path, teacher.format) or 0, "rows", folder) as progress:
+
+        def followed() -> Iterator[Trace]:
+            for trace in file_traces(path, problems, tokenizer, teacher, counts):
+                progress.update(counts["rows"], total=max(progress.total, counts["rows"]))
+                yield trace
+
+        kept = write_jsonl(folder / GENERATIONS, followed())
+    left_out = "".join(f"; left out by {name}: {count}" for name, count in counts.items() if name != "rows")
+    print(f"  {counts['rows']} rows: {kept} traces of the training problems{left_out}")
 
 
 def _model(

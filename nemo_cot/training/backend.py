@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from nemo_cot import training
 from nemo_cot.config import Config, TrainConfig
 from nemo_cot.config.cluster import ResourceClasses
-from nemo_cot.config.rule import Rule
+from nemo_cot.config.rule import Rule, Span
 from nemo_cot.models.facts import ModelFacts
 from nemo_cot.stages import Output, Stage
 
@@ -30,8 +30,10 @@ class TrainingCost:
     """What training of ``model`` costs, of the whole run. None: not known, or (``gpu_hours``) not estimated.
 
     ``formula`` is that of ``operations``. ``memory_bytes`` are needed at once in ``place``, such as the
-    fullest GPU. ``gpu_hours`` are hours x GPUs ``at`` so much of a GPU's peak. ``disk_bytes``: the base
-    model, the trained one and the checkpoints.
+    fullest GPU. ``gpu_hours`` are hours x GPUs of the steps, as ``at`` says. ``disk_bytes``: the base
+    model, the trained one and the checkpoints. ``host_bytes``: memory of a node that the optimizer takes as it
+    starts, or for good where it is kept there. ``written_bytes`` and ``save_seconds``: all checkpoints of
+    the run; training stands still meanwhile. ``seconds``: the whole stage on ``num_gpus``.
     """
 
     model: ModelFacts
@@ -42,6 +44,20 @@ class TrainingCost:
     disk_bytes: int | None
     gpu_hours: float | None = None
     at: str = ""
+    host_bytes: float | None = None
+    written_bytes: int | None = None
+    save_seconds: float | None = None
+    seconds: Span | None = None
+    num_gpus: int = 0
+    tokens_per_step: int = 0
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A layout that fits: the ``overrides`` that choose it (none: it is the configured one), and what it costs."""
+
+    overrides: tuple[str, ...]
+    cost: TrainingCost
 
 
 class Backend(ABC, Generic[T]):
@@ -97,7 +113,12 @@ class Backend(ABC, Generic[T]):
             memory_bytes=None,
             place="the machine",
             disk_bytes=count * (2 + 2 + 2 * 12) if count else None,
+            tokens_per_step=tokens,
         )
+
+    def suggest(self, cfg: Config, model: ModelFacts, tokens: int) -> list[Suggestion]:
+        """Layouts on GPUs that fit, the one with the fewest GPU-hours first; none where there is nothing to lay out."""
+        return []
 
     def programs(self) -> dict[str, str]:
         """Interpreters that it starts, by config key."""

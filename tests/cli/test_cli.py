@@ -178,7 +178,7 @@ def test_plan_hashes_no_model_that_no_stage_has_used(run, digests):
 
 def test_plan_says_what_it_does_when_that_takes_long(run, digests, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("nemo_cot.stages.engine._MOMENT_SECONDS", 0.01)
-    (tmp_path / "tiny" / ".hashes.json").unlink()
+    (tmp_path / ".hashes" / "hashes.json").unlink(missing_ok=True)
     cfg = load_config(run)
     plan_chain(graph(cfg), run_directory(cfg))
     assert len(digests) == len(set(digests)), "each once"

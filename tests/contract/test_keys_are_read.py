@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from nemo_cot.training.nemo.rendered import to_yaml
+from tests.contract.apex_stand_ins import stand_ins
 from tests.contract.recording import recorded_reads
 from tests.contract.test_rendered_config import literal, rendered  # noqa: F401 (fixtures)
 
@@ -19,6 +20,7 @@ GPT = "nemo/collections/nlp/models/language_modeling/megatron_gpt_model.py"
 BASE = "nemo/collections/nlp/models/language_modeling/megatron_base_model.py"
 PEFT = "nemo/collections/nlp/parts/peft_config.py"
 SCRIPT = "nemo_aligner/utils/train_script_utils.py"
+SAVING = "nemo/utils/callbacks/dist_ckpt_io.py"
 SUPERVISED = "nemo_aligner/algorithms/supervised.py"
 NEEDS_A_GPU = {
     "model.activations_checkpoint_granularity": (GPT, "cfg"),
@@ -26,6 +28,9 @@ NEEDS_A_GPU = {
     "model.activations_checkpoint_method": (GPT, "cfg"),
     "model.activations_checkpoint_num_layers": (GPT, "cfg"),
     "model.attention_dropout": (GPT, "cfg"),
+    "model.dist_ckpt_format": (SAVING, "model_cfg"),
+    "model.dist_ckpt_parallel_save": (SAVING, "model_cfg"),
+    "model.dist_ckpt_torch_dist_multiproc": (SAVING, "model_cfg"),
     "model.encoder_seq_length": (GPT, "cfg"),
     "model.ffn_dropout": (GPT, "cfg"),
     "model.global_batch_size": (BASE, "cfg"),
@@ -120,14 +125,12 @@ def _read_adapters_and_schedule(config: Any) -> None:
 
 def _taken() -> set[str]:
     """Keys of the sections that are handed over whole, to code that raises for any other."""
-    import torch
     from lightning.pytorch import Trainer
     from nemo.utils.exp_manager import ExpManagerConfig
 
     trainer = {f"trainer.{name}" for name in inspect.signature(Trainer.__init__).parameters}
-    # Apex's Adam, which wants a GPU, has these arguments of torch's.
-    adam = {f"model.optim.{name}" for name in inspect.signature(torch.optim.AdamW).parameters}
-    return trainer | adam | set(_schema(ExpManagerConfig(), "exp_manager."))
+    adam = inspect.signature(stand_ins()["distributed_fused_adam"]).parameters
+    return trainer | {f"model.optim.{name}" for name in adam} | set(_schema(ExpManagerConfig(), "exp_manager."))
 
 
 def _schema(config: Any, prefix: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nemo_cot.config import OptimConfig, PackConfig, SchedConfig
+from nemo_cot.config import LoggersConfig, OptimConfig, PackConfig, SchedConfig
 from nemo_cot.packing import literal_draws, literal_packs
 from nemo_cot.training.nemo.config import ConversionConfig, LayoutConfig, LoraConfig
 from nemo_cot.training.nemo.rendered import to_yaml
@@ -57,6 +57,8 @@ def train_config(schedule: str = "cosine", **changes) -> AlignerTrain:
         srun_arguments=[],
         master_port=29500,
         python="python",
+        overrides={},
+        loggers=LoggersConfig(True, False, False, "p", None),
     )
     return AlignerTrain(**(values | changes))
 
@@ -210,14 +212,13 @@ def test_exp_manager_and_trainer_take_their_keys_and_keep_the_latest_checkpoints
     }  # MegatronTrainerBuilder makes a plugin of "bf16"
     trainer = Trainer(**keys)
     assert trainer.max_steps == STEPS
-    loaded.exp_manager.create_tensorboard_logger = False  # the lock has no tensorboard; the container has
     exp_manager(trainer, loaded.exp_manager)
     (callback,) = [c for c in trainer.callbacks if isinstance(c, NeMoModelCheckpoint)]
     assert (callback.monitor, callback.mode, callback.save_top_k, callback.save_last) == (
         "step",
         "max",
         5,
-        True,
+        False,
     )
     assert Path(callback.dirpath) == tmp_path / "aligner" / "checkpoints"
     assert trainer.ckpt_path is None  # nothing to resume from, and no error
@@ -251,21 +252,28 @@ def test_adapters_are_those_that_peft_config_builds(layout):
 
 
 def test_checkpoints_are_named_by_their_step_and_the_latest_are_kept(loaded, tmp_path, monkeypatch):
-    """The real callback through Aligner's own save function; only the writing of weights is a stand-in."""
+    """The real callback through Aligner's own save function; only the writing of weights is a stand-in.
+
+    Each save is written once, and a second attempt resumes from the newest through a link.
+    """
     import torch
     from lightning.pytorch import Trainer
     from nemo.utils.exp_manager import NeMoModelCheckpoint, exp_manager
     from nemo_aligner.utils.utils import custom_save_ckpt_func
 
-    from nemo_cot.training.nemo_aligner.checkpoints import saved_steps
+    from nemo_cot.training.nemo_aligner.checkpoints import link_newest, saved_steps
 
     trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
-    loaded.exp_manager.create_tensorboard_logger = False
     loaded.exp_manager.checkpoint_callback_params.save_top_k = 2
     exp_manager(trainer, loaded.exp_manager)
     (callback,) = [c for c in trainer.callbacks if isinstance(c, NeMoModelCheckpoint)]
-    removed = []
-    monkeypatch.setattr(callback, "_save_checkpoint", lambda trainer, path: Path(path).mkdir(parents=True))
+    written, removed = [], []
+
+    def write(trainer, path):
+        written.append(Path(path).with_suffix(""))
+        written[-1].mkdir(parents=True)
+
+    monkeypatch.setattr(callback, "_save_checkpoint", write)
     monkeypatch.setattr(
         callback, "_remove_checkpoint", lambda trainer, path, *_: removed.append(Path(path).name)
     )
@@ -274,5 +282,8 @@ def test_checkpoints_are_named_by_their_step_and_the_latest_are_kept(loaded, tmp
         candidates = {name: torch.tensor(value, dtype=torch.int32) for name, value in counts.items()}
         custom_save_ckpt_func(callback, trainer, None, candidates)
         assert max(saved_steps(tmp_path)) == step
-    assert any("step=20-" in name for name in removed)
-    assert not any("step=50-" in name and "-last" not in name for name in removed)
+    assert len(written) == 3 and len(removed) == 1 and "step=20-" in removed[0]
+    link_newest(tmp_path)
+    again = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    exp_manager(again, loaded.exp_manager)
+    assert Path(again.ckpt_path).resolve() == written[-1] and Path(again.ckpt_path).name.endswith("-last")

@@ -36,6 +36,7 @@ trap, heads = os.environ.get("SMOKE_TRAP"), Heads(4, 2)
 def write_zarr(folder, arrays):
     for name, tensor in arrays.items():
         zarr.save_array(str(folder / name), tensor.float().numpy())
+    (folder / "metadata.json").write_text('{{"sharded_backend": "zarr"}}')
 
 def read_zarr(folder):
     found = {{}}

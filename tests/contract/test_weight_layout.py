@@ -182,3 +182,63 @@ def test_a_training_checkpoint_is_read_through_its_view(nemo_folder, megatron, q
     assert torch.equal(
         megatron.decoder.layers[2].mlp.linear_fc2.weight, qwen2.model.layers[2].mlp.down_proj.weight
     )
+
+
+@pytest.fixture
+def torch_dist(megatron, qwen2, tmp_path, monkeypatch) -> Path:
+    """A training checkpoint as NeMo writes it with the format that we render, a moment of Adam's beside the weights."""
+    from megatron.core.dist_checkpointing import ShardedTensor
+    from nemo.utils.callbacks.dist_ckpt_io import DistributedCheckpointIO
+
+    from nemo_cot.training.nemo_aligner.render import _checkpoint_format
+
+    write_as_the_container_s_torch(monkeypatch)
+    load(megatron, to_megatron(qwen2.state_dict(), HEADS))
+    state = {"state_dict": {}, "sharded_state_dict": megatron.sharded_state_dict(prefix="model.")}
+    moment = megatron.output_layer.weight.detach().clone()
+    key = "optimizer.state.exp_avg.output_layer"
+    state["optimizer_states"] = [ShardedTensor.from_rank_offsets(key, moment)]
+    folder = tmp_path / "step=10"
+    DistributedCheckpointIO.from_config(_checkpoint_format()).save_checkpoint(state, folder)
+    return folder
+
+
+def write_as_the_container_s_torch(monkeypatch):
+    """This Megatron calls a function of torch that has got two more arguments since."""
+    from megatron.core.dist_checkpointing.strategies import filesystem_async
+    from torch.distributed.checkpoint import filesystem
+
+    def write(*given):
+        transforms = filesystem._StorageWriterTransforms()
+        return now(transforms, *given, filesystem.SerializationFormat.TORCH_SAVE)
+
+    now = filesystem._write_item
+    monkeypatch.setattr(filesystem_async, "_write_item", write)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_torch_dist_checkpoint_is_read_as_such_beside_a_base_in_zarr(
+    torch_dist, nemo_folder, megatron, qwen2, tmp_path, named
+):
+    """nemo_to_hf reads model_config.yaml, which the base's conversion wrote: NeMo takes its word for the format."""
+    import torch
+    from nemo.utils.callbacks.dist_ckpt_io import DistributedCheckpointIO
+
+    from nemo_cot.training.nemo.rendered import from_yaml
+
+    write_config(nemo_folder, dist_ckpt_format="zarr")
+    view = unpacked_view(torch_dist, nemo_folder, tmp_path / "view")
+    if not named:
+        write_config(view, dist_ckpt_format="zarr")
+    with torch.no_grad():
+        for parameter in megatron.parameters():
+            parameter.zero_()
+    reader = DistributedCheckpointIO.from_config(from_yaml(view / "model_config.yaml"))
+    state = {"state_dict": megatron.sharded_state_dict(prefix="model.")}
+    if not named:
+        with pytest.raises(Exception, match=r"zarr|array|not found"):
+            reader.load_checkpoint(str(view / "model_weights"), sharded_state_dict=state)
+        return
+    found = reader.load_checkpoint(str(view / "model_weights"), sharded_state_dict=state)["state_dict"]
+    megatron.load_state_dict({name.removeprefix("model."): value for name, value in found.items()})
+    assert torch.equal(megatron.output_layer.weight, qwen2.lm_head.weight)

@@ -25,8 +25,8 @@ EXPERIMENTS = [path.stem for path in FILES if path.parent.name == "experiment"]
 _PAPER = ["problems.train_path=a", "problems.heldout_path=b", "model.path=d"]
 NEEDED = {
     "problems/file": ["problems.train_path=a", "problems.heldout_path=b"],
-    "teacher/file": ["teacher.path=a"],
-    "teacher/qwq_32b_preview": ["teacher.path=a"],
+    "problems/from_traces": ["problems.heldout_path=b", "teacher.path=a"],
+    **{f"teacher/{p.stem}": ["teacher.path=a"] for p in (CONF / "teacher").glob("*.yaml") if p.stem not in ("model", "procedural")},
     **{f"model/{p.stem}": ["model.path=a"] for p in (CONF / "model").glob("*.yaml") if p.stem != "smollm2_135m"},
     "experiment/paper_main": [*_PAPER, "teacher.path=c"],
     "experiment/paper_human": [*_PAPER, "teacher.path=c"],
@@ -65,7 +65,8 @@ def experiment(extra: Path, text: str, name: str = "mine") -> Path:
 def test_every_file_of_conf_composes(option):
     """Experiments begin with their command and are named after their file; the values to give are all named at once."""
     group, name = option.parent.as_posix().replace("engine", "evaluate.engine"), option.name
-    chosen = [f"{group}={name}", *(["train=nemo_aligner"] if group == "train/layout" else [])]
+    beside = {"train/layout": ["train=nemo_aligner"], "problems/from_traces": ["teacher=file"]}
+    chosen = [f"{group}={name}", *beside.get(group, []), *beside.get(str(option), [])]
     needed = NEEDED.get(str(option), [])
     cfg = load_config([*chosen, *needed])
     if needed:
@@ -122,9 +123,9 @@ def test_no_value_is_hidden_in_the_schema():
 
 @pytest.mark.parametrize("overrides, where, fix", [
     (["teacher.engine=openai"], "teacher.engine", "teacher=model or teacher=qwq_32b_preview"),
-    (["train.lora.enabled=true"], "train.lora.enabled", "train=nemo_aligner or train=nemo_rl"),
+    (["train.save_top_k=2"], "train.save_top_k", "train=nemo_aligner or train=nemo_rl"),
     (["train/layout=qwen2.5_7b"], "train.layout", "train=nemo_aligner or train=nemo_rl"),
-    (["problems=file", "problems.num_train=3"], "problems.num_train", "problems=chain_sum,"),
+    (["problems=file", "problems.num_train=3"], "problems.num_train", "problems=chain_sum or problems=from_traces,"),
     (["problems.train_path=a"], "problems.train_path", "problems=file,"),
     (["cluster.account=me"], "cluster.account", "cluster=slurm_8xh100 or cluster=slurm_minimal"),
     (["evaluate.engine.server.num_gpus=2"], "evaluate.engine.server.num_gpus", "evaluate.engine=openai,"),
@@ -183,7 +184,7 @@ def test_what_comes_with_a_choice_is_not_set_by_hand(override, fix, extra):
     ("cluster.environment={A: b}", "write cluster.environment.NAME=VALUE for each"),
     ("cluster.environment.A=b", "add cluster=slurm_minimal"),
     ("+train.new=1", "set an existing key"), ("++train.max_steps=1", "set an existing key"), ("~train.max_steps", "set an existing key"),
-    ("train.max_steps=1,2", "once for each value"),
+    ("train.max_steps=1,2", "add --multirun"),
     ("train.max_steps", "write key=value"), ("=5", ""), ("a b", "write key=value"), ("name='x", "quote"), ("name=[", "name="),
     ("--name=x", ""),
 ])  # fmt: skip
@@ -201,7 +202,8 @@ def test_a_key_that_cannot_be_set_is_answered_with_what_can(override, fix):
     ("train.optim.lr=fast", "train.optim.lr", "fast is not a number", "give a number, such as 1e-5"),
     ("train.optim.betas=0.9", "train.optim.betas", "", "write a list: train.optim.betas=[0.9]"),
     ("train.optim.betas=[a,b]", "train.optim.betas", "a is not a number", ""),
-    ("train.tensorboard=perhaps", "train.tensorboard", "perhaps", "train.tensorboard=true or train.tensorboard=false"),
+    ("train.loggers.wandb=perhaps", "train.loggers.wandb", "perhaps",
+     "train.loggers.wandb=true or train.loggers.wandb=false"),
     ("train.device=gpu", "train.device", "auto, cpu, cuda", ""),
     ("train=5", "train", "there is no '5'", "choose one of local, nemo_aligner, nemo_rl"),
     ("train=null", "train", "there is no 'null'", "choose one of local"),
@@ -388,9 +390,9 @@ def test_an_own_experiment_makes_other_choices_than_the_one_it_inherits(extra):
     experiment(extra, OWN)
     cfg = load_config(own)
     assert (cfg.teacher.kind, cfg.train.backend, cfg.evaluate.engine.kind) == ("file", "local", "openai")
-    experiment(extra, OWN + "train:\n  lora: {enabled: true}\n")
+    experiment(extra, OWN + "train:\n  conversion: {average_steps: []}\n")
     error = refusal(*own)
-    assert error.where == "train.lora" and "train=nemo_aligner or train=nemo_rl" in error.fix
+    assert error.where == "train.conversion" and "train=nemo_aligner or train=nemo_rl" in error.fix
 
 
 @pytest.mark.parametrize("text, where, part", [

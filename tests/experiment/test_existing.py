@@ -28,6 +28,7 @@ def started(folder: Path, *overrides: str) -> object:
 
 @pytest.mark.parametrize("overrides", [
     *([f"experiment={e}", *NEEDED.get(f"experiment/{e}", []), "name=x"] for e in EXPERIMENTS), [*MORE, "name=x"],
+    ["teacher=openthoughts", "teacher.path=a", "teacher.where.source=[b,c]", "problems=from_traces", "problems.heldout_path=d", "name=x"],
 ])  # fmt: skip
 def test_the_config_of_any_experiment_is_read_back_whole(overrides, tmp_path):
     cfg = started(tmp_path, *overrides)

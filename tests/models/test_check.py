@@ -225,7 +225,7 @@ def test_what_old_checkpoints_hold_besides_is_no_fault(tmp_path):
 
 
 @pytest.mark.parametrize("config, reason", [
-    ({"model_type": "qwen3"}, "'qwen3'"), ({"model_type": None}, "None"),
+    ({"model_type": "gemma2"}, "'gemma2'"), ({"model_type": None}, "None"),
     ({"auto_map": {"AutoModelForCausalLM": "modeling_x.X"}}, "auto_map in config.json: AutoModelForCausalLM"),
     ({"quantization_config": {"quant_method": "awq"}}, "quantised"),
 ])  # fmt: skip
@@ -348,11 +348,11 @@ def test_plan_names_what_the_stages_would_stop_at(tiny_model, tmp_path):
     served = ["train=nemo_aligner", "evaluate.engine=nemo_skills"]
     assert errors(*base) == errors(*base, *served) == []
     # An architecture that a server knows, and we do not.
-    other = Path(shutil.copytree(tiny_model, tmp_path / "qwen3"))
+    other = Path(shutil.copytree(tiny_model, tmp_path / "other"))
     config = json.loads((other / "config.json").read_text())
-    (other / "config.json").write_text(json.dumps({**config, "model_type": "qwen3"}))
+    (other / "config.json").write_text(json.dumps({**config, "model_type": "gemma2"}))
     ((rule, what),) = errors(*base[:1], f"model.path={other}")
-    assert rule == "model_weights" and "'qwen3'" in what and str(other) in what
+    assert rule == "model_weights" and "'gemma2'" in what and str(other) in what
     assert errors(*base[:1], f"model.path={other}", *served) == []
     assert errors(*base[:1], f"model.path={other}", "train=nemo_aligner"), "the embedded engine samples it"
     teacher = ["teacher=model", f"teacher.path={other}", "teacher.end_of_turn='<|im_end|>'"]

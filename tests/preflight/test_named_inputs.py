@@ -31,9 +31,9 @@ def problems(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("rows, where, what", [
-    ([{"problem_id": "p0", "generation": "1"}, {"problem_id": "nowhere", "generation": "1"}], "line 2", "not among"),
     ([{"problem_id": "p0", "generation": "1"}, {"problem_id": "p1"}], "line 2, field generation", "missing"),
-    ([{"problem_id": "p2", "generation": "held out"}], "line 1", "not among"),
+    ([{"problem_id": "p0", "generation": "1"}, {"problem_id": "p1", "problem": "1 + 2", "generation": "1"}], "line 2", "that of '1 + 1'"),
+    ([{"problem_id": "p2", "generation": "held out"}], "line 1", "no trace is of one of the 2 training problems"),
     ([], "t.jsonl", "no rows"),
 ])  # fmt: skip
 def test_traces_that_generate_would_refuse_are_refused_before(problems, tmp_path, rows, where, what):
@@ -50,7 +50,7 @@ def test_traces_of_these_problems_are_well(problems, tmp_path):
 
 def test_traces_of_problems_that_are_made_are_read_too(tmp_path):
     traces = write_lines(
-        tmp_path / "t.jsonl", [{"id": "chain_sum-0", "generation": "1"}, {"id": "x", "generation": ""}]
+        tmp_path / "t.jsonl", [{"id": "chain_sum-0", "generation": "1"}, {"id": "x", "generation": 1}]
     )
     (error,) = found("inputs_hold", "teacher=file", f"teacher.path={traces}")
     assert error.level == "error" and "line 2" in error.what

@@ -94,7 +94,7 @@ def test_the_presets_are_clean(backend, model, tmp_path):
             ["train.conversion.average_steps=[10,50]", "train.save_top_k=2"],
         ),
         (
-            "nemo_adapter_dropout",
+            "adapter_dropout",
             "error",
             "train.lora.dropout",
             [
@@ -237,7 +237,6 @@ def test_the_eos_must_not_be_the_end_of_turn():
     [
         "train.max_time_per_run=4h",
         "train.max_time_per_run='00:00:00:00'",
-        "train.save_top_k=0",
         "train.save_top_k=-1",
         "train.num_workers=-1",
         "train.lora.alpha=0",

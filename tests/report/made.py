@@ -31,7 +31,7 @@ def trace(
 
 
 def evaluation(samples: int = 2) -> EvaluateConfig:
-    sampling = SamplingConfig(0.7, 0, 1.0, 16, "fp32", 4, "cpu")
+    sampling = SamplingConfig(0.7, 0, 1.0, 16, "fp32", 4, "cpu", True, None)
     return EvaluateConfig(
         ["base", "trained"], {}, samples, 0, sampling, EngineConfig("embedded"), 1000, 0.95, 1
     )

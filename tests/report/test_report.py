@@ -4,12 +4,13 @@ import base64
 import hashlib
 import re
 
+import msgspec
 import pytest
 
 from nemo_cot.errors import UserError
 from nemo_cot.evaluation.scores import score
 from nemo_cot.io.paths import CHAIN_FILE
-from nemo_cot.records import StageEnd
+from nemo_cot.records import StageEnd, TraceLoss
 from nemo_cot.report import facts
 from nemo_cot.report.build import write_report
 from nemo_cot.report.collect import Findings, collect, read_manifests, stale_stages
@@ -298,3 +299,21 @@ def test_a_damaged_file_is_named_with_the_fix(tmp_path, name, content):
     with pytest.raises(UserError, match="damaged") as caught:
         collect(RunDirectory(tmp_path), "n")
     assert caught.value.where == str(path) and caught.value.fix.startswith("remove ")
+
+
+def test_token_accuracy_and_the_traces_by_when_they_were_learned(tmp_path):
+    steps = [msgspec.structs.replace(row, token_accuracy=row.step / 4) for row in findings().steps]
+    losses = [
+        TraceLoss(s, name, 0, loss / s**power, 1 - 0.5 / s, 9, 3)
+        for s in (1, 2, 3)
+        for name, loss, power in (("a|b", 1.0, 0.1), ("<i>", 3.0, 1))
+    ]
+    markdown, html = written(tmp_path, findings(steps=steps, trace_losses=losses))
+    for text in (markdown, shell(html)):
+        assert "loss 2.0000 to 1.0000, token accuracy 25.0 % to 50.0 %" in text
+        assert "3.0000 to 1.0000" in text and "50.0 % to 83.3 %" in text
+        assert text.index("3.0000 to 1.0000") < text.index("1.0000 to 0.89"), "the one that is learned first"
+    assert "| 2 | 1.0000 | 50.0 % |" in markdown and "a\\|b, 0" in markdown
+    assert "&lt;i&gt;, 0" in html and "<i>, 0" not in shell(html) and "never" in html
+    before = written(tmp_path, findings())
+    assert all("learned first" not in text and "token accuracy" not in text for text in (before[0], shell(before[1])))

@@ -121,7 +121,7 @@ def test_a_chunked_teacher_writes_what_an_unchunked_one_writes(base):
 
 SERVER = [
     "teacher=model", "teacher.engine=openai", "teacher.engine.server.base_url=http://127.0.0.1:9/v1",
-    "generate.seed=99",
+    "teacher.engine.server.neutral=true", "generate.seed=99",
 ]  # fmt: skip
 """A teacher whose server is never asked: what draws from it is replaced."""
 

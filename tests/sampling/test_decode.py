@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import nemo_cot.models.attention  # noqa: F401 (registers the attention functions)
 from nemo_cot.sampling.embedded import decode
@@ -28,9 +28,7 @@ PROMPTS = ([3, 5, 7], [9, 11, 13, 15, 17, 19, 21, 23], [2], [30, 31, 32, 33, 34]
 def tiny_model(kind="llama", attention="nemo_cot_sampling"):
     torch.manual_seed(0)
     shape = SHAPE | {"attn_implementation": attention}
-    model = (
-        Qwen2ForCausalLM(Qwen2Config(**shape)) if kind == "qwen2" else LlamaForCausalLM(LlamaConfig(**shape))
-    )
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape), dtype=torch.float32)
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.3)
@@ -59,7 +57,7 @@ def generate(model, prompt, new):
     return out[0, len(prompt) :].tolist()
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
 def test_greedy_equals_generate_token_by_token(kind):
     plain = tiny_model(kind, "eager")
     found = sample_batch(tiny_model(kind), requests(samples=1), decoding(temperature=0.0))

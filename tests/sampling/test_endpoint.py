@@ -25,7 +25,7 @@ from tests.scripted_server import scripted
 FORM = PromptFormat(
     "<|im_start|>user\n{problem}<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>", "<|endoftext|>"
 )
-SAMPLING = SamplingConfig(0.7, 0, 0.9, 32, "fp32", 4, "cpu")
+SAMPLING = SamplingConfig(0.7, 0, 0.9, 32, "fp32", 4, "cpu", True, None)
 
 
 def engine(script, **changes: object) -> OpenAIEngine:
@@ -63,6 +63,7 @@ def test_every_sample_is_asked_for_once_with_its_own_seed_and_comes_in_order(tmp
     assert len(script.bodies) == 9 and script.busiest == 4
     assert next(b for b in script.bodies if b["seed"] == 102 and "problem a" in b["prompt"]) == {
         "model": "scripted", "max_tokens": 32, "temperature": 0.7, "top_p": 0.9, "stop": ["<|im_end|>"],
+        "presence_penalty": 0.0, "frequency_penalty": 0.0,
         "prompt": FORM.prompt.replace("{problem}", "problem a"), "seed": 102,
     }  # fmt: skip
 
@@ -76,6 +77,58 @@ def test_a_prompt_goes_as_the_tokens_of_training_where_the_server_can(tmp_path, 
     assert body["prompt"] == tokenizer.prompt_ids("1<|im_end|>2") and body["top_k"] == -1
     assert body["stop_token_ids"] == sorted([tokenizer.end_of_turn_id, tokenizer.eos_id])
     assert body["add_special_tokens"] is False and "stop" not in body
+    values = {"ignore_eos": True, "min_p": 0.0, "repetition_penalty": 1.0, "presence_penalty": 0.0}
+    assert {key: body[key] for key in values} == values, "left open: the server would take the model's own"
+
+
+def test_a_chat_names_what_ends_an_answer_where_the_tokens_are_known(tmp_path, tiny_model):
+    with scripted() as script:
+        sample_endpoint(engine(script, dialect="vllm", endpoint="chat"), job(tmp_path, tiny_model))
+    body, ends = script.bodies[0], TextTokenizer(tiny_model, FORM).stop_ids
+    assert body["stop_token_ids"] == ends and body["ignore_eos"] is True and "prompt" not in body
+
+
+def cut(tokens: int, prompt: int | None = 10) -> dict:
+    usage = {"completion_tokens": tokens, **({} if prompt is None else {"prompt_tokens": prompt})}
+    return {"choices": [{"text": "so", "finish_reason": "length"}], "usage": usage}
+
+
+@pytest.mark.parametrize(
+    "tokens, prompt, context, told",
+    [
+        (20, 10, None, "of 20 new tokens, or a context of 30 for prompt and answer"),
+        (20, 10, 4096, "a limit of its own, of 20 new tokens"),
+        (20, None, None, "of 20 new tokens, or a context for prompt and answer"),
+        (20, 10, 30, "with its prompt of 10 it fills the server's context, max_model_len 30"),
+        (31, 10, 42, "fills the server's context"),
+    ],
+)
+def test_an_answer_that_the_server_cut_is_an_error_that_names_the_limit(tokens, prompt, context, told, tmp_path):
+    with scripted(reply=cut(tokens, prompt), context=context) as script, pytest.raises(UserError) as caught:
+        sample_endpoint(engine(script), job(tmp_path))
+    assert f"length) after {tokens} tokens, of 32 that were asked for" in str(caught.value)
+    assert told in str(caught.value) and caught.value.where == f"{script.base_url}/completions"
+    assert "max_new_tokens" in caught.value.fix and len(script.bodies) >= 1
+
+
+@pytest.mark.parametrize("tokens", [32, 33])
+def test_one_that_ends_at_our_limit_is_a_sample(tokens, tmp_path):
+    with scripted(reply=cut(tokens)) as script:
+        sample_endpoint(engine(script), job(tmp_path))
+    assert {row["finish_reason"] for row in rows(tmp_path)} == {"length"}
+
+
+@pytest.mark.parametrize("room", [-1, 0])
+def test_a_prompt_near_the_end_of_the_context_is_refused_before_the_first_sample(room, tmp_path, tiny_model):
+    longest = max(len(TextTokenizer(tiny_model, FORM).prompt_ids(f"problem {name}")) for name in "abc")
+    with scripted(context=longest + SAMPLING.max_new_tokens + room) as script:
+        asked = engine(script, dialect="vllm"), job(tmp_path, tiny_model)
+        if room == 0:
+            sample_endpoint(*asked)
+            return
+        with pytest.raises(UserError, match=f"a prompt of {longest} tokens and 32 new ones") as caught:
+            sample_endpoint(*asked)
+    assert caught.value.where.startswith("problem ") and script.bodies == []
 
 
 def test_a_special_token_in_a_problem_is_refused_where_the_prompt_goes_as_text(tmp_path, tiny_model):

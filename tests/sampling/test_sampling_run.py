@@ -15,7 +15,7 @@ from nemo_cot.text import PromptFormat
 class FakeTokenizer:
     """Token ids are the bytes of the text."""
 
-    end_of_turn_id, eos_id = 0, None
+    stop_ids = (0,)
 
     def prompt_ids(self, problem):
         return list(problem.encode())
@@ -41,7 +41,7 @@ def sampled(monkeypatch):
 
 def sample(folder):
     problems = [Problem(problem_id=name, problem=f"problem {name}", expected_answer="1") for name in "abc"]
-    sampling = SamplingConfig(1.0, 0, 1.0, 8, "fp32", 4, "cpu")
+    sampling = SamplingConfig(1.0, 0, 1.0, 8, "fp32", 4, "cpu", True, None)
     job = SamplingJob(
         folder, PromptFormat("{problem}", "<end>"), problems, range(3),
         seed=7, sampling=sampling, lineage="test", folder=folder, label="sample",

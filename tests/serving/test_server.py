@@ -269,8 +269,36 @@ def test_the_command_of_nemo_skills():
     )  # fmt: skip
     assert server_command(server, "/models/Qwen 2", 5001) == [
         "python", "-m", "nemo_skills.inference.server.serve_vllm", "--model", "/models/Qwen 2", "--num_gpus", "8",
-        "--num_nodes", "1", "--port", "5001", "--max-model-len", "4096", "--rope-scaling", "'{\"type\": \"yarn\"}'",
+        "--num_nodes", "1", "--port", "5001", "--max-model-len", "4096", "--generation-config", "vllm",
+        "--rope-scaling", "'{\"type\": \"yarn\"}'",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "engine, change",
+    [
+        ("nemo_skills", {"arguments": ["--generation-config", "auto"]}),
+        ("nemo_skills", {"arguments": ["--generation_config=auto"]}),
+        ("nemo_skills", {"arguments": ["--override-generation-config", '{"top_k": 1}']}),
+        ("openai", {"arguments": ["--override-generation-config={}"]}),
+        ("openai", {"command": ["vllm", "serve", "{model}"]}),
+        ("openai", {"command": ["/opt/bin/vllm", "serve", "{model}", "--generation-config=auto"]}),
+        ("openai", {"command": ["python3", "-m", "vllm.entrypoints.openai.api_server", "--model", "{model}"]}),
+        ("openai", {"arguments": ["--generation-config", "/a/folder"]}),
+    ],
+)
+def test_a_vllm_that_would_take_the_models_own_values_is_not_started(engine, change):
+    server = replace(load_config([f"evaluate.engine={engine}"]).evaluate.engine.server, **change)
+    with pytest.raises(UserError, match="sampling values"):
+        server_command(server, "/m", 1)
+
+
+@pytest.mark.parametrize("ours", ["vllm", "/tmp/ours"])
+def test_a_command_gets_the_folder_with_our_own_values(ours):
+    shipped = load_config(["evaluate.engine=openai"]).evaluate.engine.server
+    assert server_command(shipped, "/m", 1, generation_config=ours)[-2:] == ["--generation-config", ours]
+    other = replace(shipped, command=["llama-server", "-m", "{model}"])
+    assert server_command(other, "/m", 1, generation_config=ours) == ["llama-server", "-m", "/m"]
 
 
 @pytest.mark.parametrize(

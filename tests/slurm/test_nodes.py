@@ -134,6 +134,21 @@ def test_a_node_that_goes_down_sends_the_job_to_the_other_one(chain: ours.Chain)
         chain.cluster.start_nodes(node)
 
 
+def test_a_node_that_is_drained_keeps_its_job_and_gets_no_other(fresh: ours.Chain):
+    """Slurm lets the job end there; the next stages run on the other node."""
+    started = fresh.submit("train.max_steps=60")
+    fresh.wait_log("train", "steps  loss")
+    node = fresh.cluster.job(started["train"])["NodeList"]
+    fresh.cluster.call("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
+    try:
+        assert set(fresh.wait_end().values()) == {"COMPLETED"}, fresh.told()
+        jobs = {stage: fresh.cluster.job(number) for stage, number in started.items()}
+    finally:
+        fresh.cluster.call("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    assert jobs["train"]["NodeList"] == node and jobs["train"]["Restarts"] == "0"
+    assert jobs["report"]["NodeList"] not in (node, "(null)")
+
+
 @pytest.mark.parametrize("state", ["drained", "down"])
 def test_while_no_node_is_there_a_chain_is_queued_with_a_note(fresh: ours.Chain, state):
     """And what no node could ever run is refused then, too."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import codecs
 import errno
+import fcntl
 import hashlib
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +23,7 @@ from nemo_cot.records import Problem
 from nemo_cot.stages.lock import LOCK, run_lock
 from nemo_cot.stages.manifest import read_manifest
 from nemo_cot.stages.publish import read_attempt
+from tests.support import SECONDS, environment
 
 UNREADABLE = (
     b'{"host": "\xff", "stage": "\xff", "fingerprint": "\xff", "label": "\xff"}',  # a text of each kind of file
@@ -111,63 +116,148 @@ def test_no_rows_are_an_error_unless_allowed(tmp_path):
     assert read_jsonl(path, allow_empty=True) == []
 
 
-def test_digests_are_remembered_while_size_and_time_stay(tmp_path, monkeypatch):
-    path, cache = tmp_path / "file", tmp_path / "cache.json"
+@pytest.fixture
+def big(tmp_path, monkeypatch):
+    """A file that is worth remembering, and the folder of digests."""
+    monkeypatch.setattr("nemo_cot.io.hashing._SMALL_BYTES", 4)
+    path = tmp_path / "file"
     path.write_bytes(b"content")
-    first = Hasher(cache)
-    assert first.sha256(path) == hashlib.sha256(b"content").hexdigest()
-    first.save()
-    monkeypatch.setattr("nemo_cot.io.hashing._digest", lambda _: pytest.fail("hashed again"))
+    return path, tmp_path / ".hashes"
+
+
+def never(path: Path) -> str:
+    return pytest.fail(f"{path} is hashed again")
+
+
+def test_digests_are_remembered_at_once_while_the_file_stays(big, monkeypatch):
+    """Written when it is known, not at the end: the job that hashed it may be killed."""
+    path, cache = big
     assert Hasher(cache).sha256(path) == hashlib.sha256(b"content").hexdigest()
+    monkeypatch.setattr("nemo_cot.io.hashing._digest", never)
+    assert Hasher(cache).sha256(path) == hashlib.sha256(b"content").hexdigest()
+    assert Hasher(cache).knows(path)
 
 
-def test_two_processes_keep_each_others_digests(tmp_path, monkeypatch):
-    one, two, cache = tmp_path / "one", tmp_path / "two", tmp_path / "cache.json"
+def test_small_files_are_not_worth_remembering(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    hasher = Hasher(tmp_path / ".hashes")
+    hasher.sha256(tmp_path / "file")
+    hasher.save()
+    assert not (tmp_path / ".hashes" / "hashes.json").exists()
+
+
+def test_two_processes_keep_each_others_digests(tmp_path, big, monkeypatch):
+    one, two, cache = tmp_path / "one", tmp_path / "two.", big[1]
     hashers = [Hasher(cache), Hasher(cache)]
     for path, hasher in zip((one, two), hashers, strict=True):
-        path.write_text(path.name)
+        path.write_text(f"{path.name}....")
         hasher.sha256(path)
-    for hasher in hashers:
-        hasher.save()
-    monkeypatch.setattr("nemo_cot.io.hashing._digest", lambda _: pytest.fail("hashed again"))
+    monkeypatch.setattr("nemo_cot.io.hashing._digest", never)
     assert Hasher(cache).sha256(one) != Hasher(cache).sha256(two)
 
 
-def test_a_memory_that_cannot_be_kept_fails_nothing(tmp_path, monkeypatch):
-    """ESTALE: what a network file system says of a file that another machine removed."""
-    (tmp_path / "file").write_bytes(b"content")
-    hasher = Hasher(tmp_path / "cache.json")
-    hasher.sha256(tmp_path / "file")
+_HASHES_TOO = """
+import os, sys, time
+from pathlib import Path
+from nemo_cot.io import hashing
 
-    def stale(descriptor: int) -> None:
+own, digest = hashing.Hasher(Path(sys.argv[2])), hashing._digest
+
+def slowly(path):
+    with open(sys.argv[3], "a") as log:
+        log.write(f"{path.name}\\n")
+    time.sleep(0.3)
+    return digest(path)
+
+hashing._digest, hashing._SMALL_BYTES = slowly, 4
+print(own.sha256(Path(sys.argv[1])))
+"""
+
+
+def test_of_many_processes_one_hashes_each_file_and_the_others_wait_for_it(tmp_path):
+    """As chunk jobs that start together: all have read the memory before any of them hashes."""
+    model = tmp_path / "model"
+    model.mkdir()
+    for number in range(3):
+        (model / f"shard-{number}").write_bytes(b"weights" * (number + 1))
+    command = [sys.executable, "-c", _HASHES_TOO, model, tmp_path / ".hashes", tmp_path / "log"]
+    jobs = [subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    digests = {job.communicate(timeout=SECONDS)[0] for job in jobs}
+    assert digests == {f"{Hasher().sha256(model)}\n"}
+    assert sorted((tmp_path / "log").read_text().split()) == ["shard-0", "shard-1", "shard-2"]
+
+
+def test_a_killed_process_leaves_no_lock(big):
+    path, cache = big
+    cache.mkdir()
+    code = "import fcntl, os, sys; [fcntl.flock(os.open(f'{sys.argv[1]}/lock-{n}', os.O_CREAT | os.O_RDWR), 2) for n in range(64)]; print(1, flush=True); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code, cache], timeout=SECONDS, capture_output=True)
+    assert len(list(cache.iterdir())) == 64 and Hasher(cache).sha256(path)
+
+
+def test_a_memory_that_cannot_be_kept_fails_nothing(big, monkeypatch):
+    """ESTALE: what a network file system says of a file that another machine removed; and one without locks."""
+    path, cache = big
+
+    def stale(*_: object) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     monkeypatch.setattr(os, "fsync", stale)
-    hasher.save()
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    monkeypatch.setattr(fcntl, "flock", stale)
+    assert Hasher(cache).sha256(path) == hashlib.sha256(b"content").hexdigest()
+    assert not [p for p in cache.iterdir() if "lock" not in p.name]
+
+
+def test_nothing_is_made_where_there_are_no_runs_yet(big):
+    path, cache = big
+    Hasher(cache / "none" / "there").sha256(path)
+    assert not cache.exists()
+
+
+def _replaced(path: Path) -> None:
+    """By another file of the same size and time, as a copy that keeps times does."""
+    other, stat = path.with_name("other"), path.stat()
+    other.write_bytes(b"CONTENT")
+    os.utime(other, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    other.replace(path)
 
 
 @pytest.mark.parametrize("change", [
     lambda path: path.write_bytes(b"longer content"),
     lambda path: (path.write_bytes(b"CONTENT"), os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))),
-], ids=["size", "time"])  # fmt: skip
-def test_a_changed_file_is_hashed_again(tmp_path, change):
-    path, cache = tmp_path / "file", tmp_path / "cache.json"
-    path.write_bytes(b"content")
-    hasher = Hasher(cache)
-    hasher.sha256(path)
-    hasher.save()
+    _replaced,
+], ids=["size", "time", "inode"])  # fmt: skip
+def test_a_changed_file_is_hashed_again(big, change):
+    path, cache = big
+    Hasher(cache).sha256(path)
     change(path)
+    assert not Hasher(cache).knows(path)
     assert Hasher(cache).sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_a_damaged_memory_of_digests_is_started_anew(tmp_path):
-    cache, path = tmp_path / "cache.json", tmp_path / "file"
-    path.write_bytes(b"content")
+def test_a_renamed_folder_keeps_its_digests_and_leaves_none(tmp_path, big, monkeypatch):
+    path, cache = big
+    (tmp_path / "old").mkdir()
+    path.rename(tmp_path / "old" / "file")
+    hasher = Hasher(cache)
+    hasher.sha256(tmp_path / "old" / "file")
+    (tmp_path / "old").rename(tmp_path / "new")
+    hasher.moved(tmp_path / "old", tmp_path / "new")
+    hasher.save()
+    monkeypatch.setattr("nemo_cot.io.hashing._digest", never)
+    assert Hasher(cache).sha256(tmp_path / "new" / "file")
+    assert "/old/" not in (cache / "hashes.json").read_text()
+
+
+def test_a_damaged_memory_of_digests_is_started_anew(big):
+    path, cache = big
+    cache.mkdir()
     stat = path.stat()
-    entry = b'{"%s": [%d, %d, "text"]}' % (os.fsencode(path.resolve()), stat.st_size, stat.st_mtime_ns)
+    entry = b'{"%s": [%d, %d, %d, "text"]}' % (
+        os.fsencode(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ino
+    )  # fmt: skip
     for damage in (b"{", b'{"a": 1}', b"[]", entry, *UNREADABLE):
-        cache.write_bytes(damage)
+        (cache / "hashes.json").write_bytes(damage)
         assert Hasher(cache).sha256(path) == hashlib.sha256(b"content").hexdigest()
 
 

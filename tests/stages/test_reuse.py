@@ -245,7 +245,11 @@ def test_what_is_foreseen_writes_nothing_and_lets_the_next_stage_be_foreseen(run
     assert run.artifact("model/base", "rows.jsonl") == donor.stage("model/base") / "rows.jsonl"
 
 
-def test_what_was_hashed_in_the_other_run_is_not_hashed_again(run, source, monkeypatch):
+def test_what_was_hashed_in_the_other_run_is_not_hashed_again(run, donor, source, monkeypatch):
+    monkeypatch.setattr("nemo_cot.io.hashing._SMALL_BYTES", 0)
+    assert run_stage(a_stage(source), donor, show=quiet).outcome == "skipped", "its files are big now"
+    donor = RunDirectory(donor.path)
+    run = RunDirectory(run.path, reuse=[donor.path])
     monkeypatch.setattr("nemo_cot.io.hashing._digest", lambda path: pytest.fail(f"{path} is hashed again"))
     assert run_stage(a_stage(source), run, show=quiet).outcome == "reused"
     assert run_stage(a_stage(source), RunDirectory(run.path), show=quiet).outcome == "skipped"

@@ -51,12 +51,12 @@ CASES = [
     ("tokens", {"least": 10, "most": 10}, "x", False),
     ("tokens", {"least": 11}, "x", "too_short"),
     ("tokens", {"most": 9}, "x", "too_long"),
-    ("script", {}, "plain words, α and 𝑥", False),
+    ("script", {}, "plain words, \u03b1 and \U0001d465", False),
     ("script", {}, "plain words, 所以", True),
     ("script", {"allow": ["latin", "cjk"]}, "plain words, 所以", False),
     ("script", {"most": 0.2}, "abcdefgh所以", False),
     ("script", {"most": 0.1}, "abcdefgh所以", True),
-    ("script", {"allow": ["latin"]}, "α", True),
+    ("script", {"allow": ["latin"]}, "\u03b1", True),
     ("script", {}, "12 + 3 = 15", False),
     ("repetition", {"most_ngrams": 0.5}, LOOP, "repetition_ngrams"),
     ("repetition", {"least_compression": 0.2}, LOOP, "repetition_compression"),
@@ -150,3 +150,16 @@ def test_a_mistake_is_one_line_with_its_key(chosen, parts):
     with pytest.raises(UserError) as caught:
         load_filters(chosen)
     assert all(part in str(caught.value) for part in parts), caught.value
+
+
+def test_without_rapidfuzz_plan_says_so_and_the_filter_does(monkeypatch):
+    import sys
+
+    from nemo_cot.traces.keys import filter_packages
+    from tests.traces.test_selection import rules
+
+    assert filter_packages(rules(filters={"contamination": {}, "boxes": {}})) == {"rapidfuzz": "'rapidfuzz>=3.9,<4'"}
+    monkeypatch.setitem(sys.modules, "rapidfuzz", None)
+    with pytest.raises(UserError) as caught:
+        drops("contamination", {}, trace("x"))
+    assert caught.value.where == "curate.filters.contamination" and "pip install 'rapidfuzz" in caught.value.fix

@@ -105,5 +105,5 @@ def _run(config, sequences):
             pack_loss(model, pack_tensors(packed, sequences, torch.device("cpu"))).backward()
         seen.append(gradients(model))
         model.zero_grad(set_to_none=True)
-        rows.append(train_step(model, optimizer, plan, sequences, config, step))
+        rows.append(train_step(model, optimizer, plan, sequences, config, step)[0])
     return rows, seen

@@ -101,12 +101,10 @@ def test_a_half_written_checkpoint_is_not_used(tmp_path):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_export_loads_in_transformers(tmp_path, kind, dtype):
     base = save_tiny(tmp_path / "base", kind)
-    (base / "tokenizer.json").write_text("{}")
     run(base, tmp_path / "out", precision="bf16", export_dtype=dtype, max_steps=1)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "model", local_files_only=True)
     assert {weight.dtype for weight in model.parameters()} == {getattr(torch, dtype)}
     assert (model.lm_head.weight is model.model.embed_tokens.weight) == (kind == "llama_tied")
-    assert (tmp_path / "out" / "model" / "tokenizer.json").read_text() == "{}"
     assert model(torch.tensor([[1, 2, 3]])).logits.isfinite().all()
 
 

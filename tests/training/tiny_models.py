@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import nemo_cot.models.attention  # noqa: F401 (registers the attention functions)
-from nemo_cot.config import OptimConfig, PackConfig, SchedConfig
+from nemo_cot.config import LoggersConfig, OptimConfig, PackConfig, SchedConfig
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.training.local.config import LocalTrain
+from nemo_cot.training.lora import LORA_MODULES, LoraConfig
 from tests.tiny import write_tiny_tokenizer
 
 VOCABULARY = 97
@@ -25,7 +26,7 @@ SHAPE = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-KINDS = ("llama_tied", "llama_untied", "qwen2")
+KINDS = ("llama_tied", "llama_untied", "qwen2", "qwen3")
 
 
 def tiny_model(
@@ -34,9 +35,8 @@ def tiny_model(
     """A random float32 model; every parameter is random, biases and norms too."""
     torch.manual_seed(seed)
     shape = SHAPE | {"tie_word_embeddings": kind == "llama_tied", "attn_implementation": attention} | changes
-    model = (
-        Qwen2ForCausalLM(Qwen2Config(**shape)) if kind == "qwen2" else LlamaForCausalLM(LlamaConfig(**shape))
-    )
+    config = AutoConfig.for_model(kind.partition("_")[0], **shape)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.1)
@@ -64,6 +64,12 @@ def random_sequences(lengths: tuple[int, ...] = (7, 19, 2, 33, 12), seed: int = 
     ]
 
 
+def lora_config(**changes) -> LoraConfig:
+    """Adapters on every module, of another alpha than dim, so that their ratio counts."""
+    values = {"enabled": True, "dim": 4, "alpha": 8, "dropout": 0.0, "target_modules": list(LORA_MODULES)}
+    return LoraConfig(**(values | changes))
+
+
 def train_config(**changes) -> LocalTrain:
     """Four steps of 8 draws at a constant rate; ``changes`` may name fields of OptimConfig too."""
     optim = {
@@ -88,7 +94,8 @@ def train_config(**changes) -> LocalTrain:
         "device": "cpu",
         "save_interval_steps": 2,
         "activation_checkpointing": False,
-        "tensorboard": False,
+        "lora": lora_config(enabled=False),
+        "loggers": LoggersConfig(False, False, False, "tiny", None),
     }
     return LocalTrain(**(values | changes), optim=OptimConfig(**optim))
 

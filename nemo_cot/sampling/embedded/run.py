@@ -60,13 +60,12 @@ class _Sampler:
             device=resolve_device(sampling.device),
         )
         self._tokenizer, self._lineage = tokenizer, [{"made_by": lineage}]
-        stops = {tokenizer.end_of_turn_id, tokenizer.eos_id} - {None}
         self._decoding = Decoding(
             sampling.temperature,
             sampling.top_k,
             sampling.top_p,
             sampling.max_new_tokens,
-            tuple(sorted(stops)),
+            tuple(tokenizer.stop_ids),
             seed,
         )
 

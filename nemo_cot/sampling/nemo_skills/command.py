@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from nemo_cot.config.engines import NemoSkillsEngine
 from nemo_cot.config.overrides import hydra_value
 from nemo_cot.sampling.job import SamplingJob
+from nemo_cot.serving.seeds import NONE_OF_VLLM
 from nemo_cot.serving.server import Server
 
 MODULE = "nemo_skills.inference.generate"
@@ -16,7 +17,7 @@ MODULE = "nemo_skills.inference.generate"
 def generate_command(
     engine: NemoSkillsEngine, job: SamplingJob, server: Server, *, source: Path, target: Path, seed: int
 ) -> list[str]:
-    """Sample every row of ``source`` once with ``seed`` into ``target``.
+    """Sample every row of ``source`` once with ``seed`` (where sampling.seeded) into ``target``.
 
     Without prompt_config the rows' own ``messages`` are sent: a chat, or the rendered prompt, which
     NeMo-Skills passes on untouched with prompt_format=openai and endpoint_type=text.
@@ -59,9 +60,13 @@ def _inference(engine: NemoSkillsEngine, job: SamplingJob, seed: int) -> dict[st
         "inference.temperature": sampling.temperature,
         "inference.top_p": sampling.top_p,
         "inference.top_k": sampling.top_k or -1,
-        "inference.random_seed": seed,
+        "inference.min_p": 0.0,
+        "inference.repetition_penalty": 1.0,
+        "inference.random_seed": seed if sampling.seeded else NONE_OF_VLLM,
         "inference.tokens_to_generate": sampling.max_new_tokens,
         "inference.timeout": int(engine.request_timeout_seconds),
+        # NeMo-Skills sends top_k only above 0, and a server would then take the model's own.
+        "inference.extra_body.top_k": -1 if engine.dialect == "vllm" and not sampling.top_k else None,
         # The rendered prompt holds its own first token, where the model has one.
         "inference.extra_body.add_special_tokens": False if text else None,
     }

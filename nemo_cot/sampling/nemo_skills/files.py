@@ -12,6 +12,7 @@ from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import drop_cut_line, iter_numbered_jsonl, write_jsonl
 from nemo_cot.records import Problem, Trace
 from nemo_cot.sampling.job import SamplingJob
+from nemo_cot.sampling.limits import cut_early
 from nemo_cot.sampling.openai.replies import FINISH_REASONS, miscounted
 
 ASYNC = "-async"
@@ -129,7 +130,8 @@ class RowCounter:
 
 def read_seed(path: Path, job: SamplingJob, sample: int) -> list[Trace]:
     """The traces of one seed's finished file, in the order of the problems; NeMo-Skills' own answer
-    and verdict are kept where it graded. Raises UserError for a file that is not whole.
+    and verdict are kept where it graded. Raises UserError for a file that is not whole, and for an answer that the
+    server cut before the limit that was asked for.
     """
     if (trouble := trouble_of(path, job.problems)) is not None:
         raise UserError(trouble, where=str(path), fix=f"remove {path} and run the same command again")
@@ -138,16 +140,19 @@ def read_seed(path: Path, job: SamplingJob, sample: int) -> list[Trace]:
 
 
 def _trace(path: Path, line: int, row: _Row, problem: Problem, job: SamplingJob, sample: int) -> Trace:
-    text, tokens, trouble = row.generation or "", row.num_generated_tokens, None
+    text, tokens, trouble, fix = row.generation or "", row.num_generated_tokens, None, ""
     if tokens is None or row.finish_reason not in FINISH_REASONS:
         trouble = f"num_generated_tokens is {tokens}, finish_reason {row.finish_reason!r}"
     elif (wrong := miscounted(text, tokens, job.sampling.max_new_tokens)) is not None:
         trouble = f"num_generated_tokens is {wrong}"
+    elif row.finish_reason == "length":
+        early = cut_early(tokens, job.sampling.max_new_tokens, prompt=None, context=None)
+        trouble, fix = (early[0], f"{early[1]}; then ") if early else (None, "")
     if tokens is None or trouble is not None:
         raise UserError(
             trouble or "",
             where=f"{path}, line {line}",
-            fix=f"remove {path} and run the same command again",
+            fix=f"{fix}remove {path} and run the same command again",
         )
     return job.trace(
         problem,

@@ -14,6 +14,7 @@ from nemo_cot.progress import Tracker, track
 from nemo_cot.records import Problem
 from nemo_cot.sampling.chunks import GENERATIONS
 from nemo_cot.sampling.job import SamplingJob
+from nemo_cot.sampling.limits import check_room
 from nemo_cot.sampling.nemo_skills.command import generate_command
 from nemo_cot.sampling.nemo_skills.files import (
     RowCounter,
@@ -26,6 +27,7 @@ from nemo_cot.sampling.nemo_skills.files import (
 )
 from nemo_cot.sampling.openai.requests import check_prompts, messages
 from nemo_cot.serving.process import Process
+from nemo_cot.serving.seeds import drawing
 from nemo_cot.serving.server import Server, serving
 from nemo_cot.text import TextTokenizer
 
@@ -42,14 +44,18 @@ def sample_nemo_skills(engine: NemoSkillsEngine, job: SamplingJob) -> None:
     work.mkdir(parents=True, exist_ok=True)
     source = work / "input.jsonl"
     write_input(source, job, [_sent(engine, job, problem) for problem in job.problems])
-    if engine.endpoint == "text" and job.model is not None:
-        check_prompts(TextTokenizer(job.model, job.form), job)
+    rendered = engine.endpoint == "text" and job.model is not None
+    tokenizer = TextTokenizer(job.model, job.form) if rendered else None
+    if tokenizer is not None:
+        check_prompts(tokenizer, job)
     files = {sample: output_file(work, job.seed + sample) for sample in job.samples}
     todo = [s for s, path in files.items() if repair(path, job.problems) != "done"]
     for sample in files.keys() - set(todo):
         read_seed(files[sample], job, sample)  # a row that cannot be used ends it here, not after all others
     if todo:
-        with serving(engine.server, job.model, job.folder) as server:
+        with serving(drawing(engine.server, job.sampling), job.model, job.folder, form=job.form) as server:
+            if tokenizer is not None:
+                check_room(tokenizer, job, server.context)
             _Seeds(engine, job, server, source, files).run(todo)
     seeds = [read_seed(path, job, sample) for sample, path in files.items()]
     write_jsonl(job.folder / GENERATIONS, in_problem_order(seeds))

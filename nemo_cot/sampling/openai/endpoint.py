@@ -19,6 +19,7 @@ from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.sampling.openai.replies import Answer, read_answer
 from nemo_cot.sampling.openai.requests import RequestMaker
 from nemo_cot.serving.fetch import Trouble, fetch
+from nemo_cot.serving.seeds import drawing
 from nemo_cot.serving.server import Server, authorization, serving
 
 _FLUSH_SECONDS = 0.5
@@ -38,8 +39,8 @@ def sample_endpoint(engine: OpenAIEngine, job: SamplingJob) -> None:
     done = _received(received, job)
     todo = [(p, s) for p, s in job.pairs if (p.problem_id, s) not in done]
     if todo:
-        with serving(engine.server, job.model, job.folder) as server:
-            maker = RequestMaker(engine, job, server.model_name)
+        with serving(drawing(engine.server, job.sampling), job.model, job.folder, form=job.form) as server:
+            maker = RequestMaker(engine, job, server)
             asyncio.run(_Sampling(engine, job, server, maker, received).run(todo, len(done)))
         done = _received(received, job)
     write_jsonl(job.folder / GENERATIONS, (done[p.problem_id, s] for p, s in job.pairs))
@@ -141,7 +142,8 @@ class _Sampling:
                 body = await fetch(
                     client, "POST", self._url, seconds=self._engine.request_timeout_seconds, json=asked
                 )
-                return read_answer(body, chat=self._maker.chat, max_tokens=self._job.sampling.max_new_tokens)
+                limit, context = self._job.sampling.max_new_tokens, self._server.context
+                return read_answer(body, chat=self._maker.chat, max_tokens=limit, context=context)
             except Trouble as trouble:
                 self._trouble = f"; the last trouble: {trouble}"
                 wait = trouble.wait_seconds or 0.0
@@ -152,7 +154,7 @@ class _Sampling:
                     raise kind(
                         f"problem {problem.problem_id}, sample {sample}: {trouble}{more}",
                         where=self._url,
-                        fix="correct what the server says, then run the same command again: it resumes",
+                        fix=f"{trouble.fix or 'correct what the server says'}, then run the same command again: it resumes",
                     ) from None
             backoff = min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2**failures)
             await asyncio.sleep(wait + random.uniform(0.5, 1.0) * backoff)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from nemo_cot.serving.fetch import read_as, unlike_the_api
+from nemo_cot.sampling.limits import cut_early
+from nemo_cot.serving.fetch import Trouble, read_as, unlike_the_api
 
 FINISH_REASONS = ("stop", "length")
 
@@ -21,6 +22,7 @@ class Answer(NamedTuple):
 
 class _Usage(msgspec.Struct):
     completion_tokens: int
+    prompt_tokens: int | None = None
 
 
 class _Message(msgspec.Struct):
@@ -47,11 +49,11 @@ class _TextReply(msgspec.Struct):
     usage: _Usage
 
 
-def read_answer(body: bytes, *, chat: bool, max_tokens: int) -> Answer:
-    """The answer in the body of one reply to a request for at most ``max_tokens``.
+def read_answer(body: bytes, *, chat: bool, max_tokens: int, context: int | None = None) -> Answer:
+    """The answer in the body of one reply to a request for at most ``max_tokens``, of a server with ``context``.
 
-    Raises Trouble for a reply that is not as the API describes; asking again may help where the answer
-    was not finished.
+    Raises Trouble for a reply that is not as the API describes, where asking again may help if the answer
+    was not finished; and for an answer that was cut before ``max_tokens``.
     """
     reply = read_as(body, _ChatReply if chat else _TextReply)
     if not reply.choices:
@@ -63,6 +65,9 @@ def read_answer(body: bytes, *, chat: bool, max_tokens: int) -> Answer:
         raise unlike_the_api(f"finish_reason is {choice.finish_reason!r}", body, again=True)
     if (trouble := miscounted(text or "", tokens, max_tokens)) is not None:
         raise unlike_the_api(f"completion_tokens is {trouble}", body, again=False)
+    early = cut_early(tokens, max_tokens, prompt=reply.usage.prompt_tokens, context=context)
+    if reason == "length" and early is not None:
+        raise Trouble(early[0], again=False, fix=early[1])
     return Answer(text or "", tokens, reason)
 
 

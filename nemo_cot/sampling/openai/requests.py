@@ -4,26 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from nemo_cot.config.engines import EndpointEngine
+from nemo_cot.config.engines import EndpointEngine, SamplingConfig
 from nemo_cot.errors import UserError
 from nemo_cot.records import Problem
 from nemo_cot.sampling.job import SamplingJob
+from nemo_cot.sampling.limits import check_room
+from nemo_cot.serving.server import Server
 from nemo_cot.text import TextTokenizer
 
 
 class RequestMaker:
     """Bodies for one job. With the vllm dialect and a tokenizer at hand the prompt goes as token ids,
     so that a special token spelled out in a problem stays text, as in training.
+
+    Every sampling value is sent, those too that change nothing: what a request leaves open, a server may take
+    from the model's generation_config.json (nemo_cot.serving.own_values).
     """
 
-    def __init__(self, engine: EndpointEngine, job: SamplingJob, model_name: str) -> None:
+    def __init__(self, engine: EndpointEngine, job: SamplingJob, server: Server) -> None:
         self._job, self.chat = job, engine.endpoint == "chat"
         self._system = engine.system_message
-        self._tokenizer = TextTokenizer(job.model, job.form) if job.model and not self.chat else None
         self._vllm = engine.dialect == "vllm"
-        self._common = self._sampling(model_name)
-        if self._tokenizer and not self._vllm:
-            check_prompts(self._tokenizer, job)
+        reads = job.model and (self._vllm or not self.chat)
+        self._tokenizer = TextTokenizer(job.model, job.form) if reads else None
+        self._common = self._sampling(server.model_name)
+        if self._tokenizer and not self.chat:
+            check_room(self._tokenizer, job, server.context)
+            if not self._vllm:
+                check_prompts(self._tokenizer, job)
 
     @property
     def path(self) -> str:
@@ -32,7 +40,8 @@ class RequestMaker:
 
     def body(self, problem: Problem, sample: int) -> dict[str, Any]:
         """The JSON of one request."""
-        return {**self._common, **self._prompt(problem), "seed": self._job.seed + sample}
+        seed = {"seed": self._job.seed + sample} if self._job.sampling.seeded else {}
+        return {**self._common, **self._prompt(problem), **seed}
 
     def _prompt(self, problem: Problem) -> dict[str, Any]:
         if self.chat:
@@ -48,12 +57,13 @@ class RequestMaker:
             "max_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
         }
         if self._vllm:
-            common["top_k"] = sampling.top_k or -1
+            common |= vllm_values(sampling, self._tokenizer)
             if self._tokenizer:
-                ids = {self._tokenizer.end_of_turn_id, self._tokenizer.eos_id} - {None}
-                return {**common, "stop_token_ids": sorted(ids), "add_special_tokens": False}
+                return common if self.chat else {**common, "add_special_tokens": False}
         elif sampling.top_k:
             raise UserError(
                 "the OpenAI dialect knows no top_k",
@@ -61,6 +71,15 @@ class RequestMaker:
                 fix="set it to 0, or engine.dialect=vllm",
             )
         return common if self.chat else {**common, "stop": [self._job.form.end_of_turn]}
+
+
+def vllm_values(sampling: SamplingConfig, tokenizer: TextTokenizer | None) -> dict[str, Any]:
+    """What vLLM knows beyond OpenAI's API. With ignore_eos only the tokens of stop_token_ids end an answer, none of
+    the model's own files; without a ``tokenizer`` their numbers are not known.
+    """
+    values = {"top_k": sampling.top_k or -1, "min_p": 0.0, "repetition_penalty": 1.0}
+    ends = {"ignore_eos": True, "stop_token_ids": tokenizer.stop_ids} if tokenizer else {}
+    return {**values, **ends}
 
 
 def messages(system: str | None, user: str) -> list[dict[str, str]]:

@@ -31,7 +31,8 @@ Drops = Callable[[Trace, int], "bool | str"]
 @dataclass
 class Context:
     """What a filter may need beside the trace. ``heldout``: the evaluation problems, read only where a filter has
-    ``needs_heldout = True``; one that reads ``marks`` has ``needs_marks = True``. ``shown`` collects rows for flagged.jsonl, which the user is to look at.
+    ``needs_heldout = True``; one that reads ``marks`` has ``needs_marks = True``. (``packages``: modules beyond the core that a filter imports, and
+    what pip installs them with.) ``shown`` collects rows for flagged.jsonl, which the user is to look at.
     """
 
     marks: Marks | None = None

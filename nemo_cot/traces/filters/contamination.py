@@ -27,6 +27,7 @@ class Filter:
     """
 
     needs_heldout: ClassVar[bool] = True
+    packages: ClassVar[dict[str, str]] = {"rapidfuzz": "'rapidfuzz>=3.9,<4'"}
 
     ngram: int = 13
     fuzzy: float = 85.0
@@ -86,7 +87,7 @@ class _Index:
             raise UserError(
                 "rapidfuzz is not installed",
                 where="curate.filters.contamination",
-                fix="pip install rapidfuzz, or -e '.[data]' in the clone",
+                fix=f"pip install {Filter.packages['rapidfuzz']}",
             ) from None
         self._process, self._ratio, self._indel = process, fuzz.ratio, Indel.normalized_similarity
         self._heldout, self._size, self._cutoff = list(heldout), ngram, fuzzy

@@ -44,7 +44,7 @@ def needs(names: Sequence[str]) -> frozenset[str]:
 
 def ascending(keys: Sequence[float]) -> Walk:
     """Places by their keys, the smallest first; equal ones as they came."""
-    for place in sorted(range(len(keys)), key=keys.__getitem__):
+    for place in sorted(range(len(keys)), key=keys.__getitem__):  # noqa: UP028 (a list's iterator takes no answer)
         yield place
 
 

@@ -109,9 +109,13 @@ def measure_names() -> list[str]:
     return list(MEASURES)
 
 
+SURPRISE = {"surprise": "nats per token", "surprise_per_step": "nats per step"}
+"""Measures that need a model (nemo_cot/traces/surprise.py), with their units."""
+
+
 def unit_of(name: str) -> str:
     """The unit of a measure: the text in square brackets at the end of its docstring's first line."""
-    return re.findall(r"\[([^\]]*)\]", (MEASURES[name].__doc__ or "").splitlines()[0])[-1]
+    return SURPRISE.get(name) or re.findall(r"\[([^\]]*)\]", (MEASURES[name].__doc__ or "").splitlines()[0])[-1]
 
 
 def _share(part: float, whole: float) -> float:

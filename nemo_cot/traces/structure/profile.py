@@ -209,6 +209,7 @@ class _PerProblem:
     name: str
     per_problem: np.ndarray
     problem_ids: tuple[str, ...]
+    share: bool
 
 
 def structure(
@@ -235,7 +236,7 @@ def _profile(measured: Measured, settings: dict[str, Any]) -> Profile:
     problems, place = np.unique(np.array(measured.problem_ids, dtype=object).astype(str), return_inverse=True)
     columns = {name: _per_problem(table[:, i], place, len(problems)) for i, name in enumerate(measured.names)}
     ids = tuple(problems)
-    defined = [_PerProblem(name, c, ids) for name, c in columns.items() if not np.isnan(c).all()]
+    defined = [_PerProblem(name, c, ids, unit_of(name) == "share") for name, c in columns.items() if not np.isnan(c).all()]
     ends = dict(zip((c.name for c in defined), bootstrap_intervals(defined, **settings) if defined else ()))
     figures = {}
     for number, (name, column) in enumerate(columns.items()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,7 +21,7 @@ def text_vector(view: View) -> np.ndarray:
     """
     words = view.words
     counts = Counter(words)
-    counts.update(map(" ".join, zip(words, words[1:])))
+    counts.update(map(" ".join, pairwise(words)))
     hashes = np.fromiter(
         (zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in counts), np.int64, len(counts)
     )

@@ -13,12 +13,15 @@ from nemo_cot.config.cluster import ResourceClasses
 from nemo_cot.config.model import ModelShape
 from nemo_cot.config.rule import GIB, KNOWN_LATER, Found, rule
 from nemo_cot.io.jsonl import read_jsonl
+from nemo_cot.models.export import finish_export
 from nemo_cot.models.facts import ModelFacts
 from nemo_cot.models.format import base_model
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.stages import Output, Stage
 from nemo_cot.training.backend import Backend, TrainingCost
 from nemo_cot.training.local.config import LocalTrain
+from nemo_cot.training.local.loggers import LOGGERS
+from nemo_cot.training.lora import adapter_dropout, adapter_parameters, with_adapters
 
 
 @rule("train")
@@ -53,18 +56,20 @@ def memory(cfg: Config, train: LocalTrain, cost: TrainingCost) -> Found:
 class LocalBackend(Backend[LocalTrain]):
     """Packed SFT on transformers, in the recipe's own process."""
 
-    rules = (literal_cost, memory)
+    rules = (literal_cost, adapter_dropout, memory)
     num_gpus = 1
 
     def train_stage(self, cfg: Config) -> Stage:
-        """Write model/ (Hugging Face) and metrics.jsonl (a row per step)."""
+        """Write model/ (Hugging Face), metrics.jsonl (per step) and trace_losses.jsonl (per step and trace)."""
         train = self.train
 
         def work(folder: Path, inputs: Mapping[str, Path]) -> None:
+            from nemo_cot.training.local.trainer import MODEL
             from nemo_cot.training.local.trainer import train as run_training
 
             sequences = read_jsonl(inputs["sequences"], TokenSequence)
             run_training(inputs["base"], sequences, train, cfg.pack, folder)
+            finish_export(folder / MODEL, inputs["base"], cfg.model)
 
         return Stage(
             "train",
@@ -72,20 +77,23 @@ class LocalBackend(Backend[LocalTrain]):
             config={"train": fingerprinted(train), "pack": fingerprinted(cfg.pack)},
             settings={"device": train.device, "save_interval_steps": train.save_interval_steps},
             work=work,
-            writes=("model", "metrics.jsonl"),
+            writes=("model", "metrics.jsonl", "trace_losses.jsonl"),
             resumable=True,
             resources="train",
         )
 
     @property
     def packages(self) -> dict[str, str]:  # type: ignore[override]
-        """torch, transformers, and TensorBoard where it is asked for."""
-        local = dict.fromkeys(("torch", "transformers"), "-e '.[local]' in the clone")
-        return local | ({"tensorboard": "-e '.[tensorboard]' in the clone"} if self.train.tensorboard else {})
+        """torch, transformers, and what the loggers and adapters that are chosen need."""
+        chosen = {name: extra for name, extra in LOGGERS.items() if getattr(self.train.loggers, name)}
+        found = dict.fromkeys(("torch", "transformers"), "local") | chosen
+        if self.train.lora.enabled:
+            found["peft"] = "local"
+        return {name: f"-e '.[{extra}]' in the clone" for name, extra in found.items()}
 
     def cost(self, cfg: Config, model: ModelFacts, tokens: int) -> TrainingCost:
         """With the memory of the longest pack: :func:`train_bytes`."""
-        cost = super().cost(cfg, model, tokens)
+        cost = with_adapters(super().cost(cfg, model, tokens), self.train, tokens)
         if model.shape is None or model.parameters is None:
             return cost
         longest = min(tokens, cfg.pack.capacity_tokens)
@@ -104,7 +112,8 @@ BACKEND = LocalBackend
 
 
 def train_bytes(shape: ModelShape, parameters: int, train: LocalTrain, pack_tokens: int) -> int:
-    """Peak memory, bytes: state, activations of one pack, one chunk of logits.
+    """Peak memory, bytes: state, activations of one pack, one chunk of logits; with adapters that, or what their
+    merging takes.
 
     State per parameter: 4 master + 4 gradient + 8 AdamW, and 2 (weight) + at most 2 (gradient in
     flight) in bf16. Activations per token and layer, in elements: about 10 x hidden (residual
@@ -113,7 +122,9 @@ def train_bytes(shape: ModelShape, parameters: int, train: LocalTrain, pack_toke
     checkpointing one layer's activations and every layer's input are kept.
     """
     low = train.precision == "bf16"
-    state = parameters * (16 + (4 if low else 0))
+    trained = shape.layers * adapter_parameters(shape, train.lora) if train.lora.enabled else parameters
+    state = trained * (16 + (4 if low else 0))
+    frozen = parameters * (2 if low else 4) if train.lora.enabled else 0
     width = 2 if low else 4
     layer = pack_tokens * (
         width * (6 * shape.hidden + 4 * shape.intermediate + 6 * shape.kv_width) + 4 * 4 * shape.hidden
@@ -124,7 +135,8 @@ def train_bytes(shape: ModelShape, parameters: int, train: LocalTrain, pack_toke
         else shape.layers * layer
     )
     logits = 256 * shape.vocabulary * (4 + 4 + width) + 4 * shape.vocabulary * shape.hidden
-    return state + kept + logits + 2**29  # interpreter and libraries
+    merging = 4 * parameters if train.lora.enabled else 0
+    return state + frozen + max(kept + logits, merging) + 2**29  # interpreter and libraries
 
 
 def memory_limit() -> int:

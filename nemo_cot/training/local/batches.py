@@ -50,6 +50,10 @@ class BatchPlan:
             for members in self._members(step)
         ]
 
+    def draws(self, step: int) -> list[int]:
+        """How often ``step`` (from 0) draws each sequence."""
+        return [int(count) for count in self._counts[step]]
+
     def _token_weights(self, step: int) -> np.ndarray:
         """Weight of one token of each sequence, per computed copy of it.
 

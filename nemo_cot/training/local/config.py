@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nemo_cot.config import TrainConfig
-from nemo_cot.config.checks import one_of, runtime
+from nemo_cot.config.checks import added, one_of, runtime
 from nemo_cot.config.engines import DEVICES
+from nemo_cot.training.lora import LoraConfig, no_adapters
 
 
 @dataclass
@@ -14,9 +15,9 @@ class LocalTrain(TrainConfig):
     """On transformers: CPU or one GPU."""
 
     export_dtype: str
+    lora: LoraConfig = added(no_adapters)  # noqa: RUF009
     device: str = runtime()
     activation_checkpointing: bool = runtime()
-    tensorboard: bool = runtime()
 
     def __post_init__(self) -> None:
         super().__post_init__()

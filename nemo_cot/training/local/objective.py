@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -62,10 +63,27 @@ def pack_tensors(
     )
 
 
-def pack_loss(model: torch.nn.Module, packed: PackTensors) -> torch.Tensor:
-    """Weighted sum of the pack's token losses (float32 scalar), ready for backward.
+class PackScores(NamedTuple):
+    """``loss``: the weighted sum of the token losses (float32 scalar), ready for backward.
 
-    Over the packs of a step the sum is the objective's mean, since the weights sum to one.
+    ``token_losses``: nats (float32); ``hits``: 1.0 where the likeliest token is the target; both (trained,),
+    without gradient.
+    """
+
+    loss: torch.Tensor
+    token_losses: torch.Tensor
+    hits: torch.Tensor
+
+
+def pack_loss(model: torch.nn.Module, packed: PackTensors) -> torch.Tensor:
+    """The loss alone of :func:`pack_scores`."""
+    return pack_scores(model, packed).loss
+
+
+def pack_scores(model: torch.nn.Module, packed: PackTensors) -> PackScores:
+    """The pack's loss, and loss and hit of each token, in one forward pass.
+
+    Over the packs of a step the losses sum to the objective's mean, since the weights sum to one.
     """
     hidden = model.get_decoder()(
         input_ids=packed.input_ids,
@@ -77,7 +95,7 @@ def pack_loss(model: torch.nn.Module, packed: PackTensors) -> torch.Tensor:
     if getattr(head, "bias", None) is not None:
         raise NotImplementedError("a vocabulary projection with a bias")
     trained = hidden[0, packed.predictors]
-    return _LinearCrossEntropy.apply(trained, head.weight, packed.targets, packed.weights)
+    return PackScores(*_LinearCrossEntropy.apply(trained, head.weight, packed.targets, packed.weights))
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -86,21 +104,25 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, targets, weights):
         loss = hidden.new_zeros((), dtype=torch.float32)
+        token_losses, hits = torch.empty_like(weights), torch.empty_like(weights)
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         for start in range(0, len(targets), CHUNK_TOKENS):
             part = slice(start, start + CHUNK_TOKENS)
-            part_loss, slope = _loss_and_slope(hidden[part] @ weight.T, targets[part], weights[part])
-            loss += part_loss
+            token_losses[part], hits[part], slope = _loss_and_slope(
+                hidden[part] @ weight.T, targets[part], weights[part]
+            )
+            loss += (token_losses[part] * weights[part]).sum()
             grad_hidden[part] = slope @ weight
             if grad_weight is not None:
                 _add_product(grad_weight, slope.T, hidden[part])
         ctx.grads, ctx.weight_dtype = (grad_hidden, grad_weight), weight.dtype
-        return loss
+        ctx.mark_non_differentiable(token_losses, hits)
+        return loss, token_losses, hits
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx, grad, *_):
         (grad_hidden, grad_weight), ctx.grads = ctx.grads, None
         given = None if grad_weight is None else grad_weight.mul_(grad).to(ctx.weight_dtype)
         return grad_hidden.mul_(grad), given, None, None
@@ -116,16 +138,17 @@ def _add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -
 
 def _loss_and_slope(
     logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weighted loss of a chunk (float32) and its derivative by the logits, in their dtype.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Loss and hit of each token of a chunk (float32), and the derivative of the weighted loss by the logits.
 
-    The derivative is weight * (softmax - one-hot); the weight goes into the exponent, which saves a
-    pass over the logits.
+    The derivative, in the logits' dtype, is weight * (softmax - one-hot); the weight goes into the exponent, which saves a
+    pass over the logits. Among equally likely tokens the target counts as the likeliest.
     """
     dtype, index = logits.dtype, targets.unsqueeze(1)
     logits = logits.float()
     log_norm = logits.logsumexp(-1)
-    loss = ((log_norm - logits.gather(1, index).squeeze(1)) * weights).sum()
+    own = logits.gather(1, index).squeeze(1)
+    hits = (own >= logits.amax(-1)).float()
     slope = logits.sub_((log_norm - weights.log()).unsqueeze(1)).exp_()
     slope.scatter_add_(1, index, -weights.unsqueeze(1))
-    return loss, slope.to(dtype)
+    return log_norm - own, hits, slope.to(dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,29 +13,30 @@ from nemo_cot.config import PackConfig
 from nemo_cot.errors import Unfinished, UserError
 from nemo_cot.io.jsonl import JsonlAppender, read_jsonl, write_jsonl
 from nemo_cot.models.attention import PACKED
-from nemo_cot.models.convert import copy_tokenizer
 from nemo_cot.models.loading import load_model, resolve_device
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.progress import track
-from nemo_cot.records import StepMetrics
+from nemo_cot.records import StepMetrics, TraceLoss
 from nemo_cot.stopping import asked_to_stop
 from nemo_cot.training.local.allocator import keep_freed_memory
 from nemo_cot.training.local.batches import BatchPlan
 from nemo_cot.training.local.checkpoint import latest_step, load_checkpoint, save_checkpoint
 from nemo_cot.training.local.config import LocalTrain
-from nemo_cot.training.local.objective import pack_loss, pack_tensors
+from nemo_cot.training.local.loggers import open_loggers
+from nemo_cot.training.local.lora import add_adapters, merged
+from nemo_cot.training.local.objective import PackScores, pack_scores, pack_tensors
 from nemo_cot.training.local.optimizer import MasterAdamW
 from nemo_cot.training.local.schedule import learning_rate
-from nemo_cot.training.local.tensorboard import open_tensorboard
 
 METRICS = "metrics.jsonl"
+TRACE_LOSSES = "trace_losses.jsonl"
 MODEL = "model"
 
 
 def train(
     base: Path, sequences: Sequence[TokenSequence], config: LocalTrain, packing: PackConfig, folder: Path
 ) -> None:
-    """Train ``base`` and write ``folder``/model (Hugging Face) and ``folder``/metrics.jsonl.
+    """Train ``base``; write ``folder``/model (weights and config.json), metrics.jsonl, and trace_losses.jsonl.
 
     Resumes from the newest checkpoint in ``folder``/scratch; the result is the same, bit for bit,
     as that of a run that was never cut short. At SIGUSR1 or SIGTERM it ends the step that it is in,
@@ -47,15 +48,22 @@ def train(
     _check_dropout(model, config)
     if config.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    if config.lora.enabled:
+        add_adapters(model, config.lora, config.seed)
     optimizer = MasterAdamW(model, config.optim)
     checkpoints = folder / "scratch" / "checkpoints"
     done = latest_step(checkpoints)
     if done:
         optimizer.load_state_tensors(load_checkpoint(checkpoints, done), done)
-    _keep_metrics(folder / METRICS, done)
+    _keep_rows(folder / METRICS, StepMetrics, done)
+    _keep_rows(folder / TRACE_LOSSES, TraceLoss, done)
     plan = BatchPlan(config, packing, sequences)
     _run_steps(model, optimizer, plan, sequences, config, folder, done)
-    export_model(model, optimizer, base, config.export_dtype, folder)
+    masters = optimizer.masters
+    if config.lora.enabled:
+        model = merged(base, masters, config.lora)
+        masters = dict(model.named_parameters())
+    export_model(model, masters, config.export_dtype, folder)
 
 
 def _run_steps(
@@ -69,17 +77,20 @@ def _run_steps(
 ) -> None:
     with (
         JsonlAppender(folder / METRICS) as metrics,
-        open_tensorboard(folder / "tensorboard", enabled=config.tensorboard) as board,
+        JsonlAppender(folder / TRACE_LOSSES) as trace_losses,
+        open_loggers(folder, config.loggers) as log,
         track("train", config.max_steps, "steps", folder, done=done) as progress,
         asked_to_stop() as asked,
     ):
         for step in range(done, config.max_steps):
-            row = train_step(model, optimizer, plan, sequences, config, step)
+            row, traces = train_step(model, optimizer, plan, sequences, config, step)
+            trace_losses.append(traces)
             metrics.append([row])
-            board(row)
+            log(row)
             progress.update(
                 step + 1,
                 loss=f"{row.loss:.4f}",
+                accuracy=f"{row.token_accuracy:.4f}",
                 lr=f"{row.lr:.2e}",
                 speed=f"{row.tokens_per_second:.0f} tokens/s",
             )
@@ -105,17 +116,20 @@ def train_step(
     sequences: Sequence[TokenSequence],
     config: LocalTrain,
     step: int,
-) -> StepMetrics:
-    """One optimizer step. Returns its row of metrics.jsonl."""
+) -> tuple[StepMetrics, list[TraceLoss]]:
+    """One optimizer step. Returns its row of metrics.jsonl, and those of trace_losses.jsonl, by sequence."""
     started = time.monotonic()
     torch.manual_seed(config.seed * 1_000_003 + step)  # for dropout, the same after a resume
-    loss, tokens, packs = 0.0, 0, plan.packs(step)
+    loss, accuracy, tokens, packs = 0.0, 0.0, 0, plan.packs(step)
+    by_trace: dict[int, tuple[float, float]] = {}  # of copies, alike but for dropout, the last one
     for packed in packs:
         tensors = pack_tensors(packed, sequences, next(model.parameters()).device)
-        part = pack_loss(model, tensors)
-        part.backward()
-        loss += float(part.detach())
+        scores = pack_scores(model, tensors)
+        scores.loss.backward()
+        loss += float(scores.loss.detach())
+        accuracy += float((scores.hits * tensors.weights).sum())
         tokens += tensors.boundaries[-1]
+        by_trace |= zip(packed.sequences, trace_means(scores, [sequences[i] for i in packed.sequences]))
     rate = learning_rate(step, config.max_steps, config.optim)
     norm = optimizer.step(rate, clip=config.gradient_clip_val)
     if not torch.isfinite(torch.tensor([loss, norm])).all():
@@ -125,7 +139,13 @@ def train_step(
             fix="lower train.optim.lr, or use train.precision=fp32",
         )
     seconds = time.monotonic() - started
-    return StepMetrics(
+    draws = plan.draws(step)
+    traces = [
+        TraceLoss(step + 1, s.problem_id, s.sample, *by_trace[i], s.num_trained_tokens, draws[i])
+        for i, s in enumerate(sequences)
+        if i in by_trace
+    ]
+    row = StepMetrics(
         step=step + 1,
         loss=loss,
         lr=rate,
@@ -134,34 +154,39 @@ def train_step(
         tokens=tokens,
         seconds=round(seconds, 4),
         tokens_per_second=round(tokens / seconds, 1),
+        token_accuracy=min(accuracy, 1.0),
     )
+    return row, traces
 
 
-def export_model(
-    model: torch.nn.Module, optimizer: MasterAdamW, base: Path, dtype: str, folder: Path
-) -> None:
-    """Write the master weights, rounded to ``dtype``, as a Hugging Face directory.
+def trace_means(scores: PackScores, sequences: Sequence[TokenSequence]) -> list[tuple[float, float]]:
+    """Mean loss and token accuracy of each of the pack's sequences."""
+    both = torch.stack([scores.token_losses, scores.hits])
+    parts = both.split([sequence.num_trained_tokens for sequence in sequences], dim=1)
+    means = torch.stack([part.mean(dim=1) for part in parts]).tolist()
+    return [(loss, accuracy) for loss, accuracy in means]
+
+
+def export_model(model: torch.nn.Module, masters: Mapping[str, torch.Tensor], dtype: str, folder: Path) -> None:
+    """Write the float32 ``masters``, rounded to ``dtype``, and their config.json.
 
     The model takes them over: save_pretrained names the dtype of the model in config.json, not
     that of the tensors it is given, and a float32 export would be loaded as bfloat16.
     """
     for name, weight in model.named_parameters():
-        if name in optimizer.masters:
-            weight.data = optimizer.masters[name].detach().to(getattr(torch, dtype))
+        if name in masters:
+            weight.data = masters[name].detach().to(getattr(torch, dtype))
     target = folder / MODEL
     shutil.rmtree(target, ignore_errors=True)
     model.save_pretrained(target)
-    copy_tokenizer(base, target)
 
 
-def _keep_metrics(path: Path, done: int) -> None:
+def _keep_rows(path: Path, row_type: type[StepMetrics | TraceLoss], done: int) -> None:
     """Drop rows of steps that are run again."""
     if path.exists():
         with JsonlAppender(path):
             pass  # cuts a half-written last line
-        write_jsonl(
-            path, [row for row in read_jsonl(path, StepMetrics, allow_empty=True) if row.step <= done]
-        )
+        write_jsonl(path, [row for row in read_jsonl(path, row_type, allow_empty=True) if row.step <= done])
 
 
 def _check_dropout(model: torch.nn.Module, config: LocalTrain) -> None:

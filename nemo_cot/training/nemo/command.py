@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from nemo_cot.errors import UserError
-from nemo_cot.serving.process import held_locks, running
+from nemo_cot.errors import UNFINISHED, Fault, Unfinished, UserError
+from nemo_cot.serving.process import Process, held_locks, running
 
 
 class Command(NamedTuple):
@@ -21,8 +22,11 @@ class Command(NamedTuple):
     directory: Path | None = None
 
 
-def run_command(command: Command, environment: Mapping[str, str], *, stage: str = "train") -> None:
-    """Run to the end. Raises UserError when the program is missing or fails.
+def run_command(
+    command: Command, environment: Mapping[str, str], *, stage: str = "train", beside: Process | None = None
+) -> None:
+    """Run to the end. Raises UserError when the program is missing or fails, or when what it needs ``beside``
+    it has ended before it.
 
     It ends with this process, however that ends, with all that it started; until then the locks on
     the run directory stay held. At a signal to stop it gets SIGTERM first, and passes it on.
@@ -36,7 +40,9 @@ def run_command(command: Command, environment: Mapping[str, str], *, stage: str 
         patience_seconds=_PATIENCE_SECONDS,
         keeps=held_locks(),
     ) as process:
-        code = process.wait()
+        code = process.wait() if beside is None else _wait_beside(process, beside, stage)
+    if code == UNFINISHED and beside is not None:
+        raise Unfinished("its nodes did not come together", where=stage, fix="run the same command again")
     if code:
         raise UserError(
             f"{command.argv[0]} ended with exit code {code}; its own messages are above",
@@ -45,6 +51,39 @@ def run_command(command: Command, environment: Mapping[str, str], *, stage: str 
         )
 
 
+def _wait_beside(process: Process, beside: Process, stage: str) -> int:
+    ended = None
+    while (code := process.exit_code()) is None:
+        if beside.exit_code() is not None:
+            ended = ended or time.monotonic()
+            if time.monotonic() - ended > _LAST_SECONDS:  # at the end both go, in any order
+                raise Fault(
+                    f"the other nodes ended with exit code {beside.exit_code()}: {beside.last_lines()}",
+                    where=stage,
+                    fix=f"read {beside.log}, then run the same command again: it resumes from what was saved",
+                )
+        time.sleep(0.5)
+    return code
+
+
+def srun(nodes: int, tasks: int, arguments: Sequence[str] = ()) -> list[str]:
+    """srun over ``nodes`` of this job, with ``tasks`` in all.
+
+    One task's failure ends the others: they would wait for it until the time limit.
+    """
+    per_node = tasks // nodes
+    counts = [f"--nodes={nodes}", f"--ntasks={tasks}", f"--ntasks-per-node={per_node}"]
+    return ["srun", *counts, "--kill-on-bad-exit=1", *arguments]
+
+
+def job_port(environment: Mapping[str, str]) -> int:
+    """A port of the Slurm job's own, which every node derives alike; below those that the kernel gives to
+    connections (32768 and on). 29500 outside of a job.
+    """
+    return 20000 + int(environment["SLURM_JOB_ID"]) % 10000 if environment.get("SLURM_JOB_ID") else 29500
+
+
+_LAST_SECONDS = 60.0
 _PATIENCE_SECONDS = 35.0
 """torchrun kills ranks that do not end within 30 s of the SIGTERM that it passes on."""
 

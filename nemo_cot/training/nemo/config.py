@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from nemo_cot.config import TrainConfig
-from nemo_cot.config.checks import at_least, between, one_of, runtime
+from nemo_cot.config.checks import added, at_least, between, one_of, runtime
+from nemo_cot.config.overrides import flat
 from nemo_cot.errors import UserError
+from nemo_cot.training.lora import LoraConfig
 
 
 @dataclass
@@ -69,30 +72,6 @@ class LayoutConfig:
 
 
 @dataclass
-class LoraConfig:
-    """Low-rank adapters (arXiv 2106.09685) on every layer's ``target_modules``, in Megatron's names."""
-
-    enabled: bool
-    dim: int
-    alpha: int
-    dropout: float
-    target_modules: list[str]
-
-    def __post_init__(self) -> None:
-        at_least("train.lora.dim", self.dim, 1)
-        at_least("train.lora.alpha", self.alpha, 1)
-        between("train.lora.dropout", self.dropout, 0.0, 1.0)
-        for name in self.target_modules:
-            one_of("train.lora.target_modules", name, LORA_MODULES)
-        if self.enabled and not self.target_modules:
-            raise UserError(
-                "adapters on nothing",
-                where="train.lora.target_modules",
-                fix=f"choose among {', '.join(LORA_MODULES)}",
-            )
-
-
-@dataclass
 class ConversionConfig:
     """Back to Hugging Face: the mean of the weights of ``average_steps``; [] for the last step alone."""
 
@@ -111,7 +90,9 @@ class ConversionConfig:
 class NemoTrain(TrainConfig):
     """What both NeMo backends need. ``max_time_per_run``: DD:HH:MM:SS, then it saves and stops.
 
-    ``conversion`` is of the stage nemo_to_hf, and no reason to train again.
+    ``conversion`` is of the stage nemo_to_hf, and no reason to train again. ``srun_arguments``: of the srun
+    that starts training inside a Slurm job; they may name the container. ``overrides``: keys of the backend's own
+    config, dotted or nested, laid over what is rendered.
     """
 
     layout: LayoutConfig
@@ -120,15 +101,23 @@ class NemoTrain(TrainConfig):
     save_top_k: int = runtime()
     max_time_per_run: str = runtime()
     num_workers: int = runtime()
+    srun_arguments: list[str] = runtime()  # noqa: RUF009
     conversion: ConversionConfig = runtime()  # noqa: RUF009
+    overrides: dict[str, Any] = added({})  # noqa: RUF009
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.overrides = flat(self.overrides)
         at_least("train.micro_batch_size", self.micro_batch_size, 1)
         one_of("train.objective", self.objective, (self.own_objective,))
-        at_least("train.save_top_k", self.save_top_k, 1)
+        at_least("train.save_top_k", self.save_top_k, 0)
         at_least("train.num_workers", self.num_workers, 0)
         at_least("train.max_time_per_run, in seconds", seconds_of(self.max_time_per_run), 1)
+
+    @property
+    def kept_saves(self) -> int:
+        """Checkpoints that stay: with save_top_k 0 or 1 the newest alone, from which a training goes on."""
+        return max(1, self.save_top_k)
 
     @property
     def own_objective(self) -> str:
@@ -139,9 +128,6 @@ class NemoTrain(TrainConfig):
     def width_multiple(self) -> int:
         """What the width of a batch, or of a sequence in it, is rounded up to, in tokens."""
         raise NotImplementedError
-
-
-LORA_MODULES = ("attention_qkv", "attention_dense", "mlp_fc1", "mlp_fc2")
 
 
 def seconds_of(duration: str) -> int:

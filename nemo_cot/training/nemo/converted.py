@@ -7,10 +7,11 @@ import math
 from pathlib import Path
 from typing import Any
 
+from nemo_cot.config.model import ModelConfig
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.models import facts
-from nemo_cot.models.convert import copy_tokenizer
+from nemo_cot.models.export import finish_export
 from nemo_cot.models.tensors import same_bytes, tensor_index
 
 _FIELDS = {
@@ -84,8 +85,9 @@ def _check_parameters(weights: Path, hugging_face: Path) -> None:
         )
 
 
-def finish_hf_directory(converted: Path, base: Path) -> None:
-    """Put the base model's config and tokenizer beside weights that have its names and shapes.
+def finish_hf_directory(converted: Path, base: Path, model: ModelConfig) -> None:
+    """Put the base model's config beside weights that have its names and shapes, and what
+    :func:`nemo_cot.models.export.finish_export` adds.
 
     NeMo-Skills' script writes the pack's capacity into config.json as the longest position, so
     that a server would refuse longer answers. Raises UserError for other tensors than the base
@@ -107,7 +109,7 @@ def finish_hf_directory(converted: Path, base: Path) -> None:
             fix="look at the training log, and at train.optim.lr",
         )
     _write_config(converted, base, {tensor.dtype for tensor in here.values()})
-    copy_tokenizer(base, converted)
+    finish_export(converted, base, model)
 
 
 def _write_config(converted: Path, base: Path, dtypes: set[str]) -> None:
@@ -116,6 +118,3 @@ def _write_config(converted: Path, base: Path, dtypes: set[str]) -> None:
         if key in config and dtypes == {"BF16"}:
             config[key] = "bfloat16"
     write_bytes(converted / "config.json", json.dumps(config, indent=2).encode() + b"\n")
-    generation = base / "generation_config.json"
-    if generation.is_file():
-        write_bytes(converted / generation.name, generation.read_bytes())

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from nemo_cot.config.model import ModelShape
 from nemo_cot.config.rule import GIB
-from nemo_cot.training.nemo.config import LayoutConfig, LoraConfig
+from nemo_cot.training.lora import LoraConfig, adapter_parameters
+from nemo_cot.training.nemo.config import LayoutConfig
 
 _WEIGHT, _GRADIENT, _OPTIMIZER = 2, 4, 12
 """Bytes per parameter: bf16 weight, fp32 gradient, fp32 master weight and two moments."""
@@ -44,18 +45,6 @@ def gpu_memory(shape: ModelShape, layout: LayoutConfig, lora: LoraConfig, pack_t
     stages = range(min(2, layout.pipeline_model_parallel_size))
     both = [_stage_memory(shape, layout, lora, pack_tokens, last=bool(stage)) for stage in stages]
     return max(both, key=lambda memory: memory.total)
-
-
-def adapter_parameters(shape: ModelShape, lora: LoraConfig) -> int:
-    """Parameters of one layer's adapters: dim x (inputs + outputs) for each module they are on."""
-    qkv = shape.hidden + 2 * shape.kv_width
-    sides = {
-        "attention_qkv": shape.hidden + qkv,
-        "attention_dense": 2 * shape.hidden,
-        "mlp_fc1": shape.hidden + 2 * shape.intermediate,
-        "mlp_fc2": shape.intermediate + shape.hidden,
-    }
-    return lora.dim * sum(sides[name] for name in lora.target_modules)
 
 
 def _stage_memory(

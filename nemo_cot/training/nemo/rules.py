@@ -6,16 +6,19 @@ What the renderers and the packed file already make impossible has no rule.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from typing import Any
 
 from nemo_cot.config import Config
 from nemo_cot.config.rule import GIB, Found, Rule, rule
 from nemo_cot.errors import UserError
-from nemo_cot.training.backend import TrainingCost
-from nemo_cot.training.nemo.config import NemoTrain
+from nemo_cot.training.backend import TrainingCost, backend_of
+from nemo_cot.training.lora import adapter_dropout
+from nemo_cot.training.nemo.config import LayoutConfig, NemoTrain
+from nemo_cot.training.nemo.keys import meant
 from nemo_cot.training.nemo.layouts import other_preset
-from nemo_cot.training.nemo.memory import gpu_memory
+from nemo_cot.training.nemo.rendered import ADDED
 
 
 def nemo_rule(check: Callable[[Config, Any, TrainingCost], Found]) -> Rule:
@@ -130,24 +133,13 @@ def nemo_precision(cfg: Config, train: NemoTrain, _: TrainingCost) -> Found:
 
 
 @nemo_rule
-def nemo_adapter_dropout(cfg: Config, train: NemoTrain, _: TrainingCost) -> Found:
-    """Repeated traces are computed once only where each repeat would compute the same."""
-    if train.batching == "distinct" and train.lora.enabled and train.lora.dropout > 0:
-        yield (
-            "error",
-            f"train.lora.dropout {train.lora.dropout}: distinct batching stands for draws that are all alike",
-            "set train.lora.dropout=0, or train.batching=literal",
-        )
-
-
-@nemo_rule
 def nemo_gpu_memory(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
     """Training fits the GPUs' memory."""
     shape = cost.model.shape
     if shape is None or train.layout.world_size % train.layout.model_parallel_size:
         yield "unknown", "see nemo_heads and nemo_copies", ""
         return
-    memory = gpu_memory(shape, train.layout, train.lora, cfg.pack.capacity_tokens)
+    memory = backend_of(train).memory(shape, cfg.pack.capacity_tokens)
     if memory.total > train.layout.gpu_memory_gib * GIB:
         parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in vars(memory).items())
         yield (
@@ -155,7 +147,8 @@ def nemo_gpu_memory(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
             f"the fullest GPU needs about {memory.total / GIB:.1f} of {train.layout.gpu_memory_gib} GiB "
             f"({parts})",
             "raise train.layout.num_nodes or a train.layout.*_parallel_size, lower pack.capacity_tokens, "
-            "or train adapters (train=nemo_rl train.lora.enabled=true: NeMo-Aligner's are not merged)",
+            "train adapters (train=nemo_rl train.lora.enabled=true: NeMo-Aligner's are not merged), or keep the "
+            "optimizer's state in host memory (train=nemo_rl train.optimizer_cpu_offload=true)",
         )
 
 
@@ -163,7 +156,7 @@ def nemo_gpu_memory(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
 def nemo_average_steps(cfg: Config, train: NemoTrain, _: TrainingCost) -> Found:
     """The steps whose weights are averaged are saved and kept."""
     saved = {*range(train.save_interval_steps, train.max_steps + 1, train.save_interval_steps), train.max_steps}
-    kept = sorted(saved)[-train.save_top_k :]  # both backends save the last step too
+    kept = sorted(saved)[-train.kept_saves :]
     if lost := sorted(set(train.conversion.average_steps) - set(kept)):
         yield (
             "error",
@@ -172,20 +165,50 @@ def nemo_average_steps(cfg: Config, train: NemoTrain, _: TrainingCost) -> Found:
         )
 
 
+@rule(always=True)
+def nemo_overrides(cfg: Config, train: NemoTrain, _: TrainingCost) -> Found:
+    """Keys of train.overrides are the backend's own, and none that a rule goes by."""
+    keys, taken = backend_of(train).keys, []
+    for name, value in train.overrides.items():
+        key, where = name.removeprefix(ADDED), f"train.overrides.{name.removeprefix(ADDED)}"
+        if not keys.has(key) and not meant(name):
+            near = keys.nearest(key)
+            yield (
+                "error" if near else "warning",
+                f"{where}: {train.backend} has no such key in its list",
+                f"{f'did you mean {near}? ' if near else ''}A key that is there all the same: write {ADDED}{key} among "
+                "train.overrides in an experiment file",
+            )
+        elif our := keys.our_key(key):
+            yield "warning", f"{where}={value}: rules and estimates go by {our}, which stays as it is", f"set {our}"
+        else:
+            taken.append(f"{key}={value}")
+    if taken:
+        yield "ok", f"laid over the rendered config: {', '.join(taken)}", ""
+
+
 @rule()
 def layout_size(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
-    """No smaller layout of conf/train/layout is meant for the model."""
+    """No smaller layout of conf/train/layout takes fewer GPU-hours for the model."""
     here, wanted = train.layout, other_preset(train, cost.model.shape)
     own = wanted.layout if wanted else here
     if wanted and own.world_size < here.world_size and own.gpus_per_node == here.gpus_per_node:
-        yield (
-            "warning",
-            f"{here.num_nodes} nodes for a model that fits {own.num_nodes}",
-            f"set {wanted.key}, unless the nodes are meant to make it faster",
-        )
+        hours = _gpu_hours(cfg, train, own, cost)
+        if cost.gpu_hours is None or hours is None or hours <= cost.gpu_hours:
+            much = "" if hours is None or cost.gpu_hours is None else f": {cost.gpu_hours:.1f} GPU-hours, {hours:.1f} there"
+            yield (
+                "warning",
+                f"{here.num_nodes} nodes for a model that fits {own.num_nodes}{much}",
+                f"set {wanted.key}, unless the nodes are meant to make it faster",
+            )
+
+
+def _gpu_hours(cfg: Config, train: NemoTrain, layout: LayoutConfig, cost: TrainingCost) -> float | None:
+    """With another ``layout``."""
+    return backend_of(replace(train, layout=layout)).cost(cfg, cost.model, cost.tokens_per_step).gpu_hours
 
 
 NEMO_RULES = (
     nemo_copies, nemo_heads, nemo_sequence_parallel, nemo_width, nemo_schedule, nemo_save_points, nemo_precision,
-    nemo_adapter_dropout, nemo_gpu_memory, nemo_average_steps, layout_size,
+    adapter_dropout, nemo_gpu_memory, nemo_average_steps, nemo_overrides, layout_size,
 )  # fmt: skip

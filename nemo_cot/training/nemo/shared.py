@@ -13,25 +13,32 @@ from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
-from nemo_cot.config import Config, h100
+from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.config.cluster import ResourceClasses
+from nemo_cot.config.gpus import gpu_of
+from nemo_cot.config.model import ModelConfig, ModelShape
+from nemo_cot.config.overrides import hydra_quoted
+from nemo_cot.config.rule import Span
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.models.facts import ModelFacts
 from nemo_cot.models.format import base_model
 from nemo_cot.progress import track
+from nemo_cot.serving.process import Process
 from nemo_cot.stages import Output, Source, Stage
 from nemo_cot.stages.publish import SCRATCH
-from nemo_cot.training.backend import Backend, TrainingCost
+from nemo_cot.training.backend import Backend, Suggestion, TrainingCost
+from nemo_cot.training.lora import with_adapters
+from nemo_cot.training.nemo import speed
 from nemo_cot.training.nemo.checkpoints import check_finished, steps_to_convert
 from nemo_cot.training.nemo.command import Command, run_command
 from nemo_cot.training.nemo.config import NemoTrain, seconds_of
 from nemo_cot.training.nemo.converted import finish_hf_directory
-from nemo_cot.training.nemo.memory import adapter_parameters, gpu_memory
-
-UTILISATION = 0.4
-"""Share of the peak that Megatron-LM's own tables show for models of this size on H100; assumed, not measured."""
+from nemo_cot.training.nemo.keys import Keys
+from nemo_cot.training.nemo.memory import GpuMemory, gpu_memory
+from nemo_cot.training.nemo.saves import SAVED, saves_of
+from nemo_cot.training.nemo.suggest import candidates, fits, overrides
 
 N = TypeVar("N", bound=NemoTrain)
 
@@ -41,6 +48,8 @@ class NemoBackend(Backend[N]):
 
     several_nodes = True
     cuts_at_eos = True
+    keys: ClassVar[Keys]
+    """Of its own config, by which train.overrides is checked."""
     log_dir: ClassVar[str]
     """Folder of the train stage in which the backend writes its logs and checkpoints."""
 
@@ -85,10 +94,13 @@ class NemoBackend(Backend[N]):
             resources="train",
         )
 
-    def run(self, command: Command, folder: Path) -> None:
-        """Train to the last step. trained.json, written last, stands for the weights where they are an input."""
+    def run(self, command: Command, folder: Path, beside: Process | None = None) -> None:
+        """Train to the last step. trained.json, written last, stands for the weights where they are an input.
+
+        ``beside``: what the command needs for as long as it runs.
+        """
         _write_json(folder / "command.json", {**command._asdict(), "directory": str(command.directory or "")})
-        run_command(command, os.environ)
+        run_command(command, os.environ, beside=beside)
         saved = self.saved_steps(folder)
         check_finished(saved, self.train.max_steps)
         checkpoints = {step: path.relative_to(folder).as_posix() for step, path in saved.items()}
@@ -106,7 +118,7 @@ class NemoBackend(Backend[N]):
                 for number, step in enumerate(steps, start=1):
                     target = folder / SCRATCH / f"step_{step}"
                     if not target.is_dir():  # a former attempt has converted it
-                        self._convert(saved[step], inputs, target)
+                        self._convert(saved[step], inputs, target, cfg.model)
                     models.append(target)
                     tracker.update(number)
             shutil.rmtree(folder / "model", ignore_errors=True)
@@ -114,7 +126,7 @@ class NemoBackend(Backend[N]):
                 models[0].rename(folder / "model")
             else:
                 self.average(models, inputs, folder / "model")
-            finish_hf_directory(folder / "model", inputs["base"])
+            finish_hf_directory(folder / "model", inputs["base"], cfg.model)
 
         return Stage(
             "nemo_to_hf",
@@ -127,14 +139,16 @@ class NemoBackend(Backend[N]):
             resources="conversion",
         )
 
-    def _convert(self, checkpoint: Path, inputs: Mapping[str, Path], target: Path) -> None:
+    def _convert(
+        self, checkpoint: Path, inputs: Mapping[str, Path], target: Path, model: ModelConfig
+    ) -> None:
         """Convert one checkpoint; ``target`` is there only when it is whole."""
         unfinished = target.with_name(f".{target.name}")
         shutil.rmtree(unfinished, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         base = inputs["base"].resolve()
         self.to_hugging_face(checkpoint, inputs, base, unfinished)
-        finish_hf_directory(unfinished, base)
+        finish_hf_directory(unfinished, base, model)
         unfinished.rename(target)
 
     @property
@@ -143,37 +157,76 @@ class NemoBackend(Backend[N]):
         return "" if self.train.lora.enabled else "lower train.save_top_k"
 
     def cost(self, cfg: Config, model: ModelFacts, tokens: int) -> TrainingCost:
-        """On the fullest GPU, at UTILISATION of an H100's dense bf16 peak; start-up and saving take more.
+        """On the fullest GPU; the time is :func:`nemo_cot.training.nemo.speed.step_seconds`, start-up and saves.
 
-        Adapters (LoRA, arXiv 2106.09685) leave the base weights as they are, whose gradients are not
-        computed: 4 x parameters + 6 x the adapters' own. Full activation checkpointing computes the forward
-        pass (2 x parameters) twice. On disk are the converted base, and checkpoints of 14 bytes per
-        parameter with the optimizer's state: save_top_k and the last; LoRA's are small.
+        On disk are the converted base, and checkpoints of 14 bytes per parameter with the optimizer's state: those that are kept, and the
+        one that is being written; LoRA's are small.
         """
-        cost, train = super().cost(cfg, model, tokens), self.train
+        train = self.train
+        cost = with_adapters(super().cost(cfg, model, tokens), train, tokens)
         shape, count = model.shape, model.parameters
         if count is None or cost.operations is None:
             return replace(cost, place="the fullest GPU")
-        in_all, lora = tokens * train.max_steps, train.lora.enabled
-        if lora:
-            adapters = shape.layers * adapter_parameters(shape, train.lora) if shape else 0
-            operations = (4.0 * count + 6.0 * adapters) * in_all
-            cost = replace(cost, operations=operations, formula="(4 x parameters + 6 x adapters) x tokens")
+        lora = train.lora.enabled
+        if shape:
+            saves = saves_of(train, shape)
+            cost = replace(cost, written_bytes=saves.written_bytes, save_seconds=saves.seconds)
         if shape and train.layout.world_size % train.layout.model_parallel_size == 0:  # else rule nemo_copies
-            memory = gpu_memory(shape, train.layout, train.lora, cfg.pack.capacity_tokens)
-            cost = replace(cost, memory_bytes=memory.total)
-        again = 2.0 * count * in_all if train.layout.checkpoint_activations == "full" else 0.0
-        return replace(
+            memory = self.memory(shape, cfg.pack.capacity_tokens)
+            cost = replace(cost, memory_bytes=memory.total, host_bytes=self.host_bytes(shape))
+        cost = replace(
             cost,
             place="the fullest GPU",
-            disk_bytes=count * (2 + 2 + 2 + (0 if lora else 14 * (train.save_top_k + 1))),
-            gpu_hours=(cost.operations + again) / (UTILISATION * h100.BF16_FLOPS) / 3600,
-            at=f"{UTILISATION:.0%} of an H100's peak",
+            disk_bytes=count * (2 + 2 + 2 + (0 if lora else SAVED * (train.kept_saves + 1))),
         )
+        return self._timed(cfg, cost, tokens)
+
+    def _timed(self, cfg: Config, cost: TrainingCost, tokens: int) -> TrainingCost:
+        train, layout, shape = self.train, self.train.layout, cost.model.shape
+        if shape is None or cost.memory_bytes is None:
+            return cost
+        gpu = gpu_of(cfg.cluster.slurm.gpu_type if cfg.cluster.slurm else None)
+        packed = cfg.pack.capacity_tokens
+        each = speed.step_seconds(shape, layout, train.lora, tokens=tokens, pack_tokens=packed, gpu=gpu)
+        steps, beside = each * train.max_steps, speed.START_SECONDS + (cost.save_seconds or 0.0)
+        low, high = (steps * speed.MATRIX_SHARE / share for share in speed.SHARES)
+        return replace(
+            cost,
+            gpu_hours=steps * layout.world_size / 3600,
+            at=f"{speed.MATRIX_SHARE:.0%} of the peak of {gpu.name}, and communication",
+            seconds=Span(low + beside, steps + beside, high + beside),
+            num_gpus=layout.world_size,
+        )
+
+    def suggest(self, cfg: Config, model: ModelFacts, tokens: int) -> list[Suggestion]:
+        """Of :func:`nemo_cot.training.nemo.suggest.candidates`."""
+        found = []
+        for layout in candidates(cfg, self.train.layout, model.shape) if model.shape else ():
+            cost = type(self)(replace(self.train, layout=layout)).cost(cfg, model, tokens)
+            whole = tokens / cfg.pack.capacity_tokens >= layout.data_parallel_size
+            if whole and fits(layout, cost.memory_bytes):
+                found.append(Suggestion(overrides(layout, self.train.layout), cost))
+        return sorted(found, key=lambda one: (one.cost.gpu_hours or 0.0, one.cost.num_gpus))
+
+    def memory(self, shape: ModelShape, pack_tokens: int) -> GpuMemory:
+        """Of the fullest GPU."""
+        return gpu_memory(shape, self.train.layout, self.train.lora, pack_tokens)
+
+    def host_bytes(self, shape: ModelShape) -> float | None:
+        """Memory of a node that the optimizer takes; None where it takes none."""
+        return None
 
     def seconds_per_job(self) -> int | None:
         """train.max_time_per_run."""
         return seconds_of(self.train.max_time_per_run)
+
+    def in_container(self, recipe: str, srun_options: Sequence[str] | None) -> list[str]:
+        """train.srun_arguments: srun's own for the training, unless the user named some; none for a conversion."""
+        if recipe in ("hf_to_nemo", "nemo_to_hf"):
+            return ["train.srun_arguments=[]"]  # it is in the container already
+        if srun_options is None or self.train.srun_arguments:
+            return []
+        return [f"train.srun_arguments=[{','.join(map(hydra_quoted, srun_options))}]"]
 
     def size(self, resources: ResourceClasses) -> tuple[int, int | None]:
         """The layout's."""

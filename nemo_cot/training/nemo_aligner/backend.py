@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from nemo_cot.config import Config
-from nemo_cot.config.overrides import hydra_quoted
+from nemo_cot.config.model import ModelShape
 from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.average import average_models
@@ -20,10 +20,13 @@ from nemo_cot.stages import Output, Source, Stage
 from nemo_cot.training.nemo import shared
 from nemo_cot.training.nemo.command import Command, check_importable, run_command
 from nemo_cot.training.nemo.converted import check_nemo_folder
+from nemo_cot.training.nemo.keys import read_keys
+from nemo_cot.training.nemo.saves import STATE, trained_parameters
 from nemo_cot.training.nemo_aligner import conversion
-from nemo_cot.training.nemo_aligner.checkpoints import LOG_DIR, saved_steps, unpacked_view
+from nemo_cot.training.nemo_aligner.checkpoints import LOG_DIR, link_newest, saved_steps, unpacked_view
 from nemo_cot.training.nemo_aligner.command import aligner_command, single_process
 from nemo_cot.training.nemo_aligner.config import AlignerTrain
+from nemo_cot.training.nemo_aligner.render import OURS
 from nemo_cot.training.nemo_aligner.rules import ALIGNER_RULES
 
 
@@ -31,6 +34,7 @@ class AlignerBackend(shared.NemoBackend[AlignerTrain]):
     """NeMo-Aligner 0.7.0. It trains from NeMo's own format, and its checkpoints are converted back."""
 
     rules = ALIGNER_RULES
+    keys = read_keys(Path(__file__).with_name("keys.txt"), OURS)
     log_dir = LOG_DIR
     saved_steps = staticmethod(saved_steps)
 
@@ -77,6 +81,7 @@ class AlignerBackend(shared.NemoBackend[AlignerTrain]):
             rows = read_jsonl(inputs["sequences"], TokenSequence)
             report = prepare_aligner(train, cfg.pack, rows, layout, folder, cfg.name, inputs["base"])
             print(report.line(), flush=True)
+            link_newest(folder)
             self.run(aligner_command(train, folder / CONFIG_FILE, os.environ), folder)
 
         inputs = {
@@ -106,6 +111,16 @@ class AlignerBackend(shared.NemoBackend[AlignerTrain]):
         python = [*single_process(self.train, os.environ), self.train.python]
         average_models(models, target, python=python)
 
+    def host_bytes(self, shape: ModelShape) -> float:
+        """Apex's distributed Adam builds the whole state of each rank's weights on the host before it deals it out.
+
+        12 bytes per trained parameter of a model-parallel rank (read in Apex; 393 GB per node for a 32B model
+        under TP 8), for as many ranks as a node has.
+        """
+        layout = self.train.layout
+        ranks = layout.tensor_model_parallel_size * layout.pipeline_model_parallel_size
+        return STATE * trained_parameters(self.train, shape) / ranks * layout.gpus_per_node
+
     def programs(self) -> dict[str, str]:
         """The interpreter that has NeMo."""
         return {"train.python": self.train.python}
@@ -123,14 +138,6 @@ class AlignerBackend(shared.NemoBackend[AlignerTrain]):
     def task_per_gpu(self) -> bool:
         """With srun for the ranks themselves."""
         return self.train.process_launcher == "srun"
-
-    def in_container(self, recipe: str, srun_options: Sequence[str] | None) -> list[str]:
-        """train.srun_arguments: srun's own for the training, unless the user named some; none for a conversion."""
-        if recipe in ("hf_to_nemo", "nemo_to_hf"):
-            return ["train.srun_arguments=[]"]  # it is in the container already
-        if srun_options is None or self.train.srun_arguments:
-            return []
-        return [f"train.srun_arguments=[{','.join(map(hydra_quoted, srun_options))}]"]
 
 
 BACKEND = AlignerBackend

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nemo_cot.errors import UserError
-from nemo_cot.training.nemo.command import Command
+from nemo_cot.training.nemo.command import Command, job_port, srun
 from nemo_cot.training.nemo_aligner.config import AlignerTrain
 
 ENTRY = "nemo_cot.training.nemo_aligner.aligner_sft"
@@ -64,24 +64,13 @@ def _srun(train: AlignerTrain, environment: Mapping[str, str], tasks_per_node: i
             where="train.process_launcher",
             fix="run it inside the job, or set train.process_launcher=torchrun",
         )
-    # One task's failure must end the others: they would wait in NCCL until the time limit.
-    return [
-        "srun",
-        f"--nodes={train.layout.num_nodes}",
-        f"--ntasks={train.layout.num_nodes * tasks_per_node}",
-        f"--ntasks-per-node={tasks_per_node}",
-        "--kill-on-bad-exit=1",
-        *train.srun_arguments,
-    ]
+    nodes = train.layout.num_nodes
+    return srun(nodes, nodes * tasks_per_node, train.srun_arguments)
 
 
 def master_port(train: AlignerTrain, environment: Mapping[str, str]) -> int:
-    """Where all ranks meet on the first node: the port that is named, or one of the Slurm job's own, which
-    every node derives alike. Below those that the kernel gives to connections (32768 and on).
-    """
-    if train.master_port is not None:
-        return train.master_port
-    return 20000 + int(environment["SLURM_JOB_ID"]) % 10000 if environment.get("SLURM_JOB_ID") else 29500
+    """Where all ranks meet on the first node: the port that is named, or the job's own."""
+    return job_port(environment) if train.master_port is None else train.master_port
 
 
 def _environment(train: AlignerTrain, environment: Mapping[str, str]) -> dict[str, str]:

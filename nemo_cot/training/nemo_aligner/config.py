@@ -15,14 +15,12 @@ class AlignerTrain(NemoTrain):
     file; null: what the stage hf_to_nemo converts.
 
     ``process_launcher``: torchrun (one launcher a node) or srun (one task a GPU). Inside a Slurm job
-    srun starts both on several nodes, and ``srun_arguments`` may name the container. ``python``: the
-    container's interpreter. ``master_port`` null: one of the Slurm job's own, 29500 outside of a job.
+    srun starts both on several nodes. ``python``: the container's interpreter. ``master_port`` null: one of the Slurm job's own, 29500 outside of a job.
     """
 
     megatron_amp_O2: bool
     nemo_model: Optional[str] = runtime()  # noqa: UP045 (the stage hashes it)
     process_launcher: str = runtime()
-    srun_arguments: list[str] = runtime()  # noqa: RUF009
     master_port: Optional[int] = runtime()  # noqa: UP045
     python: str = runtime()
 

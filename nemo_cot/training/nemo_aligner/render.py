@@ -9,11 +9,50 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from nemo_cot.config import OptimConfig, PackConfig
-from nemo_cot.training.nemo.config import LayoutConfig, LoraConfig
+from nemo_cot.config import LoggersConfig, OptimConfig, PackConfig
+from nemo_cot.training.lora import LoraConfig
+from nemo_cot.training.nemo.config import LayoutConfig
+from nemo_cot.training.nemo.rendered import overridden
 from nemo_cot.training.nemo_aligner.config import AlignerTrain
 
 Rendered = dict[str, Any]
+
+
+OURS = {
+    "trainer.num_nodes": "train.layout.num_nodes",
+    "trainer.devices": "train.layout.gpus_per_node",
+    "trainer.precision": "train.precision",
+    "trainer.max_steps": "train.max_steps",
+    "trainer.sft.max_steps": "train.max_steps",
+    "trainer.sft.save_interval": "train.save_interval_steps",
+    "trainer.sft.val_check_interval": "train.save_interval_steps",
+    "exp_manager.explicit_log_dir": "runs_dir",
+    "exp_manager.resume_if_exists": "train.save_interval_steps",
+    "exp_manager.max_time_per_run": "train.max_time_per_run",
+    "exp_manager.checkpoint_callback_params": "train.save_top_k",
+    "model.restore_from_path": "train.nemo_model",
+    "model.tensor_model_parallel_size": "train.layout.tensor_model_parallel_size",
+    "model.pipeline_model_parallel_size": "train.layout.pipeline_model_parallel_size",
+    "model.virtual_pipeline_model_parallel_size": "train.layout.pipeline_model_parallel_size",
+    "model.context_parallel_size": "train.layout.context_parallel_size",
+    "model.sequence_parallel": "train.layout.sequence_parallel",
+    "model.activations_checkpoint_granularity": "train.layout.checkpoint_activations",
+    "model.activations_checkpoint_method": "train.layout.checkpoint_activations",
+    "model.activations_checkpoint_num_layers": "train.layout.checkpoint_activations",
+    "model.megatron_amp_O2": "train.megatron_amp_O2",
+    "model.encoder_seq_length": "pack.capacity_tokens",
+    "model.global_batch_size": "train.global_batch_size",
+    "model.micro_batch_size": "train.micro_batch_size",
+    "model.hidden_dropout": "train.batching",
+    "model.attention_dropout": "train.batching",
+    "model.ffn_dropout": "train.batching",
+    "model.overwrite_base_config": "train.optim",
+    "model.dist_ckpt_format": "train.save_top_k",
+    "model.data": "pack",
+    "model.peft": "train.lora",
+    "model.optim": "train.optim",
+}
+"""Keys, or beginnings of keys, that rules and estimates go by -> what of our config they go by."""
 
 
 class AlignerInputs(NamedTuple):
@@ -32,12 +71,16 @@ def render_nemo_aligner(train: AlignerTrain, pack: PackConfig, inputs: AlignerIn
     Raises UserError when the layout's GPUs do not make whole copies of the model. Everything
     else that can be wrong is preflight's to find (nemo_cot.training.nemo.rules).
     """
-    return {
+    rendered = {
         "trainer": _trainer(train),
         "exp_manager": _exp_manager(train, inputs),
         "model": {
             "seed": train.seed,
             "restore_from_path": inputs.base_model,
+            # The checkpoint brings an optim section of its own, whose keys (constant_steps, bucket_cap_mb) would
+            # join ours, and be refused by the schedule or the optimizer that we name.
+            "overwrite_base_config": {"optim": True},
+            **_checkpoint_format(),
             **_parallelism(train.layout),
             "megatron_amp_O2": train.megatron_amp_O2,
             **_lengths_and_batches(pack, inputs),
@@ -55,6 +98,7 @@ def render_nemo_aligner(train: AlignerTrain, pack: PackConfig, inputs: AlignerIn
             ),
         },
     }
+    return overridden(rendered, train.overrides)
 
 
 def _trainer(train: AlignerTrain) -> Rendered:
@@ -89,8 +133,7 @@ def _exp_manager(train: AlignerTrain, inputs: AlignerInputs) -> Rendered:
         "explicit_log_dir": inputs.log_dir,  # one place, so that a requeued job finds its checkpoints
         "exp_dir": None,
         "name": inputs.name,
-        "create_wandb_logger": False,
-        "create_tensorboard_logger": True,
+        **_loggers(train.loggers, inputs),
         "resume_if_exists": True,
         "resume_ignore_no_checkpoint": True,
         "max_time_per_run": train.max_time_per_run,  # default null: Slurm would kill it between checkpoints
@@ -101,14 +144,35 @@ def _exp_manager(train: AlignerTrain, inputs: AlignerInputs) -> Rendered:
         "checkpoint_callback_params": {
             "monitor": "step",  # default val_loss, which does not exist without validation
             "mode": "max",
-            "save_top_k": train.save_top_k,
-            "save_last": True,
-            "save_nemo_on_train_end": True,  # default False; nemo_to_hf reads it
+            "save_top_k": train.kept_saves,
+            # Default true: every save is written twice. What resumes is a link (checkpoints.link_newest).
+            "save_last": False,
+            "save_nemo_on_train_end": False,  # weights once more, which nothing reads: nemo_to_hf takes a save
             "filename": "megatron_gpt_sft-{step}-{consumed_samples}",  # default names val_loss
             "model_parallel_size": train.layout.tensor_model_parallel_size
             * train.layout.pipeline_model_parallel_size,
             "save_best_model": False,
         },
+    }
+
+
+def _loggers(loggers: LoggersConfig, inputs: AlignerInputs) -> Rendered:
+    """Off stands in full; what a logger wants stands where it is on."""
+    rendered: Rendered = {"create_tensorboard_logger": loggers.tensorboard, "create_wandb_logger": loggers.wandb}
+    if loggers.wandb:
+        rendered["wandb_logger_kwargs"] = {"project": loggers.project, "name": inputs.name}
+    rendered["create_mlflow_logger"] = loggers.mlflow
+    if loggers.mlflow:
+        uri = loggers.mlflow_uri or f"file:{inputs.log_dir}/mlflow"
+        rendered["mlflow_logger_kwargs"] = {"experiment_name": loggers.project, "tracking_uri": uri}
+    return rendered
+
+
+def _checkpoint_format() -> Rendered:
+    return {
+        "dist_ckpt_format": "torch_dist",  # the converter's zarr would be inherited: deprecated, slow
+        "dist_ckpt_parallel_save": True,  # default false: the first data-parallel copy writes alone
+        "dist_ckpt_torch_dist_multiproc": 2,  # processes that write, per rank
     }
 
 
@@ -204,6 +268,7 @@ def render_optim(optim: OptimConfig, max_steps: int, *, distributed: bool) -> Re
         "weight_decay": optim.weight_decay,
         "betas": list(optim.betas),
         "eps": optim.eps,
+        **(_DISTRIBUTED if distributed else {}),
         "sched": _SCHEDULES[optim.sched.name]
         | {
             "warmup_steps": optim.sched.warmup_steps,
@@ -212,6 +277,14 @@ def render_optim(optim: OptimConfig, max_steps: int, *, distributed: bool) -> Re
         },
     }
 
+
+_DISTRIBUTED: Rendered = {
+    "bucket_cap_mb": 125,
+    "overlap_grad_sync": True,
+    "overlap_param_sync": True,
+    "contiguous_grad_buffer": True,
+}
+"""Apex's distributed Adam, as in the config of NeMo's Qwen2, which the converter writes into the checkpoint."""
 
 _SCHEDULES: dict[str, Rendered] = {
     # constant_steps: default 1000, which leaves a run of 50 steps at its minimum from the warm-up's end.

@@ -12,43 +12,22 @@ from nemo_cot.io.paths import user_path
 from nemo_cot.training.nemo.command import Command
 from nemo_cot.training.nemo_rl import check as rl_check
 from nemo_cot.training.nemo_rl.config import NemoRlTrain
+from nemo_cot.training.nemo_rl.ray_cluster import named_address
 
 ENTRY = Path("examples/run_sft.py")
 MEGATRON_BASE = "megatron_base"
-_NO_ADDRESS = ("", "auto", "local")
-"""What RAY_ADDRESS may hold without naming a cluster."""
 
 
 def rl_command(train: NemoRlTrain, config: Path, folder: Path, environment: Mapping[str, str]) -> Command:
     """Train on ``config``, the rendered YAML; ``folder`` is the stage's.
 
-    Run it once: on one node anywhere, on several on the head of a Ray cluster that spans them, as
-    NeMo-RL's ray.sub starts one. Raises UserError when ``environment`` names none.
+    It joins the Ray cluster that RAY_ADDRESS names, or starts a new one on its node: NeMo-RL asks for "auto",
+    any Ray cluster that has a process on the node or left its address in /tmp/ray, of whatever job or user,
+    and a temporary folder of one's own does not keep Ray from it.
     """
-    directory = user_path(train.nemo_rl_directory)
-    check_source_tree(directory, "train")
     argv = ["uv", "run", str(ENTRY), "--config", str(config)]
-    ray = {"RAY_ADDRESS": _ray_address(train, environment)}
-    return Command(argv, {**rl_environment(folder), **ray}, directory)
-
-
-def _ray_address(train: NemoRlTrain, environment: Mapping[str, str]) -> str:
-    """The cluster that RAY_ADDRESS names; without one, on one node, local: a new cluster.
-
-    NeMo-RL asks for "auto": any Ray cluster that has a process on the node or left its address in
-    /tmp/ray, of whatever job or user. A temporary folder of one's own does not keep Ray from it.
-    """
-    named = environment.get("RAY_ADDRESS", "")
-    if named not in _NO_ADDRESS:
-        return named
-    if train.layout.num_nodes == 1:
-        return "local"
-    raise UserError(
-        f"{train.layout.num_nodes} nodes, and nothing names the Ray cluster that spans them",
-        where="RAY_ADDRESS",
-        fix="in the COMMAND of NeMo-RL's ray.sub: RAY_ADDRESS=$(cat /tmp/ray/ray_current_cluster) python "
-        "recipes/train.py ..., or set train.layout.num_nodes=1",
-    )
+    ray = {"RAY_ADDRESS": named_address(environment) or "local"}
+    return Command(argv, {**rl_environment(folder), **ray}, user_path(train.nemo_rl_directory))
 
 
 def check_command(train: NemoRlTrain, config: Path, expected: Path, folder: Path) -> Command:

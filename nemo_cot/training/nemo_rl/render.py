@@ -9,12 +9,50 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from nemo_cot.config import OptimConfig, PackConfig
+from nemo_cot.config import LoggersConfig, OptimConfig, PackConfig
 from nemo_cot.errors import UserError
-from nemo_cot.training.nemo.config import LoraConfig
+from nemo_cot.training.lora import LoraConfig
+from nemo_cot.training.nemo.rendered import overridden
 from nemo_cot.training.nemo_rl.config import NemoRlTrain
 
 Rendered = dict[str, Any]
+
+
+_MEGATRON = "policy.megatron_cfg"
+OURS = {
+    "cluster.num_nodes": "train.layout.num_nodes",
+    "cluster.gpus_per_node": "train.layout.gpus_per_node",
+    "sft.max_num_steps": "train.max_steps",
+    "sft.max_num_epochs": "train.max_steps",
+    "sft.seed": "train.seed",
+    "checkpointing": "train.save_top_k",
+    "policy.model_name": "model.path",
+    "policy.tokenizer": "model.path",
+    "policy.precision": "train.precision",
+    "policy.train_global_batch_size": "train.global_batch_size",
+    "policy.train_micro_batch_size": "train.micro_batch_size",
+    "policy.max_total_sequence_length": "pack.capacity_tokens",
+    "policy.make_sequence_length_divisible_by": "train.layout",
+    "policy.sequence_packing": "pack",
+    "policy.dynamic_batching": "pack",
+    "policy.dtensor_cfg.enabled": "train.layout",
+    f"{_MEGATRON}.enabled": "train.layout",
+    f"{_MEGATRON}.activation_checkpointing": "train.layout.checkpoint_activations",
+    f"{_MEGATRON}.recompute_granularity": "train.layout.checkpoint_activations",
+    f"{_MEGATRON}.tensor_model_parallel_size": "train.layout.tensor_model_parallel_size",
+    f"{_MEGATRON}.pipeline_model_parallel_size": "train.layout.pipeline_model_parallel_size",
+    f"{_MEGATRON}.context_parallel_size": "train.layout.context_parallel_size",
+    f"{_MEGATRON}.sequence_parallel": "train.layout.sequence_parallel",
+    f"{_MEGATRON}.peft": "train.lora",
+    f"{_MEGATRON}.optimizer": "train.optim",
+    f"{_MEGATRON}.optimizer.optimizer_cpu_offload": "train.optimizer_cpu_offload",
+    f"{_MEGATRON}.optimizer.optimizer_offload_fraction": "train.optimizer_cpu_offload",
+    f"{_MEGATRON}.optimizer.use_distributed_optimizer": "train.layout.distributed_optimizer",
+    f"{_MEGATRON}.scheduler": "train.optim.sched",
+    f"{_MEGATRON}.distributed_data_parallel_config.grad_reduce_in_fp32": "train.layout",
+    "data": "pack",
+}
+"""Keys, or beginnings of keys, that rules and estimates go by -> what of our config they go by."""
 
 
 class RlInputs(NamedTuple):
@@ -36,18 +74,19 @@ def render_nemo_rl(train: NemoRlTrain, pack: PackConfig, inputs: RlInputs) -> Re
         raise UserError(
             "NeMo-RL gives every row the weight 1", where="train.batching", fix="set train.batching=literal"
         )
-    return {
+    rendered = {
         "sft": _sft(train),
         "checkpointing": _checkpointing(train, inputs),
         "policy": _policy(train, pack, inputs),
         "data": _data(train, pack, inputs),
-        "logger": _logger(inputs),
+        "logger": _logger(train.loggers, inputs),
         "cluster": {
             "gpus_per_node": train.layout.gpus_per_node,
             "num_nodes": train.layout.num_nodes,
             "segment_size": None,
         },
     }
+    return overridden(rendered, train.overrides)
 
 
 def _sft(train: NemoRlTrain) -> Rendered:
@@ -71,7 +110,7 @@ def _checkpointing(train: NemoRlTrain, inputs: RlInputs) -> Rendered:
         "checkpoint_dir": f"{inputs.log_dir}/checkpoints",
         "metric_name": None,  # default val:val_loss, which is never measured: null keeps the latest
         "higher_is_better": False,
-        "keep_top_k": train.save_top_k,
+        "keep_top_k": train.kept_saves,
         "save_period": train.save_interval_steps,
         "checkpoint_must_save_by": train.max_time_per_run,  # default null: Slurm would kill it instead
         "save_optimizer": True,
@@ -95,8 +134,6 @@ def _policy(train: NemoRlTrain, pack: PackConfig, inputs: RlInputs) -> Rendered:
             "enabled": True,  # default off: a batch would be padded to its longest row
             "train_mb_tokens": tokens * train.micro_batch_size,
             "algorithm": "modified_first_fit_decreasing",
-            "microbatch_order": "packer",
-            "sequence_length_round": 64,
         },
         "make_sequence_length_divisible_by": train.width_multiple,
         "max_grad_norm": train.gradient_clip_val,
@@ -110,9 +147,8 @@ def _megatron(train: NemoRlTrain) -> Rendered:
     _ = layout.data_parallel_size  # raises for GPUs that make no whole copies
     return {
         "enabled": True,  # default false
-        "checkpoint": {"async_save": False, "ckpt_assume_constant_structure": False},
-        "use_fused_linear_logprobs": False,
-        "fused_linear_logprobs_chunk_size": 256,
+        "use_linear_ce_fusion_loss": False,
+        "linear_ce_fusion_chunk_size": 256,
         "force_reconvert_from_hf": False,
         "env_vars": {},
         "empty_unused_memory_level": 1,
@@ -121,11 +157,6 @@ def _megatron(train: NemoRlTrain) -> Rendered:
         if layout.checkpoint_activations == "none"
         else layout.checkpoint_activations,
         "recompute_modules": None,
-        "cuda_graph_impl": "none",
-        "cuda_graph_modules": [],
-        "cuda_graph_warmup_steps": 3,
-        "fine_grained_activation_offloading": False,
-        "offload_modules": None,
         "tensor_model_parallel_size": layout.tensor_model_parallel_size,
         "pipeline_model_parallel_size": layout.pipeline_model_parallel_size,
         "context_parallel_size": layout.context_parallel_size,
@@ -139,7 +170,6 @@ def _megatron(train: NemoRlTrain) -> Rendered:
         "apply_rope_fusion": True,
         "bias_activation_fusion": True,
         "defer_fp32_logits": False,
-        "use_gloo_process_groups": False,
         "gradient_accumulation_fusion": False,
         "use_fused_weighted_squared_relu": False,
         "peft": _peft(train.lora),
@@ -187,9 +217,8 @@ def _optimizer(train: NemoRlTrain) -> Rendered:
         "use_distributed_optimizer": train.layout.distributed_optimizer,
         "use_precision_aware_optimizer": train.layout.distributed_optimizer,  # needs that one
         "clip_grad": train.gradient_clip_val,
-        "optimizer_cpu_offload": False,
-        "optimizer_offload_fraction": 0.0,
-        "overlap_cpu_optimizer_d2h_h2d": False,
+        "optimizer_cpu_offload": train.optimizer_cpu_offload,
+        "optimizer_offload_fraction": 1.0 if train.optimizer_cpu_offload else 0.0,  # it takes no share of it
     }
 
 
@@ -250,15 +279,20 @@ def _data(train: NemoRlTrain, pack: PackConfig, inputs: RlInputs) -> Rendered:
     }
 
 
-def _logger(inputs: RlInputs) -> Rendered:
+def _logger(loggers: LoggersConfig, inputs: RlInputs) -> Rendered:
     return {
         "log_dir": f"{inputs.log_dir}/logs",
-        "wandb_enabled": False,  # default true: needs an account and the network
-        "tensorboard_enabled": True,
-        "mlflow_enabled": False,
+        "wandb_enabled": loggers.wandb,  # default true: needs an account and the network
+        "tensorboard_enabled": loggers.tensorboard,
+        "mlflow_enabled": loggers.mlflow,
         "swanlab_enabled": False,
         "monitor_gpus": True,
-        "wandb": {"project": "nemo-cot", "name": inputs.name},  # its schema wants the key, also when off
+        "wandb": {"project": loggers.project, "name": inputs.name},  # its schema wants the key, also when off
         "tensorboard": {"log_dir": "tensorboard"},
+        "mlflow": {
+            "experiment_name": loggers.project,
+            "run_name": inputs.name,
+            "tracking_uri": loggers.mlflow_uri or f"file:{inputs.log_dir}/mlflow",
+        },
         "gpu_monitoring": {"collection_interval": 10, "flush_interval": 10},
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from nemo_cot.config import Config
-from nemo_cot.config.rule import Found
+from nemo_cot.config.cluster import bytes_of_memory
+from nemo_cot.config.rule import GIB, Found
 from nemo_cot.training.backend import TrainingCost
 from nemo_cot.training.nemo.rules import NEMO_RULES, nemo_rule
 from nemo_cot.training.nemo_rl.config import NemoRlTrain
@@ -31,14 +32,22 @@ def nemo_loss_weights(cfg: Config, train: NemoRlTrain, _: TrainingCost) -> Found
 
 
 @nemo_rule
-def nemo_ray(cfg: Config, train: NemoRlTrain, _: TrainingCost) -> Found:
-    """NeMo-RL's nodes are one Ray cluster, which a submitted job does not start."""
-    if train.layout.num_nodes > 1 and cfg.cluster.slurm:
+def nemo_offload(cfg: Config, train: NemoRlTrain, cost: TrainingCost) -> Found:
+    """An optimizer that is kept in host memory can be, and fits it."""
+    if not train.optimizer_cpu_offload:
+        return
+    if not train.layout.distributed_optimizer:
         yield (
             "error",
-            f"train.layout.num_nodes {train.layout.num_nodes}: a submitted job starts Ray on one node only",
-            "set train.layout.num_nodes=1 (with a smaller model, or train.lora.enabled=true), or start a Ray "
-            "cluster over the nodes by hand and run recipes/train.py there",
+            "Megatron keeps the state of its distributed optimizer alone in host memory",
+            "set train.layout.distributed_optimizer=true, or train.optimizer_cpu_offload=false",
+        )
+    asked = cfg.cluster.slurm and bytes_of_memory(cfg.cluster.slurm.resources.train.memory)
+    if asked and cost.host_bytes and cost.host_bytes > asked:
+        yield (
+            "error",
+            f"the optimizer takes {cost.host_bytes / GIB:.0f} GiB of a node's memory, the job asks for {asked / GIB:.0f}",
+            'set cluster.resources.train.memory="0" (all of the node) or more, or raise train.layout.num_nodes',
         )
 
 
@@ -54,4 +63,4 @@ def nemo_ray_neighbours(cfg: Config, train: NemoRlTrain, _: TrainingCost) -> Fou
         )
 
 
-NEMO_RL_RULES = (*NEMO_RULES, nemo_batch_ranks, nemo_loss_weights, nemo_ray, nemo_ray_neighbours)
+NEMO_RL_RULES = (*NEMO_RULES, nemo_batch_ranks, nemo_loss_weights, nemo_offload, nemo_ray_neighbours)

@@ -38,7 +38,7 @@ def write(path: Path, rows: list[dict], tail: str = "") -> Path:
 
 
 def job(folder: Path, form: PromptFormat | None = None) -> SamplingJob:
-    sampling = SamplingConfig(0.6, 20, 0.9, 512, "fp32", 1, "cpu")
+    sampling = SamplingConfig(0.6, 20, 0.9, 512, "fp32", 1, "cpu", True, None)
     form = form or PromptFormat("{problem}", "<|im_end|>")
     return SamplingJob(None, form, PROBLEMS, range(4), 7, sampling, "test", folder, "sample")
 

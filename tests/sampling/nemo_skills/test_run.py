@@ -73,7 +73,7 @@ def engine(python: str, script, **changes: object) -> NemoSkillsEngine:
 
 
 def job(folder: Path, samples: range = range(1, 3), **changes: object) -> SamplingJob:
-    sampling = SamplingConfig(0.7, 0, 0.95, 64, "fp32", 4, "cpu")
+    sampling = SamplingConfig(0.7, 0, 0.95, 64, "fp32", 4, "cpu", True, None)
     folder.mkdir(exist_ok=True)
     return replace(
         SamplingJob(None, FORM, PROBLEMS, samples, 40, sampling, "test", folder, "sample"), **changes

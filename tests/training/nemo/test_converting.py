@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
@@ -19,13 +20,15 @@ from nemo_cot.experiment.planner import plan_chain
 from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.launchers.slurm.jobs import chain_jobs
 from nemo_cot.models.average import average_models
+from nemo_cot.models.format import student_tokenizer
 from nemo_cot.models.tensors import tensor_index
 from nemo_cot.recipes.hf_to_nemo import hf_to_nemo
 from nemo_cot.recipes.nemo_to_hf import nemo_to_hf
 from nemo_cot.stages import RunDirectory, run_stage
 from nemo_cot.training.backend import backend_of
 from nemo_cot.training.nemo.checkpoints import steps_to_convert
-from nemo_cot.training.nemo_aligner.checkpoints import saved_steps, unpacked_view
+from nemo_cot.training.nemo_aligner.checkpoints import link_newest, saved_steps, unpacked_view
+from tests.tiny import write_tiny_tokenizer
 
 CONFIG = {"model_type": "qwen2", "rope_theta": 1e6, "num_hidden_layers": 1, "max_position_embeddings": 131072}
 STAND_IN = """import json, pathlib, runpy, sys
@@ -71,7 +74,8 @@ def base(tmp_path) -> Path:
     weights = {n: torch.randn(shape, generator=generator) for n, shape in shapes.items()}
     save_file(weights, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(CONFIG))
-    (folder / "tokenizer.json").write_text('{"version": "1.0"}')
+    write_tiny_tokenizer(folder)
+    (folder / "generation_config.json").write_text('{"max_new_tokens": 2048, "top_k": 1, "eos_token_id": 5}')
     return folder
 
 
@@ -104,6 +108,7 @@ def run(tmp_path) -> RunDirectory:
         )
         (folder / "optimizer.state").mkdir(parents=True)
         (folder / "scale.json").write_text(str(scale))
+        (folder / "metadata.json").write_text('{"sharded_backend": "torch_dist"}')
     (run.stage("train") / "trained.json").write_text('{"id": "1"}')
     return run
 
@@ -134,6 +139,15 @@ def test_the_last_step_becomes_the_trained_model(tmp_path, base, run):
     assert json.loads((model / "config.json").read_text())["max_position_embeddings"] == 131072
     assert (model / "tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()
     assert not (run.stage("nemo_to_hf") / "scratch").exists()
+    ends = student_tokenizer(cfg.model, base).stop_ids
+    assert json.loads((model / "generation_config.json").read_text()) == {
+        "eos_token_id": ends, "pad_token_id": min(ends),
+    }  # fmt: skip
+    asked = [{"role": "user", "content": "What is 1+2?"}]
+    rendered = AutoTokenizer.from_pretrained(model).apply_chat_template(
+        asked, tokenize=False, add_generation_prompt=True
+    )
+    assert rendered == cfg.model.prompt.replace("{problem}", "What is 1+2?")
 
 
 def test_steps_are_averaged_and_training_is_not_repeated_for_it(tmp_path, base, run):
@@ -235,8 +249,10 @@ def test_a_packed_base_model_gives_its_description_alone(tmp_path):
             info.size = 2
             archive.addfile(info, io.BytesIO(b"{}"))
     (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "metadata.json").write_text('{"sharded_backend": "torch_dist"}')
     view = unpacked_view(tmp_path / "checkpoint", path, tmp_path / "a" / "view")
     assert sorted(p.name for p in view.iterdir()) == ["model_config.yaml", "model_weights"]
+    assert (view / "model_config.yaml").read_text() == "dist_ckpt_format: torch_dist\n"
     assert not (tmp_path / "a" / "outside.yaml").exists()
 
 
@@ -268,3 +284,58 @@ def test_the_conversions_alone_are_a_job_each(tmp_path, base):
     assert [(job.key, job.after, job.resources) for job in jobs] == [
         ("hf_to_nemo", (), "conversion"), ("nemo_to_hf", ("hf_to_nemo",), "conversion"),
     ]  # fmt: skip
+
+
+def test_a_checkpoint_that_names_no_format_is_refused(tmp_path, run):
+    base = tmp_path / "nemo"
+    base.mkdir()
+    (base / "model_config.yaml").write_text("{}")
+    last = saved_steps(run.stage("train"))[30]
+    for damaged in (None, "{}", "no JSON"):
+        (last / "metadata.json").unlink() if damaged is None else (last / "metadata.json").write_text(damaged)
+        with pytest.raises(UserError, match="not a Megatron checkpoint"):
+            unpacked_view(last, base, tmp_path / "view")
+
+
+def test_the_newest_whole_checkpoint_is_what_a_training_resumes_from(run):
+    """After any number of attempts there is one link; a half-written or removed checkpoint is none."""
+    train = run.stage("train")
+    checkpoints = train / "aligner/checkpoints"
+
+    def last() -> list[str]:
+        link_newest(train)
+        return [path.resolve().name.split("-")[1] for path in checkpoints.glob("*-last")]
+
+    assert last() == ["step=30"] == last()
+    newest = saved_steps(train)[30]
+    marker = newest.with_name(f"{newest.name}-unfinished")
+    marker.touch()  # a kill while it was written
+    assert last() == ["step=20"]
+    marker.unlink()
+    newest.rename(newest.with_name("elsewhere"))  # the link now leads nowhere
+    assert last() == ["step=20"] and sorted(saved_steps(train)) == [10, 20]
+
+
+def test_copies_of_an_earlier_version_are_gone_on_from(run):
+    train = run.stage("train")
+    newest = saved_steps(train)[30]
+    copy = newest.with_name(f"{newest.name}-last")
+    newest.rename(copy)  # with save_top_k 0 the copy was all
+    (copy.parent / "megatron_gpt_sft-step=20-consumed_samples=8.0-last").mkdir()
+    link_newest(train)
+    (link,) = copy.parent.glob("*-last")
+    assert link.is_symlink() and link.resolve() == newest and sorted(saved_steps(train)) == [10, 20, 30]
+
+
+def test_what_is_written_and_for_how_long():
+    """Qwen2.5-32B by hand: 32.76e9 parameters x 14 bytes = 459 GB each, every 10 of 25 steps and at the end."""
+    from nemo_cot.preflight.estimate import estimate
+
+    big = ["model=qwen2.5_32b", "model.path=/none", "train=nemo_aligner", "train/layout=qwen2.5_32b"]
+    saves = ["train.max_steps=25", "train.save_interval_steps=10", "train.save_top_k=0"]
+    cost = estimate(load_config([*big, *saves]), None, None).training
+    assert cost.written_bytes == pytest.approx(3 * 458.7e9, rel=1e-3)
+    assert cost.save_seconds == pytest.approx(3 * 458.7e9 / 2e9, rel=1e-3)
+    assert cost.host_bytes == pytest.approx(393e9, rel=1e-2)  # 12 bytes x 32.76e9 / TP 8 x 8 ranks per node
+    adapters = estimate(load_config([*big, *saves, "train.lora.enabled=true"]), None, None).training
+    assert adapters.written_bytes < 0.02 * cost.written_bytes

@@ -1,0 +1,262 @@
+"""The verbs of nemo-cot for a study or a sweep: run, plan, status, compare, report. submit and cancel: slurm/study.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from nemo_cot.errors import EXIT_CODE, UserError, one_line
+from nemo_cot.experiment.compose import Composer, to_dataclasses
+from nemo_cot.experiment.graph import graph
+from nemo_cot.experiment.rundirs import run_directory
+from nemo_cot.experiment.sharing import PlannedRun, StudyPlan, plan_study, refuse_study_errors
+from nemo_cot.experiment.study import Chosen, Study, StudyRun, chosen_study, variants
+from nemo_cot.io.atomic import write_bytes, write_text
+from nemo_cot.io.json_file import DAMAGED
+from nemo_cot.io.paths import CHAIN_FILE, user_path
+from nemo_cot.progress import shown_progress
+from nemo_cot.records import StageEnd
+from nemo_cot.stages import RunDirectory
+from nemo_cot.stages.lock import run_lock, stage_holders
+from nemo_cot.stages.manifest import MANIFEST
+
+if TYPE_CHECKING:
+    from nemo_cot.evaluation.study_table import StudyTable
+
+SCORES = "evaluate/scores"
+FAILED = 1
+
+
+def study_command(verb: str, arguments: Sequence[str]) -> int:
+    """Carry out ``verb`` for the study or sweep that ``arguments`` name. Raises UserError."""
+    verbs: dict[str, Callable[[Chosen], int]] = {
+        "run": _run,
+        "plan": _plan,
+        "status": _status,
+        "compare": _report,
+        "report": _report,
+        "submit": lambda chosen: _slurm().submit_study(chosen, dry_run="--dry-run" in arguments),
+        "cancel": lambda chosen: _slurm().cancel_study(chosen),
+    }
+    if verb not in verbs:
+        raise UserError(f"takes no study: {verb}", where="study", fix=f"use one of {', '.join(verbs)}")
+    return verbs[verb](chosen_study([a for a in arguments if a != "--dry-run"]))
+
+
+def _slurm():
+    from nemo_cot.launchers.slurm import study
+
+    return study
+
+
+def _run(chosen: Chosen) -> int:
+    from nemo_cot.launchers.study_local import run_planned
+
+    plan = plan_study(chosen)
+    refuse_study_errors(plan)
+    _print_warnings(plan)
+    with run_lock(_folder(chosen.study)):
+        ends = run_planned(plan, chosen.jobs)
+    bad = [end for end in ends if end.outcome.startswith("failed")]
+    for end in bad:
+        print(one_line(f"{end.name} {end.outcome}"), flush=True)
+    if chosen.study.baseline:
+        whole = replace(chosen, only=frozenset(run.name for run in chosen.study.runs))
+        _report(whole, quiet=len(bad) == len(ends))
+    else:
+        print(one_line(f"compare them: nemo-cot compare {' '.join(run.name for run in chosen.runs)}"), flush=True)
+    return FAILED if bad else 0
+
+
+def _folder(study: Study) -> Path:
+    """The study's directory, whose lock only one `run` holds; of a sweep a hidden one beside its runs."""
+    folder = user_path(study.runs_dir) / ("" if study.baseline else ".sweep")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _print_warnings(plan: StudyPlan) -> None:
+    """Each warning of preflight once, with the number of runs that have it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for planned in plan.chosen:
+        for finding in planned.findings:
+            if finding.level == "warning":
+                line = f"{finding.rule}: {finding.what}. Fix: {finding.fix}"
+                found.setdefault((finding.rule, line), []).append(planned.name)
+    for (_, line), names in found.items():
+        print(one_line(f"warning: preflight, {line} ({len(names)} runs, {names[0]} first)"), flush=True)
+
+
+def _plan(chosen: Chosen) -> int:
+    """What would run in which run, each shared stage once. Writes nothing."""
+    plan = plan_study(chosen, elsewhere=any(run.startswith("cluster=") for run in chosen.runs[0].overrides))
+    makers, console = plan.makers(), Console()
+    recipes = list(dict.fromkeys(recipe for p in plan.chosen for recipe in p.chain.recipes))
+    table = _table(f"plan of {chosen.study.runs_dir}", recipes)
+    todo: set[str] = set()
+    for planned in plan.chosen:
+        table.add_row(escape(planned.name), *(escape(_planned(planned, recipe, makers)) for recipe in recipes))
+        todo |= {k for n, k in planned.keys.items() if makers[k] is planned and _open(planned, n)}
+    console.print(table)
+    _print_warnings(plan)
+    errors = [(p, f) for p in plan.chosen for f in p.findings if f.level == "error"]
+    for planned, finding in errors:
+        print(one_line(f"error: {planned.name}: {finding.rule}: {finding.what}. Fix: {finding.fix}"))
+    asked = sum(_open(p, name) for p in plan.chosen for name in p.keys)
+    print(f"{len(plan.chosen)} runs, {asked} stages to do, of which {len(todo)} once each and the others shared", flush=True)
+    return EXIT_CODE if errors else 0
+
+
+def _table(title: str, stages: Sequence[str]) -> Table:
+    table = Table(title=escape(one_line(title)))
+    table.add_column("run", no_wrap=True)
+    for stage in stages:
+        table.add_column(escape(stage))
+    return table
+
+
+def _open(planned: PlannedRun, stage: str) -> bool:
+    return stage in planned.steps and not planned.steps[stage].settled
+
+
+def _planned(planned: PlannedRun, recipe: str, makers: dict[str, PlannedRun]) -> str:
+    own = [name for name in planned.steps if planned.steps[name].stage.recipe == recipe]
+    if not own:
+        return "-"
+    todo = [name for name in own if name in planned.keys and _open(planned, name)]
+    if not todo:
+        return "done" if recipe != "report" else "run"
+    mine = [makers[planned.keys[name]] is planned for name in todo]
+    return "run" if all(mine) else "run, shared" if any(mine) else "shared"
+
+
+def _status(chosen: Chosen) -> int:
+    """A table: run by stage. Needs nothing but the run directories, and the queue where runs were submitted."""
+    composer, queued = Composer(), _queued(chosen)
+    rows: list[tuple[str, dict[str, str]]] = []
+    for run in chosen.runs:
+        cfg = to_dataclasses(composer.tree(run.overrides))
+        chain, directory = graph(cfg), run_directory(cfg)
+        names = [n for n in chain.stages if n not in chain.wholes]
+        rows.append((run.name, _states(directory, names, queued.get(run.name, {}))))
+    stages = list(dict.fromkeys(name for _, states in rows for name in states))
+    table = _table(chosen.study.runs_dir, stages)
+    for name, states in rows:
+        table.add_row(escape(name), *(escape(states.get(stage, "-")) for stage in stages))
+    Console().print(table)
+    done = sum(all(state in ("done", "reused") for state in states.values()) for _, states in rows)
+    print(f"{done} of {len(rows)} runs are finished", flush=True)
+    return 0
+
+
+def _queued(chosen: Chosen) -> dict[str, dict[str, str]]:
+    folders = [user_path(chosen.study.runs_dir) / run.name / "slurm" for run in chosen.runs]
+    return _slurm().queued_stages(chosen) if any(folder.is_dir() for folder in folders) else {}
+
+
+def _states(run: RunDirectory, stages: Sequence[str], queued: dict[str, str]) -> dict[str, str]:
+    held, ended = stage_holders(run.path), _ended(run)
+    found = {}
+    for name in stages:
+        manifest = run.stage(name) / MANIFEST
+        partials = run.partials(name)
+        if name in held:
+            found[name] = f"running {shown_progress(partials[-1:]).partition('  ')[0]}".strip()
+        elif name in queued:
+            found[name] = queued[name]
+        elif manifest.exists():
+            found[name] = "done"
+        elif (outcome := ended.get(name.partition("/")[0], "ok")) != "ok":
+            found[name] = "failed" if outcome == "failed" else outcome.partition(":")[0]
+        else:
+            found[name] = "partial" if partials else "not run"
+    return found
+
+
+def _ended(run: RunDirectory) -> dict[str, str]:
+    """How each recipe of the last chain ended; of one that still runs, those so far."""
+    try:
+        ends = msgspec.json.decode((run.path / CHAIN_FILE).read_bytes(), type=list[StageEnd])
+    except (OSError, *DAMAGED):
+        return {}
+    return {end.stage: end.outcome for end in ends}
+
+
+def _report(chosen: Chosen, *, quiet: bool = False) -> int:
+    """Print the table of the study; that of all its runs is also written, as study.md, study.json and study.html.
+
+    ``quiet``: say nothing where there is no finished run yet.
+    """
+    if not chosen.study.baseline:
+        names = " ".join(run.name for run in chosen.runs)
+        raise UserError("a sweep has no baseline", where="--multirun", fix=f"nemo-cot compare {names}")
+    from nemo_cot.report.study_page import write_study_page
+    from nemo_cot.report.study_text import (
+        study_builtins,
+        study_markdown,
+        study_notes,
+        study_terminal,
+    )
+
+    try:
+        found = table_of(chosen)
+    except UserError:
+        if quiet:
+            return 0
+        raise
+    Console().print(study_terminal(found))
+    for note in study_notes(found):
+        print(one_line(note))
+    if len(chosen.runs) == len(chosen.study.runs):  # files of a part would replace those of the whole
+        folder = user_path(chosen.study.runs_dir)
+        json = msgspec.json.encode(study_builtins(found))
+        write_bytes(folder / "study.json", msgspec.json.format(json, indent=2) + b"\n")
+        write_text(folder / "study.md", study_markdown(found))
+        cfg = to_dataclasses(Composer().tree(chosen.runs[0].overrides))
+        limit = round(cfg.report.max_megabytes * 1e6)
+        write_study_page(found, folder, folder / "study.html", marks=cfg.marks, max_bytes=limit)
+        print(one_line(f"table: {folder / 'study.html'}, study.md, study.json"), flush=True)
+    return 0
+
+
+def table_of(chosen: Chosen) -> StudyTable:
+    """The table of the finished runs among those chosen. Raises UserError as evaluation/study_table.py does."""
+    from nemo_cot.evaluation.graded_runs import read_graded_run
+    from nemo_cot.evaluation.study_table import Repeat, study_table
+    from nemo_cot.experiment.study import SEEDS
+
+    study, composer = chosen.study, Composer()
+    settings = to_dataclasses(composer.tree(chosen.runs[0].overrides)).evaluate
+    repeats, missing, subjects = [], {}, {}
+    for variant, runs in variants(chosen.runs):
+        subjects[variant] = runs[0].subject
+        for run in runs:
+            directory = RunDirectory(user_path(study.runs_dir) / run.name)
+            if not (directory.stage(SCORES) / f"{run.subject}.jsonl").is_file():
+                missing.setdefault(variant, []).append(run.name)
+                continue
+            seeds = {SEEDS[key]: value for key, value in run.seeds.items()}
+            repeats.append(Repeat(variant, run.name, seeds, _reader(read_graded_run, directory, run)))
+    return study_table(
+        repeats,
+        study=study.name,
+        title=study.title,
+        baseline=study.baseline,
+        subjects=subjects,
+        measures=study.measures,
+        missing=missing,
+        resamples=settings.bootstrap_resamples,
+        confidence=settings.confidence,
+        seed=settings.seed if "evaluate.seed" not in chosen.runs[0].seeds else 0,
+    )
+
+
+def _reader(read: Callable, directory: RunDirectory, run: StudyRun) -> Callable:
+    return lambda: read(directory, run.subject, f"{run.name}:{run.subject}")

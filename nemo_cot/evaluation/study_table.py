@@ -1,0 +1,242 @@
+"""One table of a study: each variant over its repeats, its difference to the baseline, and where the variance is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from nemo_cot.errors import UserError
+from nemo_cot.evaluation.comparison import check_same_problems, run_warnings
+from nemo_cot.evaluation.graded_runs import GradedRun
+from nemo_cot.evaluation.measures import Readings, compared_metrics, readings
+from nemo_cot.evaluation.metrics import Metric
+from nemo_cot.evaluation.repeats import (
+    POWER,
+    RunMean,
+    grouped,
+    holm,
+    repeated_differences,
+    repeated_means,
+    sampling_variance,
+    variance_components,
+)
+from nemo_cot.evaluation.scores import POLICY, Change, Figure
+
+_OF_SAMPLES = ("lenient", "strict", "format_rate", "nemo_skills_pass_at_1")
+"""Measures that are means over samples, whose sampling variance is in the samples of one run."""
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A finished run of ``variant``; ``seeds``: those that the study varies, by what each decides."""
+
+    variant: str
+    name: str
+    seeds: Mapping[str, int]
+    read: Callable[[], GradedRun]
+
+
+class Corrected(Change):
+    """A difference to the baseline, paired by problem and seeds. ``p_holm``: corrected for the number of variants.
+    ``detectable``: the smallest difference that would have been seen with 80 % chance, after the correction.
+    """
+
+    p_holm: float
+    detectable: float
+
+
+class Cell(Figure):
+    """A measure of a variant, a mean over repeats and problems; ``minus_baseline`` None for the baseline itself,
+    and where no repeat has the seeds of one of the baseline.
+    """
+
+    minus_baseline: Corrected | None
+
+
+class Row(msgspec.Struct):
+    """A variant. ``runs``: those in its figures; ``repeats``: how many count, see evaluation/repeats.py."""
+
+    variant: str
+    subject: str
+    runs: list[str]
+    repeats: int
+    missing: list[str]
+    measures: dict[str, Cell]
+
+
+class StudyTable(msgspec.Struct):
+    """``variance``: per measure, the share of each source in the variance between runs of one variant, and as
+    ``total`` its square root, a run's standard deviation. ``detectable``: per measure, the median over variants.
+    """
+
+    study: str
+    title: str
+    baseline: str
+    problems: int
+    k: int
+    confidence: float
+    bootstrap_resamples: int
+    power: float
+    undecided_counted_as: str
+    warnings: list[str]
+    rows: list[Row]
+    variance: dict[str, dict[str, float]]
+    detectable: dict[str, float]
+
+
+@dataclass
+class _Read:
+    """A repeat with its samples read: ``label`` and what warnings need, without the rows."""
+
+    repeat: Repeat
+    graded: GradedRun
+    readings: Readings
+    metrics: dict[str, Metric]
+    sampling: dict[str, float]
+
+
+def study_table(
+    repeats: Sequence[Repeat],
+    *,
+    study: str,
+    title: str,
+    baseline: str,
+    subjects: Mapping[str, str],
+    measures: Sequence[str],
+    missing: Mapping[str, Sequence[str]],
+    resamples: int,
+    confidence: float,
+    seed: int,
+) -> StudyTable:
+    """The table of the finished ``repeats``. ``subjects``: the compared subject of each variant, in the order of the
+    rows; ``missing``: the runs of each that are not finished.
+
+    Raises UserError without a finished run of the baseline, and for runs over different problems.
+    """
+    read = [_read(repeat) for repeat in repeats]
+    if not any(one.repeat.variant == baseline for one in read):
+        raise UserError(
+            f"no run of the baseline {baseline} has scores", where=f"study {study}", fix=f"nemo-cot run study={study}"
+        )
+    for other in read[1:]:
+        check_same_problems(read[0].graded, other.graded)
+    k = min(int(one.readings.lenient.sample_counts.min()) for one in read)
+    order = read[0].readings.lenient.problem_ids
+    for one in read:
+        one.metrics = {m: _ordered(v, order) for m, v in compared_metrics(one.readings, k, measures).items()}
+        counts = one.readings.lenient.sample_counts
+        one.sampling = {
+            m: sampling_variance(compared.per_problem, counts)
+            for m, compared in compared_metrics(one.readings, k, [m for m in measures if m in _OF_SAMPLES]).items()
+        }
+    settings = {"resamples": resamples, "confidence": confidence, "seed": seed}
+    own = {name: [one for one in read if one.repeat.variant == name] for name in subjects}
+    columns = {m: _cells(own, baseline, m, settings) for m in measures}
+    rows = [
+        Row(
+            name,
+            subjects[name],
+            [one.repeat.name for one in found],
+            len(_groups(found)),
+            list(missing.get(name, ())),
+            {m: columns[m][name] for m in measures if name in columns[m]},
+        )
+        for name, found in own.items()
+    ]
+    return StudyTable(
+        study=study,
+        title=title,
+        baseline=baseline,
+        problems=len(order),
+        k=k,
+        confidence=confidence,
+        bootstrap_resamples=resamples,
+        power=POWER,
+        undecided_counted_as=POLICY,
+        warnings=_warnings(read, k),
+        rows=rows,
+        variance={m: _variance(own, m) for m in measures},
+        detectable={m: _detectable(columns[m]) for m in measures},
+    )
+
+
+def _read(repeat: Repeat) -> _Read:
+    graded = repeat.read()
+    found = readings(graded.rows)
+    one_each = list({row.problem_id: row for row in graded.rows}.values())  # a study may have a million
+    return _Read(repeat, replace(graded, rows=one_each), found, {}, {})
+
+
+def _ordered(metric: Metric, order: Sequence[str]) -> Metric:
+    """Its problems in the order of the first run's."""
+    if metric.problem_ids == tuple(order):
+        return metric
+    places = {name: place for place, name in enumerate(metric.problem_ids)}
+    return metric.restricted(np.array([places[name] for name in order]))
+
+
+def _seeds(one: _Read) -> tuple[int, ...]:
+    return tuple(one.repeat.seeds.values())
+
+
+def _groups(found: Sequence[_Read]) -> np.ndarray:
+    """What counts as one repeat each, of runs in ``found``: any [repeats, 1]."""
+    return grouped(np.zeros((len(found), 1)), [_seeds(one) for one in found]) if found else np.zeros((0, 1))
+
+
+def _values(found: Sequence[_Read], measure: str) -> np.ndarray:
+    stacked = np.stack([one.metrics[measure].per_problem for one in found])
+    return grouped(stacked, [_seeds(one) for one in found])
+
+
+def _cells(
+    own: Mapping[str, Sequence[_Read]], baseline: str, measure: str, settings: Mapping[str, Any]
+) -> dict[str, Cell]:
+    """The cells of one column, by variant; none for variants without runs."""
+    there = [name for name, found in own.items() if found]
+    share = own[there[0]][0].metrics[measure].share
+    figures = repeated_means([_values(own[name], measure) for name in there], share=share, **settings)
+    cells = {n: Cell(f.value, f.low, f.high, None) for n, f in zip(there, figures)}
+    pairs = {}
+    for name in there:
+        common = {_seeds(one) for one in own[baseline]} & {_seeds(one) for one in own[name]}
+        if name != baseline and common:
+            sides = [[one for one in own[side] if _seeds(one) in common] for side in (baseline, name)]
+            first, second = (_values(sorted(side, key=_seeds), measure) for side in sides)
+            pairs[name] = (first, second)
+    changes = repeated_differences(list(pairs.values()), share=share, **settings)
+    corrected = holm([change.p_value for change in changes])
+    for name, change, p_holm in zip(pairs, changes, corrected):
+        cells[name].minus_baseline = Corrected(
+            change.value, change.low, change.high, change.p_value, p_holm, change.detectable
+        )
+    return cells
+
+
+def _variance(own: Mapping[str, Sequence[_Read]], measure: str) -> dict[str, float]:
+    """Shares of the variance by source, and its square root as ``total``; empty without repeats."""
+    runs = [
+        [RunMean(one.metrics[measure].value, _seeds(one), one.sampling.get(measure)) for one in found]
+        for found in own.values()
+        if found
+    ]
+    sources = next((list(one.repeat.seeds) for found in own.values() for one in found), [])
+    parts = variance_components(runs, sources)
+    total = sum(parts.values())
+    return {**{n: part / total for n, part in parts.items()}, "total": float(np.sqrt(total))} if total else {}
+
+
+def _detectable(cells: Mapping[str, Cell]) -> float:
+    found = [c.minus_baseline.detectable for c in cells.values() if c.minus_baseline is not None]
+    return median(found) if found else float("nan")
+
+
+def _warnings(read: Sequence[_Read], k: int) -> list[str]:
+    """Those of compared runs; a base that is the subject of one variant differs in nothing else."""
+    return run_warnings([one.graded for one in read], [one.readings for one in read], k)
+

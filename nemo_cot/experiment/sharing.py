@@ -1,0 +1,139 @@
+"""What the runs of a study have in common: stages that come out the same, before any of them has run.
+
+A stage's fingerprint is known once its inputs are there. Before that, two stages are the same if name, version and
+config are, and each input comes from the same file of the same stage, or from the same place outside the runs.
+That decides what is done once and who waits for whom; what is reused then goes by the fingerprint, as ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import msgspec
+from omegaconf import DictConfig
+
+from nemo_cot.config import Config
+from nemo_cot.errors import UserError
+from nemo_cot.experiment.compose import Composer, to_dataclasses
+from nemo_cot.experiment.examine import examine
+from nemo_cot.experiment.graph import Graph, graph
+from nemo_cot.experiment.planner import Step, plan_chain
+from nemo_cot.experiment.rundirs import run_directory
+from nemo_cot.experiment.study import Chosen, StudyRun
+from nemo_cot.preflight import Finding
+from nemo_cot.stages import Output, Source, Stage
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run of a study with its config, chain and plan. ``keys``: what tells each stage from others, by name;
+    stages of several runs with the same key are the same. A stage that runs in any case (the report) has none.
+    ``memory_bytes``: of a local training, where it is known.
+    """
+
+    run: StudyRun
+    cfg: Config
+    tree: DictConfig
+    chain: Graph
+    steps: dict[str, Step]
+    keys: dict[str, str]
+    findings: Sequence[Finding]
+    memory_bytes: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Its directory below the study's."""
+        return self.run.name
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is left to do, the report included."""
+        return all(
+            step.settled or (step.stage.found is not None and step.finished) for step in self.steps.values()
+        )
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """``runs``: all runs of the study; ``chosen``: those that are meant now."""
+
+    runs: list[PlannedRun]
+    chosen: list[PlannedRun]
+
+    def makers(self) -> dict[str, PlannedRun]:
+        """Which run has, or will make, each stage that is not each run's own: by the stage's key.
+
+        One that has it already, else the first of those meant.
+        """
+        found: dict[str, PlannedRun] = {}
+        for planned in (*self.runs, *self.chosen):
+            for name, key in planned.keys.items():
+                step = planned.steps.get(name)
+                if step is not None and step.action == "skip":
+                    found.setdefault(key, planned)
+        for planned in self.chosen:
+            for key in planned.keys.values():
+                found.setdefault(key, planned)
+        return found
+
+
+def plan_study(chosen: Chosen, *, elsewhere: bool = False) -> StudyPlan:
+    """Compose, check and plan every run. Writes nothing. Raises UserError for a config that is none, naming the run."""
+    composer, planned = Composer(), []
+    for run in chosen.study.runs:
+        try:
+            tree = composer.tree(run.overrides)
+            cfg = to_dataclasses(tree)
+            meant = run.name in chosen.only
+            cost, findings = examine(cfg, run_directory(cfg), elsewhere=elsewhere) if meant else (None, [])
+        except UserError as error:
+            if run.name not in chosen.only:
+                continue
+            raise UserError(error.what, where=f"run {run.name}, {error.where}", fix=error.fix) from None
+        chain = graph(cfg)
+        steps = {step.stage.name: step for step in plan_chain(chain, run_directory(cfg))}
+        memory = cost.training.memory_bytes if cost and cfg.train.backend == "local" else None
+        planned.append(PlannedRun(run, cfg, tree, chain, steps, stage_keys(chain), findings, memory))
+    return StudyPlan(planned, [p for p in planned if p.name in chosen.only])
+
+
+def refuse_study_errors(plan: StudyPlan) -> None:
+    """Raise UserError for the first error of preflight in any run that is meant, with how many others have one."""
+    bad = [(p, f) for p in plan.chosen for f in p.findings if f.level == "error"]
+    if not bad:
+        return
+    planned, finding = bad[0]
+    others = sorted({p.name for p, _ in bad} - {planned.name})
+    more = f"; {len(others)} more runs have errors ({', '.join(others[:3])})" if others else ""
+    raise UserError(
+        f"{finding.what}{more}",
+        where=f"run {planned.name}: preflight, {finding.rule}",
+        fix=f"{finding.fix}, or leave the run out with --only",
+    )
+
+
+def stage_keys(chain: Graph) -> dict[str, str]:
+    """A key per stage of ``chain``; those that find their inputs by themselves have none."""
+    keys: dict[str, str] = {}
+    for name, stage in chain.stages.items():
+        if stage.found is None:
+            keys[name] = _key(stage, keys)
+    return keys
+
+
+def _key(stage: Stage, keys: dict[str, str]) -> str:
+    inputs = {label: _source(source, keys) for label, source in stage.inputs.items()}
+    content = msgspec.json.encode([stage.name, stage.version, stage.config, inputs], order="deterministic")
+    return hashlib.sha256(content).hexdigest()
+
+
+def _source(source: Source, keys: dict[str, str]) -> str:
+    if isinstance(source, Output):
+        return f"{keys.get(source.stage, source.stage)} {source.file} {source.at}"
+    if isinstance(source, partial):
+        return f"{source.func.__module__}.{source.func.__qualname__} {source.args!r} {sorted(source.keywords.items())!r}"
+    # Another function may hold anything: only the very same one is the same.
+    return f"{id(source)}" if callable(source) else str(source)

@@ -1,0 +1,276 @@
+"""Several runs that belong together: a study file, conf/study/NAME.yaml, or a sweep of Hydra's grammar.
+
+A study names its runs (each a list of overrides), the baseline among them, the seeds over which each is repeated,
+and what is compared. Its runs lie in RUNS_DIR/STUDY, one directory per run and repeat.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import yaml
+
+from nemo_cot.config import check_name
+from nemo_cot.config.overrides import hydra_quoted
+from nemo_cot.errors import UserError
+from nemo_cot.evaluation.compared import COMPARED
+from nemo_cot.experiment.compose import STUDY, parse_override, text_as_typed
+from nemo_cot.experiment.groups import EXTRA_CONF, file_of, files_of
+from nemo_cot.io.json_file import DAMAGED
+from nemo_cot.io.paths import user_path
+
+SEEDS = {
+    "generate.seed": "generation",
+    "curate.seed": "selection",
+    "train.seed": "training",
+    "evaluate.seed": "sampling",
+}
+"""The seeds that repeats may vary, and what each decides, in the order in which they act."""
+MULTIRUN = ("--multirun", "-m")
+_OPTIONS = ("--only", "--jobs")
+
+
+class VariantFile(msgspec.Struct, forbid_unknown_fields=True):
+    """One named run of a study file; ``subject``: which of its evaluated models is compared."""
+
+    overrides: list[str]
+    subject: str = "trained"
+
+
+class StudyFile(msgspec.Struct, forbid_unknown_fields=True):
+    """conf/study/NAME.yaml. ``overrides`` are those of all runs. ``repeats``: lists of values per seed, of which every
+    combination is run, or a list of combinations. ``reuse``: runs beside the study whose finished stages are
+    reused, where they exist.
+    """
+
+    runs: dict[str, list[str] | VariantFile]
+    baseline: str
+    title: str = ""
+    overrides: list[str] = []
+    repeats: dict[str, list[int]] | list[dict[str, int]] = {}
+    measures: tuple[str, ...] = ("lenient", "pass_at_k", "majority_equivalence", "format_rate")
+    reuse: list[str] = []
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """One run: its directory is ``name`` below the study's. ``seeds``: those that the study varies, by key."""
+
+    name: str
+    variant: str
+    subject: str
+    seeds: dict[str, int]
+    overrides: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """``runs_dir``: where its runs lie. ``baseline`` empty: a sweep, in which nothing is compared."""
+
+    name: str
+    runs_dir: str
+    runs: list[StudyRun]
+    title: str = ""
+    baseline: str = ""
+    measures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a command line asks for: the study, the names of the runs meant, and how many run side by side."""
+
+    study: Study
+    only: frozenset[str]
+    jobs: int
+
+    @property
+    def runs(self) -> list[StudyRun]:
+        """The runs that are meant, in the order of the study."""
+        return [run for run in self.study.runs if run.name in self.only]
+
+
+def asks_for_study(arguments: Sequence[str]) -> bool:
+    """Whether the arguments of a verb name a study, or ask for a sweep."""
+    return any(a in MULTIRUN or a.startswith(f"{STUDY}=") for a in arguments)
+
+
+def chosen_study(arguments: Sequence[str]) -> Chosen:
+    """The study or sweep of ``arguments``: study=NAME or --multirun, overrides, --only NAME,NAME, --jobs N.
+
+    Raises UserError for an unknown study, run, or option, and for a study file that is not one.
+    """
+    options, overrides = _split(arguments)
+    names = [a.partition("=")[2] for a in overrides if a.startswith(f"{STUDY}=")]
+    overrides = [a for a in overrides if not a.startswith(f"{STUDY}=")]
+    if len(names) > 1 or (names and "--multirun" in options):
+        raise UserError(
+            "is given twice, or with a sweep", where=STUDY, fix="give one study, whose runs are in its file"
+        )
+    study = _of_file(names[0], overrides) if names else _of_sweep(overrides)
+    jobs = options.get("--jobs", "1")
+    if not jobs.isdigit() or int(jobs) < 1:
+        raise UserError(f"{jobs!r} is no number of runs", where="--jobs", fix="give 1 or more, as in --jobs 2")
+    return Chosen(study, _only(study, options.get("--only")), int(jobs))
+
+
+def _split(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    options: dict[str, str] = {}
+    overrides, rest = [], list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, value = argument.partition("=")
+        if name in _OPTIONS:
+            if not equals and rest:
+                value = rest.pop(0)
+            if not value:
+                raise UserError("needs a value", where=name, fix=f"{name} VALUE")
+            options[name] = value
+        elif argument in MULTIRUN:
+            options["--multirun"] = "yes"
+        else:
+            overrides.append(argument)
+    return options, overrides
+
+
+def _only(study: Study, text: str | None) -> frozenset[str]:
+    """The runs that --only means, by the name of a variant or of a run."""
+    if text is None:
+        return frozenset(run.name for run in study.runs)
+    found: set[str] = set()
+    for wanted in text.split(","):
+        own = {run.name for run in study.runs if wanted in (run.name, run.variant)}
+        if not own:
+            known = list(dict.fromkeys(name for run in study.runs for name in (run.variant, run.name)))
+            near = difflib.get_close_matches(wanted, known, n=1)
+            fix = f"did you mean {near[0]}?" if near else f"choose among {', '.join(known[:12])}"
+            raise UserError(f"there is no run {wanted!r} in {study.name}", where="--only", fix=fix)
+        found |= own
+    return frozenset(found)
+
+
+def read_study(name: str) -> StudyFile:
+    """conf/study/NAME.yaml, or that of NEMO_COT_CONFIG_DIR. Raises UserError, naming the nearest."""
+    path = file_of(f"{STUDY}/{name}") if re.fullmatch(r"[\w.-]+", name) else None
+    if path is None:
+        known = [found.stem for found in files_of(STUDY)]
+        near = difflib.get_close_matches(name, known, n=1)
+        fix = f"did you mean {STUDY}={near[0]}?" if near else f"choose among {', '.join(known) or 'none'}"
+        raise UserError(
+            f"there is no study {name!r}", where=STUDY, fix=f"{fix} or write DIR/study/NAME.yaml ({EXTRA_CONF}=DIR)"
+        )
+    try:
+        found = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), StudyFile)
+    except (yaml.YAMLError, *DAMAGED, OSError) as error:
+        what = " ".join(str(error).split())
+        raise UserError(f"is not a study: {what}", where=str(path), fix="see docs/studies.md") from None
+    _check(found, str(path))
+    return found
+
+
+def _check(study: StudyFile, where: str) -> None:
+    for name in study.runs:
+        check_name(name)
+    if study.baseline not in study.runs:
+        raise UserError(
+            f"the baseline {study.baseline!r} is none of its runs", where=where, fix=f"choose among {', '.join(study.runs)}"
+        )
+    if unknown := [m for m in study.measures if m not in COMPARED] or not study.measures:
+        what = f"there is no measure {unknown[0]!r}" if isinstance(unknown, list) else "measures is empty"
+        raise UserError(what, where=where, fix=f"choose among {', '.join(COMPARED)}")
+    keys = [key for row in _repeats(study) for key in row]
+    if wrong := next((key for key in keys if key not in SEEDS), None):
+        raise UserError(f"{wrong} is no seed", where=f"{where}, repeats", fix=f"vary {', '.join(SEEDS)}")
+    if len({frozenset(row) for row in _repeats(study)}) > 1:
+        raise UserError(
+            "its combinations name different seeds", where=f"{where}, repeats", fix="give every seed in each"
+        )
+
+
+def _repeats(study: StudyFile) -> list[dict[str, int]]:
+    """Every combination of seeds; a single empty one without repeats."""
+    if isinstance(study.repeats, list):
+        return [{key: row[key] for key in SEEDS if key in row} | row for row in study.repeats] or [{}]
+    ordered = {key: study.repeats[key] for key in SEEDS if key in study.repeats} | study.repeats
+    return [dict(zip(ordered, values)) for values in itertools.product(*ordered.values())]
+
+
+def _of_file(name: str, overrides: Sequence[str]) -> Study:
+    study = read_study(name)
+    _refuse(overrides, ("name",), "the study names its runs")
+    given, rest = _runs_dir(overrides)
+    reused = [f"{given}/{run}" for run in study.reuse if (user_path(given) / run).is_dir()]
+    runs_dir = f"{given}/{name}"
+    runs = []
+    repeats = _repeats(study)
+    varied = [key for key in repeats[0] if len({row[key] for row in repeats}) > 1]
+    for variant, content in study.runs.items():
+        own = content if isinstance(content, VariantFile) else VariantFile(content)
+        for row in repeats:
+            marks = [f"{key.partition('.')[0]}{row[key]}" for key in varied]
+            run_name = ".".join([variant, *(["-".join(marks)] if marks else [])])
+            placed = [
+                *study.overrides, *own.overrides, *(f"{key}={value}" for key, value in row.items()), *rest,
+                f"name={run_name}", f"runs_dir={hydra_quoted(runs_dir)}",
+            ]  # fmt: skip
+            if reused and not any(text.startswith("reuse=") for text in placed):
+                placed.append(f"reuse=[{','.join(map(hydra_quoted, reused))}]")
+            runs.append(StudyRun(run_name, variant, own.subject, row, tuple(placed)))
+    return Study(name, runs_dir, runs, study.title, study.baseline, study.measures)
+
+
+def _of_sweep(overrides: Sequence[str]) -> Study:
+    """The runs of a sweep: NAME.KEY-VALUE for each value, beside other runs."""
+    given, _ = _runs_dir(overrides)
+    axes: list[list[tuple[str, str]]] = []
+    for text in overrides:
+        override = parse_override(text_as_typed(text))
+        if not override.is_sweep_override():
+            axes.append([(text, "")])
+            continue
+        key = override.key_or_group
+        try:
+            values = list(override.sweep_string_iterator())
+        except Exception as error:  # glob() needs the files of a group, which only Hydra's own sweeper has
+            raise UserError(f"cannot be swept: {error}", where=text, fix="list the values, as in a,b,c") from None
+        named = "" if key in ("experiment", "name") else f"{key}-"
+        axes.append([(f"{key}={value}", f"{named}{value}") for value in values])
+    runs = [_swept(combination) for combination in itertools.product(*axes)]
+    names = [run.name for run in runs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UserError("two runs of the sweep have the same name", where=twice, fix="sweep each value once")
+    return Study("sweep", given, runs)
+
+
+def _swept(combination: Sequence[tuple[str, str]]) -> StudyRun:
+    texts = [text for text, _ in combination]
+    own = [text.partition("=")[2] for text in texts if text.partition("=")[0] == "name"]
+    base = own or [text.partition("=")[2] for text in texts if text.startswith("experiment=")] or ["default"]
+    marks = [
+        mark for (text, mark) in combination if mark and not text.startswith(("experiment=", "name="))
+    ]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", ".".join([base[-1].rpartition("/")[2].removesuffix(".yaml"), *marks]))
+    rest = [text for text in texts if not text.startswith("name=")]
+    return StudyRun(name, name, "trained", {}, (*rest, f"name={name}"))
+
+
+def _runs_dir(overrides: Sequence[str]) -> tuple[str, list[str]]:
+    """The value of runs_dir, and the other overrides."""
+    values = [text.partition("=")[2].strip("'\"") for text in overrides if text.startswith("runs_dir=")]
+    return (values or ["runs"])[-1], [text for text in overrides if not text.startswith("runs_dir=")]
+
+
+def _refuse(overrides: Sequence[str], keys: Sequence[str], why: str) -> None:
+    for text in overrides:
+        if text.partition("=")[0] in keys:
+            raise UserError(f"cannot be set: {why}", where=text, fix="leave it out")
+
+
+def variants(runs: Sequence[StudyRun]) -> Iterator[tuple[str, list[StudyRun]]]:
+    """The runs by variant, in order."""
+    for name in dict.fromkeys(run.variant for run in runs):
+        yield name, [run for run in runs if run.variant == name]

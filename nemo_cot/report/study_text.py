@@ -1,0 +1,117 @@
+"""The table of a study for a terminal and as Markdown: one row per variant, one column per measure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import msgspec
+from rich.markup import escape
+from rich.table import Table
+
+from nemo_cot.errors import one_line
+from nemo_cot.evaluation.study_table import Cell, Corrected, StudyTable
+from nemo_cot.report.tables import change, label, points, share
+from nemo_cot.report.untrusted import markdown_cell, plain
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A cell in words: ``value`` with its interval, and ``moved``, the difference, empty for the baseline; ``seen``:
+    the difference is told from zero after the correction.
+    """
+
+    value: str
+    moved: str
+    seen: bool
+
+
+def study_builtins(found: StudyTable) -> dict:
+    """Plain dicts, for JSON; what is not a number (no difference to be seen) is null."""
+    return msgspec.json.decode(msgspec.json.encode(found))
+
+
+def study_terminal(found: StudyTable) -> Table:
+    """For a terminal."""
+    table = Table("run", "repeats", *heads(found), title=escape(one_line(title_of(found))))
+    for row in found.rows:
+        cells = [f"{c.value}\n{c.moved}".rstrip() for c in row_cells(found, row.measures)]
+        table.addrow_cells(escape(one_line(row.variant)), repeats_text(row.repeats, len(row.missing)), *map(escape, cells))
+    return table
+
+
+def study_notes(found: StudyTable) -> list[str]:
+    """What has to be said of the table, a sentence each."""
+    level = f"{100 * found.confidence:g} %"
+    notes = [
+        f"{found.problems} problems. Mean over repeats and problems with its {level} interval (hierarchical bootstrap, "
+        f"{found.bootstrap_resamples} resamples); below it the difference to {found.baseline} in points, paired by problem "
+        "and seeds, with its interval and p-value, corrected by Holm for the number of variants. "
+        f"A star marks a corrected p-value below {1 - found.confidence:.2g}. Undecided answers count as "
+        f"{found.undecided_counted_as}."
+    ]
+    for measure, value in found.detectable.items():
+        if value == value:
+            notes.append(
+                f"{label(measure, found.k)}: a difference below {100 * value:.1f} points would mostly not have been "
+                f"seen here ({100 * found.power:g} % chance, corrected; median over variants)."
+            )
+    for measure, parts in found.variance.items():
+        shares = ", ".join(f"{name} {100 * part:.0f} %" for name, part in parts.items() if name != "total")
+        if shares:
+            notes.append(
+                f"{label(measure, found.k)}: runs of one variant differ by {100 * parts['total']:.1f} points "
+                f"(standard deviation), of which (variance): {shares}."
+            )
+    missing = [name for row in found.rows for name in row.missing]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        notes.append(f"Not finished, so not in the table: {', '.join(missing[:5])}{more}.")
+    return [*notes, *(f"Warning: {line}" for line in found.warnings)]
+
+
+def study_markdown(found: StudyTable) -> str:
+    """Title, table, notes."""
+    columns = ["run", "repeats", *heads(found)]
+    lines = [f"# {markdown_cell(title_of(found))}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for row in found.rows:
+        cells = [f"{c.value}<br>{c.moved}" if c.moved else c.value for c in row_cells(found, row.measures)]
+        shown = [markdown_cell(row.variant), repeats_text(row.repeats, len(row.missing)), *cells]
+        lines.append(f"| {' | '.join(shown)} |")
+    notes = [line for note in study_notes(found) for line in ("", markdown_cell(note))]
+    return plain("\n".join([*lines, *notes]) + "\n")
+
+
+def title_of(found: StudyTable) -> str:
+    """Name and title of the study."""
+    return f"{found.study}: {found.title}" if found.title else found.study
+
+
+def heads(found: StudyTable) -> list[str]:
+    """The columns of measures."""
+    measures = found.rows[0].measures if found.rows else {}
+    return [label(measure, found.k) for measure in measures or found.variance]
+
+
+def repeats_text(count: int, missing: int) -> str:
+    """The number of repeats, and of runs that are missing."""
+    return f"{count} ({missing} runs missing)" if missing else str(count)
+
+
+def row_cells(found: StudyTable, measures: dict[str, Cell]) -> Iterator[Shown]:
+    """The cells of a variant, one per measure."""
+    for measure in found.variance:
+        cell = measures.get(measure)
+        if cell is None:
+            yield Shown("-", "", False)
+            continue
+        value = share(cell)
+        moved = cell.minus_baseline
+        seen = moved is not None and moved.p_holm < 1 - found.confidence
+        yield Shown(f"{value.value} [{value.interval}]", _moved(moved, found, seen) if moved else "", seen)
+
+
+def _moved(moved: Corrected, found: StudyTable, seen: bool) -> str:
+    least = max(0.001, 2 / found.bootstrap_resamples)
+    p_value = f"p < {least:g}" if moved.p_holm < least else f"p = {moved.p_holm:.3f}"
+    return f"{points(moved.value)} [{change(moved).interval}], {p_value}{'*' * seen}"

@@ -1,0 +1,101 @@
+"""Which sampling values a server could take from a file that came with the model, in place of ours.
+
+vLLM fills in what a request leaves open from the model's generation_config.json. Started with
+``--generation-config vllm`` it does not, but the file's eos_token_id still ends answers, except for a request with
+ignore_eos (ModelConfig.try_get_generation_config, SamplingParams.update_from_generation_config; 0.10.1.1 and 0.32.0
+alike). Up to 0.10 its max_new_tokens also cuts what a request asks for. So a server that is started here gets a
+folder with a generation_config.json of ours, which names the tokens that end an answer and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from nemo_cot.config.engines import EndpointEngine, ServerConfig
+from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.json_file import DAMAGED
+
+FLAG, NEUTRAL = "--generation-config", "vllm"
+FILE = "generation_config.json"
+PLACEHOLDER = "{generation_config}"
+"""In server.command: the folder with our file; "vllm" where the model's tokenizer is not here."""
+EOS = "eos_token_id"
+_VLLM_ONLY = {"top_k": (None, 0, -1), "min_p": (None, 0), "repetition_penalty": (None, 1)}
+"""What OpenAI's API has no field for, with the values that change nothing."""
+_SENT = {"max_new_tokens": (None,), "temperature": (None, 1), "top_p": (None, 1), "presence_penalty": (None, 0),
+         "frequency_penalty": (None, 0)}  # fmt: skip
+"""What every request holds: a server without the flag may still let the file win."""
+
+
+def unsent(engine: EndpointEngine, *, tokenizer: bool) -> list[str]:
+    """The values that no request of ``engine`` can hold. ``tokenizer``: whether the model's tokenizer is here,
+    so that the tokens that end an answer can be named by number.
+    """
+    if engine.dialect == "vllm":
+        return [] if tokenizer and engine.names_stops else [EOS]
+    return [*_VLLM_ONLY, EOS]
+
+
+def reads_file(server: ServerConfig) -> tuple[str, str] | None:
+    """Why the server that a stage starts would take sampling values from the model's generation_config.json, and
+    the fix; None where it does not, or is another's, or no vLLM.
+    """
+    words = _words(server)
+    named = [value for flag, value in zip(words, [*words[1:], ""]) if flag == FLAG]
+    if "--override-generation-config" in words:
+        return "--override-generation-config sets sampling values beside ours", "take it out of engine.server"
+    if any(value not in (NEUTRAL, PLACEHOLDER) for value in named) or len(named) > 1:
+        return f"{FLAG} names another source of sampling values than us", f"leave it out of engine.server.{_place(server)}"
+    if not named and any(Path(word).name == "vllm" or word.startswith("vllm.") for word in words):
+        return (
+            f"vLLM would take sampling values from the model's {FILE}",
+            f"add {FLAG}, '{PLACEHOLDER}' to engine.server.command",
+        )
+    return None
+
+
+def left_open(engine: EndpointEngine, *, tokenizer: bool) -> list[str]:
+    """The values that the server which the stage starts for ``engine`` takes from the model's own file if they are
+    there: by how it is started, and what the requests hold. ``tokenizer``: as in :func:`unsent`.
+    """
+    words, open_ = _words(engine.server), unsent(engine, tokenizer=tokenizer)
+    if FLAG in words:
+        return [EOS] if EOS in open_ and not (tokenizer and PLACEHOLDER in words) else []
+    return [] if engine.server.base_url else [*_SENT, *open_]
+
+
+def write_ours(folder: Path, stops: list[int]) -> Path:
+    """Write the generation_config.json that names ``stops`` as what ends an answer; returns ``folder``."""
+    write_bytes(folder / FILE, json.dumps({EOS: stops}).encode())
+    return folder
+
+
+def _words(server: ServerConfig) -> list[str]:
+    """What the stage's own server is started with, each flag as vLLM reads it; empty for another's."""
+    if server.base_url is not None:
+        return []
+    given = [*(server.command if server.launcher == "command" else (FLAG, PLACEHOLDER)), *server.arguments]
+    parts = [part for argument in given for part in argument.split("=", 1)]
+    return [part.replace("_", "-") if part.startswith("--") else part for part in parts]
+
+
+def _place(server: ServerConfig) -> str:
+    return "command" if server.launcher == "command" else "arguments"
+
+
+def of_file(folder: Path, keys: list[str], stops: set[int]) -> list[str]:
+    """What generation_config.json in ``folder`` holds of ``keys`` that would change an answer, such as "top_k 20".
+    ``stops``: the tokens that end an answer by our own values.
+    """
+    try:
+        found: dict[str, Any] = json.loads((folder / FILE).read_text())
+        eos = found.get(EOS)
+        ends = set() if eos is None else {eos} if isinstance(eos, int) else set(eos)
+    except (OSError, AttributeError, TypeError, *DAMAGED):
+        return []
+    neutral = {**_SENT, **_VLLM_ONLY}
+    odd = [f"{key} {found[key]}" for key in keys if key in neutral and found.get(key) not in neutral[key]]
+    return odd + ([f"{EOS} {sorted(ends)}"] if EOS in keys and not ends <= stops else [])
+
