@@ -29,7 +29,7 @@ verbs
   trace    lead a trace back to its problem, teacher and changes: nemo-cot trace RUN ID[:SAMPLE]
   show-tokens  print what is trained on and what is not: nemo-cot show-tokens RUN [--trace ID[:SAMPLE]]
   export   write the chosen traces, or the trained model, with a card: nemo-cot export RUN --dataset DIR
-           [--format jsonl|parquet] [--pool] | --model DIR
+           [--format jsonl|parquet] [--pool] | --model DIR | --inspect FILE [--subject NAME]
   grade    grade any JSON-lines file: nemo-cot grade INPUT.jsonl OUTPUT.jsonl [grade.key=value ...]
 
 several runs: run, plan, submit, status, cancel, compare and report take

@@ -17,7 +17,7 @@ from nemo_cot.report.collect import Findings
 from nemo_cot.report.facts import gain
 from nemo_cot.report.files import MARKDOWN, PAGE, RESULTS
 from nemo_cot.report.page import address, environment, write_page
-from nemo_cot.report.results import ChangedKey, ComparisonResults, ProblemRow, RunResults
+from nemo_cot.report.results import ChangedKey, ComparisonResults, MeasureRow, ProblemRow, RunResults
 from nemo_cot.report.run_results import run_results
 from nemo_cot.report.svg import SERIES, curve_chart, forest, histogram, line_chart, measure, problem_map
 from nemo_cot.report.texts import TextSet, build_texts
@@ -119,8 +119,13 @@ def _charts(r: RunResults) -> dict[str, Any]:
         "lengths": histogram(r.lengths),
         "training": [line_chart({name: rows}, x_label="step", y_label=name) for name, rows in steps.items() if rows],
         "traces": line_chart(curves, x_label="step", y_label="loss per token", marks=False),
-        "structure": [measure(row) for row in r.structure],
+        "structure": [measure(row) for row in r.structure if _differs(row)],
     }  # fmt: skip
+
+
+def _differs(row: MeasureRow) -> bool:
+    """Whether the sets differ at all: a chart of zeros says less than its row in the table."""
+    return len({figure.value for figure in row.sets.values() if figure.value is not None}) > 1
 
 
 def curve_charts(scores: Scores | None) -> list[Any]:
