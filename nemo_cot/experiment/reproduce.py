@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
+import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from nemo_cot.config import Config
 from nemo_cot.config.overrides import hydra_value
@@ -21,21 +23,36 @@ from nemo_cot.stages.manifest import flatten
 _ABSENT = "absent"
 
 
-def differing(cfg: Config) -> tuple[list[str], dict[str, tuple[Any, Any]]]:
-    """The chosen files of the config groups, as overrides, and the keys that have another value than there:
-    key -> (value, that of the files).
+def differing(cfg: Config, *, experiments: bool) -> tuple[list[str], dict[str, tuple[Any, Any]]]:
+    """The chosen files of the config groups, as overrides, with the experiment that fits if ``experiments``, and the
+    keys that have another value than there: key -> (value, that of the files).
     """
     plain = dataclasses.asdict(cfg)
-    root = OmegaConf.to_container(compose_config([]), resolve=True)
-    choices = [choice for choice in _choices(plain) if choice not in set(_choices(root))]
-    defaults = flatten(OmegaConf.to_container(compose_config(choices), resolve=True))
     own = flatten(plain)
+    chosen = _experiment(own) if experiments else []
+    known = set(_choices(_defaults(chosen, own)[0]))
+    choices = chosen + [choice for choice in _choices(plain) if choice not in known]
+    found, missing = _defaults(choices, own)
+    defaults = {**flatten(found), **dict.fromkeys(missing, MISSING)}
     keys = [key for key in own if own[key] != defaults.get(key, _ABSENT)]
     return choices, {key: (own[key], defaults.get(key, _ABSENT)) for key in keys}
 
 
+def _defaults(choices: list[str], own: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The values of the files, and the keys that they leave open, which others may take up: there ``own`` stands in."""
+    tree = compose_config(choices)
+    missing = [k for k, v in flatten(OmegaConf.to_container(tree, resolve=False)).items() if v == MISSING]
+    for key in missing:
+        OmegaConf.update(tree, key, own.get(key))
+    return typing.cast(dict, OmegaConf.to_container(tree, resolve=True)), missing
+
+
 def command(choices: list[str], changed: Mapping[str, tuple[Any, Any]]) -> str:
-    """`nemo-cot run` with the overrides, one per line; "" if a value cannot be written as one."""
+    """`nemo-cot run` with the overrides, one per line; "" if a value cannot be written as one, or belongs to a model
+    of evaluate.models that only a file can add.
+    """
+    if any(default == _ABSENT and key.startswith("evaluate.models.") for key, (_, default) in changed.items()):
+        return ""
     try:
         overrides = [f"{key}={_written(value)}" for key, (value, _) in changed.items()]
     except UserError:
@@ -44,17 +61,37 @@ def command(choices: list[str], changed: Mapping[str, tuple[Any, Any]]) -> str:
 
 
 def origin(cfg: Config) -> tuple[str, list[ChangedKey]]:
-    """The command that gives ``cfg``, and what of it differs from the defaults, for reports."""
-    choices, changed = differing(cfg)
-    return command(choices, changed), [
-        ChangedKey(key, value, default) for key, (value, default) in changed.items()
-    ]
+    """The command that gives ``cfg``, and what of it differs from the defaults, for reports; nothing for a config whose
+    files are not there any more.
+    """
+    try:
+        _, changed = differing(cfg, experiments=False)
+        shown = [ChangedKey(key, value, default) for key, (value, default) in changed.items()]
+        return command(*differing(cfg, experiments=True)), shown
+    except (UserError, OmegaConfBaseException):
+        return "", []
 
 
 def overrides_of(cfg: Config) -> list[str]:
     """The overrides of :func:`command`, as a program passes them. Raises UserError as hydra_value."""
-    choices, changed = differing(cfg)
+    choices, changed = differing(cfg, experiments=True)
     return [*choices, *(f"{key}={_written(value)}" for key, (value, _) in changed.items())]
+
+
+def _experiment(own: Mapping[str, Any]) -> list[str]:
+    """The experiment whose every value the config has; of several the one that says most. None, where none fits."""
+    found = []
+    for path in files_of("experiment"):
+        held = flatten(OmegaConf.to_container(OmegaConf.load(path), resolve=False))
+        said = {k: v for k, v in held.items() if k not in ("defaults", "name") and not _is_open(v)}
+        if said and all(own.get(key, _ABSENT) == value for key, value in said.items()):
+            found.append((len(said), path.stem))
+    return [f"experiment={max(found)[1]}"] if found else []
+
+
+def _is_open(value: Any) -> bool:
+    """Whether the file leaves it to others: ??? and ${...}."""
+    return isinstance(value, str) and (value == MISSING or "${" in value)
 
 
 def _choices(plain: Mapping[str, Any]) -> Iterator[str]:
@@ -65,13 +102,10 @@ def _choices(plain: Mapping[str, Any]) -> Iterator[str]:
             node = (node or {}).get(part)
         if node and node.get(key) is not None and (name := _file_of(place, node)):
             yield f"{place}={name}"
-    for path in files_of("model"):
-        own = OmegaConf.to_container(OmegaConf.load(path))
-        if own.get("name") == plain["model"]["name"] and own.get("source") == plain["model"]["source"]:
-            yield f"model={path.stem}"
-            return
-    if plain["model"]["source"] == "hf_directory":
-        yield "model=hf_directory"
+    named = {path.stem: OmegaConf.to_container(OmegaConf.load(path), resolve=False) for path in files_of("model")}
+    same = {stem: own["name"] for stem, own in named.items() if own.get("source") == plain["model"]["source"]}
+    fits = [stem for stem, name in same.items() if name == plain["model"]["name"]]
+    yield from [f"model={stem}" for stem in fits or [stem for stem, name in same.items() if _is_open(name)]][:1]
 
 
 def _file_of(place: str, node: Mapping[str, Any]) -> str | None:

@@ -44,23 +44,20 @@ def test_the_overrides_of_an_experiment_give_it_again(name):
     "overrides",
     [
         ["name=a.b-c", "train.optim.lr=5e-5", "curate.verdicts=[wrong,undecided]"],
-        ["model=hf_directory", "model.path='/a b/c'", r"model.prompt='<|im_start|>{problem}\n'"],
+        ["model=hf_directory", "model.path='/a b/c'", "model.prompt='<|im_start|>{problem}\n'"],
         ["cluster=slurm_minimal", "cluster.account=a", "cluster.partition=b", "cluster.environment.HF_HOME=/x"],
-        ["curate.filters.regex.pattern='(?i)as an \\\\\"AI\\\\\"'", "train.batching=literal", "report.title='it''s, {a: b}'"],
+        ["curate.filters.regex.pattern='(?i)as an \\\\\"AI\\\\\"'", "train.batching=literal", r"report.title='it\'s, {a: b}'"],
         ["train=nemo_rl", "model=qwen2.5_7b", "model.path=/m", "evaluate.engine=openai"],
         ["name=null_", "report.title='true'", "reuse=['/x y/run',other]"],
     ],
 )
 def test_overrides_of_all_kinds_come_back(overrides):
-    try:
-        cfg = load_config(overrides)
-    except Exception as error:
-        pytest.skip(f"not a config: {error}")
+    cfg = load_config(overrides)
     assert load_config(overrides_of(cfg)) == cfg
 
 
 def test_the_command_is_one_that_bash_reads():
-    cfg = load_config(["name=x", "curate.verdicts=[wrong]", r"model.prompt='a ''b'' {problem}'"])
+    cfg = load_config(["name=x", "curate.verdicts=[wrong]", r"model.prompt='a \'b\' {problem}'"])
     command, changed = origin(cfg)
     words = shlex.split(command.replace("\\\n", " "))
     assert words[:2] == ["nemo-cot", "run"] and load_config(words[2:]) == cfg
@@ -69,4 +66,4 @@ def test_the_command_is_one_that_bash_reads():
 
 
 def test_the_defaults_differ_in_nothing():
-    assert differing(load_config([])) == ([], {})
+    assert differing(load_config([]), experiments=False) == ([], {})
