@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import shlex
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nemo_cot.config import Config
@@ -40,11 +41,16 @@ def differing(cfg: Config, *, experiments: bool) -> tuple[list[str], dict[str, t
 
 def _defaults(choices: list[str], own: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The values of the files, and the keys that they leave open, which others may take up: there ``own`` stands in."""
-    tree = compose_config(choices)
+    tree = _composed(tuple(choices)).copy()
     missing = [k for k, v in flatten(OmegaConf.to_container(tree, resolve=False)).items() if v == MISSING]
     for key in missing:
         OmegaConf.update(tree, key, own.get(key))
     return typing.cast(dict, OmegaConf.to_container(tree, resolve=True)), missing
+
+
+@functools.lru_cache(maxsize=8)
+def _composed(choices: tuple[str, ...]) -> DictConfig:
+    return compose_config(choices)
 
 
 def command(choices: list[str], changed: Mapping[str, tuple[Any, Any]]) -> str:

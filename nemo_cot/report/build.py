@@ -243,7 +243,7 @@ def _shown(texts: Sequence[TextSet], count: int) -> list[tuple[str, list[Any]]]:
         if one.name == "pool" or not count:
             continue
         if one.name == "chosen":
-            groups.append((one.label, list(islice(one.read(), count))))
+            groups.append(("Traces trained on", list(islice(one.read(), count))))
             continue
         right: list[Any] = []
         others: list[Any] = []
@@ -252,5 +252,5 @@ def _shown(texts: Sequence[TextSet], count: int) -> list[tuple[str, list[Any]]]:
             if len(right) >= (count + 1) // 2 and len(others) >= count:
                 break
         right = right[: (count + 1) // 2]
-        groups.append((one.label, right + others[: count - len(right)]))
+        groups.append((f"Samples of the {one.name} model", right + others[: count - len(right)]))
     return [(name, rows) for name, rows in groups if rows]
