@@ -35,8 +35,15 @@ test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --ignore=tests/slurm -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # Not part of `make test`: it starts one cluster per worker and mostly waits. Without root or Slurm it fails and names what is missing.
-slurm: $(VENV)/.test
+slurm: $(VENV)/.test $(VENV)/.ray
 	NEMO_COT_SLURM=required $(VENV)/bin/python -m pytest tests/slurm -n 2 --dist loadfile $(PYTEST_ARGS)
+
+# Ray in an environment of its own (about 400 MB): tests/slurm/test_ray.py starts it over two nodes.
+RAY ?= ray==2.60.0
+$(VENV)/.ray: | $(VENV)/bin/python
+	$(VENV)/bin/python -m venv $(VENV)/ray
+	$(VENV)/ray/bin/python -m pip install --quiet --disable-pip-version-check "$(RAY)"
+	@touch $@
 
 # SymPy uses gmpy2 if installed, which changes how hostile answers behave: both cases are tested.
 test-gmpy2: $(VENV)/.gmpy2

@@ -3,8 +3,9 @@
     python benchmarks/curate_speed.py [--problems 50] [--samples 512] [--model DIR] [--keep FOLDER]
 
 Makes graded traces of about 3K tokens (words, formulas, marks of reflection; some wrong, cut, looping or of
-another script), then does the work of the stage curate in a process of its own, with all that conf/curate has. Prints
-seconds and the most memory that the process and its workers held together (proportional set size, sampled).
+another script), then does the work of the stage curate in a process of its own, with all that conf/curate
+has. Prints seconds and the most memory that the process and its workers held together (proportional set size,
+sampled).
 """
 
 from __future__ import annotations
@@ -50,8 +51,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--problems", type=int, default=50)
     parser.add_argument("--samples", type=int, default=512)
-    parser.add_argument("--model", type=Path, help="a folder with tokenizer.json; without it SmolLM2's is made")
-    parser.add_argument("--keep", type=Path, help="where the made-up traces stay, and are found the next time")
+    parser.add_argument(
+        "--model", type=Path, help="a folder with tokenizer.json; without it SmolLM2's is made"
+    )
+    parser.add_argument(
+        "--keep", type=Path, help="where the made-up traces stay, and are found the next time"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="curate-") as scratch, model_directory(options.model) as model:
         data = options.keep or Path(scratch)
@@ -124,18 +129,62 @@ def held(pid: int) -> int:
     return next((int(line.split()[1]) << 10 for line in rollup.splitlines() if line.startswith("Pss:")), 0)
 
 
-SYLLABLES = [a + b for a in ["b", "c", "d", "f", "g", "h", "l", "m", "n", "p", "r", "s", "t", "v", "w"] for b in ["a", "e", "i", "o", "u", "an", "er", "in", "or", "us"]]
-OPENINGS = ["Wait, ", "Hmm, ", "Let me check: ", "Alternatively, ", "So ", "Then ", "But ", "Now ", "First, ", "Therefore, "]
-COMMON = ["the", "of", "is", "we", "that", "and", "to", "have", "for", "with", "this", "so", "if", "then", "each", "must", "be", "can", "not", "by", "number", "sum", "two"]
+SYLLABLES = [
+    a + b
+    for a in ["b", "c", "d", "f", "g", "h", "l", "m", "n", "p", "r", "s", "t", "v", "w"]
+    for b in ["a", "e", "i", "o", "u", "an", "er", "in", "or", "us"]
+]
+OPENINGS = [
+    "Wait, ",
+    "Hmm, ",
+    "Let me check: ",
+    "Alternatively, ",
+    "So ",
+    "Then ",
+    "But ",
+    "Now ",
+    "First, ",
+    "Therefore, ",
+]
+COMMON = [
+    "the",
+    "of",
+    "is",
+    "we",
+    "that",
+    "and",
+    "to",
+    "have",
+    "for",
+    "with",
+    "this",
+    "so",
+    "if",
+    "then",
+    "each",
+    "must",
+    "be",
+    "can",
+    "not",
+    "by",
+    "number",
+    "sum",
+    "two",
+]
 
 
 def sentences(rng: random.Random, count: int) -> list[str]:
     words = ["".join(rng.choices(SYLLABLES, k=rng.randint(1, 3))) for _ in range(5000)]
     made = []
     for _ in range(count):
-        body = [rng.choice(COMMON) if rng.random() < 0.5 else rng.choice(words) for _ in range(rng.randint(6, 22))]
+        body = [
+            rng.choice(COMMON) if rng.random() < 0.5 else rng.choice(words) for _ in range(rng.randint(6, 22))
+        ]
         if rng.random() < 0.4:
-            body.insert(3, f"${rng.choice('abcxyz')}^{rng.randint(2, 9)} + {rng.randint(1, 999)} = {rng.randint(1, 9999)}$")
+            body.insert(
+                3,
+                f"${rng.choice('abcxyz')}^{rng.randint(2, 9)} + {rng.randint(1, 999)} = {rng.randint(1, 9999)}$",
+            )
         start = rng.choice(OPENINGS) if rng.random() < 0.35 else ""
         made.append(f"{start}{' '.join(body)}.")
     return made
@@ -145,7 +194,12 @@ def problems(rng: random.Random, count: int, name: str) -> Iterator[Problem]:
     made = sentences(rng, 3 * count)
     for number in range(count):
         text = " ".join(made[3 * number : 3 * number + 3])
-        yield Problem(problem_id=f"{name}{number}", problem=text, expected_answer=str(number), subset_for_metrics=f"s{number % 5}")
+        yield Problem(
+            problem_id=f"{name}{number}",
+            problem=text,
+            expected_answer=str(number),
+            subset_for_metrics=f"s{number % 5}",
+        )
 
 
 def traces(rng: random.Random, made: list[Problem], samples: int) -> Iterator[Trace]:

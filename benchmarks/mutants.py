@@ -34,10 +34,13 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "packing draws": (("packing/draws.py", "packing/batches.py"), ("packing/test_draws.py", "packing/test_batches.py")),
     "objective": (
         ("training/local/objective.py", "training/local/batches.py"),
-        ("training/test_objective.py", "training/test_batches.py"),
+        ("training/test_objective.py", "training/test_batches.py", "training/test_token_accuracy.py"),
     ),
     "schedule": (("training/local/schedule.py",), ("training/test_schedule.py",)),
-    "metrics": (("evaluation/metrics.py", "evaluation/intervals.py"), ("evaluation",)),
+    "metrics": (
+        ("evaluation/metrics.py", "evaluation/intervals.py", "evaluation/repeats.py"),
+        ("evaluation",),
+    ),
     "votes": (("evaluation/votes.py", "evaluation/curves.py"), ("evaluation",)),
     "extraction": (("grading/extraction.py",), ("grading/test_extraction.py",)),
     "filters": (
@@ -51,6 +54,13 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "structure": (
         ("traces/structure/__init__.py", "traces/structure/profile.py", "traces/structure/vectors.py"),
         ("traces/test_structure.py",),
+    ),
+    "transforms": (
+        (
+            "traces/edits.py", "traces/steps.py", "traces/thought.py",
+            *(f"traces/transforms/{n}.py" for n in ("digits", "keywords", "shuffle", "delete", "replace", "truncate", "answer")),
+        ),
+        ("traces/test_transforms.py", "traces/test_steps.py"),
     ),
 }
 """Modules below nemo_cot/, and the tests below tests/ that are to notice."""

@@ -45,8 +45,7 @@ def _print(plan: Planned, *, every_rule: bool) -> None:
     console.print(_actions(plan))
     console.print(_costs(plan))
     lines(_figures(plan))
-    if plan.suggestions:
-        console.print(_suggestions(plan))
+    lines(_suggestions(plan))
     lines([_summary(plan)])
 
 
@@ -136,14 +135,13 @@ def _size(num_bytes: float | None) -> str:
     return KNOWN_LATER if num_bytes is None else f"{num_bytes / GIB:,.1f} GiB"
 
 
-def _suggestions(plan: Planned) -> Table:
-    table = Table("stage", "GPU-hours", "time", "GPUs", "GiB of each", "figures", "overrides", title="best layouts")
+def _suggestions(plan: Planned) -> Iterator[str]:
+    """A line each, so that the overrides can be copied."""
     for one in plan.suggestions:
-        memory = "" if one.memory_bytes is None else f"{one.memory_bytes / GIB:.1f}"
-        own = " ".join(one.overrides) or "as configured"
-        cells = (one.stage, _hours(one.gpu_hours), duration(one.seconds), str(one.num_gpus), memory, one.figures, own)
-        table.add_row(*map(escape, cells))
-    return table
+        memory = "" if one.memory_bytes is None else f", {one.memory_bytes / GIB:.1f} GiB of each"
+        size = f"{duration(one.seconds)} per job on {one.num_gpus} GPUs{memory}; {one.figures}"
+        overrides = " ".join(one.overrides) or "(as configured)"
+        yield escape(one_line(f"best for {one.stage}: {_hours(one.gpu_hours)} GPU-hours, {size}: {overrides}"))
 
 
 def _summary(plan: Planned) -> str:

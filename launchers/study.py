@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,12 @@ from nemo_cot.errors import EXIT_CODE, UserError, one_line
 from nemo_cot.experiment.compose import Composer, to_dataclasses
 from nemo_cot.experiment.graph import graph
 from nemo_cot.experiment.rundirs import run_directory
-from nemo_cot.experiment.sharing import PlannedRun, StudyPlan, plan_study, refuse_study_errors
+from nemo_cot.experiment.sharing import (
+    PlannedRun,
+    plan_study,
+    print_study_warnings,
+    refuse_study_errors,
+)
 from nemo_cot.experiment.study import Chosen, Study, StudyRun, chosen_study, variants
 from nemo_cot.io.atomic import write_bytes, write_text
 from nemo_cot.io.json_file import DAMAGED
@@ -61,7 +67,6 @@ def _run(chosen: Chosen) -> int:
 
     plan = plan_study(chosen)
     refuse_study_errors(plan)
-    _print_warnings(plan)
     with run_lock(_folder(chosen.study)):
         ends = run_planned(plan, chosen.jobs)
     bad = [end for end in ends if end.outcome.startswith("failed")]
@@ -82,22 +87,10 @@ def _folder(study: Study) -> Path:
     return folder
 
 
-def _print_warnings(plan: StudyPlan) -> None:
-    """Each warning of preflight once, with the number of runs that have it."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for planned in plan.chosen:
-        for finding in planned.findings:
-            if finding.level == "warning":
-                line = f"{finding.rule}: {finding.what}. Fix: {finding.fix}"
-                found.setdefault((finding.rule, line), []).append(planned.name)
-    for (_, line), names in found.items():
-        print(one_line(f"warning: preflight, {line} ({len(names)} runs, {names[0]} first)"), flush=True)
-
-
 def _plan(chosen: Chosen) -> int:
     """What would run in which run, each shared stage once. Writes nothing."""
     plan = plan_study(chosen, elsewhere=any(run.startswith("cluster=") for run in chosen.runs[0].overrides))
-    makers, console = plan.makers(), Console()
+    makers, console = plan.makers(), _console()
     recipes = list(dict.fromkeys(recipe for p in plan.chosen for recipe in p.chain.recipes))
     table = _table(f"plan of {chosen.study.runs_dir}", recipes)
     todo: set[str] = set()
@@ -105,7 +98,7 @@ def _plan(chosen: Chosen) -> int:
         table.add_row(escape(planned.name), *(escape(_planned(planned, recipe, makers)) for recipe in recipes))
         todo |= {k for n, k in planned.keys.items() if makers[k] is planned and _open(planned, n)}
     console.print(table)
-    _print_warnings(plan)
+    print_study_warnings(plan)
     errors = [(p, f) for p in plan.chosen for f in p.findings if f.level == "error"]
     for planned, finding in errors:
         print(one_line(f"error: {planned.name}: {finding.rule}: {finding.what}. Fix: {finding.fix}"))
@@ -120,6 +113,12 @@ def _table(title: str, stages: Sequence[str]) -> Table:
     for stage in stages:
         table.add_column(escape(stage))
     return table
+
+
+def _console() -> Console:
+    """As wide as the terminal; into a file or a pipe, as wide as a table of stages needs."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=200)
 
 
 def _open(planned: PlannedRun, stage: str) -> bool:
@@ -150,7 +149,7 @@ def _status(chosen: Chosen) -> int:
     table = _table(chosen.study.runs_dir, stages)
     for name, states in rows:
         table.add_row(escape(name), *(escape(states.get(stage, "-")) for stage in stages))
-    Console().print(table)
+    _console().print(table)
     done = sum(all(state in ("done", "reused") for state in states.values()) for _, states in rows)
     print(f"{done} of {len(rows)} runs are finished", flush=True)
     return 0
@@ -211,7 +210,7 @@ def _report(chosen: Chosen, *, quiet: bool = False) -> int:
         if quiet:
             return 0
         raise
-    Console().print(study_terminal(found))
+    _console().print(study_terminal(found))
     for note in study_notes(found):
         print(one_line(note))
     if len(chosen.runs) == len(chosen.study.runs):  # files of a part would replace those of the whole

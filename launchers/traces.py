@@ -28,7 +28,7 @@ _KEYS = (
     "runs_dir", "experiment", "marks", "model", "evaluate.bootstrap_resamples", "evaluate.confidence", "evaluate.seed",
     "evaluate.sampling.precision", "evaluate.sampling.device",
 )  # fmt: skip
-_OVERRIDE = re.compile(r"((?:marks|[a-z_]+)(?:\.\w+)*)=")
+_OVERRIDE = re.compile(r"([a-z_]+(?:\.\w+)*)=")
 PLACES = {
     "pool": "grade/graded.jsonl", "chosen": "curate/traces.jsonl", "transformed": "transform/traces.jsonl",
     "generated": "generate/generations.jsonl", "refined": "refine/generations.jsonl",
@@ -47,19 +47,28 @@ class _Arguments:
 
 def traces_command(arguments: Sequence[str]) -> int:
     """``FILE|RUN[:WHERE] ... [--by KEY] [--measures A,B] [--model DIR] [--surprise FILE] [--json FILE]
-    [--plot FILE.html|svg] [overrides]``. Prints a table of all measures with intervals. Raises UserError for what cannot be read.
+    [--plot FILE.html|svg] [overrides]``. Prints a table of all measures with intervals. Raises UserError for
+    what cannot be read.
     """
     given = _parse(arguments)
     cfg = load_config(given.overrides)
-    targets = {option: _target(given.options[option]) for option in ("--json", "--plot", "--surprise") if option in given.options}
+    targets = {
+        option: _target(given.options[option])
+        for option in ("--json", "--plot", "--surprise")
+        if option in given.options
+    }
     if "--plot" in targets and targets["--plot"].suffix not in (".html", ".svg"):
-        raise UserError("is neither .html nor .svg", where=f"--plot {targets['--plot']}", fix="name a file of either kind")
+        raise UserError(
+            "is neither .html nor .svg", where=f"--plot {targets['--plot']}", fix="name a file of either kind"
+        )
     files: dict[str, Path] = {}
     for text in dict.fromkeys(given.sets):
         for name, path in _files(text, cfg).items():
             files[name if name not in files else str(path)] = path
     if "--surprise" in targets and "--model" not in given.options:
-        raise UserError("needs a model", where="--surprise", fix="add --model DIR, such as runs/NAME/convert/model")
+        raise UserError(
+            "needs a model", where="--surprise", fix="add --model DIR, such as runs/NAME/convert/model"
+        )
     if not files:
         raise UserError("no traces are named", where=VERB, fix=USAGE)
     from nemo_cot.traces.structure.profile import measured_sets, structure
@@ -74,10 +83,20 @@ def traces_command(arguments: Sequence[str]) -> int:
 
         if by:
             raise UserError("does not go with --by", where="--model", fix="leave one of them out")
-        add_surprise(sets, {one_line(name): path for name, path in files.items()}, user_path(given.options["--model"]), cfg, details=targets.get("--surprise"))
+        add_surprise(
+            sets,
+            {one_line(name): path for name, path in files.items()},
+            user_path(given.options["--model"]),
+            cfg,
+            details=targets.get("--surprise"),
+        )
     settings = cfg.evaluate
     found = structure(
-        sets, cfg.marks, resamples=settings.bootstrap_resamples, confidence=settings.confidence, seed=settings.seed
+        sets,
+        cfg.marks,
+        resamples=settings.bootstrap_resamples,
+        confidence=settings.confidence,
+        seed=settings.seed,
     )
     print(structure_text(found), end="")
     if "--json" in targets:
@@ -163,7 +182,9 @@ def _of_run(run: RunDirectory, where: str) -> dict[str, Path]:
         raise UserError(f"there are no traces {where!r}", where=f"{run.path.name}:{where}", fix=fix)
     chosen = [where] if where else [name for name in there if name in SHOWN or name in subjects]
     if not chosen:
-        raise UserError("this run has no graded traces yet", where=str(run.path), fix="run its stages generate and grade")
+        raise UserError(
+            "this run has no graded traces yet", where=str(run.path), fix="run its stages generate and grade"
+        )
     return {f"{run.path.name}:{name}": there[name] for name in chosen}
 
 
@@ -183,7 +204,9 @@ def structure_text(found: Structure) -> str:
     transitions = {(a, b): r for a, b, r in found.transition_similarity}
     for first, second, cosine in found.text_similarity:
         r = _number(transitions[first, second])
-        lines.append(f"{one_line(first)} and {one_line(second)}: transitions r = {r}, words cosine = {_number(cosine)}")
+        lines.append(
+            f"{one_line(first)} and {one_line(second)}: transitions r = {r}, words cosine = {_number(cosine)}"
+        )
     return "\n".join(lines) + "\n"
 
 

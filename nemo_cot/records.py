@@ -35,6 +35,7 @@ class Trace(msgspec.Struct, kw_only=True, omit_defaults=True):
     token came) or "length".
     ``verdict`` is "right", "wrong" or "undecided"; absent before grading. ``symbolic_correct`` and
     ``nemo_skills_answer`` come from NeMo-Skills' own rule.
+    ``trains_end_of_turn``: whether the student is to learn to stop behind it.
     ``lineage`` lists what made and changed the trace, oldest first.
     """
 
@@ -54,6 +55,7 @@ class Trace(msgspec.Struct, kw_only=True, omit_defaults=True):
     symbolic_correct: bool | None = None
     nemo_skills_answer: str | None = None
     grader_version: str | None = None
+    trains_end_of_turn: bool = True
     lineage: list[dict[str, Any]] = msgspec.field(default_factory=list)
 
     @classmethod

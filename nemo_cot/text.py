@@ -96,6 +96,10 @@ class TextTokenizer:
         found = self._tokenizer.encode_batch_fast(answers, add_special_tokens=False)
         return [len(encoding) + 1 for encoding in found]
 
+    def trained_ids(self, answer: str, *, end_of_turn: bool) -> list[int]:
+        """As :meth:`answer_ids`; without the end-of-turn token for a text that is not to teach where to stop."""
+        return self.answer_ids(answer) if end_of_turn else self.text_ids(answer)
+
     def text_ids(self, text: str) -> list[int]:
         """Token ids of untrusted text: nothing in it is a special token."""
         self._tokenizer.encode_special_tokens = True

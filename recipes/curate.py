@@ -18,10 +18,14 @@ from nemo_cot.traces.keys import OWN_KEYS, marks_config, named_keys, needs_heldo
 
 
 def curate(cfg: Config) -> Iterator[Stage]:
-    """Write traces.jsonl; dropped.json with the number of traces dropped per reason; selection.jsonl with a row for
-    each trace of the pool, in or out and why; flagged.jsonl with what filters show; and structure.json.
+    """Write traces.jsonl; dropped.json with the number of traces dropped per reason; selection.jsonl with a
+    row for each trace of the pool, in or out and why; flagged.jsonl with what filters show; and
+    structure.json.
     """
-    inputs = {"graded": Output("grade", "graded.jsonl"), "tokenizer": base_model(cfg.model) / "tokenizer.json"}
+    inputs = {
+        "graded": Output("grade", "graded.jsonl"),
+        "tokenizer": base_model(cfg.model) / "tokenizer.json",
+    }
     if needs_heldout(cfg.curate):
         inputs["heldout"] = Output("problems", "heldout.jsonl")
     more = [key for key in named_keys(cfg.curate) if key not in OWN_KEYS]

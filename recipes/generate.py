@@ -25,6 +25,7 @@ def generate(cfg: Config) -> Iterator[Stage]:
         },
         config={
             "teacher": fingerprinted(cfg.teacher),
+            **({"prompt": fingerprinted(cfg.teacher_prompt)} if cfg.teacher_prompt else {}),
             "generate": fingerprinted(cfg.generate),
             "model": format_config(cfg.model),
         },

@@ -9,7 +9,8 @@ from nemo_cot.experiment.recipe import recipe_main
 from nemo_cot.grading import GRADER_VERSION
 from nemo_cot.grading.moves import compare_gradings
 from nemo_cot.grading.stage import grade_generations
-from nemo_cot.stages import Output, Stage
+from nemo_cot.stages import Stage
+from nemo_cot.traces.refine import generations
 
 
 def grade(cfg: Config) -> Iterator[Stage]:
@@ -20,7 +21,7 @@ def grade(cfg: Config) -> Iterator[Stage]:
 
     yield Stage(
         "grade",
-        inputs={"generations": Output("generate", "generations.jsonl")},
+        inputs={"generations": generations(cfg)},
         config={"grade": fingerprinted(cfg.grade), "grader_version": GRADER_VERSION},
         work=work,
         writes=("graded.jsonl",),

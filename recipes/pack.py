@@ -15,7 +15,8 @@ from nemo_cot.packing import lower_bound, utilisation
 from nemo_cot.packing import pack as make_packs
 from nemo_cot.packing.sequences import tokenize_traces
 from nemo_cot.records import PackingFigures, Trace
-from nemo_cot.stages import Output, Stage
+from nemo_cot.stages import Stage
+from nemo_cot.traces.transforms import chosen_traces
 
 
 def pack(cfg: Config) -> Iterator[Stage]:
@@ -43,7 +44,7 @@ def pack(cfg: Config) -> Iterator[Stage]:
     yield Stage(
         "pack",
         inputs={
-            "traces": Output("curate", "traces.jsonl"),
+            "traces": chosen_traces(cfg),
             "tokenizer": base_model(cfg.model) / "tokenizer.json",
         },
         config={"pack": fingerprinted(cfg.pack), "model": format_config(cfg.model)},

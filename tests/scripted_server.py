@@ -10,7 +10,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
 from typing import NamedTuple
@@ -26,7 +26,8 @@ class Raw(NamedTuple):
 
 class Script:
     """``statuses`` and ``replies``: what the first requests get instead of an answer. ``delay``: seconds
-    before each. ``page``: what every GET gets in place of the list of models. ``context``: the max_model_len there.
+    before each. ``say``: the answer to a body. ``page``: what every GET gets in place of the list of models. ``context``: the
+    max_model_len there.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class Script:
         replies: Sequence[Raw] = (),
         page: Raw | None = None,
         context: int | None = None,
+        say: Callable[[dict], str] | None = None,
     ) -> None:
         self.name, self.statuses, self.delay, self.reply = name, list(statuses), delay, reply
-        self.replies, self.page, self.context = list(replies), page, context
+        self.replies, self.page, self.context, self.say = list(replies), page, context, say
         self.bodies: list[dict] = []
         self.keys: list[str | None] = []
         self.base_url = ""
@@ -84,7 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, script.reply or self._completion(body))
 
     def _completion(self, body: dict) -> dict:
-        text = f"With seed {body['seed']} it is \\boxed{{{body['seed']}}}."
+        say = self.server.script.say
+        text = say(body) if say else f"With seed {body['seed']} it is \\boxed{{{body['seed']}}}."
         chat = "chat" in self.path
         said = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
         return {

@@ -21,7 +21,8 @@ class ChainJob:
 
     ``overrides`` come behind the user's own. ``array``: the numbers of the chunks of ``stage`` that it makes,
     one task each. ``continued``: a later job goes on with this training. ``after_any``: it runs however the
-    others ended. ``spare``: those behind it wait for its end, good or not.
+    others ended. ``spare``: those behind it wait for its end, good or not. ``beside``: ids of jobs of other runs
+    whose good end it waits for, since they make what this run reuses.
     """
 
     key: str
@@ -33,6 +34,7 @@ class ChainJob:
     continued: bool = False
     after_any: bool = False
     spare: bool = False
+    beside: tuple[str, ...] = ()
 
     @property
     def recipe(self) -> str:
@@ -51,25 +53,33 @@ def cluster_of(cfg: Config) -> SlurmCluster:
     )
 
 
-def chain_jobs(cfg: Config, graph: Graph, steps: Sequence[Step]) -> list[ChainJob]:
-    """The jobs of ``steps`` (in the order of ``graph``) that are not settled, each behind those it needs."""
+def chain_jobs(
+    cfg: Config, graph: Graph, steps: Sequence[Step], elsewhere: Mapping[str, str] | None = None
+) -> list[ChainJob]:
+    """The jobs of ``steps`` (in the order of ``graph``) that are not settled, each behind those it needs.
+
+    ``elsewhere``: stages that another run's job will have made by then, with its id; they get no job here.
+    """
+    open_ones = {step.stage.name for step in steps if not step.settled}
+    others = {name: job for name, job in (elsewhere or {}).items() if name in open_ones}
     jobs: dict[str, ChainJob] = {}
     ends: dict[str, str] = {}  # stage -> the job whose good end means that it is done
     wholes = graph.wholes
     for step in steps:
         stage, name = step.stage, step.stage.name
-        if step.settled:
+        if step.settled or name in others or wholes.get(name) in others:
             continue
         after = tuple(dict.fromkeys(ends[need] for need in graph.needs(name) if need in ends))
         key = name.replace("/", "-")
-        job = ChainJob(key, name, stage.resources, after)
+        beside = tuple(dict.fromkeys(others[need] for need in graph.needs(name) if need in others))
+        job = ChainJob(key, name, stage.resources, after, beside=beside)
         if stage.found is not None:
             job = replace(job, after=tuple(jobs), after_any=True)
         elif name in wholes:
             job = _with_task(job, wholes[name], jobs)
         elif stage.recipe == "train":
             job = _behind_earlier_training(job, jobs, cluster_of(cfg).train_jobs)
-        elif name == _SCORES and (early := _early_scores(step, job, ends, jobs)) is not None:
+        elif name == _SCORES and not beside and (early := _early_scores(step, job, ends, jobs)) is not None:
             _add(early, jobs)
             job = replace(job, after=(*after, early.key))
         _add(job, jobs)

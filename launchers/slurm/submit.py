@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -57,18 +58,40 @@ def submit_chain(arguments: Sequence[str]) -> int:
     dry_run, overrides = DRY_RUN in arguments, [a for a in arguments if a != DRY_RUN]
     tree = compose_config(overrides)
     cfg = to_dataclasses(tree)
-    cluster_of(cfg)
-    _refuse_own_files(overrides)
     run = run_directory(cfg)
-    _check_path(run.path)
+    check_place(cfg, run, overrides)
     refuse_errors(examine(cfg, run, elsewhere=True)[1])
-    _check_time(cfg)
+    check_time(cfg)
     run.create()
     if dry_run:
-        _rehearse(cfg, run, overrides)
-    else:
-        _submit_all(cfg, run, overrides, to_yaml(tree).encode("utf-8", "surrogateescape"))
+        _warn_of_live_jobs(run.path)
+        if (queued := rehearse(cfg, run, overrides)) is not None:
+            queued.show()
+    elif (queued := queue_chain(cfg, run, overrides, tree)) is not None:
+        release([queued])
+        queued.show()
     return 0
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A chain whose jobs have files and, but for a rehearsal, ids; those that wait for no other do not start yet."""
+
+    chain: Chain
+    jobs: Sequence[ChainJob]
+    names: dict[str, str]
+    submitted: list[SubmittedJob]
+
+    def show(self) -> None:
+        """Print the table of its jobs."""
+        _print(self.jobs, self.submitted, self.names, self.chain)
+
+
+def check_place(cfg: Config, run: RunDirectory, overrides: Sequence[str]) -> None:
+    """Raise UserError without a cluster, and for files and folders that jobs cannot use."""
+    cluster_of(cfg)
+    _refuse_own_files(overrides)
+    _check_path(run.path)
 
 
 def _refuse_own_files(overrides: Sequence[str]) -> None:
@@ -84,39 +107,50 @@ def _refuse_own_files(overrides: Sequence[str]) -> None:
             )
 
 
-def _rehearse(cfg: Config, run: RunDirectory, overrides: Sequence[str]) -> None:
-    _warn_of_live_jobs(run.path)
-    jobs = _jobs(cfg, run, dry_run=True)
+def rehearse(
+    cfg: Config, run: RunDirectory, overrides: Sequence[str], elsewhere: Mapping[str, str] | None = None
+) -> Queued | None:
+    """Write the job files of a dry run; None where nothing is to be done."""
+    jobs = _jobs(cfg, run, dry_run=True, elsewhere=elsewhere)
     if not jobs:
-        return
+        return None
     chain = _chain(cfg, run, overrides, dry_run=True)
-    _print(jobs, jobs_record(jobs, chain), _write_files(jobs, chain), chain)
+    return Queued(chain, jobs, _write_files(jobs, chain), jobs_record(jobs, chain))
 
 
-def _submit_all(cfg: Config, run: RunDirectory, overrides: Sequence[str], tree: bytes) -> None:
+def queue_chain(
+    cfg: Config,
+    run: RunDirectory,
+    overrides: Sequence[str],
+    tree: DictConfig,
+    elsewhere: Mapping[str, str] | None = None,
+) -> Queued | None:
+    """Put the jobs of one chain into the queue, to be released; None where nothing is to be done. ``elsewhere``: as
+    in :func:`chain_jobs`.
+    """
     refuse_live_jobs(run.path)  # before the lock, which the jobs of a chain hold as well
     with run_lock(run.path):
         refuse_live_jobs(run.path)  # another submission may have held the lock until now
-        jobs = _jobs(cfg, run, dry_run=False)
+        jobs = _jobs(cfg, run, dry_run=False, elsewhere=elsewhere)
         if not jobs:
-            return
+            return None
         chain = _chain(cfg, run, overrides)
         if all(job.after_any for job in jobs):
             print("every stage is finished; only the report is made anew", flush=True)
         hash_outside([graph(cfg).stages[stage] for stage in _stages_of(jobs)], run)
         names = _write_files(jobs, chain)
-        write_bytes(run.path / "config.yaml", tree)
-        submitted = _submit(jobs, names, chain)
-    _release(run.path, submitted)
-    _print(jobs, submitted, names, chain)
+        write_bytes(run.path / "config.yaml", to_yaml(tree).encode("utf-8", "surrogateescape"))
+        return Queued(chain, jobs, names, _submit(jobs, names, chain))
 
 
-def _jobs(cfg: Config, run: RunDirectory, *, dry_run: bool) -> list[ChainJob]:
+def _jobs(
+    cfg: Config, run: RunDirectory, *, dry_run: bool, elsewhere: Mapping[str, str] | None
+) -> list[ChainJob]:
     """The jobs of what is not settled; says what is reused and replaced, and when there is none."""
     chain = graph(cfg)
     looked_at = run_directory(cfg)
     print_replaced(plan_chain(chain, looked_at), looked_at)
-    jobs = chain_jobs(cfg, chain, reuse_chain(chain, run, dry_run=dry_run))
+    jobs = chain_jobs(cfg, chain, reuse_chain(chain, run, dry_run=dry_run), elsewhere)
     if not jobs:
         print(_NO_JOB, flush=True)
     return jobs
@@ -157,7 +191,7 @@ def _check_path(run: Path) -> None:
         )
 
 
-def _check_time(cfg: Config) -> None:
+def check_time(cfg: Config) -> None:
     """A backend that saves and stops by itself must do so before Slurm's warning."""
     key, resources = cluster_of(cfg).resources.of("train")
     limit = seconds_of_limit(f"{key}.time_limit", resources.time_limit)
@@ -255,22 +289,30 @@ def _check_nodes(jobs: Sequence[ChainJob], cfg: Config) -> None:
         ), flush=True)  # fmt: skip
 
 
-def _release(run: Path, submitted: Sequence[SubmittedJob]) -> None:
-    """Only now, with the lock given back, may the first jobs start."""
+def release(queued: Sequence[Queued]) -> None:
+    """Only now, with the locks given back and every chain in the queue, may the first jobs start."""
     try:
-        scheduler.release([job.id for job in submitted if not job.after])
+        first = [job.id for one in queued for job in one.submitted if not job.after]
+        for start in range(0, len(first), _MOST_IDS):
+            scheduler.release(first[start : start + _MOST_IDS])
     except BaseException:
-        with suppress(UserError):
-            _cancel(run, submitted)
+        for one in queued:
+            with suppress(UserError):
+                _cancel(one.chain.run, one.submitted)
         raise
 
 
+_MOST_IDS = 100
+"""Job ids in one call of scontrol."""
+
+
 def _dependency(job: ChainJob, jobs: Sequence[ChainJob], done: dict[str, SubmittedJob]) -> list[str]:
-    if not job.after:
+    if not job.after and not job.beside:
         return [scheduler.NOT_YET]
     ended = [other.key for other in jobs if other.key in job.after and (other.spare or job.after_any)]
-    kinds = {"afterok": [key for key in job.after if key not in ended], "afterany": ended}
-    conditions = [":".join((kind, *(done[key].id for key in keys))) for kind, keys in kinds.items() if keys]
+    good = [*(done[key].id for key in job.after if key not in ended), *job.beside]
+    kinds = {"afterok": good, "afterany": [done[key].id for key in ended]}
+    conditions = [":".join((kind, *ids)) for kind, ids in kinds.items() if ids]
     return [f"--dependency={','.join(conditions)}"]
 
 

@@ -35,9 +35,12 @@ from nemo_cot.config.data import (  # noqa: F401 (the whole schema is imported f
 from nemo_cot.config.engines import PRECISIONS, EngineConfig, EvaluatedModel, SamplingConfig
 from nemo_cot.config.marks import MarksConfig
 from nemo_cot.config.model import ModelConfig
+from nemo_cot.config.prompts import PromptConfig, is_prompt_name
+from nemo_cot.config.refine import RefineConfig
 from nemo_cot.errors import UserError
 from nemo_cot.traces.filters import load_filters
 from nemo_cot.traces.orders import check_orders
+from nemo_cot.traces.transforms import TransformConfig, check_kinds
 
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 VERDICTS = ("right", "wrong", "undecided")
@@ -81,14 +84,16 @@ class GradeConfig:
 
 @dataclass
 class CurateConfig:
-    """Which traces are kept (docs/traces.md). Lengths count the student's tokens, the end-of-turn token included.
+    """Which traces are kept (docs/curating.md). Lengths count the student's tokens, the end-of-turn token
+    included.
 
-    ``verdicts`` and ``finish_reasons`` list what may be kept; ``subset``: only traces with these values of a key of
-    their problem or lineage. ``filters``: names of nemo_cot/traces/filters, each with its keys; they come after the
-    other rules. ``pass_rate``: the band of the teacher's pass rates on the problems, lowest and highest.
-    ``order`` and ``ties``: names of nemo_cot/traces/orders. ``per_problem``: at most; ``num_problems``: exactly so
-    many problems with equally many traces each. ``verdict_mix``: a ratio of verdicts; ``balance``: a key whose values
-    give equally many. ``measures``: names of nemo_cot/traces/structure, written beside each trace of the pool.
+    ``verdicts`` and ``finish_reasons`` list what may be kept; ``subset``: only traces with these values of a
+    key of their problem or lineage. ``filters``: names of nemo_cot/traces/filters, each with its keys; they
+    come after the other rules. ``pass_rate``: the band of the teacher's pass rates on the problems, lowest
+    and highest. ``order`` and ``ties``: names of nemo_cot/traces/orders. ``per_problem``: at most;
+    ``num_problems``: exactly so many problems with equally many traces each. ``verdict_mix``: a ratio of
+    verdicts; ``balance``: a key whose values give equally many. ``measures``: names of
+    nemo_cot/traces/structure, written beside each trace of the pool.
     """
 
     num_traces: int
@@ -221,6 +226,12 @@ class LoggersConfig:
     project: str
     mlflow_uri: Optional[str]  # noqa: UP045
 
+    def environment(self) -> dict[str, str]:
+        """Variables that the loggers need: MLflow asks for this one before it writes files, as it does without an
+        address. A database in their place would lie on a network file system.
+        """
+        return {"MLFLOW_ALLOW_FILE_STORE": "true"} if self.mlflow and not self.mlflow_uri else {}
+
 
 @dataclass
 class TrainConfig:
@@ -322,7 +333,7 @@ class LauncherConfig:
 class Config:
     """One experiment: what runs/NAME/config.yaml holds.
 
-    ``reuse``: names (in ``runs_dir``) or directories of other runs, whose finished stages are reused.
+    ``prompts``: the files of conf/prompt that teacher.prompt and refine.passes name. ``reuse``: names (in ``runs_dir``) or directories of other runs, whose finished stages are reused.
     """
 
     name: str
@@ -331,9 +342,12 @@ class Config:
     problems: ProblemsConfig
     teacher: TeacherConfig
     generate: GenerateConfig
+    prompts: dict[str, PromptConfig]
+    refine: RefineConfig
     grade: GradeConfig
     marks: MarksConfig
     curate: CurateConfig
+    transform: TransformConfig
     model: ModelConfig
     pack: PackConfig
     train: TrainConfig
@@ -350,6 +364,17 @@ class Config:
                 where=f"problems.source={self.problems.source}",
                 fix="choose teacher=file or another file of conf/teacher that reads one, or problems=file",
             )
+        check_kinds(self.transform, self.marks.kinds)
+        for one in self.refine.each():
+            one.check(self.prompts[one.prompt])
+        if prompt := self.teacher_prompt:
+            self.teacher.by_model.check(prompt)
+
+    @property
+    def teacher_prompt(self) -> PromptConfig | None:
+        """The file of conf/prompt that teacher.prompt names; None where it is a prompt itself."""
+        teacher = self.teacher.by_model
+        return self.prompts[teacher.prompt] if teacher and is_prompt_name(teacher.prompt) else None
 
 
 def check_name(name: str) -> None:

@@ -92,7 +92,7 @@ class ResourcesConfig:
 @dataclass
 class ResourceClasses:
     """The kinds of stages. ``cpu``: problems, convert (to a Hugging Face directory), grade, curate, pack,
-    report, the merging of chunks and the scores; ``conversion``: to NeMo and back.
+    report, transform, the merging of chunks and the scores; ``conversion``: to NeMo and back; ``generate``: refine too.
     """
 
     cpu: ResourcesConfig
@@ -111,6 +111,7 @@ KINDS = {
     "hf_to_nemo": "conversion",
     "nemo_to_hf": "conversion",
     "generate": "generate",
+    "refine": "generate",
     "train": "train",
     "evaluate": "evaluate",
 }
@@ -272,7 +273,7 @@ def _refuse_argument(key: str, argument: str, refused: dict[str, str]) -> None:
 
 
 def bytes_of_memory(text: str | None) -> int | None:
-    """Bytes of what --mem takes (megabytes without a letter); None where all of the node, or nothing, is asked for."""
+    """Bytes of what --mem takes (megabytes without a letter); None for all of the node, or nothing asked for."""
     if text is None or not int(text.rstrip("KMGT")):
         return None
     return int(text.rstrip("KMGT")) * 1024 ** (1 + "KMGT".index(text[-1] if text[-1] in "KMGT" else "M"))

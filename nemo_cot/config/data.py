@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Optional
 
 from nemo_cot.config.checks import added, at_least, between, holds_problem, one_of, runtime, seed
 from nemo_cot.config.engines import EngineConfig, SamplingConfig
+from nemo_cot.config.prompts import PromptConfig, is_prompt_name
 from nemo_cot.errors import UserError
 
 
@@ -147,7 +148,11 @@ class ProceduralTeacher(TeacherConfig):
 
 @dataclass
 class ModelTeacher(TeacherConfig):
-    """Traces sampled from a Hugging Face directory; ``path`` null: the student's base model."""
+    """Traces sampled from a Hugging Face directory; ``path`` null: the student's base model.
+
+    ``prompt`` holds {problem}, or is the name of a file of conf/prompt. Engines that render prompts put ``template``,
+    which holds {problem} too, around such a file's message; null: model.prompt.
+    """
 
     resumable = True
 
@@ -156,9 +161,25 @@ class ModelTeacher(TeacherConfig):
     sampling: SamplingConfig
     engine: EngineConfig
     path: Optional[str] = runtime()  # noqa: UP045 (OmegaConf reads Optional on Python 3.10)
+    template: Optional[str] = added(None)  # noqa: UP045
 
     def __post_init__(self) -> None:
-        holds_problem("teacher.prompt", self.prompt)
+        if not is_prompt_name(self.prompt):
+            holds_problem("teacher.prompt", self.prompt)
+        if self.template is not None:
+            holds_problem("teacher.template", self.template)
+
+    def check(self, prompt: PromptConfig) -> None:
+        """Raise UserError for a prompt file that cannot be asked of a teacher, or an engine that asks something else."""
+        client, key = self.engine.client, "teacher.prompt"
+        holds_problem(f"prompts.{self.prompt}", prompt.in_one_message(prompt.user))
+        if prompt.fields != {"problem"} or prompt.result != "replace" or prompt.between:
+            raise UserError(f"{self.prompt} is for traces that are there", where=key,
+                            fix="choose one with {problem} alone, result: replace and between: []")  # fmt: skip
+        if getattr(client, "prompt_config", None) is not None:
+            raise UserError("the engine has a prompt of NeMo-Skills' own", where=key, fix="set teacher.engine.prompt_config=null")
+        if client and client.system_message is not None and prompt.system:
+            raise UserError("the prompt has a system message too", where="teacher.engine.system_message", fix="set one of them to null")
 
     @property
     def by_model(self) -> ModelTeacher:  # type: ignore[override]

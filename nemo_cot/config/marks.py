@@ -14,9 +14,10 @@ STRAIGHT = "straight"
 
 @dataclass
 class MarksConfig:
-    """``words``: language -> kind of step -> words and phrases that open such a step; of several in one opening,
-    the kind that is listed first counts. ``lead`` holds words that may stand before them. ``shifts``: the kinds that
-    leave the straight line. ``thoughts``: pairs of opening and closing markers around a thought, as sets write them.
+    """``words``: language -> kind of step -> words and phrases that open such a step; of several in one
+    opening, the kind that is listed first counts. ``lead`` holds words that may stand before them.
+    ``shifts``: the kinds that leave the straight line. ``thoughts``: pairs of opening and closing markers
+    around a thought, as sets write them.
     """
 
     words: dict[str, dict[str, list[str]]]
@@ -29,14 +30,18 @@ class MarksConfig:
                 _phrases(f"marks.words.{language}.{kind}", phrases)
                 if kind == STRAIGHT:
                     raise UserError(
-                        "is the kind without a mark", where=f"marks.words.{language}.{kind}", fix="choose another name"
+                        "is the kind without a mark",
+                        where=f"marks.words.{language}.{kind}",
+                        fix="choose another name",
                     )
         for kind in self.shifts:
             one_of("marks.shifts", kind, [kind for kind in self.kinds if kind != LEAD])
         for pair in self.thoughts:
             if len(pair) != 2 or not all(marker.strip() for marker in pair):
                 raise UserError(
-                    f"{pair} is no pair of markers", where="marks.thoughts", fix="for example [<think>, </think>]"
+                    f"{pair} is no pair of markers",
+                    where="marks.thoughts",
+                    fix="for example [<think>, </think>]",
                 )
 
     @property

@@ -9,7 +9,8 @@ A share (pass@1, pass@k, maj@k, a rate) has the Bayesian bootstrap (Rubin 1981) 
 right and half a problem that is all wrong beside those that there are: weights from a Dirichlet distribution with
 1 per problem and 1/2 for each of the two. Where every problem is all right or all wrong this is Jeffreys'
 interval of a binomial proportion (Brown, Cai and DasGupta 2001), of which it also takes the modification: it never
-ends below the exact bound for 0 of n problems, 1 - (tail)^(1/n), nor begins above that for n of n. The
+ends below the exact bound for 0 of n problems, 1 - (tail)^(1/n), nor begins above that for n of n; and it
+includes 0 where less than half a problem is right in all, 1 where less than half is wrong. The
 percentile bootstrap, whose interval is [0, 0] where nothing is right, covers far less than it reports at
 low rates: benchmarks/coverage.py, which also shows the alternatives.
 
@@ -99,6 +100,8 @@ def mean_interval(
     if share:
         low, high = percentiles(draws, confidence)
         exact = 1 - ((1 - confidence) / 2) ** (1 / n)
+        # Less than the prior's half a problem, right or wrong in all, does not exclude that there is none.
+        low, high = low if n * value >= _PRIOR else 0.0, high if n * (1 - value) >= _PRIOR else 1.0
         return max(0.0, min(low, value, 1 - exact)), min(1.0, max(high, value, exact))
     if n < 3:
         return percentiles(draws, confidence)

@@ -237,6 +237,15 @@ def _detectable(cells: Mapping[str, Cell]) -> float:
 
 
 def _warnings(read: Sequence[_Read], k: int) -> list[str]:
-    """Those of compared runs; a base that is the subject of one variant differs in nothing else."""
-    return run_warnings([one.graded for one in read], [one.readings for one in read], k)
-
+    """Those of compared runs, and repeats that are none: runs whose samples came out the same."""
+    found = run_warnings([one.graded for one in read], [one.readings for one in read], k)
+    same: dict[tuple, list[_Read]] = {}
+    for one in read:
+        outcomes = one.readings.lenient
+        same.setdefault((one.repeat.variant, outcomes.verdicts.tobytes(), outcomes.answers), []).append(one)
+    for (variant, *_), runs in same.items():
+        differing = [s for s in runs[0].repeat.seeds if len({one.repeat.seeds[s] for one in runs}) > 1]
+        if differing:
+            names = ", ".join(one.repeat.name for one in runs)
+            found.append(f"{variant}: the same answers in {names}: the seed of {' and '.join(differing)} did not act")
+    return found

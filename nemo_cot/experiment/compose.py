@@ -24,6 +24,7 @@ from yaml import YAMLError
 from nemo_cot import config as schema
 from nemo_cot.config.cluster import looks_secret
 from nemo_cot.config.overrides import hydra_quoted, hydra_value
+from nemo_cot.config.prompts import PromptConfig, is_prompt_name
 from nemo_cot.errors import UserError
 from nemo_cot.experiment import groups, messages
 from nemo_cot.experiment.graph import recipe_names
@@ -82,6 +83,7 @@ class Composer:
                 "no cluster is chosen", where=found, fix="add cluster=slurm_minimal, or leave it out"
             )
         _check_kinds(tree)
+        _add_prompts(tree)
         return tree
 
     def _files(self, choices: tuple[str, ...]) -> DictConfig:
@@ -102,8 +104,11 @@ def to_dataclasses(tree: DictConfig) -> schema.Config:
         plain = flatten(OmegaConf.to_container(tree, resolve=False))  # missing_keys stops at a ${MISSING}
         if missing := sorted(key for key, value in plain.items() if value == MISSING):
             raise messages.must_be_given(*missing)
-        OmegaConf.missing_keys(tree)  # its error names the key of an interpolation that leads nowhere
-        refuse_non_finite(OmegaConf.to_container(tree, resolve=True))
+        try:
+            refuse_non_finite(OmegaConf.to_container(tree, resolve=True))
+        except OmegaConfBaseException:
+            OmegaConf.missing_keys(tree)  # its error names the key of an interpolation that leads nowhere
+            raise
         return typing.cast(schema.Config, OmegaConf.to_object(tree))
     except OmegaConfBaseException as error:
         raise explain(error) from None
@@ -237,3 +242,24 @@ def _check_kinds(tree: DictConfig) -> None:
         node = OmegaConf.select(tree, place, throw_on_missing=False)
         if node is not None and groups.variants_of(place).get(node[kind]) is not OmegaConf.get_type(node):
             raise messages.comes_with_the_choice(f"{place}.{kind}", node[kind])
+
+
+def _add_prompts(tree: DictConfig) -> None:
+    """Fill ``prompts`` with the files of conf/prompt that are named. Raises UserError where there is none."""
+    named = {"teacher.prompt": OmegaConf.select(tree, "teacher.prompt", throw_on_missing=False)}
+    for number, one in enumerate(tree.refine.passes):
+        if isinstance(one, DictConfig):
+            named[f"refine.passes[{number}].prompt"] = one.get("prompt")
+    for key, name in named.items():
+        if not isinstance(name, str) or not is_prompt_name(name):
+            continue
+        path = groups.file_of(f"prompt/{name}")
+        if path is None:
+            known = ", ".join(file.stem for file in groups.files_of("prompt"))
+            raise UserError(f"there is no prompt {name!r}", where=key, fix=f"choose among {known}, or add conf/prompt/{name}.yaml")
+        try:
+            prompt = OmegaConf.merge(OmegaConf.structured(PromptConfig), OmegaConf.load(path))
+            OmegaConf.to_container(prompt, resolve=True, throw_on_missing=True)
+        except (OmegaConfBaseException, YAMLError, OSError, UnicodeDecodeError) as error:
+            raise UserError(str(error).splitlines()[0], where=str(path), fix="write it as conf/prompt/plain.yaml") from None
+        OmegaConf.update(tree, f"prompts.{name}", prompt, force_add=True)

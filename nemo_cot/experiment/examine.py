@@ -22,7 +22,7 @@ def examine(
 ) -> tuple[Estimate, list[Finding]]:
     """What ``cfg`` costs and what preflight finds about it; ``stage`` and ``elsewhere`` as there."""
     model = _model_directory(cfg, run)
-    cost = estimate(cfg, model, _num_heldout(cfg, run), num_train=num_problems(cfg))
+    cost = estimate(cfg, model, _num_heldout(cfg, run), num_train=num_problems(cfg), run=run)
     there = num_bytes_below(run.path)
     findings = preflight(cfg, cost, num_bytes_there=there, stage=stage, elsewhere=elsewhere)
     return cost, [*findings, *_reuse_findings(cfg, run, stage)]

@@ -56,13 +56,24 @@ class Graph:
 
     def ancestors(self, recipe: str) -> set[str]:
         """The recipes whose stages those of ``recipe`` need, directly or through others."""
+        own = [name for name, stage in self.stages.items() if stage.recipe == recipe]
+        return {stage.recipe for stage in self.before(own).stages.values()} - {recipe}
+
+    def before(self, names: Iterable[str]) -> Graph:
+        """The stages that those of ``names`` need, directly or through others, without these."""
+        chosen = set(names)
         found: set[str] = set()
-        todo = [name for name, stage in self.stages.items() if stage.recipe == recipe]
+        todo = list(chosen)
         while todo:
             new = {need for need in self.needs(todo.pop()) if need not in found}
             found |= new
             todo += new
-        return {self.stages[name].recipe for name in found} - {recipe}
+        return self.of(found - chosen)
+
+    def of(self, names: Iterable[str]) -> Graph:
+        """The stages of these ``names`` alone."""
+        chosen = set(names)
+        return Graph({name: stage for name, stage in self.stages.items() if name in chosen})
 
     def only(self, recipes: Iterable[str]) -> Graph:
         """The stages of ``recipes`` alone."""

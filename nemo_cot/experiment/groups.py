@@ -41,7 +41,7 @@ _VARIANTS: dict[str, dict[str, type]] = {
 }
 """Config groups whose schema depends on the chosen file; the rest follow from :func:`config_class`."""
 
-PLACES = {"evaluate.engine": "engine", "teacher.engine": "engine"}
+PLACES = {"evaluate.engine": "engine", "teacher.engine": "engine", "refine.engine": "engine"}
 """Keys that a file of another group fills: evaluate.engine=NAME is Hydra's engine@evaluate.engine=NAME."""
 
 KINDS = {
@@ -51,6 +51,7 @@ KINDS = {
     "cluster": "scheduler",
     "teacher.engine": "kind",
     "evaluate.engine": "kind",
+    "refine.engine": "kind",
 }
 """Per place, the key that names its variant."""
 BY_CHOICE = {f"{place}.{kind}": place for place, kind in KINDS.items()} | {"model.source": "model"}
@@ -105,10 +106,11 @@ def variants_of(place: str) -> dict[str, type]:
     return _VARIANTS.get(PLACES.get(place, place), {})
 
 
-def known_keys() -> set[str]:
+@functools.cache
+def known_keys() -> frozenset[str]:
     """Every dotted key and config group that an override may name."""
     keys = {str(path.relative_to(CONF)) for path in CONF.rglob("*") if path.is_dir()}
-    return keys | set(schema_keys(config_class(), ""))
+    return frozenset(keys | set(schema_keys(config_class(), "")))
 
 
 def is_group(name: str) -> bool:

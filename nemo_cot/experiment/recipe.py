@@ -16,8 +16,9 @@ from nemo_cot.experiment.graph import Graph, Recipe, whole_graph
 from nemo_cot.experiment.planner import plan_chain, reuse_chain
 from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.guard import guarded
-from nemo_cot.stages import Stage, run_stage
+from nemo_cot.stages import RunDirectory, Stage, run_stage
 from nemo_cot.stages.lock import CHAIN_JOB, INHERITED, run_lock
+from nemo_cot.stages.manifest import MANIFEST
 from nemo_cot.stopping import raise_on_signals
 
 HERE = (ROOT / "recipes").resolve()
@@ -53,14 +54,22 @@ def run_recipe(recipe: Recipe, arguments: Sequence[str]) -> None:
         )
     run.create()
     with run_lock(run.path, shared=CHAIN_JOB in os.environ or only is not None):
-        if run.reuse and not {CHAIN_JOB, INHERITED} & set(os.environ):  # a launcher has reused stages already
-            reuse_chain(graph.only(graph.ancestors(name)), run)
+        if run.reuse and INHERITED not in os.environ:  # else the launcher has reused stages already
+            _reuse_before(graph, run, [only] if only else own.stages)
         stages = list(_to_run(cfg, own, only))
         for stage in stages:
             if stage.look is not None:
                 stage.look(run)
         for stage in stages:
             run_stage(stage, run)
+
+
+def _reuse_before(graph: Graph, run: RunDirectory, stages: Iterable[str]) -> None:
+    """Reuse what ``stages`` need and this run lacks: a job of another run of a study may have made it by now."""
+    before = graph.before(stages)
+    if CHAIN_JOB in os.environ:
+        before = graph.of(name for name in before.stages if not (run.stage(name) / MANIFEST).exists())
+    reuse_chain(before, run)
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], str | None]:

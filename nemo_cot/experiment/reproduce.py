@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 import shlex
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nemo_cot.config import Config
 from nemo_cot.config.overrides import hydra_value
 from nemo_cot.errors import UserError
-from nemo_cot.experiment.compose import compose_config
+from nemo_cot.experiment.compose import Composer
 from nemo_cot.experiment.groups import KINDS, PLACES, content, files_of
 from nemo_cot.report.results import ChangedKey
 from nemo_cot.stages.manifest import flatten
@@ -24,33 +23,32 @@ from nemo_cot.stages.manifest import flatten
 _ABSENT = "absent"
 
 
-def differing(cfg: Config, *, experiments: bool) -> tuple[list[str], dict[str, tuple[Any, Any]]]:
+def differing(
+    cfg: Config, *, experiments: bool, composer: Composer | None = None
+) -> tuple[list[str], dict[str, tuple[Any, Any]]]:
     """The chosen files of the config groups, as overrides, with the experiment that fits if ``experiments``, and the
     keys that have another value than there: key -> (value, that of the files).
     """
-    plain = dataclasses.asdict(cfg)
+    plain, composer = dataclasses.asdict(cfg), composer or Composer()
     own = flatten(plain)
     chosen = _experiment(own) if experiments else []
-    known = set(_choices(_defaults(chosen, own)[0]))
+    known = set(_choices(_defaults(composer, chosen, own)[0]))
     choices = chosen + [choice for choice in _choices(plain) if choice not in known]
-    found, missing = _defaults(choices, own)
+    found, missing = _defaults(composer, choices, own)
     defaults = {**flatten(found), **dict.fromkeys(missing, MISSING)}
     keys = [key for key in own if own[key] != defaults.get(key, _ABSENT)]
     return choices, {key: (own[key], defaults.get(key, _ABSENT)) for key in keys}
 
 
-def _defaults(choices: list[str], own: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _defaults(
+    composer: Composer, choices: list[str], own: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
     """The values of the files, and the keys that they leave open, which others may take up: there ``own`` stands in."""
-    tree = _composed(tuple(choices)).copy()
+    tree = composer.tree(choices)
     missing = [k for k, v in flatten(OmegaConf.to_container(tree, resolve=False)).items() if v == MISSING]
     for key in missing:
         OmegaConf.update(tree, key, own.get(key))
     return typing.cast(dict, OmegaConf.to_container(tree, resolve=True)), missing
-
-
-@functools.lru_cache(maxsize=8)
-def _composed(choices: tuple[str, ...]) -> DictConfig:
-    return compose_config(choices)
 
 
 def command(choices: list[str], changed: Mapping[str, tuple[Any, Any]]) -> str:
@@ -70,10 +68,11 @@ def origin(cfg: Config) -> tuple[str, list[ChangedKey]]:
     """The command that gives ``cfg``, and what of it differs from the defaults, for reports; nothing for a config whose
     files are not there any more.
     """
+    composer = Composer()
     try:
-        _, changed = differing(cfg, experiments=False)
+        _, changed = differing(cfg, experiments=False, composer=composer)
         shown = [ChangedKey(key, value, default) for key, (value, default) in changed.items()]
-        return command(*differing(cfg, experiments=True)), shown
+        return command(*differing(cfg, experiments=True, composer=composer)), shown
     except (UserError, OmegaConfBaseException):
         return "", []
 

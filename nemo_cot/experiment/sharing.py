@@ -8,6 +8,7 @@ That decides what is done once and who waits for whom; what is reused then goes 
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ import msgspec
 from omegaconf import DictConfig
 
 from nemo_cot.config import Config
-from nemo_cot.errors import UserError
+from nemo_cot.errors import UserError, one_line
 from nemo_cot.experiment.compose import Composer, to_dataclasses
 from nemo_cot.experiment.examine import examine
 from nemo_cot.experiment.graph import Graph, graph
@@ -63,10 +64,9 @@ class StudyPlan:
     runs: list[PlannedRun]
     chosen: list[PlannedRun]
 
-    def makers(self) -> dict[str, PlannedRun]:
-        """Which run has, or will make, each stage that is not each run's own: by the stage's key.
-
-        One that has it already, else the first of those meant.
+    def makers(self, first: Sequence[PlannedRun] = ()) -> dict[str, PlannedRun]:
+        """Which run has, or will make, each stage, by the stage's key: one that has it already, else one of
+        ``first``, else the first of those meant.
         """
         found: dict[str, PlannedRun] = {}
         for planned in (*self.runs, *self.chosen):
@@ -74,7 +74,7 @@ class StudyPlan:
                 step = planned.steps.get(name)
                 if step is not None and step.action == "skip":
                     found.setdefault(key, planned)
-        for planned in self.chosen:
+        for planned in (*first, *self.chosen):
             for key in planned.keys.values():
                 found.setdefault(key, planned)
         return found
@@ -101,9 +101,12 @@ def plan_study(chosen: Chosen, *, elsewhere: bool = False) -> StudyPlan:
 
 
 def refuse_study_errors(plan: StudyPlan) -> None:
-    """Raise UserError for the first error of preflight in any run that is meant, with how many others have one."""
+    """Raise UserError for the first error of preflight in any run that is meant, with how many others have one;
+    without any, print the warnings.
+    """
     bad = [(p, f) for p in plan.chosen for f in p.findings if f.level == "error"]
     if not bad:
+        print_study_warnings(plan)
         return
     planned, finding = bad[0]
     others = sorted({p.name for p, _ in bad} - {planned.name})
@@ -113,6 +116,19 @@ def refuse_study_errors(plan: StudyPlan) -> None:
         where=f"run {planned.name}: preflight, {finding.rule}",
         fix=f"{finding.fix}, or leave the run out with --only",
     )
+
+
+def print_study_warnings(plan: StudyPlan) -> None:
+    """Print each warning of preflight once, with the number of runs that have it."""
+    found: dict[str, list[str]] = {}
+    for planned in plan.chosen:
+        for finding in planned.findings:
+            if finding.level == "warning":
+                line = f"{finding.rule}: {finding.what}. Fix: {finding.fix}"
+                found.setdefault(line, []).append(planned.name)
+    for line, names in found.items():
+        text = f"warning: preflight, {line} ({len(names)} runs, {names[0]} first)"
+        print(one_line(text), file=sys.stderr, flush=True)
 
 
 def stage_keys(chain: Graph) -> dict[str, str]:

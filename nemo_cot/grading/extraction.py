@@ -15,6 +15,7 @@ FALLBACKS = ("none", "phrase", "last_number")
 THOUGHTS = ("last_resort", "ignore")
 
 _BOX = re.compile(r"\\f?box(?:ed)?(?![a-zA-Z])")
+_OPEN_BOX = re.compile(_BOX.pattern + r"\s*\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BARE = re.compile(
     r"\s*(\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)|\\sqrt\s*\{[^{}]*\}|"
@@ -112,6 +113,13 @@ def _extract(text: str, fallback: str) -> Extraction:
 def extract_answer(text: str) -> str | None:
     r"""Content of the last complete, non-empty ``\boxed`` or ``\fbox`` of ``text``, or None."""
     return extract(text, fallback="none").answer
+
+
+def boxes(text: str) -> list[tuple[int, int]]:
+    r"""Where the content of each complete, non-empty ``\boxed{...}`` or ``\fbox{...}`` begins and ends, in order."""
+    opened = [match.end() for match in _OPEN_BOX.finditer(text)]
+    closing = _matching_braces(text, opened[0] - 1) if opened else {}
+    return [(at, closing[at - 1]) for at in opened if at - 1 in closing and text[at : closing[at - 1]].strip()]
 
 
 def _last_box(text: str) -> tuple[str | None, str]:

@@ -12,7 +12,7 @@ from nemo_cot.text import TextTokenizer
 
 
 class TokenSequence(msgspec.Struct, kw_only=True):
-    """One trace as tokens: the prompt, the answer, the end-of-turn token last.
+    """One trace as tokens: the prompt, the answer, the end-of-turn token last (if the trace is to teach it).
 
     Tokens from ``num_prompt_tokens`` on are trained on; the first of them is predicted from the
     last prompt token.
@@ -49,7 +49,7 @@ def _tokenize(trace: Trace, tokenizer: TextTokenizer) -> TokenSequence:
     return TokenSequence(
         problem_id=trace.problem_id,
         sample=trace.sample,
-        input_ids=[*prompt, *tokenizer.answer_ids(trace.generation)],
+        input_ids=[*prompt, *tokenizer.trained_ids(trace.generation, end_of_turn=trace.trains_end_of_turn)],
         num_prompt_tokens=len(prompt),
     )
 

@@ -106,7 +106,7 @@ def _programs(cfg: Config, cluster: SlurmCluster) -> dict[str, str]:
         named["cluster.python"] = cluster.python
     for use, client in _clients(cfg):
         programs = client.programs().items()
-        named |= {f"{use.key}.engine.{key}": name for key, (name, with_skills) in programs if with_skills}
+        named |= {f"{use.engine_key}.{key}": name for key, (name, with_skills) in programs if with_skills}
     if "train" in cfg.launcher.stages:
         named |= backend_of(cfg.train).programs()
     return {key: program for key, program in named.items() if program is not None}
@@ -148,14 +148,18 @@ def cluster_gpus(cfg: Config, cluster: SlurmCluster) -> Found:
     for stage, engine in _sampled(cfg, lambda client: client.server.takes_gpus).items():
         key, resources = cluster.resources.of(stage)
         if (resources.gpus_per_node or 0) < engine.server.num_gpus:
-            section = "teacher" if stage == "generate" else "evaluate"
+            section = "teacher" if stage == "generate" else stage
             yield (
                 "error",
                 f"{stage}: a server over {engine.server.num_gpus} GPUs in a job of {resources.gpus_per_node or 0}",
                 f"raise {key}.gpus_per_node, or lower {section}.engine.server.num_gpus",
             )
+    most: dict[str, tuple[int, str]] = {}
     for stage, used in _gpus_used(cfg).items():
-        key, resources = cluster.resources.of(stage)
+        key = cluster.resources.of(stage)[0]
+        most[key] = max(most.get(key, (-1, "")), (used, stage))
+    for key, (used, stage) in most.items():
+        resources = cluster.resources.of(stage)[1]
         if (resources.gpus_per_node or 0) > used:
             yield (
                 "warning",

@@ -102,7 +102,7 @@ def _sampling(cost: SamplingCost, units: float | None) -> Duration:
     shape = cost.use.facts.parameters
     if cost.use.engine.client is not None or shape is None or units is None:
         return Duration(None, None, hours)
-    tokens = units * (cost.prompt_tokens + (cost.use.sampling.expected_tokens or cost.use.sampling.max_new_tokens / 2))
+    tokens = units * (cost.prompt_tokens + cost.lengths[0][1].mean)
     return _on_cpu(2.0 * shape * tokens)
 
 

@@ -37,7 +37,7 @@ def _each(
             for (level, what, fix), names in labels.items():
                 yield level, f"{', '.join(names)}: {what}", fix
 
-        return rule("generate", "evaluate", of_machine=of_machine)(each)
+        return rule("generate", "refine", "evaluate", of_machine=of_machine)(each)
 
     return make
 
@@ -45,7 +45,8 @@ def _each(
 @_each()
 def engine_length(use: EngineUse, engine: EndpointEngine, cfg: Config, estimate: Estimate) -> Found:
     """Prompt and answer fit the context of the server, and that the model's own."""
-    limit, prompt, new = engine.server.max_model_len, estimate.prompt_tokens, use.sampling.max_new_tokens
+    limit, new = engine.server.max_model_len, use.sampling.max_new_tokens
+    prompt = estimate.prompt_tokens + use.trace_tokens
     own = None if engine.server.base_url else use.context
     if own is not None and (limit or prompt + new) > own:
         asked = (
@@ -81,7 +82,7 @@ def engine_heads(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimat
             "error",
             f"tensor parallel size {size} (num_gpus / data_parallel_size) does not fit {heads[0]} heads and {heads[1]} "
             "key-value heads",
-            f"set {use.key}.engine.server.num_gpus so that it divides {heads[0]}",
+            f"set {use.engine_key}.server.num_gpus so that it divides {heads[0]}",
         )
 
 
@@ -98,7 +99,7 @@ def engine_nodes(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimat
         yield (
             "error",
             f"a server over {engine.server.num_nodes} nodes needs a Ray cluster, which no stage starts",
-            f"set {use.key}.engine.server.num_nodes=1, or start the server elsewhere and give base_url",
+            f"set {use.engine_key}.server.num_nodes=1, or start the server elsewhere and give base_url",
         )
 
 
@@ -113,14 +114,17 @@ def engine_memory(use: EngineUse, engine: EndpointEngine, cfg: Config, estimate:
         yield "unknown", what, ""
         return
     longest = server.max_model_len or estimate.prompt_tokens + use.sampling.max_new_tokens
-    room = layout.cache_tokens(shape)
+    try:
+        room = layout.cache_tokens(shape)
+    except ValueError:
+        room = 0.0
     if room < longest:
         weights = BF16 * shape.parameters / layout.tensor / GIB
         yield (
             "error",
             f"a copy over {layout.tensor} GPUs has {weights:.1f} GiB of weights on each {layout.gpu.name}, and room for "
-            f"{max(0, room):,.0f} tokens, of {longest} that one answer may have: vLLM does not start",
-            f"lower {use.key}.engine.server.data_parallel_size, raise num_gpus, or lower {use.length_key}",
+            f"{room:,.0f} tokens, of {longest} that one answer may have: vLLM does not start",
+            f"lower {use.engine_key}.server.data_parallel_size, raise num_gpus, or lower {use.length_key}",
         )
 
 
@@ -131,7 +135,7 @@ def engine_seeds(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimat
         yield (
             "error",
             "NeMo-Skills sends a seed with each request, and only vLLM has a number for none",
-            f"set {use.key}.sampling.seeded=true, or {use.key}.engine.dialect=vllm",
+            f"set {use.key}.sampling.seeded=true, or {use.engine_key}.dialect=vllm",
         )
 
 
@@ -142,9 +146,9 @@ def engine_model_name(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Es
         yield (
             "warning",
             f"the endpoint is asked for a model named by its path, {use.path}",
-            f"set {use.key}.engine.server.model_name to a name that it lists at /v1/models",
+            f"set {use.engine_key}.server.model_name to a name that it lists at /v1/models",
         )
-    subjects = [other for other in engine_uses(cfg) if other.key == use.key]
+    subjects = [other for other in engine_uses(cfg) if other.key == use.key == "evaluate"]
     if engine.server.base_url is not None and len(subjects) > 1:
         yield (
             "error",
@@ -171,7 +175,7 @@ def _programs(use: EngineUse, engine: EndpointEngine) -> dict[tuple[str, bool], 
     """Programs, and whether NeMo-Skills is asked of them, with the keys that name them."""
     programs: dict[tuple[str, bool], list[str]] = {}
     for key, program in engine.programs().items():
-        programs.setdefault(program, []).append(f"{use.key}.engine.{key}")
+        programs.setdefault(program, []).append(f"{use.engine_key}.{key}")
     return programs
 
 
@@ -196,7 +200,7 @@ def engine_dialect(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estim
         yield (
             "error",
             "OpenAI's API knows no top_k",
-            f"set {use.key}.sampling.top_k=0, or {use.key}.engine.dialect=vllm",
+            f"set {use.key}.sampling.top_k=0, or {use.engine_key}.dialect=vllm",
         )
 
 
@@ -211,7 +215,7 @@ def engine_own_values(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Es
             "error",
             f"a request cannot hold {', '.join(missing)}: the server at {server.base_url} may take them from the "
             f"{FILE} of its model",
-            f"{way}{use.key}.engine.server.neutral=true if it is known not to (docs/engines.md)",
+            f"{way}{use.engine_key}.server.neutral=true if it is known not to (docs/engines.md)",
         )
     elif trouble := reads_file(server):
         yield "error", trouble[0], f"{use.key}: {trouble[1]}"
@@ -219,7 +223,7 @@ def engine_own_values(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Es
         yield (
             "error",
             f"the server would take {', '.join(found)} from {FILE} in {use.path}",
-            f"remove them there (in a copy), or add {FLAG}, '{PLACEHOLDER}' to {use.key}.engine.server.command for vLLM",
+            f"remove them there (in a copy), or add {FLAG}, '{PLACEHOLDER}' to {use.engine_key}.server.command for vLLM",
         )
 
 
@@ -231,7 +235,7 @@ def engine_grading(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estim
             "warning",
             "NeMo-Skills grades on the loop that sends the requests, without a time limit that "
             "holds: one hostile answer stops them all",
-            f"set {use.key}.engine.eval_type=null; the grade stage applies the same rule",
+            f"set {use.engine_key}.eval_type=null; the grade stage applies the same rule",
         )
 
 

@@ -8,22 +8,24 @@ from functools import cached_property
 from nemo_cot.config import OWN_SUBJECTS, Config, ModelTeacher, SamplingConfig
 from nemo_cot.config.engines import EngineConfig
 from nemo_cot.config.model import ModelConfig
+from nemo_cot.config.refine import RefinePass
 from nemo_cot.errors import UserError
 from nemo_cot.evaluation.subjects import engine_of, sampling_of
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.facts import ModelFacts, context_tokens, model_facts
 from nemo_cot.serving.own_values import left_open, of_file
 from nemo_cot.text import PromptFormat, TextTokenizer
+from nemo_cot.traces.teachers import asked
 
 
 @dataclass(frozen=True)
 class EngineUse:
     """One model that is sampled by ``stage``: by what, how, and where it lies (None: not known before the run).
 
-    ``key``: the part of the config that holds its engine and sampling. ``model`` is the config of the run's own base
-    model, None for another; ``form`` how it is asked. ``length_key`` and ``new_tokens_key`` are the config keys of the
-    server's context and of the limit of new tokens. ``samples`` are drawn of each of the ``part`` (train, heldout)
-    problems, in ``chunks``.
+    ``key``: the part of the config that holds its sampling, ``engine_key`` that of its engine. ``model`` is the config of
+    the run's own base model, None for another; ``form`` how it is asked. ``length_key`` and ``new_tokens_key`` are the
+    config keys of the server's context and of the limit of new tokens. ``samples`` are drawn of each of the ``part``
+    (train, heldout) problems, in ``chunks``. ``trace_tokens``: of a trace in the prompt, beside the problem.
     """
 
     stage: str
@@ -39,6 +41,8 @@ class EngineUse:
     part: str
     samples: int
     chunks: int
+    engine_key: str
+    trace_tokens: int = 0
 
     @property
     def recipe(self) -> str:
@@ -47,7 +51,7 @@ class EngineUse:
 
     @property
     def tokenizer(self) -> bool:
-        """Whether the stage has the model's tokenizer: of all but a teacher that only an endpoint has."""
+        """Whether the stage has the model's tokenizer: of all but a teacher or an editor that only an endpoint has."""
         client = self.engine.client
         theirs = client is not None and client.server.base_url is not None
         return self.key == "evaluate" or not theirs or self.model is None
@@ -89,15 +93,27 @@ def engine_uses(cfg: Config) -> list[EngineUse]:
     teacher = cfg.teacher.by_model if "generate" in cfg.launcher.stages else None
     uses = [_teacher(cfg, teacher)] if teacher else []
     subjects = cfg.evaluate.subjects if "evaluate" in cfg.launcher.stages else []
-    return [*uses, *(_subject(cfg, name) for name in subjects)]
+    passes = cfg.refine.each() if "refine" in cfg.launcher.stages else []
+    return [*uses, *(_pass(cfg, one) for one in passes), *(_subject(cfg, name) for name in subjects)]
 
 
 def _teacher(cfg: Config, teacher: ModelTeacher) -> EngineUse:
     own = None if teacher.path else cfg.model
     return EngineUse(
         "generate", "teacher", "teacher", teacher.engine, teacher.sampling, teacher.path or cfg.model.path, own,
-        PromptFormat(teacher.prompt, teacher.end_of_turn), "teacher.engine.server.max_model_len",
-        "teacher.sampling.max_new_tokens", "train", cfg.generate.samples_per_problem, cfg.generate.chunks,
+        asked(cfg, teacher)[0], "teacher.engine.server.max_model_len", "teacher.sampling.max_new_tokens",
+        "train", cfg.generate.samples_per_problem, cfg.generate.chunks, "teacher.engine",
+    )  # fmt: skip
+
+
+def _pass(cfg: Config, one: RefinePass) -> EngineUse:
+    given = cfg.refine.passes[one.number - 1].get("engine")
+    key = f"refine.engines.{given}" if given else "refine.engine"
+    return EngineUse(
+        one.stage, "refine", one.stage.partition("/")[2], one.engine, one.sampling, one.path or cfg.model.path,
+        None if one.path else cfg.model, PromptFormat(one.template, one.end_of_turn), f"{key}.server.max_model_len",
+        "refine.sampling.max_new_tokens", "train", cfg.generate.samples_per_problem, 1, key,
+        trace_tokens=cfg.curate.max_tokens,
     )  # fmt: skip
 
 
@@ -109,9 +125,9 @@ def _subject(cfg: Config, name: str) -> EngineUse:
     )
     new = f"{alone}.max_new_tokens" if other and other.max_new_tokens else "evaluate.sampling.max_new_tokens"
     path, own = (other.path, None) if other else (cfg.model.path, cfg.model)
-    asked = other or cfg.model
-    form = PromptFormat(asked.prompt, asked.end_of_turn, asked.eos_token)
+    asks = other or cfg.model
+    form = PromptFormat(asks.prompt, asks.end_of_turn, asks.eos_token)
     return EngineUse(
         f"evaluate/{name}", "evaluate", name, engine_of(cfg, name), sampling_of(cfg, name), path, own, form, length,
-        new, "heldout", cfg.evaluate.samples_per_problem, cfg.evaluate.chunks,
+        new, "heldout", cfg.evaluate.samples_per_problem, cfg.evaluate.chunks, "evaluate.engine",
     )  # fmt: skip

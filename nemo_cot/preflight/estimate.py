@@ -11,6 +11,7 @@ from nemo_cot.io.jsonl import count_lines
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.facts import ModelFacts, model_facts
 from nemo_cot.preflight.sampling_cost import SamplingCost, sampling_costs
+from nemo_cot.stages import RunDirectory
 from nemo_cot.training.backend import TrainingCost, backend_of, sequences_per_step
 
 _CHARACTERS_PER_TOKEN = 3.0
@@ -35,17 +36,23 @@ class Estimate:
 
 
 def estimate(
-    cfg: Config, model_directory: Path | None, num_heldout: int | None, *, num_train: int | None = None
+    cfg: Config,
+    model_directory: Path | None,
+    num_heldout: int | None,
+    *,
+    num_train: int | None = None,
+    run: RunDirectory | None = None,
 ) -> Estimate:
     """Estimate ``cfg`` with the model in ``model_directory`` (None: not there yet).
 
-    ``num_train`` and ``num_heldout`` count problems (None: not known yet).
+    ``num_train`` and ``num_heldout`` count problems (None: not known yet). ``run``: whose answers are counted where
+    there are some.
     """
     prompt = math.ceil((len(cfg.model.prompt) + _PROBLEM_CHARACTERS) / _CHARACTERS_PER_TOKEN)
     length = cfg.curate.target_tokens + prompt
     sequences = sequences_per_step(cfg)
     model = model_facts(model_directory, cfg.model.shape)
-    sampling = sampling_costs(cfg, prompt, num_train, num_heldout)
+    sampling = sampling_costs(cfg, prompt, num_train, num_heldout, run)
     evaluated = [cost.tokens_at_most for cost in sampling if cost.use.part == "heldout"]
     return Estimate(
         prompt_tokens=prompt,

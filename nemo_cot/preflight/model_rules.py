@@ -102,8 +102,8 @@ def _computed(cfg: Config) -> Iterator[tuple[str, str, bool, PromptFormat | None
         yield "model", model.path, trains, form
     for use in engine_uses(cfg):
         client = use.engine.client
-        own_base = use.key != "teacher" and use.model is not None
-        key = "model" if own_base else "teacher" if use.key == "teacher" else f"evaluate.models.{use.label}"
+        own_base = use.key == "evaluate" and use.model is not None
+        key = "model" if own_base else f"evaluate.models.{use.label}" if use.key == "evaluate" else use.key
         sent = client is None or client.endpoint == "text" or client.dialect == "vllm"
         if use.path is not None:
             yield key, use.path, client is None, (form if own_base else use.form) if sent else None

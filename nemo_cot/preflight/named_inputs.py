@@ -38,13 +38,15 @@ def _named(cfg: Config) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:
         yield f"problems.{label}_path", path, ("problems",)
     readers = ("problems", "generate") if cfg.problems.of_traces else ("generate",)
     yield "teacher.path", cfg.teacher.named_path, readers
+    for one in cfg.refine.each():
+        yield f"refine.passes[{one.number - 1}].path", one.path, ("refine",)
     if cfg.model.source == "directory":
         yield "model.path", cfg.model.path, ()
     for name in sorted(set(cfg.evaluate.subjects) - set(OWN_SUBJECTS)):
         yield f"evaluate.models.{name}.path", cfg.evaluate.models[name].path, ("evaluate",)
 
 
-@rule("problems", "convert", "generate", "evaluate", always=True)
+@rule("problems", "convert", "generate", "refine", "evaluate", always=True)
 def inputs_exist(cfg: Config, _: Estimate) -> Found:
     """Every file and folder that the config names is there."""
     for key, path in named_paths(cfg).items():
@@ -80,7 +82,7 @@ def _checks(cfg: Config, there: dict[str, str]) -> Iterator[Callable[[], object]
         yield lambda: make_problems(cfg.problems, cfg.teacher)
     for key, path in there.items():
         is_teacher = key == "teacher.path" and cfg.teacher.by_model
-        if is_teacher or key == "model.path" or key.startswith("evaluate.models."):
+        if is_teacher or key == "model.path" or key.startswith(("evaluate.models.", "refine.")):
             yield partial(check_hf_directory, user_path(path), key=key)
     if cfg.teacher.traces and "teacher.path" in there and readable:
         yield partial(_read_traces, cfg, cfg.teacher.traces)

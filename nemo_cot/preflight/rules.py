@@ -176,7 +176,7 @@ def warmup_share(cfg: Config, _: Estimate) -> Found:
         )
 
 
-@rule("problems", "convert", "generate", "train", "evaluate", of_machine=True)
+@rule("problems", "convert", "generate", "refine", "train", "evaluate", of_machine=True)
 def packages_installed(cfg: Config, _: Estimate) -> Found:
     """The packages that the stages need are installed."""
     local, stages, package = "-e '.[local]' in the clone", cfg.launcher.stages, str(cfg.model.package)

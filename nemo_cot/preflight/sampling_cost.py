@@ -6,6 +6,10 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import msgspec
 
 from nemo_cot.config import Config
 from nemo_cot.config.cluster import SlurmCluster, seconds_of_limit
@@ -13,16 +17,22 @@ from nemo_cot.config.engines import EndpointEngine
 from nemo_cot.config.gpus import gpu_of
 from nemo_cot.config.model import ModelShape
 from nemo_cot.config.rule import Found, Span
+from nemo_cot.io.json_file import DAMAGED
 from nemo_cot.preflight.engine_uses import EngineUse, engine_uses
-from nemo_cot.preflight.throughput import Lengths, Requests, Sampled, ServerLayout, simulate
+from nemo_cot.preflight.throughput import Lengths, Requests, Sampled, ServerLayout, measured, simulate
+from nemo_cot.sampling.chunks import GENERATIONS
+from nemo_cot.stages import RunDirectory
 
 ERROR = 1.3
 """The factor to both sides within which the simulation is believed."""
 SHARE_OF_LIMIT = 0.5
 """Of the limit of new tokens that answers are taken to have where sampling.expected_tokens is null; between a quarter of
 the limit and all of it for the range."""
-ASYNC = "--async-scheduling"
-"""Of vLLM: the next step is scheduled while the GPUs compute; always so from 0.14 on, unless --no-async-scheduling."""
+_MOST_COUNTED = 5000
+"""Answers whose lengths are read of those that were drawn before."""
+NO_ASYNC = "--no-async-scheduling"
+"""Without it vLLM schedules the next step while the GPUs compute: by default from 0.14 on (before, --async-scheduling lost
+tokens of sequences that were thrown out of the cache, vLLM PR 26385)."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +47,15 @@ class Hours:
 
 @dataclass(frozen=True)
 class SamplingCost:
-    """One sampled model, of ``problems`` (None before they are there). ``layout``: of the server that a stage starts."""
+    """One sampled model, of ``problems`` (None before they are there). ``layout``: of the server that a stage starts.
+    ``drawn``: the file of answers that the stage has drawn before, perhaps with another config; it need not be there.
+    """
 
     use: EngineUse
     problems: int | None
     prompt_tokens: int
     layout: ServerLayout | None
+    drawn: Path | None = None
 
     @property
     def stage(self) -> str:
@@ -60,6 +73,18 @@ class SamplingCost:
         return None if self.answers is None else self.answers * self.use.sampling.max_new_tokens
 
     @cached_property
+    def lengths(self) -> tuple[tuple[Lengths, Lengths, Lengths], str]:
+        """Of answers, at least, by the best guess and at most; and where they are from."""
+        sampling, prompt = self.use.sampling, self.prompt_tokens
+        if (own := measured(prompt, _counted(self.drawn))) is not None:
+            return (own, own, own), f"answers of {own.mean:,.0f} tokens, as drawn before"
+        new, expected = sampling.max_new_tokens, sampling.expected_tokens
+        mean = min(new, expected or SHARE_OF_LIMIT * new)
+        low, middle, high = (_lengths(prompt, m, new) for m in ((mean,) * 3 if expected else (new / 4, mean, new)))
+        key = f"{self.use.key}.sampling.expected_tokens"
+        return (low, middle, high), f"answers of {mean:,.0f} tokens ({key}{'' if expected else ' is null'})"
+
+    @cached_property
     def hours(self) -> Hours | str:
         """What it takes, or why that is not known. Simulated when it is first asked for: it takes a second."""
         use, layout = self.use, self.layout
@@ -68,30 +93,33 @@ class SamplingCost:
             return reason
         if self.problems is None or client is None or shape is None or layout is None:
             return "hours are known when the problems are there"
-        new, expected = use.sampling.max_new_tokens, use.sampling.expected_tokens
-        mean = min(new, expected or SHARE_OF_LIMIT * new)
+        lengths, source = self.lengths
         groups = client.groups(self.problems, -(-use.samples // use.chunks))
         try:
-            low, middle, high = (
-                simulated(shape, layout, self.prompt_tokens, m, new, groups, use.sampling.seeded)
-                for m in ((mean, mean, mean) if expected else (new / 4, mean, new))
-            )
+            low, middle, high = (simulated(shape, layout, own, groups, use.sampling.seeded) for own in lengths)
         except ValueError as error:
             return str(error)
         start = layout.start_seconds(shape)
         span = Span(low.seconds / ERROR + start, middle.seconds + start, high.seconds * ERROR + start)
-        key = f"{use.key}.sampling.expected_tokens"
-        assumed = f"answers of {mean:,.0f} tokens ({key}{'' if expected else ' is null'}), {layout.gpu.name}"
-        return Hours(middle, span, span.times(use.chunks * layout.num_gpus / 3600), assumed)
+        hours = span.times(use.chunks * layout.num_gpus / 3600)
+        return Hours(middle, span, hours, f"{source}, {layout.gpu.name}")
 
 
 def sampling_costs(
-    cfg: Config, prompt_tokens: int, num_train: int | None, num_heldout: int | None
+    cfg: Config, prompt_tokens: int, num_train: int | None, num_heldout: int | None, run: RunDirectory | None = None
 ) -> tuple[SamplingCost, ...]:
-    """The cost of each model that the chain samples; ``num_train`` and ``num_heldout`` count problems."""
+    """The cost of each model that the chain samples; ``num_train`` and ``num_heldout`` count problems. ``run``: where
+    its stages' answers may be.
+    """
     counts = {"train": num_train, "heldout": num_heldout}
     return tuple(
-        SamplingCost(use, counts[use.part], prompt_tokens, use.engine.client and layout_of(cfg, use.engine.client))
+        SamplingCost(
+            use,
+            counts[use.part],
+            prompt_tokens + use.trace_tokens,
+            use.engine.client and layout_of(cfg, use.engine.client),
+            run.stage(use.stage) / GENERATIONS if run else None,
+        )
         for use in engine_uses(cfg)
     )
 
@@ -102,7 +130,7 @@ def layout_of(cfg: Config, engine: EndpointEngine) -> ServerLayout | None:
     if not server.takes_gpus:
         return None
     gpu = gpu_of(cfg.cluster.slurm.gpu_type if cfg.cluster.slurm else None)
-    overlapped = any(argument.startswith(ASYNC) for argument in (*server.command, *server.arguments))
+    overlapped = NO_ASYNC not in (*server.command, *server.arguments)
     return ServerLayout(server.tensor_parallel_size, server.data_parallel_size, gpu, overlapped)
 
 
@@ -111,15 +139,29 @@ def _lengths(prompt: int, mean: float, cap: int) -> Lengths:
     return Lengths.log_normal(prompt, mean, cap)
 
 
-def simulated(
-    shape: ModelShape, layout: ServerLayout, prompt: int, mean: float, cap: int, groups: tuple, seeded: bool
-) -> Sampled:
+class _Counted(msgspec.Struct):
+    """What is read of an answer."""
+
+    num_generated_tokens: int = 0
+
+
+def _counted(path: Path | None) -> list[int]:
+    """The tokens of the first answers in ``path``; none where there is no such file, or another's."""
+    try:
+        with open(path or "", "rb") as lines:
+            rows = [msgspec.json.decode(line, type=_Counted) for line in islice(lines, _MOST_COUNTED)]
+    except (OSError, *DAMAGED):
+        return []
+    return [row.num_generated_tokens for row in rows if row.num_generated_tokens > 0]
+
+
+def simulated(shape: ModelShape, layout: ServerLayout, lengths: Lengths, groups: tuple, seeded: bool) -> Sampled:
     """A chunk's simulation, with the figures of :meth:`EndpointEngine.groups`; of two subjects of one shape once.
     Raises ValueError as :func:`simulate` does.
     """
-    key = (*vars(shape).values(), layout, prompt, mean, cap, groups, seeded)
+    key = (*vars(shape).values(), layout, lengths, groups, seeded)
     if key not in _FOUND:
-        _FOUND[key] = simulate(shape, layout, _lengths(prompt, mean, cap), Requests(*groups), seeded=seeded)
+        _FOUND[key] = simulate(shape, layout, lengths, Requests(*groups), seeded=seeded)
     return _FOUND[key]
 
 
@@ -154,11 +196,12 @@ def _fits_time(cluster: SlurmCluster, cost: SamplingCost) -> Iterator[tuple[str,
         return
     recipe, chunks = cost.use.recipe, cost.use.chunks
     key, resources = cluster.resources.of(recipe)
+    more = "" if cost.use.key == "refine" else f"{recipe}.chunks"
     if hours.seconds.middle > seconds_of_limit(f"{key}.time_limit", resources.time_limit):
         yield (
             "warning",
-            f"a job takes about {hours.seconds.middle / 3600:.1f} hours ({hours.assumed}, {recipe}.chunks={chunks}); its "
+            f"a job takes about {hours.seconds.middle / 3600:.1f} hours ({hours.assumed}{more and f', {more}={chunks}'}); its "
             f"limit is {resources.time_limit}",
-            f"raise {recipe}.chunks or {key}.time_limit, or lower the limit of new tokens; a job that requeues "
+            f"raise {more and f'{more} or '}{key}.time_limit, or lower the limit of new tokens; a job that requeues "
             f"itself goes on (cluster.max_requeues={cluster.max_requeues})",
         )

@@ -35,12 +35,11 @@ class Suggested:
 
 def suggestions(cfg: Config, estimate: Estimate) -> list[Suggested]:
     """For each sampled stage, and training: the layouts with the fewest GPU-hours, best first."""
-    found: dict[tuple, list[Suggested]] = {}
-    for cost in estimate.sampling:  # two subjects of one engine are laid out alike, by the first
-        found.setdefault((cost.use.key, cost.use.engine.kind), []).extend(
-            [] if (cost.use.key, cost.use.engine.kind) in found else _best(_sampling(cfg, cost))
-        )
-    return [one for several in found.values() for one in several] + _best(_training(cfg, estimate))
+    first: dict[str, SamplingCost] = {}
+    for cost in estimate.sampling:  # the subjects share one engine: laid out by the first
+        first.setdefault(cost.use.key, cost)
+    sampled = [one for cost in first.values() for one in _best(_sampling(cfg, cost))]
+    return sampled + _best(_training(cfg, estimate))
 
 
 def _best(found: Iterator[Suggested]) -> list[Suggested]:

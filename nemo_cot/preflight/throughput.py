@@ -55,7 +55,7 @@ _QUANTILES = 2048
 @dataclass(frozen=True)
 class ServerLayout:
     """``copies`` of the model, each over ``tensor`` GPUs. ``overlapped``: the next step is scheduled while the GPUs
-    compute (vLLM's --async-scheduling).
+    compute, as vLLM does from 0.14 on.
     """
 
     tensor: int
@@ -77,7 +77,8 @@ class ServerLayout:
         """Tokens whose keys and values fit beside one copy. Raises ValueError where its weights do not fit."""
         free = self.gpu.memory_bytes * MEMORY_SHARE - WORKSPACE_BYTES - BF16 * shape.parameters / self.tensor
         if free <= 0:
-            raise ValueError(f"its weights do not fit {self.tensor} GPUs of {self.gpu.memory_bytes / 2**30:.0f} GiB")
+            gpus = f"{self.tensor} GPU{'s' * (self.tensor > 1)}"
+            raise ValueError(f"its weights do not fit {gpus} of {self.gpu.memory_bytes / 2**30:.0f} GiB")
         return free / (token_bytes(shape) / min(self.tensor, shape.kv_heads))
 
     def step_seconds(self, shape: ModelShape, batch: float, cached: float, *, seeded: bool) -> float:

@@ -175,6 +175,7 @@ def collect(
     graded = {
         path.stem: path for path in sorted(scores.glob("*.jsonl")) if (scores / "metrics.json").exists()
     }
+    chosen = run.stage("transform" if "transform" in expected else "curate") / "traces.jsonl"
     selection, flagged = curate / "selection.jsonl", curate / "flagged.jsonl"
     return Findings(
         name=name,
@@ -194,22 +195,19 @@ def collect(
             if (found := _figures(run, stage, "structure.json", Structure)) is not None
         ],
         flagged=len(_rows(flagged, dict)),
-        traces=_rows(curate / "traces.jsonl", SampleFacts),
+        traces=_rows(chosen, SampleFacts),
         samples={subject: _rows(path, SampleFacts) for subject, path in graded.items()},
-        texts=_texts(run, graded),
+        texts=_texts(run, graded, chosen),
         command=command,
         changed=list(changed),
     )
 
 
-def _texts(run: RunDirectory, graded: dict[str, Path]) -> list[TextSet]:
+def _texts(run: RunDirectory, graded: dict[str, Path], chosen: Path) -> list[TextSet]:
     """The trained model first, then the others, the chosen traces and the pool."""
     subjects = sorted(graded, key=lambda subject: subject != "trained")
     named = [(subject, subject, graded[subject]) for subject in subjects]
-    chosen = next(
-        (p for stage in ("transform", "curate") if (p := run.stage(stage) / "traces.jsonl").exists()), None
-    )
-    named += [("chosen", "chosen: trained on", chosen)] if chosen else []
+    named += [("chosen", "chosen: trained on", chosen)] if chosen.exists() else []
     pool = run.stage("grade") / "graded.jsonl"
     named += [("pool", "pool", pool)] if pool.exists() else []
     return [TextSet.of_file(name, label, path) for name, label, path in named]

@@ -1,4 +1,6 @@
-"""The structure of sets of traces as charts: a histogram per measure, in one SVG or a page of HTML without scripts."""
+"""The structure of sets of traces as charts: a histogram per measure, in one SVG or a page of HTML without
+scripts.
+"""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def study_notes(found: StudyTable) -> list[str]:
         f"{found.undecided_counted_as}."
     ]
     for measure, value in found.detectable.items():
-        if value == value:
+        if value > 0:  # not a number without a difference, 0 where all runs answered alike
             notes.append(
                 f"{label(measure, found.k)}: a difference below {100 * value:.1f} points would mostly not have been "
                 f"seen here ({100 * found.power:g} % chance, corrected; median over variants)."

@@ -17,7 +17,7 @@ class SamplingJob:
 
     ``model``: its Hugging Face directory, None where only a server has it. Sample number s uses
     the seed ``seed`` + s where the engine takes one seed a request. ``lineage`` says who made the
-    traces, ``label`` what the progress is called.
+    traces, ``label`` what the progress is called. ``turns``: of a chat, what was said before the prompt.
     """
 
     model: Path | None
@@ -29,6 +29,7 @@ class SamplingJob:
     lineage: str
     folder: Path
     label: str
+    turns: tuple[dict[str, str], ...] = ()
 
     @property
     def pairs(self) -> list[tuple[Problem, int]]:

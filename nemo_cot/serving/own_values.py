@@ -23,10 +23,7 @@ PLACEHOLDER = "{generation_config}"
 """In server.command: the folder with our file; "vllm" where the model's tokenizer is not here."""
 EOS = "eos_token_id"
 _VLLM_ONLY = {"top_k": (None, 0, -1), "min_p": (None, 0), "repetition_penalty": (None, 1)}
-"""What OpenAI's API has no field for, with the values that change nothing."""
-_SENT = {"max_new_tokens": (None,), "temperature": (None, 1), "top_p": (None, 1), "presence_penalty": (None, 0),
-         "frequency_penalty": (None, 0)}  # fmt: skip
-"""What every request holds: a server without the flag may still let the file win."""
+"""What OpenAI's API has no field for, with the values that change nothing. All others are in every request."""
 
 
 def unsent(engine: EndpointEngine, *, tokenizer: bool) -> list[str]:
@@ -63,7 +60,7 @@ def left_open(engine: EndpointEngine, *, tokenizer: bool) -> list[str]:
     words, open_ = _words(engine.server), unsent(engine, tokenizer=tokenizer)
     if FLAG in words:
         return [EOS] if EOS in open_ and not (tokenizer and PLACEHOLDER in words) else []
-    return [] if engine.server.base_url else [*_SENT, *open_]
+    return [] if engine.server.base_url else open_
 
 
 def write_ours(folder: Path, stops: list[int]) -> Path:
@@ -95,7 +92,7 @@ def of_file(folder: Path, keys: list[str], stops: set[int]) -> list[str]:
         ends = set() if eos is None else {eos} if isinstance(eos, int) else set(eos)
     except (OSError, AttributeError, TypeError, *DAMAGED):
         return []
-    neutral = {**_SENT, **_VLLM_ONLY}
-    odd = [f"{key} {found[key]}" for key in keys if key in neutral and found.get(key) not in neutral[key]]
+    open_ = [key for key in keys if key in _VLLM_ONLY and found.get(key) not in _VLLM_ONLY[key]]
+    odd = [f"{key} {found[key]}" for key in open_]
     return odd + ([f"{EOS} {sorted(ends)}"] if EOS in keys and not ends <= stops else [])
 

@@ -27,10 +27,11 @@ from nemo_cot.traces.structure.profile import Found
 
 @dataclass(eq=False)
 class Candidate:
-    """``row``: its number in the file, from 0, and ``offset``: where its line begins, in bytes. ``length``: tokens of
-    the student, end-of-turn token included. ``text``: a digest of the generation. ``keys``: the values of those keys
-    that curate.subset and curate.balance name. ``reason``: why a filter drops it, None if all let it pass.
-    ``vector``: see structure/vectors.py. ``pass_rate``: right traces / all traces of its problem in the pool.
+    """``row``: its number in the file, from 0, and ``offset``: where its line begins, in bytes. ``length``:
+    tokens of the student, end-of-turn token included. ``text``: a digest of the generation. ``keys``: the
+    values of those keys that curate.subset and curate.balance name. ``reason``: why a filter drops it, None
+    if all let it pass. ``vector``: see structure/vectors.py. ``pass_rate``: right traces / all traces of its
+    problem in the pool.
     """
 
     row: int
@@ -87,7 +88,9 @@ class Examiner:
         keys = {key: key_of(trace, key, self._problems.get(trace.problem_id)) for key in self._keys}
         reason = self._first_reason(trace, length, keys)
         digest = hashlib.blake2b(trace.generation.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        found = Candidate(row, offset, trace.problem_id, trace.sample, length, trace.verdict, digest, reason, keys)
+        found = Candidate(
+            row, offset, trace.problem_id, trace.sample, length, trace.verdict, digest, reason, keys
+        )
         if self.config.measures:
             view = self.context.view(trace, length)
             found.measures = {name: view.measured(name) for name in self.config.measures}

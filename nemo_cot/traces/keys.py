@@ -1,7 +1,10 @@
-"""What the config of curation reads beyond the traces: keys of problems and lineage, marks, evaluation problems."""
+"""What the config of curation reads beyond the traces: keys of problems and lineage, marks, evaluation
+problems.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,9 @@ from nemo_cot.records import Trace, row_id
 from nemo_cot.traces.filters import load_filters
 
 OWN_KEYS = ("problem_id", "subset_for_metrics", "verdict", "finish_reason", "answer_source")
-"""Fields of a trace that curate.subset and curate.balance may name, beside any key of its lineage or its problem."""
+"""Fields of a trace that curate.subset and curate.balance may name, beside any key of its lineage or its
+problem.
+"""
 
 
 def needs_heldout(config: CurateConfig) -> bool:
@@ -38,19 +43,25 @@ def needs_marks(config: CurateConfig) -> bool:
     )
 
 
-def marks_config(marks: MarksConfig, *, decide: bool = False) -> dict[str, Any]:
-    """The marks for a stage's fingerprint. Where they only enter its structure.json, the shipped English ones are left
-    out, as stages that finished before there was that file stay valid.
+def marks_config(marks: MarksConfig, *, decide: bool = False) -> dict[str, str]:
+    """The marks for a stage's fingerprint: their languages and a digest, as lists of words would fill the reasons
+    why a stage runs again. Where they only enter its structure.json, the shipped English ones are left out, so that
+    stages that finished before there was that file stay valid.
     """
     shipped = msgspec.yaml.decode((ROOT / "conf/marks/english.yaml").read_bytes())
-    same = marks.words == shipped["words"] and marks.shifts == shipped["shifts"]
-    return {} if same and not decide else {"marks": fingerprinted(marks)}
+    encode = msgspec.json.encode  # in the order of the lists, which counts
+    if not decide and encode((marks.words, marks.shifts)) == encode((shipped["words"], shipped["shifts"])):
+        return {}
+    digest = hashlib.sha256(encode(fingerprinted(marks))).hexdigest()[:16]
+    return {"marks": f"{', '.join(marks.words) or 'none'} {digest}"}
 
 
 def problem_keys(path: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The columns ``names`` of the problems' own file, by the problem's id, as problems=file reads it."""
     rows = iter_numbered_jsonl(path)
-    return {row_id(row) or f"{path.stem}-{line}": {k: row[k] for k in names if k in row} for line, row in rows}
+    return {
+        row_id(row) or f"{path.stem}-{line}": {k: row[k] for k in names if k in row} for line, row in rows
+    }
 
 
 def named_keys(config: CurateConfig) -> list[str]:
@@ -59,12 +70,14 @@ def named_keys(config: CurateConfig) -> list[str]:
 
 
 def key_of(trace: Trace, key: str, problem: Mapping[str, Any] | None = None) -> str | None:
-    """The value of ``key`` as text: of the trace itself, else of the latest step of its lineage that has it, itself or
-    in the columns of the file that it came from, else of its problem's row.
+    """The value of ``key`` as text: of the trace itself, else of the latest step of its lineage that has it,
+    itself or in the columns of the file that it came from, else of its problem's row.
     """
     if key in OWN_KEYS:
         value = getattr(trace, key)
     else:
         places = [place for step in reversed(trace.lineage) for place in (step, step.get("source"))]
-        value = next((p[key] for p in [*places, problem] if isinstance(p, dict) and p.get(key) is not None), None)
+        value = next(
+            (p[key] for p in [*places, problem] if isinstance(p, dict) and p.get(key) is not None), None
+        )
     return None if value is None else str(value)

@@ -1,4 +1,6 @@
-"""Words that mark turns of a trace (conf/marks), compiled: which stand where in a text, and how a text opens."""
+"""Words that mark turns of a trace (conf/marks), compiled: which stand where in a text, and how a text
+opens.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +11,21 @@ from typing import NamedTuple
 
 from nemo_cot.config.marks import LEAD, STRAIGHT, MarksConfig
 
-_APOSTROPHES = str.maketrans("\u2019\u2018\u02bc", "'''")
+_APOSTROPHES = "\u2019\u2018\u02bc"
 _DECORATION = r"[\s>#*_~\"'“”‘「『(\[$`\-–—•·.…,;:!?，。；：！？、]*"  # noqa: RUF001 (Chinese marks)
 _ITEM = r"(?:step|case|part|schritt|fall)"
-NUMBERED = re.compile(rf"[>#*_ \t]*(?:(?:{_ITEM}[ \t]{{0,3}})?\(?\d{{1,3}}[.):、](?!\d)|{_ITEM}[ \t]\d{{1,3}}\b|第\d{{1,3}}步)", re.I)
+NUMBERED = re.compile(
+    rf"[>#*_ \t]*(?:(?:{_ITEM}[ \t]{{0,3}})?\(?\d{{1,3}}[.):、](?!\d)|{_ITEM}[ \t]\d{{1,3}}\b|第\d{{1,3}}步)",
+    re.I,
+)
 """How a line begins that is numbered: 3. or (3) or Step 3."""
 _HEAD = re.compile(rf"(?:\s*{NUMBERED.pattern})?{_DECORATION}", re.I)
 _BETWEEN = re.compile(r"(?:[ \t*_~\"'“”‘\-–—,;:，；：、]|\.{2,}|…)*")  # noqa: RUF001
 """Between the marks of one opening: no end of a sentence, and no new line."""
 _MAX_OPENING = 5
 """Marks and words before them that one opening may hold: "But wait, no, let me check"."""
+_LONGEST_OPENING = 200
+"""Characters of a text that are looked at for its opening."""
 
 
 class Mark(NamedTuple):
@@ -45,12 +52,12 @@ class Marks:
     def opening(self, text: str, start: int = 0) -> str:
         """The kind of mark that the text from ``start`` on opens with, :data:`STRAIGHT` without one.
 
-        Numbers of list items, markup and words of the kind lead may stand before it; of several marks in a row,
-        the kind that is listed first counts.
+        Numbers of list items, markup and words of the kind lead may stand before it; of several marks in a
+        row, the kind that is listed first counts.
         """
         if self._pattern is None:
             return STRAIGHT
-        opening = _plain(text[start : start + 400])
+        opening = _plain(text[start : start + _LONGEST_OPENING])
         found, at = set(), _HEAD.match(opening).end()  # type: ignore[union-attr] (it matches nothing, too)
         for _ in range(_MAX_OPENING):
             match = self._pattern.match(opening, at)
@@ -93,7 +100,9 @@ _CJK = "\u3040-\u30ff\u3400-\u9fff"
 
 
 def _alternatives(node: dict, above: str = "") -> str:
-    """The phrases below ``node`` as an expression that tries longer ones first; letters behind a phrase end it."""
+    """The phrases below ``node`` as an expression that tries longer ones first; letters behind a phrase end
+    it.
+    """
     parts = [re.escape(letter) + _alternatives(below, letter) for letter, below in node.items() if letter]
     if "" in node:
         parts.append("" if re.match(f"[{_CJK}]", above) else r"(?!\w)")
@@ -105,4 +114,6 @@ def _plain(text: str) -> str:
     lower = text.lower()
     if len(lower) != len(text):  # a letter such as İ, whose small form is two
         lower = "".join(letter.lower() if len(letter.lower()) == 1 else letter for letter in text)
-    return lower.translate(_APOSTROPHES)
+    for letter in _APOSTROPHES:
+        lower = lower.replace(letter, "'")
+    return lower

@@ -38,7 +38,9 @@ class Chunk(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A decoded row, where its line begins in the file, in bytes, and its number among the file's rows, from 0."""
+    """A decoded row, where its line begins in the file, in bytes, and its number among the file's rows, from
+    0.
+    """
 
     row: Any
     offset: int
@@ -49,19 +51,30 @@ Work = Callable[[list[Line]], list[R]]
 
 
 def over_rows(
-    path: Path, row_type: type, make: Callable[..., Work[R]], arguments: tuple, *, label: str, folder: Path | None = None
+    path: Path,
+    row_type: type,
+    make: Callable[..., Work[R]],
+    arguments: tuple,
+    *,
+    label: str,
+    folder: Path | None = None,
 ) -> Iterator[R]:
     """What ``make(*arguments)`` makes of each row of ``path``, in the file's order.
 
-    ``make`` is called once per process, with arguments that can be pickled; what it returns gets some rows at a time.
-    Raises UserError for a bad row, naming file and line, and whatever the work raises; Fault if a process dies.
+    ``make`` is called once per process, with arguments that can be pickled; what it returns gets some rows at
+    a time. Raises UserError for a bad row, naming file and line, and whatever the work raises; Fault if a
+    process dies.
     """
     chunks = list(_chunks(path))
     total, done = sum(chunk.rows for chunk in chunks), 0
     workers = min(len(os.sched_getaffinity(0)), MOST_WORKERS, len(chunks))
     with track(label, total, "traces", folder) as tracker:
         alone = workers < 2 or sum(chunk.size for chunk in chunks) <= ALONE
-        results = _here(chunks, row_type, make, arguments) if alone else _spread(chunks, row_type, make, arguments, workers)
+        results = (
+            _here(chunks, row_type, make, arguments)
+            if alone
+            else _spread(chunks, row_type, make, arguments, workers)
+        )
         for chunk, found in zip(chunks, results):
             done += chunk.rows
             tracker.update(done)
@@ -107,7 +120,9 @@ def _decoded(chunk: Chunk, first: int, decoder: msgspec.json.Decoder) -> list[Li
     return lines
 
 
-def _here(chunks: list[Chunk], row_type: type, make: Callable[..., Work[R]], arguments: tuple) -> Iterator[list[R]]:
+def _here(
+    chunks: list[Chunk], row_type: type, make: Callable[..., Work[R]], arguments: tuple
+) -> Iterator[list[R]]:
     work, decoder, first = make(*arguments), msgspec.json.Decoder(row_type), 0
     for chunk in chunks:
         yield work(_decoded(chunk, first, decoder))
@@ -126,7 +141,9 @@ def _spread(
     try:
         yield from pool.map(_do, chunks, firsts)
     except BrokenProcessPool:
-        raise Fault("a process died; the memory may be too small", where="measuring traces", fix="run again") from None
+        raise Fault(
+            "a process died; the memory may be too small", where="measuring traces", fix="run again"
+        ) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

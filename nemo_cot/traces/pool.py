@@ -17,12 +17,14 @@ from nemo_cot.traces.candidates import Candidate, Examiner
 from nemo_cot.traces.parallel import Line, over_rows
 from nemo_cot.traces.structure.profile import Found, Measured
 
-Examined = tuple[Candidate, Found, list[dict[str, Any]]]
+Examined = tuple[Candidate, Found, dict[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Pool:
-    """``candidates`` in the file's order; ``shown``: what filters show of them, each once; ``measured``: their structure."""
+    """``candidates`` in the file's order; ``shown``: what filters show of them, each once; ``measured``:
+    their structure.
+    """
 
     candidates: list[Candidate]
     shown: list[dict[str, Any]]
@@ -41,7 +43,8 @@ def read_pool(
 ) -> Pool:
     """All rows of the file as candidates.
 
-    ``tokenizer``: the folder with tokenizer.json. ``problems``: further keys, by the problem's id. Raises UserError for a bad row, and for none.
+    ``tokenizer``: the folder with tokenizer.json. ``problems``: further keys, by the problem's id. Raises
+    UserError for a bad row, and for none.
     """
     candidates: list[Candidate] = []
     shown: dict[str, dict[str, Any]] = {}
@@ -50,10 +53,12 @@ def read_pool(
     for candidate, found, rows in over_rows(path, Trace, _examiner, arguments, label="curate", folder=folder):
         candidates.append(candidate)
         measured.add(found)
-        for row in rows:  # the processes do not know what the others have shown
-            shown.setdefault(f"{row['filter']} {row['problem_id']} {row['where']} {row['heldout_id']}", row)
+        for key, row in rows.items():  # the processes do not know what the others have shown
+            shown.setdefault(key, row)
     if not candidates:
-        raise UserError("the file holds no rows", where=str(path), fix="give a file with one JSON object per line")
+        raise UserError(
+            "the file holds no rows", where=str(path), fix="give a file with one JSON object per line"
+        )
     return Pool(candidates, list(shown.values()), measured)
 
 
@@ -73,7 +78,7 @@ def _examiner(
         found: list[Examined] = []
         for (trace, offset, row), length in zip(lines, lengths):
             found.append((*examiner.found(trace, length, row, offset), examiner.context.shown))
-            examiner.context.shown = []
+            examiner.context.shown = {}
         return found
 
     return work

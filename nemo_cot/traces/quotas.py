@@ -11,14 +11,16 @@ from nemo_cot.errors import UserError
 from nemo_cot.traces.candidates import Candidate
 
 Cell = tuple[Any, ...]
-"""What a candidate counts towards: its verdict, if verdicts are mixed by a ratio, and its value of the balance key."""
+"""What a candidate counts towards: its verdict, if verdicts are mixed by a ratio, and its value of the
+balance key.
+"""
 
 
 class Quotas:
     """What of ``candidates``, which passed every filter, has been ``taken``, and what may still be.
 
-    With curate.num_problems, each of so many problems gives the same number of traces; else each gives at most
-    curate.per_problem. Each cell gives its share of curate.num_traces exactly.
+    With curate.num_problems, each of so many problems gives the same number of traces; else each gives at
+    most curate.per_problem. Each cell gives its share of curate.num_traces exactly.
     """
 
     def __init__(self, candidates: Sequence[Candidate], config: CurateConfig) -> None:
@@ -60,11 +62,12 @@ class Quotas:
         return True
 
     def complete(self, walked: Sequence[Candidate]) -> None:
-        """Take as many as can be, by exchanging taken ones where that makes room: the last resort after a walk in order
-        over all candidates, ``walked``, which may have used up a problem that another cell needs.
+        """Take as many as can be, by exchanging taken ones where that makes room: the last resort after a
+        walk in order over all candidates, ``walked``, which may have used up a problem that another cell
+        needs.
 
-        An augmenting path through the cells (breadth first, so none is longer than the number of cells): one enters a
-        full problem for another that leaves it, whose cell then needs a place elsewhere.
+        An augmenting path through the cells (breadth first, so none is longer than the number of cells): one
+        enters a full problem for another that leaves it, whose cell then needs a place elsewhere.
         """
         short = deque(cell for cell, quota in self.cells.items() for _ in range(quota - self._of_cell[cell]))
         while short:
@@ -144,7 +147,9 @@ class Quotas:
     def keys(self) -> str:
         """The config keys that :meth:`arithmetic` is about."""
         keys = ("num_problems", "verdict_mix", "balance")
-        return " and ".join(f"curate.{key}" for key in keys if getattr(self.config, key)) or "curate.per_problem"
+        return (
+            " and ".join(f"curate.{key}" for key in keys if getattr(self.config, key)) or "curate.per_problem"
+        )
 
     def arithmetic(self) -> str:
         """What the quotas come to, where they are what falls short; else empty."""
@@ -159,7 +164,9 @@ class Quotas:
         elif (most := sum(min(self.each, count) for count in self.different.values())) < wanted:
             problems = len(self.different)
             if most == self.each * problems:
-                return f"per_problem={self.each} x {problems} problems = {most} < {wanted}" if problems else ""
+                return (
+                    f"per_problem={self.each} x {problems} problems = {most} < {wanted}" if problems else ""
+                )
             return f"at most per_problem={self.each} of each of {problems} problems = {most} < {wanted}"
         if not self.cells:
             return ""
@@ -173,7 +180,9 @@ class Quotas:
 
 
 def shares(weights: Mapping[Cell, float], total: int) -> dict[Cell, int]:
-    """``total`` divided in the ratio of ``weights`` by largest remainders, earlier cells first among equal ones."""
+    """``total`` divided in the ratio of ``weights`` by largest remainders, earlier cells first among equal
+    ones.
+    """
     whole = sum(weights.values())
     exact = {cell: total * weight / whole for cell, weight in weights.items()}
     found = {cell: int(share + 1e-9) for cell, share in exact.items()}

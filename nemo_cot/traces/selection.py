@@ -59,9 +59,9 @@ class Curated:
 
 
 def choose(pool: Sequence[Candidate], config: CurateConfig) -> Curated:
-    """``config.num_traces`` of the candidates that no filter drops, in the order ``config.order`` (equal ones by
-    ``config.ties``, then at random by the seed), within the quotas: per problem, number of problems, ratio of
-    verdicts, balance by a key.
+    """``config.num_traces`` of the candidates that no filter drops, in the order ``config.order`` (equal ones
+    by ``config.ties``, then at random by the seed), within the quotas: per problem, number of problems, ratio
+    of verdicts, balance by a key.
 
     Raises UserError with the arithmetic when the pool cannot give that.
     """
@@ -87,7 +87,9 @@ def choose(pool: Sequence[Candidate], config: CurateConfig) -> Curated:
 
 
 def _walk(candidates: Sequence[Candidate], quotas: Quotas, config: CurateConfig) -> list[Candidate]:
-    """Take candidates in their order as long as the quotas have room. Returns those that were looked at, in order."""
+    """Take candidates in their order as long as the quotas have room. Returns those that were looked at, in
+    order.
+    """
     walk, walked = load_order(config.order).walk(candidates, config), []
     try:
         place = next(walk)
@@ -118,4 +120,3 @@ def _too_few(found: Curated, quotas: Quotas, config: CurateConfig) -> UserError:
         fix="widen curate.min_tokens and curate.max_tokens, raise generate.samples_per_problem, or lower curate.num_traces"
         + (f"; or change {quotas.keys()}" if why else ""),
     )
-

@@ -1,12 +1,15 @@
-r"""Cut a trace into steps and sentences: the one place where that is decided. Nothing is lost: ``"".join`` gives the text.
+r"""Cut a trace into steps and sentences: the one place where that is decided. Nothing is lost: ``"".join``
+gives the text.
 
 A step begins
-- at a paragraph (behind a blank line), unless it opens with displayed mathematics, which belongs to what it displays;
+- at a paragraph (behind a blank line), unless it opens with displayed mathematics, which belongs to what
+  displays it, or stands below a heading;
 - at a numbered line (``3.``, ``Step 3:``);
 - at each line, in a text without blank lines (traces that write a step per line);
-- at a line or a sentence that opens with a mark of a kind in ``marks.shifts``: "Wait, ...", "Let me check: ...".
-With split="shift" only the last counts, as in arXiv 2502.07374, whose steps end where the text "backtracks, checks itself,
-reflects or otherwise leaves the straight line". Nothing begins inside displayed mathematics, formulas and code; three dots end no sentence.
+- at a line or a sentence that opens with a mark of a kind in ``marks.shifts``: "Wait, ...", "Let me check:
+  ...". With split="shift" only the last counts, as in arXiv 2502.07374, whose steps end where the text
+  "backtracks, checks itself, reflects or otherwise leaves the straight line". Nothing begins inside displayed
+  mathematics, formulas and code; three dots end no sentence.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ _BREAK = re.compile(
     r"(?P<paragraph>\r?\n(?:[ \t]*\r?\n)+[ \t]*)|(?P<line>\r?\n[ \t]*)"
     r"|(?:(?<!\.\.)(?<=[.!?])|(?<=[.!?][\"'”’)\]*$])|(?<=[.!?]\*\*)|(?<=\\[)\]]))[ \t]+|(?<=[。！？])"  # noqa: RUF001
 )
+_HEADING = re.compile(r"[ \t]*(?:#{1,6}[ \t][^\n]*|(?P<mark>\*\*|__)[^*_\n]{1,100}(?P=mark):?)\s*")
 _ONLY_NUMBER = re.compile(r"[>#*_\s]*\(?\d{1,3}[.)]")
 _ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|cf|vs|resp|eq|fig|no|dr|mr|ms|st)|\bz\.b|\bd\.h)\.$", re.I)
 _DISPLAY = re.compile(r"\\\[|\$\$|\\begin\{")
@@ -52,17 +56,25 @@ class Step:
 
 
 def segment(text: str, marks: Marks, *, split: str = "paragraph") -> list[Step]:
-    """The steps of ``text``, in order; none of an empty text. Linear in its length. Raises ValueError for other splits."""
+    """The steps of ``text``, in order; none of an empty text. Linear in its length. Raises ValueError for
+    other splits.
+    """
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
     places = list(_places(text))
     by_line = split == "paragraph" and all(kind != "paragraph" for _, kind in places)
-    starts = [at for at, kind in places if _begins(text, at, kind, marks, split, by_line)]
+    before = [0, *(at for at, _ in places)]
+    starts = [
+        at for last, (at, kind) in zip(before, places)
+        if _begins(text, at, kind, marks, split, by_line) and not _HEADING.fullmatch(text, last, at)
+    ]  # fmt: skip
     return [Step(piece, marks.opening(piece)) for piece in _pieces(text, starts)]
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of ``text`` with the white space behind them; lines end a sentence. None of an empty text."""
+    """The sentences of ``text`` with the white space behind them; lines end a sentence. None of an empty
+    text.
+    """
     return _pieces(text, [at for at, _ in _places(text)])
 
 
@@ -89,7 +101,8 @@ def _places(text: str) -> Iterator[tuple[int, str]]:
             continue
         kind = match.lastgroup or "sentence"
         if kind == "sentence" and (
-            _ONLY_NUMBER.fullmatch(text, last, match.start()) or _ABBREVIATION.search(text, max(last, match.start() - 8), match.start())
+            _ONLY_NUMBER.fullmatch(text, last, match.start())
+            or _ABBREVIATION.search(text, max(last, match.start() - 8), match.start())
         ):
             continue
         last = at

@@ -1,7 +1,8 @@
 """The student's surprise: the negative log-likelihood of traces under a base model, per token and per step.
 
-Mean over the trained tokens (the answer and its end-of-turn token, behind the prompt) of -ln P(token | all before it), in
-nats; after arXiv 2512.22255, which finds that traces that the student finds likely teach better. Needs torch.
+Mean over the trained tokens (the answer and its end-of-turn token, behind the prompt) of -ln P(token | all
+before it), in nats; after arXiv 2512.22255, which finds that traces that the student finds likely teach
+better. Needs torch.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ CHUNK_TOKENS = 512
 
 
 class StepSurprise(msgspec.Struct):
-    """A step: its ``kind``, its ``tokens`` (that begin in it), and the sum of their negative log-likelihoods, in nats."""
+    """A step: its ``kind``, its ``tokens`` (that begin in it), and the sum of their negative log-likelihoods,
+    in nats.
+    """
 
     kind: str
     tokens: int
@@ -49,13 +52,19 @@ class TraceSurprise(msgspec.Struct):
 
 
 def add_surprise(
-    sets: Mapping[str, Measured], files: Mapping[str, Path], model: Path, cfg: Config, *, details: Path | None = None
+    sets: Mapping[str, Measured],
+    files: Mapping[str, Path],
+    model: Path,
+    cfg: Config,
+    *,
+    details: Path | None = None,
 ) -> None:
-    """Add the measures :data:`SURPRISE` to each set, of the file of the same name: nats per token, and nats per step.
+    """Add the measures :data:`SURPRISE` to each set, of the file of the same name: nats per token, and nats
+    per step.
 
-    ``model``: a Hugging Face directory, whose tokenizer is used with the prompt format of ``cfg.model``. ``details``: a
-    file of JSON lines, a :class:`TraceSurprise` per trace. Raises UserError for a model that cannot be loaded, and for
-    rows without their problem.
+    ``model``: a Hugging Face directory, whose tokenizer is used with the prompt format of ``cfg.model``.
+    ``details``: a file of JSON lines, a :class:`TraceSurprise` per trace. Raises UserError for a model that
+    cannot be loaded, and for rows without their problem.
     """
     sampling = cfg.evaluate.sampling
     device = resolve_device(sampling.device)
@@ -74,13 +83,17 @@ def add_surprise(
             measured.names = [*measured.names, *SURPRISE]
 
 
-def surprises(path: Path, model: torch.nn.Module, tokenizer: TextTokenizer, marks: Marks) -> Iterator[TraceSurprise]:
+def surprises(
+    path: Path, model: torch.nn.Module, tokenizer: TextTokenizer, marks: Marks
+) -> Iterator[TraceSurprise]:
     """That of each trace in the file, in order. Raises UserError for a row without its problem's text."""
     for number, (line, row) in enumerate(iter_numbered_jsonl(path)):
         where = f"{path}, line {line}"
         trace = plain_row(row, where=where)
         if not isinstance(row.get("problem"), str):
-            raise UserError("problem is missing or not text", where=where, fix="add the problem that the trace solves")
+            raise UserError(
+                "problem is missing or not text", where=where, fix="add the problem that the trace solves"
+            )
         ids, starts = tokenizer.answer_ids_at(trace.generation)
         nats = token_nats(model, tokenizer.prompt_ids(row["problem"]), ids)
         steps = segment(trace.generation, marks)
@@ -94,12 +107,18 @@ def surprises(path: Path, model: torch.nn.Module, tokenizer: TextTokenizer, mark
 
 @torch.inference_mode()
 def token_nats(model: torch.nn.Module, prompt: list[int], answer: list[int]) -> np.ndarray:
-    """-ln P of each token of ``answer`` after ``prompt`` (which is not empty) and those before it, float64 [answer]."""
+    """-ln P of each token of ``answer`` after ``prompt`` (which is not empty) and those before it, float64
+    [answer].
+    """
     device = next(model.parameters()).device
     ids = torch.tensor([prompt + answer], device=device)
-    hidden = model.get_decoder()(input_ids=ids[:, :-1], use_cache=False).last_hidden_state[0, len(prompt) - 1 :]
+    hidden = model.get_decoder()(input_ids=ids[:, :-1], use_cache=False).last_hidden_state[
+        0, len(prompt) - 1 :
+    ]
     head, targets, found = model.get_output_embeddings(), ids[0, len(prompt) :], []
     for start in range(0, len(answer), CHUNK_TOKENS):
         part = slice(start, start + CHUNK_TOKENS)
-        found.append(torch.nn.functional.cross_entropy(head(hidden[part]).float(), targets[part], reduction="none"))
+        found.append(
+            torch.nn.functional.cross_entropy(head(hidden[part]).float(), targets[part], reduction="none")
+        )
     return torch.cat(found).double().cpu().numpy()

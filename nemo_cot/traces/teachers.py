@@ -66,9 +66,10 @@ def _file(
 def _model(
     cfg: Config, teacher: ModelTeacher, folder: Path, inputs: Mapping[str, Path], problems: list[Problem], samples: range
 ) -> None:
+    form, turns = asked(cfg, teacher)
     job = SamplingJob(
         inputs.get("teacher"),
-        PromptFormat(teacher.prompt, teacher.end_of_turn),
+        form,
         problems,
         samples,
         seed=cfg.generate.seed,
@@ -76,8 +77,22 @@ def _model(
         lineage="model",
         folder=folder,
         label="generate",
+        turns=turns,
     )
     sample(teacher.engine, job)
+
+
+def asked(cfg: Config, teacher: ModelTeacher) -> tuple[PromptFormat, tuple[dict[str, str], ...]]:
+    """The format around a problem, and what is said in the chat before it. A file of conf/prompt is sent as a chat to a
+    chat endpoint, and else in one message, in teacher.template.
+    """
+    prompt, client = cfg.teacher_prompt, teacher.engine.client
+    if prompt is None:
+        return PromptFormat(teacher.prompt, teacher.end_of_turn), ()
+    if client and client.endpoint == "chat":
+        return PromptFormat(prompt.user, teacher.end_of_turn), tuple(prompt.turns)
+    template, message = teacher.template or cfg.model.prompt, prompt.in_one_message(prompt.user)
+    return PromptFormat(template.replace("{problem}", message), teacher.end_of_turn), ()
 
 
 def _model_inputs(cfg: Config, teacher: ModelTeacher) -> dict[str, Source]:

@@ -1,9 +1,10 @@
 r"""What of a trace is its thought, and what its final solution.
 
-With markers (marks.thoughts: <think> and its kin) the thought stands between them; the last pair whose closing marker is
-there counts, and an opening one may be missing, as where the prompt ends with it. Without a closing marker: the step
-that holds the last ``\boxed`` (without any: the last step), and what follows it, is the final solution; where that is
-the whole text, its sentence is. What stands before an opening marker that is not closed is kept, too.
+With markers (marks.thoughts: <think> and its kin) the thought stands between them; the last pair whose
+closing marker is there counts, and an opening one may be missing, as where the prompt ends with it. Without a
+closing marker: the step that holds the last ``\boxed`` (without any: the last step), and what follows it, is
+the final solution; where that is the whole text, its sentence is. What stands before an opening marker that
+is not closed is kept, too.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ _BOX = re.compile(r"\\f?box(?:ed)?(?![a-zA-Z])")
 
 
 class Parts(NamedTuple):
-    """``before + thought + solution`` is the text. ``before`` ends with the opening marker, ``solution`` begins with
-    the closing one; the white space around the thought is theirs, so that the thought can be exchanged alone.
+    """``before + thought + solution`` is the text. ``before`` ends with the opening marker, ``solution``
+    begins with the closing one; the white space around the thought is theirs, so that the thought can be
+    exchanged alone.
     """
 
     before: str
@@ -27,8 +29,8 @@ class Parts(NamedTuple):
     solution: str
 
     def with_thought(self, thought: str) -> str:
-        """The text with another thought."""
-        return self.before + thought + self.solution
+        """The text with another thought; without any it begins with the solution's first letter."""
+        return self.before + thought + (self.solution if self.before or thought else self.solution.lstrip())
 
 
 def split_thought(text: str, marks: Marks) -> Parts:

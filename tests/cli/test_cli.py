@@ -145,7 +145,7 @@ def test_plan_of_a_finished_run_leaves_the_report_alone_until_a_stage_runs(run, 
     assert nemo_cot("run", *run, few).returncode == 0
     for more, action in ([], "skip"), (["problems.seed=8"], "open"):
         planned = nemo_cot("plan", *run, few, *more, COLUMNS="200")
-        row, *_ = [line for line in planned.stdout.splitlines() if line.startswith("│ report")]  # then its cost
+        row = next(line for line in planned.stdout.splitlines() if line.startswith("│ report"))
         assert f"│ {action} " in row
 
 

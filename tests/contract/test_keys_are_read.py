@@ -180,3 +180,14 @@ def test_trap_a_key_in_the_wrong_section_is_reported(reads):
 @pytest.mark.parametrize("place", [(GPT, "cfg.data"), (SUPERVISED, "cfg.sft"), (BASE, "self")])
 def test_a_section_that_the_file_does_not_read_the_key_from_is_told(place):
     assert not _names("model.attention_dropout", *place)
+
+
+def test_the_recorded_keys_are_those_of_the_packages():
+    """keys.txt, by which train.overrides is checked, has every key of the sections that are handed over whole."""
+    from megatron.core.transformer.transformer_config import TransformerConfig
+
+    from nemo_cot.training.nemo_aligner.backend import AlignerBackend
+
+    theirs = _taken() | {f"model.{field.name}" for field in fields(TransformerConfig)}
+    theirs -= {"trainer.self", "model.optim.params", "model.optim.self"}
+    assert [key for key in sorted(theirs) if not AlignerBackend.keys.has(key)] == []

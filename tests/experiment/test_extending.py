@@ -141,6 +141,62 @@ def test_a_filter_is_one_file(copy: Copy, tiny: list[str], tmp_path: Path):
     assert "only 0 of 4 traces are left" in done and "initial " in done, "all of them begin alike"
 
 
+SET = """\
+defaults:
+  - file
+  - _self_
+columns:
+  problem: question
+  generation: worked_solution
+  kept: [annotator]
+"""
+
+
+def test_a_set_of_traces_is_one_file(copy: Copy, tiny: list[str], tmp_path: Path):
+    copy.add(conf__teacher__my_set_dot_yaml=SET)
+    problem = json.loads((tmp_path / "runs/tiny/problems/train.jsonl").read_text().splitlines()[0])
+    row = {"question": problem["problem"], "worked_solution": "so", "annotator": "B"}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row) + "\n")
+    one = [*tiny, "launcher.stages=[generate]", f"teacher.path={tmp_path / 'mine.jsonl'}"]
+    assert "teacher=my_set has these columns" in copy("run", *one, "teacher=file", fails=2)
+    copy("run", *one, "teacher=my_set")
+    (trace,) = map(json.loads, (tmp_path / "runs/tiny/generate/generations.jsonl").read_text().splitlines())
+    assert trace["generation"] == "so" and trace["lineage"][0]["source"] == {"annotator": "B"}
+
+
+TRANSFORM = '''"""shout: the thought in capitals."""
+
+from dataclasses import dataclass
+
+from nemo_cot.traces.transforms import Edit
+
+
+@dataclass(frozen=True)
+class Transform:
+    dose: float
+    mark: str = "!"
+
+    def edit(self, trace, parts, site):
+        if site.draw.random() >= self.dose:
+            return Edit(trace.generation, {"shouted": 0})
+        return Edit(parts.with_thought(parts.thought.upper() + self.mark), {"shouted": 1})
+'''
+
+
+def test_a_transform_is_one_file(copy: Copy, tiny: list[str], tmp_path: Path):
+    copy.add(nemo_cot__traces__transforms__shout_dot_py=TRANSFORM)
+    steps = ["transform.steps=[{name: shout, dose: 1}]", "pack.capacity_tokens=2000"]
+    assert "mark" in copy("show", *tiny, "transform.steps=[{name: shout, dose: 1, mrk: x}]", fails=2)
+    out = copy("run", *tiny, "launcher.stages=[transform,pack]", *steps)
+    assert "[transform] runs" in out and "4 of 4 traces changed" in out and "[pack] runs" in out
+    rows = [json.loads(line) for line in (tmp_path / "runs/tiny/transform/traces.jsonl").read_text().splitlines()]
+    last = rows[0]["lineage"][-1]
+    assert last == {"transformed_by": "shout", "seed": 19, "dose": 1.0, "mark": "!", "shouted": 1}
+    assert rows[0]["generation"].startswith("START AT")
+    assert "[pack] done" in copy("run", *tiny, "launcher.stages=[transform,pack]", *steps)
+    assert "[pack] runs" in copy("run", *tiny, "launcher.stages=[transform,pack]"), "without it, of curate's traces again"
+
+
 def test_an_experiment_is_one_file(copy: Copy):
     copy.add(conf__experiment__mine_dot_yaml="# @package _global_\nname: mine\ntrain:\n  max_steps: 7\n")
     assert "max_steps: 7" in copy("show", "experiment=mine")

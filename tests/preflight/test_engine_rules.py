@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.engine_rules import SERVER_RULES
@@ -56,13 +57,18 @@ def test_the_rules_are_not_there_without_a_server():
     ("engine_length", "error", [*BASELINES, "evaluate.models.qwen_math_72b.max_new_tokens=4096"]),
     ("engine_heads", "error", [*MAIN, f"{SERVED}.num_gpus=7"]),
     ("engine_heads", "error", [*MAIN, f"{SERVED}.num_gpus=3"]),
+    ("engine_heads", "error", ["evaluate.engine=nemo_skills"]),  # 9 heads
+    ("engine_seeds", "error", [*MAIN, "evaluate.engine.dialect=openai"]),
+    ("engine_memory", "error", [*MAIN, "cluster=slurm_8xh100", "model=llama3_70b", f"{SERVED}.data_parallel_size=8",
+                                f"{SERVED}.max_model_len=8192"]),
+    ("engine_memory", "error", [*MAIN, "cluster=slurm_8xh100", f"{SERVED}.data_parallel_size=8",
+                                f"{SERVED}.max_model_len=65536"]),
     ("engine_nodes", "error", [*MAIN, f"{SERVED}.num_nodes=2", f"{SERVED}.num_gpus=4"]),
     ("engine_model_name", "warning", [*MAIN, f"{SERVED}.base_url=http://h:1/v1", "evaluate.subjects=[base]"]),
     ("engine_model_name", "error", [*MAIN, f"{SERVED}.base_url=http://h:1/v1", f"{SERVED}.model_name=x"]),
     ("engine_programs", "warning", [*MAIN, "evaluate.engine.python=/no/such/python"]),
     ("engine_dialect", "error", ["evaluate.engine=openai", "evaluate.sampling.top_k=5"]),
     ("engine_grading", "warning", [*MAIN, "evaluate.engine.eval_type=math"]),
-    ("chunks_apply", "error", ["teacher=file", "teacher.path=/none", "generate.chunks=2"]),
 ])  # fmt: skip
 def test_a_rule_fires(rule, level, overrides):
     assert level in {finding.level for finding in found(*overrides)[rule]}
@@ -78,6 +84,21 @@ def test_heads_are_read_from_the_models_own_config(gpus, fits, tmp_path):
         f"{SERVED}.num_gpus={gpus}",
     )
     assert (not rules["engine_heads"]) == fits
+
+
+@pytest.mark.parametrize("gpu, copies, fits", [("h100", 8, False), ("h200", 8, True), ("h100", 4, True), ("a100", 4, True)])
+def test_copies_fit_by_the_gpus_of_the_cluster(gpu, copies, fits):
+    given = ["cluster=slurm_8xh100", f"cluster.gpu_type={gpu}", f"{SERVED}.max_model_len=40960"]
+    found_here = found(*MAIN, *given, f"{SERVED}.data_parallel_size={copies}")["engine_memory"]
+    assert ("error" not in {finding.level for finding in found_here}) == fits
+
+
+def test_copies_share_the_gpus_and_each_divides_the_heads():
+    for copies, size in ((1, 8), (2, 4), (8, 1)):
+        server = load_config([*MAIN, f"{SERVED}.data_parallel_size={copies}"]).evaluate.engine.client.server
+        assert server.tensor_parallel_size == size
+    with pytest.raises(UserError, match="3 copies of the model do not share 8 GPUs"):
+        load_config([*MAIN, f"{SERVED}.data_parallel_size=3"])
 
 
 def test_each_subject_is_looked_at_with_its_own_limits():

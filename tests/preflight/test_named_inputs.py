@@ -65,7 +65,7 @@ def test_what_is_not_there_is_not_called_well(problems):
 
 def test_figures_that_wait_for_the_model_are_not_called_well():
     for rule in ("memory", "disk"):
-        (unknown,) = found(rule, "experiment=quickstart")
+        (unknown,) = found(rule, "experiment=quickstart", "model.shape=null")
         assert unknown.level == "unknown" and "known after convert" in unknown.what
         assert not found(rule, "experiment=quickstart", "launcher.stages=[problems,convert]")
 

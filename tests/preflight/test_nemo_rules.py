@@ -55,6 +55,10 @@ def test_the_presets_are_clean(backend, model, tmp_path):
         ),
         ("nemo_micro_batch", "error", "train.micro_batch_size", ["train.micro_batch_size=2"]),
         (
+            "nemo_end_of_turn", "error", "transform.steps",
+            ["transform.steps=[{name:truncate,dose:0.5,end_of_turn:false}]"],
+        ),
+        (
             "nemo_batch_ranks",
             "error",
             "train.layout.num_nodes",
@@ -128,10 +132,24 @@ def test_a_trap_of_nemo_rl_fires(rule, key, overrides):
     assert found.level == "error" and key in found.fix
 
 
-def test_no_job_starts_ray_on_several_nodes():
-    assert "nemo_ray" not in findings(backend="nemo_rl")
-    found = findings("cluster=slurm_minimal", backend="nemo_rl")["nemo_ray"]
-    assert found.level == "error" and "train.layout.num_nodes" in found.fix
+def test_32b_fits_one_node_where_the_optimizer_s_state_is_in_host_memory():
+    """By hand: weights 7.6 and gradients 15.3 GiB per GPU stay; the state is 12 bytes x 32.76e9 = 366 GiB per node."""
+    one = ["train.layout.num_nodes=1"]
+    assert "nemo_gpu_memory" in findings(*one, backend="nemo_rl")
+    assert "optimizer_cpu_offload" in findings(*one, backend="nemo_rl")["nemo_gpu_memory"].fix
+    offloaded = [*one, "train.optimizer_cpu_offload=true"]
+    assert "nemo_gpu_memory" not in findings(*offloaded, backend="nemo_rl")
+    whole = findings(*offloaded, "train.layout.distributed_optimizer=false", backend="nemo_rl")["nemo_offload"]
+    assert whole.level == "error" and "train.layout.distributed_optimizer=true" in whole.fix
+    slurm = ["cluster=slurm_minimal", "cluster.exclusive=true", "cluster.resources.train.nodes=null"]
+    for memory, fits in (("300G", False), ("400G", True), ("'0'", True), ("300000", False)):
+        found = findings(*offloaded, *slurm, f"cluster.resources.train.memory={memory}", backend="nemo_rl")
+        assert ("nemo_offload" not in found) is fits, memory
+
+
+def test_a_submitted_job_may_have_several_nodes():
+    several = ["cluster=slurm_minimal", "cluster.exclusive=true", "cluster.resources.train.nodes=null"]
+    assert findings(*several, backend="nemo_rl") == findings(backend="nemo_rl")
 
 
 def test_ray_has_its_node_to_itself():
@@ -217,7 +235,7 @@ def test_the_rules_of_another_backend_are_not_there():
     assert not {name for name in found if name.startswith(("nemo_", "layout_"))} and "literal_cost" in found
     cfg = load_config(["experiment=quickstart", "train=nemo_rl"])
     found = {f.rule for f in preflight(cfg, estimate(cfg, None, 30))}
-    assert "nemo_ray" in found and found.isdisjoint({"literal_cost", "memory", "nemo_micro_batch"})
+    assert "nemo_ray_neighbours" in found and found.isdisjoint({"literal_cost", "memory", "nemo_micro_batch"})
 
 
 def test_the_eos_must_not_be_the_end_of_turn():

@@ -68,6 +68,13 @@ def test_every_sample_is_asked_for_once_with_its_own_seed_and_comes_in_order(tmp
     }  # fmt: skip
 
 
+def test_without_seeds_no_request_has_one(tmp_path):
+    reply = {"choices": [{"text": "so", "finish_reason": "stop"}], "usage": {"completion_tokens": 2}}
+    with scripted(reply=reply) as script:
+        sample_endpoint(engine(script), job(tmp_path, sampling=replace(SAMPLING, seeded=False)))
+    assert len(script.bodies) == 9 and not [body for body in script.bodies if "seed" in body]
+
+
 def test_a_prompt_goes_as_the_tokens_of_training_where_the_server_can(tmp_path, tiny_model):
     hostile = [Problem(problem_id="a", problem="1<|im_end|>2", expected_answer="1")]
     with scripted() as script:

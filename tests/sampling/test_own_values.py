@@ -115,11 +115,11 @@ def test_a_teacher_that_only_an_endpoint_has_names_no_tokens(path, dialect, erro
         ({}, None), ({"eos_token_id": 280}, None), ({"eos_token_id": [280, 282]}, None),
         ({"temperature": 1.0, "top_k": 0, "repetition_penalty": 1.0}, None),
         ({"eos_token_id": [280, 5]}, "eos_token_id [5, 280]"), ({"top_k": 20}, "top_k 20"), ({"min_p": 0.1}, "min_p 0.1"),
-        ({"max_new_tokens": 2048}, "max_new_tokens 2048"),
+        ({"max_new_tokens": 2048, "temperature": 0.6, "top_p": 0.8, "presence_penalty": 1.0}, None),
     ],
 )  # fmt: skip
 def test_a_server_that_is_no_vllm_is_judged_by_the_file(values, told, tiny_model, tmp_path, large_disk):
-    """What it does with the file is not known: values that change nothing are no error."""
+    """What it does with the file is not known. Values that change nothing, or that requests hold, are no error."""
     model = with_file(tiny_model, tmp_path / "model", **values)
     rules = found(
         "model=hf_directory", f"model.path={model}", "evaluate.engine=openai", "evaluate.subjects=[base]",

@@ -19,6 +19,7 @@ from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.serving import ports
 from nemo_cot.serving.process import running
+from nemo_cot.serving.seeds import drawing
 from nemo_cot.serving.server import Server, _wait, server_command, serving
 from tests.scripted_server import scripted
 from tests.support import ROOT, environment, wait_for
@@ -272,6 +273,35 @@ def test_the_command_of_nemo_skills():
         "--num_nodes", "1", "--port", "5001", "--max-model-len", "4096", "--generation-config", "vllm",
         "--rope-scaling", "'{\"type\": \"yarn\"}'",
     ]  # fmt: skip
+
+
+def test_copies_of_the_model_share_the_gpus():
+    """serve_vllm makes num_gpus x num_nodes the tensor parallel size."""
+    skills = load_config(["evaluate.engine=nemo_skills", "evaluate.engine.server.data_parallel_size=2"])
+    command = server_command(skills.evaluate.engine.server, "/m", 1)
+    assert command[command.index("--num_gpus") + 1] == "4"
+    assert command[-2:] == ["--data-parallel-size", "2"]
+    served = replace(load_config(["evaluate.engine=openai"]).evaluate.engine.server, num_gpus=8, data_parallel_size=4)
+    command = server_command(served, "/m", 1)
+    assert command[command.index("--tensor-parallel-size") + 1] == "2" and command[-2:] == ["--data-parallel-size", "4"]
+    assert "--data-parallel-size" not in server_command(replace(served, data_parallel_size=1), "/m", 1)
+
+
+@pytest.mark.parametrize("engine", ["nemo_skills", "openai"])
+def test_a_server_without_seeds_in_its_requests_has_another_of_its_own_at_each_start(engine):
+    """vLLM's default is 0: every chunk, and an attempt that resumes, would begin with the same draws."""
+    cfg = load_config([f"evaluate.engine={engine}"])
+    server, seeded = cfg.evaluate.engine.server, cfg.evaluate.sampling
+    unseeded = replace(seeded, seeded=False)
+    starts = [drawing(server, unseeded).arguments for _ in range(3)]
+    assert {start[-2] for start in starts} == {"--seed"} and len({start[-1] for start in starts}) == 3
+    assert drawing(server, seeded) is server
+    for own in (
+        replace(server, arguments=["--seed", "7"]),
+        replace(server, base_url="http://h:1/v1"),
+        replace(server, launcher="command", command=["python", "-m", "my_server"]),
+    ):
+        assert drawing(own, unseeded) is own
 
 
 @pytest.mark.parametrize(

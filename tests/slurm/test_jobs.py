@@ -161,3 +161,33 @@ def test_two_jobs_of_one_name_are_refused():
         jobs_of(cfg)
     with pytest.raises(UserError, match="evaluate-scores-early would be the name of two jobs"):
         jobs_of(config([], ["scores-early", "base", "trained"]))
+
+
+SHARED = {name: str(100 + i) for i, name in enumerate(("convert", "problems", "generate", "grade", "evaluate/base"))}
+
+
+@pytest.mark.parametrize("name", ["plain", "chunks"])
+def test_stages_of_another_runs_job_get_none_and_are_waited_for(name):
+    overrides, subjects = CONFIGS[name]
+    cfg = config(overrides, subjects)
+    chain = graph(cfg)
+    steps = plan_chain(chain, RunDirectory(Path("/none/run")))
+    jobs = {job.key: job for job in chain_jobs(cfg, chain, steps, SHARED)}
+    assert not {job.stage for job in jobs.values()} & SHARED.keys()
+    for job in jobs.values():
+        if job.stage != "report":
+            assert set(job.beside) == {SHARED[need] for need in chain.needs(job.stage) if need in SHARED}, job
+            assert not set(job.after) & {key.replace("/", "-") for key in SHARED}
+    assert _dependency(jobs["curate"], list(jobs.values()), {}) == [
+        f"--dependency=afterok:{':'.join(jobs['curate'].beside)}"
+    ]
+
+
+def test_a_stage_that_is_settled_by_now_is_not_waited_for():
+    cfg = config()
+    chain = graph(cfg)
+    steps = [
+        replace(step, action="reuse" if step.stage.name in SHARED else "run")
+        for step in plan_chain(chain, RunDirectory(Path("/none/run")))
+    ]
+    assert all(job.beside == () for job in chain_jobs(cfg, chain, steps, SHARED))

@@ -60,7 +60,8 @@ class Place:
     @property
     def main(self) -> list[str]:
         named = [f"teacher.path={self.models}/QwQ", f"model.path={self.models}/Qwen2.5-32B"]
-        return ["experiment=paper_main", *self.problems, *named, *CLUSTER, *IMAGES, self.mounts]
+        whole = ["generate.chunks=1", "evaluate.chunks=1"]
+        return ["experiment=paper_main", *self.problems, *named, *CLUSTER, *IMAGES, self.mounts, *whole]
 
     @property
     def baselines(self) -> list[str]:

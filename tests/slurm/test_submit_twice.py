@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.graph import graph
+from nemo_cot.io import hashing
 from nemo_cot.launchers.slurm.record import Submission, SubmittedJob, comment_of, write_submission
+from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import run_lock
 from tests.slurm.conftest import PROFILE
 from tests.support import SECONDS, environment, nemo_cot, tiny_experiment, wait_for
@@ -138,3 +143,32 @@ def test_where_everything_is_finished_nothing_is_submitted(stand_ins, tiny_model
     done = nemo_cot("submit", *overrides, *PROFILE, *more, cwd=tmp_path, **stand_ins)
     assert done.returncode == 0 and "there is nothing to submit" in done.stdout, done.stderr
     assert list((tmp_path / "queue").iterdir()) == []
+
+
+def test_no_chunk_job_hashes_the_teacher_that_submit_has_hashed(stand_ins, tiny_model, tmp_path, monkeypatch):
+    """Counted: the files that the jobs' own processes would read to hash."""
+    teacher = tmp_path / "teacher"
+    shutil.copytree(tiny_model, teacher)
+    (teacher / "extra.bin").write_bytes(bytes(3 << 20))  # as large as a shard, for the memory of digests
+    overrides = [
+        *tiny_experiment(tiny_model, tmp_path / "runs"), *PROFILE, "launcher.stages=[problems,convert,generate]",
+        "teacher=model", f"teacher.path={teacher}", "generate.chunks=2", "generate.samples_per_problem=2",
+        "cluster.resources.generate.gpus_per_node=null", "cluster.pass_environment=[PATH,QUEUE,LOOKED]",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "nemo_cot.launchers.cli", "submit", *overrides]
+    done = subprocess.run(command, cwd=tmp_path, env=stand_ins, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    hashed: list[Path] = []
+    digest = hashing._digest
+    monkeypatch.setattr(hashing, "_digest", lambda path: (hashed.append(path), digest(path))[1])
+    cfg = load_config(overrides)
+    stages = graph(cfg).stages
+    chunks = [stage for name, stage in stages.items() if "/chunk-" in name]
+    assert len(chunks) == 2
+    for chunk in chunks:
+        run = RunDirectory(tmp_path / "runs" / "tiny")
+        run.hasher().sha256(run.resolve(chunk.inputs["teacher"], "teacher"))
+    assert teacher / "extra.bin" not in hashed
+    (teacher / "extra.bin").write_bytes(bytes(4 << 20))
+    RunDirectory(tmp_path / "runs" / "tiny").hasher().sha256(teacher)
+    assert teacher / "extra.bin" in hashed, "the count sees what is hashed"

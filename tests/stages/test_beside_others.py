@@ -96,7 +96,7 @@ def generate(monkeypatch: pytest.MonkeyPatch) -> Recipe:
         def work(folder: Path, _: Mapping[str, Path], samples: range) -> None:
             (folder / "generations.jsonl").write_text("{}\n")
 
-        yield from Sampling("generate", {}, {}, work, 2, 2, False, False, "cpu").stages()
+        yield from Sampling("generate", {}, {}, work, 2, None, 2, False, False, "cpu").stages()
 
     monkeypatch.setattr(graph, "recipe_names", lambda: ["generate"])
     monkeypatch.setattr(graph, "load_recipe", lambda _: generate)

@@ -92,9 +92,9 @@ def test_contamination_is_exact_by_ngram_or_fuzzy(text, kind):
     context = Context(None, HELDOUT)
     index = bound(load_filters({"contamination": {"drop": ["exact", "ngram", "fuzzy"]}}), context)["contamination"]
     assert index(of_problem(text), 10) == (f"contamination_{kind}" if kind else False)
-    assert [row["kind"] for row in context.shown] == ([kind] if kind else [])
+    assert [row["kind"] for row in context.shown.values()] == ([kind] if kind else [])
     if kind:
-        shown = context.shown[0]
+        [shown] = context.shown.values()
         assert shown["text"] == text and shown["heldout_text"] in [p.problem for p in HELDOUT] and shown["dropped"]
 
 
@@ -103,8 +103,8 @@ def test_near_matches_are_shown_and_dropped_only_by_choice():
     found = bound(load_filters({"contamination": {}}), context)["contamination"]
     near = of_problem("Find the sum of ordered pairs (a, b) of integers so that a + b = 10 and a < b.")
     assert [found(near, 1), found(near, 1)] == [False, False]
-    assert len(context.shown) == 1 and context.shown[0]["kind"] == "fuzzy" and not context.shown[0]["dropped"]
-    assert 85 <= context.shown[0]["similarity"] < 100
+    [shown] = context.shown.values()
+    assert shown["kind"] == "fuzzy" and not shown["dropped"] and 85 <= shown["similarity"] < 100
 
 
 def test_a_held_out_problem_inside_a_generation_is_found_where_asked():
@@ -113,7 +113,7 @@ def test_a_held_out_problem_inside_a_generation_is_found_where_asked():
         context = Context(None, HELDOUT)
         found = bound(load_filters({"contamination": {"generations": asked}}), context)["contamination"]
         assert found(of_problem("Another one altogether", text), 1) == ("contamination_ngram" if asked else False)
-        assert [row["where"] for row in context.shown] == ["generation"] * asked
+        assert [row["where"] for row in context.shown.values()] == ["generation"] * asked
 
 
 @pytest.mark.parametrize("name, values, text, dropped", CASES)

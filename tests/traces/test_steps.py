@@ -1,4 +1,6 @@
-"""Steps, sentences and the thought of a trace, on texts in the style of several sets: what is cut where, and that nothing is lost."""
+"""Steps, sentences and the thought of a trace, on texts in the style of several sets: what is cut where, and
+that nothing is lost.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import time
 from functools import cache
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_cot.errors import UserError
@@ -57,7 +59,9 @@ HUMAN = """We want the area. The triangle has base 6 and height 4.
 Half of $6 \\cdot 4$. But check: is the height 4? Yes.
 
 Area is \\boxed{12}."""
-PROCEDURAL = "Start at 3.\nAdd 4: 4:3,5:2,6:1,7:0. Now 7.\nWait, let me check: 7-4=3. Good.\nThe answer is \\boxed{7}"
+PROCEDURAL = (
+    "Start at 3.\nAdd 4: 4:3,5:2,6:1,7:0. Now 7.\nWait, let me check: 7-4=3. Good.\nThe answer is \\boxed{7}"
+)
 CHINESE = "首先，设x=3。等等，不对，应该是4。\n\n让我检查一下：2*4=8。\n\n所以答案是\\boxed{4}"  # noqa: RUF001
 
 
@@ -97,11 +101,23 @@ def test_a_trace_of_deepseek_r1():
     ]
 
 
+def test_a_heading_belongs_to_what_stands_below():
+    text = "### Step 1\n\nAdd.\n\n**Check**\n\nWait, 3.\n\n**Final Answer**\n\n\\boxed{4}"
+    assert [first for _, first in cut(text)] == ["### Step 1\n\nAd", "**Check**\n\nWai", "**Final Answer"]
+    assert [first for _, first in cut(text, "shift")] == ["### Step 1\n\nAd", "**Check**\n\nWai"]
+    assert split_thought(text, marks()).solution == "\n\n**Final Answer**\n\n\\boxed{4}"
+
+
 def test_numbered_steps():
     assert cut(NUMBERED) == [
         ("straight", "**Step 1:** Le"), ("straight", "Then n = 2k + "), ("straight", "**Step 2:** Sq"), ("conclude", "3. Therefore t"),
     ]  # fmt: skip
-    assert [kind for kind, _ in cut("So:\n\n" + NUMBERED)] == ["straight", "straight", "straight", "conclude"], "lines no more"
+    assert [kind for kind, _ in cut("So:\n\n" + NUMBERED)] == [
+        "straight",
+        "straight",
+        "straight",
+        "conclude",
+    ], "lines no more"
 
 
 def test_a_human_solution():
@@ -128,7 +144,10 @@ def test_chinese_needs_no_spaces():
         ("1. Wait for it. 2. Go!", ["1. Wait for it. ", "2. Go!"]),
         ('He said "no." Maybe. $a. b$ c. `x`', ['He said "no." ', "Maybe. ", "$a. b$ c. ", "`x`"]),
         ("Set $5. Then stop.", ["Set $5. ", "Then stop."]),
-        ("A:\n\\begin{align}\na. b\n\nc\n\\end{align}\nB", ["A:\n", "\\begin{align}\na. b\n\nc\n\\end{align}\n", "B"]),
+        (
+            "A:\n\\begin{align}\na. b\n\nc\n\\end{align}\nB",
+            ["A:\n", "\\begin{align}\na. b\n\nc\n\\end{align}\n", "B"],
+        ),
         ("Is it? Yes! **Bold.** No", ["Is it? ", "Yes! ", "**Bold.** ", "No"]),
         ("a\r\n\r\nb\r\nc", ["a\r\n\r\n", "b\r\n", "c"]),
         ("", []),
@@ -162,7 +181,10 @@ def test_the_kind_of_an_opening(opening, kind):
 
 
 def test_marks_within_a_text():
-    found = [("İ But waiting, let me check again, wait"[m.start : m.end], m.kind) for m in marks().find("İ But waiting, let me check again, wait")]
+    found = [
+        ("İ But waiting, let me check again, wait"[m.start : m.end], m.kind)
+        for m in marks().find("İ But waiting, let me check again, wait")
+    ]
     assert found == [("But", "reflect"), ("let me check", "check"), ("wait", "reflect")]
     assert list(marks("none").find("But wait")) == [] and marks("none").opening("But") == "straight"
 
@@ -174,7 +196,12 @@ def test_marks_within_a_text():
         ("x <think> a </think> b", "x <think> ", "a", " </think> b"),
         ("<think>a</think>b</think>c", "<think>", "a</think>b", "</think>c"),
         ("<think></think>b", "<think>", "", "</think>b"),
-        ("<|begin_of_thought|>\n\na\n\n<|end_of_thought|>\n\nb", "<|begin_of_thought|>\n\n", "a", "\n\n<|end_of_thought|>\n\nb"),
+        (
+            "<|begin_of_thought|>\n\na\n\n<|end_of_thought|>\n\nb",
+            "<|begin_of_thought|>\n\n",
+            "a",
+            "\n\n<|end_of_thought|>\n\nb",
+        ),
         ("<|im_start|>think\na<|im_start|>answer\nb", "<|im_start|>think\n", "a", "<|im_start|>answer\nb"),
         ("<think>\na\n\nso \\boxed{3}\n\nend", "<think>\n", "a", "\n\nso \\boxed{3}\n\nend"),  # never closed
         ("a\n\n\\boxed{1}\n\nb\n\n\\boxed{2}\n\nc", "", "a\n\n\\boxed{1}\n\nb", "\n\n\\boxed{2}\n\nc"),
@@ -193,6 +220,7 @@ PIECES = ["Wait, ", "but", "\n", "\n\n", "\r\n", ". ", "1. ", "Step 2:", "$", "$
 texts = st.lists(st.sampled_from(PIECES), max_size=30).map("".join) | st.text(max_size=80)
 
 
+@settings(deadline=None)
 @given(texts, st.sampled_from(SPLITS))
 def test_nothing_is_lost(text, split):
     steps = segment(text, marks("mixed"), split=split)
@@ -203,6 +231,7 @@ def test_nothing_is_lost(text, split):
     assert "".join(parts) == text and parts.thought == parts.thought.strip()
 
 
+@settings(deadline=None)
 @given(texts)
 def test_steps_of_the_paper_are_unions_of_the_finer_ones(text):
     fine = {len(step.text) for step in segment(text, marks())}
@@ -217,7 +246,10 @@ def test_steps_of_the_paper_are_unions_of_the_finer_ones(text):
     assert ends("shift") <= ends("paragraph") or not fine
 
 
-@pytest.mark.parametrize("piece", ["\\[", "$", "$$ ", "```", "\\begin{a}", "<think>", "\n", "but ", "1. ", ". ", "**", "\\boxed{", " \n"])
+@pytest.mark.parametrize(
+    "piece",
+    ["\\[", "$", "$$ ", "```", "\\begin{a}", "<think>", "\n", "but ", "1. ", ". ", "**", "\\boxed{", " \n"],
+)
 def test_hostile_texts_take_linear_time(piece):
     started = time.monotonic()
     split_thought(piece * (400_000 // len(piece)), marks())
@@ -242,4 +274,7 @@ def test_a_mistake_is_one_line_with_its_key(override, parts):
 
 def test_words_of_ones_own():
     assert Marks(load_config(["marks.words.english.check=[tick]"]).marks).opening("Tick: 3") == "check"
-    assert Marks(load_config(["marks.words.french.check=['vérifions']"]).marks).opening("Vérifions: 3") == "check"
+    assert (
+        Marks(load_config(["marks.words.french.check=['vérifions']"]).marks).opening("Vérifions: 3")
+        == "check"
+    )

@@ -101,7 +101,7 @@ LOCAL_KEYS = ("backend", "  - lora", "export_dtype", "device", "activation_check
 
 def test_a_backend_of_one_s_own_is_a_package_and_a_file_and_trains_to_the_end(nudge, tiny_model, tmp_path):
     experiment = [*tiny_experiment(tiny_model, tmp_path), "train=nudge"]
-    planned = nemo_cot("plan", *experiment, COLUMNS="300", **nudge)
+    planned = nemo_cot("plan", *experiment, "--all", COLUMNS="300", **nudge)
     assert planned.returncode == 0, planned.stdout + planned.stderr
     assert "nudge_is_small" in planned.stdout and "literal_cost" not in planned.stdout
     done = nemo_cot("run", *experiment, **nudge)

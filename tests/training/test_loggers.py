@@ -70,7 +70,9 @@ def test_wandb_writes_files_where_there_is_no_network(tmp_path, monkeypatch):
 def test_no_logger_writes_nothing(tmp_path):
     base = save_tiny(tmp_path / "base")
     run(base, tmp_path / "run", max_steps=1, loggers=config())
-    assert not [path for path in (tmp_path / "run").iterdir() if path.name in ("tensorboard", "wandb", "mlflow")]
+    assert not [
+        path for path in (tmp_path / "run").iterdir() if path.name in ("tensorboard", "wandb", "mlflow")
+    ]
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "wandb", "mlflow"])
@@ -79,7 +81,9 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(name, tmp_path,
     import importlib
 
     def refuse(wanted, *arguments, **named):
-        if wanted.partition(".")[0] == name or (name == "tensorboard" and wanted == "torch.utils.tensorboard"):
+        if wanted.partition(".")[0] == name or (
+            name == "tensorboard" and wanted == "torch.utils.tensorboard"
+        ):
             raise ImportError(wanted)
         return imported(wanted, *arguments, **named)
 

@@ -91,6 +91,7 @@ def servers(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("servers")
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+        patch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")  # or all four take the same core
         found = {}
         for name, model in (("there", "full"), ("plain", "plain"), ("exported", "exported")):
             port, _ = stack.enter_context(claimed_port(0))
@@ -103,18 +104,21 @@ def servers(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
         yield {name: _wait(server, 600.0, 60.0) for name, server in found.items()}
 
 
-def answers(server: Server, made: EndpointEngine, model: Path, folder: Path, *, without: tuple[str, ...] = ()) -> list:
+def answers(
+    server: Server, made: EndpointEngine, model: Path, folder: Path, *, without: tuple[str, ...] = (), prompt: str = ""
+) -> list:
     """(token ids of the prompt, of the answer, finish_reason) of every sample, asked by our own client's bodies;
-    ``without``: keys that are left out.
+    ``without``: keys that are left out; ``prompt``: another than the trained one.
     """
     asked = job(model, folder)
+    asked = replace(asked, form=replace(FORM, prompt=prompt or FORM.prompt))
     maker, found = RequestMaker(made, asked, server), []
     for problem, number in asked.pairs:
         body = {key: v for key, v in maker.body(problem, number).items() if key not in without}
         reply = httpx.post(server.base_url + maker.path, json={**body, "return_token_ids": True}, timeout=120.0)
         choice = reply.raise_for_status().json()["choices"][0]
-        prompt = choice.get("prompt_token_ids") or reply.json().get("prompt_token_ids")
-        found.append((prompt, choice["token_ids"], choice["finish_reason"]))
+        ids = choice.get("prompt_token_ids") or reply.json().get("prompt_token_ids")
+        found.append((ids, choice["token_ids"], choice["finish_reason"]))
     return found
 
 
@@ -167,7 +171,7 @@ def test_the_whole_client_writes_the_same_samples(servers, models, tmp_path):
 @pytest.mark.skipif(not SKILLS, reason="NEMO_SKILLS_PYTHON is not set (NeMo-Skills is installed from git only)")
 @pytest.mark.parametrize("endpoint", ["text", "chat"])
 def test_nor_of_nemo_skills(endpoint, servers, models, tmp_path):
-    made, written = engine("nemo_skills", endpoint=endpoint, python=SKILLS, seeds_in_parallel=1), []
+    made, written = engine("nemo_skills", endpoint=endpoint, python=SKILLS, seeds_in_parallel=len(SEEDS)), []
     for name, model in (("ours", "full"), ("exported", "exported")):
         folder = tmp_path / name
         folder.mkdir()
@@ -178,22 +182,22 @@ def test_nor_of_nemo_skills(endpoint, servers, models, tmp_path):
 
 def test_an_answer_that_fills_the_context_is_an_error_by_name(servers, models, tmp_path):
     """vLLM ends it there without a word, with finish_reason length."""
-    long = job(models["full"], tmp_path)
-    long = replace(long, problems=[reworded(long.problems[0], "1+" * 150)])
+    frame = len(TextTokenizer(models["full"], FORM).prompt_ids(""))
+    digits = "1" * (CONTEXT - NEW + 20 - frame)  # a token each: 20 tokens too long
+    long = replace(
+        job(models["full"], tmp_path), problems=[Problem(problem_id="long", problem=digits, expected_answer="1")]
+    )
     with pytest.raises(UserError, match=f"exceed the server's context, max_model_len {CONTEXT}"):
         sample(at(servers["ours"], engine(dialect="vllm")), long)
     with pytest.raises(UserError, match=rf"fills the server's context, max_model_len {CONTEXT}"):
         sample(at(servers["ours"], engine(dialect="vllm", endpoint="chat")), long)
 
 
-def reworded(problem: Problem, text: str) -> Problem:
-    return Problem(problem_id=problem.problem_id, problem=text, expected_answer="1")
-
-
 def test_the_chat_endpoint_of_an_exported_model_sends_our_prompt(servers, models, tmp_path):
-    """The same tokens, and so the same answers."""
+    """For the bare question: the same tokens, and so the same answers."""
     ours = answers(servers["exported"], engine(dialect="vllm"), models["exported"], tmp_path)
-    chat = answers(servers["exported"], engine(dialect="vllm", endpoint="chat"), models["exported"], tmp_path)
+    made = engine(dialect="vllm", endpoint="chat")
+    chat = answers(servers["exported"], made, models["exported"], tmp_path, prompt="{problem}")
     tokenizer = TextTokenizer(models["exported"], FORM)
     assert [prompt for prompt, *_ in chat] == [tokenizer.prompt_ids(q) for q in QUESTIONS for _ in SEEDS]
     assert chat == ours

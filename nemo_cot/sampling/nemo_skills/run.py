@@ -64,7 +64,7 @@ def sample_nemo_skills(engine: NemoSkillsEngine, job: SamplingJob) -> None:
 def _sent(engine: NemoSkillsEngine, job: SamplingJob, problem: Problem) -> object:
     """What NeMo-Skills sends for a problem when it has no prompt of its own."""
     prompt = job.prompt(problem)
-    return prompt if engine.endpoint == "text" else messages(engine.system_message, prompt)
+    return prompt if engine.endpoint == "text" else messages(engine.system_message, prompt, job.turns)
 
 
 class _Seeds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from nemo_cot.config.engines import EndpointEngine, SamplingConfig
@@ -45,7 +46,7 @@ class RequestMaker:
 
     def _prompt(self, problem: Problem) -> dict[str, Any]:
         if self.chat:
-            return {"messages": messages(self._system, self._job.prompt(problem))}
+            return {"messages": messages(self._system, self._job.prompt(problem), self._job.turns)}
         if self._vllm and self._tokenizer:
             return {"prompt": self._tokenizer.prompt_ids(problem.problem)}
         return {"prompt": self._job.prompt(problem)}
@@ -82,10 +83,10 @@ def vllm_values(sampling: SamplingConfig, tokenizer: TextTokenizer | None) -> di
     return {**values, **ends}
 
 
-def messages(system: str | None, user: str) -> list[dict[str, str]]:
-    """A chat with one question."""
+def messages(system: str | None, user: str, turns: Sequence[dict[str, str]] = ()) -> list[dict[str, str]]:
+    """A chat that ends in a question; ``turns`` are those before it."""
     first = [{"role": "system", "content": system}] if system is not None else []
-    return [*first, {"role": "user", "content": user}]
+    return [*first, *turns, {"role": "user", "content": user}]
 
 
 def check_prompts(tokenizer: TextTokenizer, job: SamplingJob) -> None:

@@ -1,9 +1,10 @@
-"""Filters of traces: one file per filter, nemo_cot/traces/filters/NAME.py, found by its name in curate.filters.
+"""Filters of traces: one file per filter, nemo_cot/traces/filters/NAME.py, found by its name in
+curate.filters.
 
 Each file defines a frozen dataclass ``Filter`` whose fields are the filter's keys (with defaults if
-sensible), and a method ``drops(trace, length)``, which returns whether the trace is dropped, or the reason that
-it is counted under in place of the filter's name. One that needs more than the trace has ``bind(context)``
-instead, which returns that function. See docs/extending.md.
+sensible), and a method ``drops(trace, length)``, which returns whether the trace is dropped, or the reason
+that it is counted under in place of the filter's name. One that needs more than the trace has
+``bind(context)`` instead, which returns that function. See docs/extending.md.
 """
 
 from __future__ import annotations
@@ -30,15 +31,22 @@ Drops = Callable[[Trace, int], "bool | str"]
 
 @dataclass
 class Context:
-    """What a filter may need beside the trace. ``heldout``: the evaluation problems, read only where a filter has
-    ``needs_heldout = True``; one that reads ``marks`` has ``needs_marks = True``. (``packages``: modules beyond the core that a filter imports, and
-    what pip installs them with.) ``shown`` collects rows for flagged.jsonl, which the user is to look at.
+    """What a filter may need beside the trace. ``heldout``: the evaluation problems, read only where a filter
+    has ``needs_heldout = True``; one that reads ``marks`` has ``needs_marks = True``. (``packages``: modules
+    beyond the core that a filter imports, and what pip installs them with.)
     """
 
     marks: Marks | None = None
     heldout: Sequence[Problem] = ()
-    shown: list[dict[str, Any]] = field(default_factory=list)
+    shown: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
     _last: tuple[Trace, View] | None = None
+
+    def show(self, key: str, row: dict[str, Any]) -> None:
+        """Put ``row`` into flagged.jsonl, for the user to look at; of rows with the same ``key`` the first."""
+        if key not in self._seen:
+            self._seen.add(key)
+            self.shown[key] = row
 
     def view(self, trace: Trace, length: int) -> View:
         """The trace with its steps and words, computed once for all filters and measures."""
@@ -73,7 +81,9 @@ def _load(name: str, values: Mapping[str, Any]) -> Any:
     if name not in filter_names():
         raise UserError("there is no such filter", where=key, fix=f"choose among {', '.join(filter_names())}")
     if not isinstance(values, Mapping):
-        raise UserError(f"{values!r} is not a group of keys", where=key, fix=f"set its keys, as in {key}.KEY=VALUE")
+        raise UserError(
+            f"{values!r} is not a group of keys", where=key, fix=f"set its keys, as in {key}.KEY=VALUE"
+        )
     kind = importlib.import_module(f"{__name__}.{name}").Filter
     fields = [field.name for field in dataclasses.fields(kind)]
     if unknown := [own for own in values if own not in fields]:
@@ -81,4 +91,6 @@ def _load(name: str, values: Mapping[str, Any]) -> Any:
     try:
         return msgspec.convert(dict(values), kind)
     except (msgspec.ValidationError, ValueError) as error:
-        raise UserError(f"{error}", where=key, fix=f"set {' and '.join(f'{key}.{own}' for own in fields)}") from None
+        raise UserError(
+            f"{error}", where=key, fix=f"set {' and '.join(f'{key}.{own}' for own in fields)}"
+        ) from None

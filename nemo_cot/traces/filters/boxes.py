@@ -12,8 +12,8 @@ _BOX = "\\boxed"
 
 @dataclass(frozen=True)
 class Filter:
-    """How often ``\\boxed`` may occur: from ``least`` to ``most`` times, in the whole generation, or with ``final``
-    in the final solution alone, behind the thought (nemo_cot/traces/thought.py).
+    """How often ``\\boxed`` may occur: from ``least`` to ``most`` times, in the whole generation, or with
+    ``final`` in the final solution alone, behind the thought (nemo_cot/traces/thought.py).
     """
 
     least: int = 1

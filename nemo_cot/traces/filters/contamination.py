@@ -18,12 +18,12 @@ _WORD = re.compile(r"[^\W_]+|[+\-*/=<>^]")
 
 @dataclass(frozen=True)
 class Filter:
-    """A problem is compared with every held-out one by its words, without case, punctuation and LaTeX's markup:
-    exact, the same words; ngram, ``ngram`` words in a row in common (of a shorter one all of it, from 5 words on);
-    fuzzy, a similarity of at least ``fuzzy`` of 100 (rapidfuzz's ratio over words: 200 x words in common, in order,
-    by words of both). ``drop`` lists the kinds that are dropped; the others are only shown. ``generations``: look
-    for n-grams of the held-out problems in the traces' own texts, too. Whatever is found goes into flagged.jsonl,
-    with both texts.
+    """A problem is compared with every held-out one by its words, without case, punctuation and LaTeX's
+    markup: exact, the same words; ngram, ``ngram`` words in a row in common (of a shorter one all of it, from
+    5 words on); fuzzy, a similarity of at least ``fuzzy`` of 100 (rapidfuzz's ratio over words: 200 x words
+    in common, in order, by words of both). ``drop`` lists the kinds that are dropped; the others are only
+    shown. ``generations``: look for n-grams of the held-out problems in the traces' own texts, too. Whatever
+    is found goes into flagged.jsonl, with both texts.
     """
 
     needs_heldout: ClassVar[bool] = True
@@ -45,7 +45,6 @@ class Filter:
     def bind(self, context: Context) -> Drops:
         """Counted as contamination_KIND. Raises UserError without rapidfuzz."""
         index = _Index(context.heldout, self.ngram, self.fuzzy)
-        shown: set[str] = set()
 
         def drops(trace: Trace, length: int) -> bool | str:
             found = index.of_problem(trace.problem)
@@ -56,21 +55,26 @@ class Filter:
                 return False
             kind, score, problem = found
             own = trace.problem if where == "problem" else trace.generation
-            if (key := f"{trace.problem_id} {where} {problem.problem_id}") not in shown:
-                shown.add(key)
-                context.shown.append(
-                    {"filter": "contamination", "kind": kind, "similarity": round(score, 1), "dropped": kind in self.drop,
-                     "problem_id": trace.problem_id, "where": where, "text": own,
-                     "heldout_id": problem.problem_id, "heldout_text": problem.problem}
-                )  # fmt: skip
+            row = {
+                "filter": "contamination",
+                "kind": kind,
+                "similarity": round(score, 1),
+                "dropped": kind in self.drop,
+                "problem_id": trace.problem_id,
+                "where": where,
+                "text": own,
+                "heldout_id": problem.problem_id,
+                "heldout_text": problem.problem,
+            }
+            context.show(f"contamination {trace.problem_id} {where} {problem.problem_id}", row)
             return f"contamination_{kind}" if kind in self.drop else False
 
         return drops
 
 
 def folded(text: str) -> tuple[str, ...]:
-    """The words, numbers and operators of ``text`` in lower case. LaTeX's commands for spacing and size are left out,
-    and the backslash of the others.
+    """The words, numbers and operators of ``text`` in lower case. LaTeX's commands for spacing and size are
+    left out, and the backslash of the others.
     """
     plain = re.sub(r"\\(?:left|right|[,;:! ]|quad|qquad|displaystyle|d?frac(?=\W)|text|mathrm)|\$", " ", text)
     return tuple(_WORD.findall(plain.lower()))

@@ -18,8 +18,8 @@ class Bound:
 
 @dataclass(frozen=True)
 class Filter:
-    """``bounds`` by a measure's name (nemo_cot/traces/structure): {keyword_density: {least: 0.01}}. A trace of which
-    the measure is not defined is dropped.
+    """``bounds`` by a measure's name (nemo_cot/traces/structure): {keyword_density: {least: 0.01}}. A trace
+    of which the measure is not defined is dropped.
     """
 
     needs_marks: ClassVar[bool] = True
@@ -36,6 +36,7 @@ class Filter:
 
     def bind(self, context: Context) -> Drops:
         """Counted as measure_NAME."""
+
         def drops(trace, length: int) -> bool | str:
             view = context.view(trace, length)
             for name, bound in self.bounds.items():

@@ -1,4 +1,6 @@
-"""repetition: drop traces that repeat themselves: by n-grams, by how far they compress, or by a loop at the end."""
+"""repetition: drop traces that repeat themselves: by n-grams, by how far they compress, or by a loop at the
+end.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,9 @@ from nemo_cot.traces.filters import Context, Drops
 
 @dataclass(frozen=True)
 class Filter:
-    """Bounds on measures of nemo_cot/traces/structure; null: none. ``most_ngrams``: the share of word 8-grams that
-    stood before (repeated_ngrams); ``least_compression``: compressed by plain size (compression); ``most_loop``: the
-    share of the words that is a loop at the end (loop). At least one must be given.
+    """Bounds on measures of nemo_cot/traces/structure; null: none. ``most_ngrams``: the share of word 8-grams
+    that stood before (repeated_ngrams); ``least_compression``: compressed by plain size (compression);
+    ``most_loop``: the share of the words that is a loop at the end (loop). At least one must be given.
     """
 
     most_ngrams: float | None = None
@@ -27,12 +29,17 @@ class Filter:
 
     def bind(self, context: Context) -> Drops:
         """Counted as repetition_ngrams, repetition_compression or repetition_loop."""
+
         def drops(trace, length: int) -> bool | str:
             view = context.view(trace, length)
             if self.most_ngrams is not None and view.measured("repeated_ngrams") > self.most_ngrams:
                 return "repetition_ngrams"
             if self.least_compression is not None and view.measured("compression") < self.least_compression:
                 return "repetition_compression"
-            return "repetition_loop" if self.most_loop is not None and view.measured("loop") > self.most_loop else False
+            return (
+                "repetition_loop"
+                if self.most_loop is not None and view.measured("loop") > self.most_loop
+                else False
+            )
 
         return drops

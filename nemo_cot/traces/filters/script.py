@@ -1,4 +1,6 @@
-"""script: drop traces in which too many letters are of other scripts, as where a model turns to another language."""
+"""script: drop traces in which too many letters are of other scripts, as where a model turns to another
+language.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +39,14 @@ class Filter:
 
 @functools.lru_cache(maxsize=4096)
 def script_of(letter: str) -> str:
-    """The script that Unicode's name of the letter begins with, in lower case; empty for what is no letter of one."""
-    if not letter.isalpha() or (unicodedata.normalize("NFKC", letter) != letter and unicodedata.name(
-        letter, ""
-    ).startswith(("MATHEMATICAL", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER"))):
+    """The script that Unicode's name of the letter begins with, in lower case; empty for what is no letter of
+    one.
+    """
+    if not letter.isalpha() or (
+        unicodedata.normalize("NFKC", letter) != letter
+        and unicodedata.name(letter, "").startswith(
+            ("MATHEMATICAL", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER")
+        )
+    ):
         return ""
     return unicodedata.name(letter, "unknown").split()[0].split("-")[0].lower()

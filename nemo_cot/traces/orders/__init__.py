@@ -1,9 +1,9 @@
 """Orders in which traces are chosen: one file per order, nemo_cot/traces/orders/NAME.py, found by its name.
 
-Each defines ``walk(candidates, config)``, which yields places in ``candidates``, each once, the first choice first. It
-is sent back whether that trace was taken: some stand aside, as their problem has given enough. Candidates come as
-the seed has shuffled them (and in the order of curate.ties), so equal ones stay as they came. ``NEEDS`` names what of
-a candidate it reads beyond the row: "vector", "measures". See docs/traces.md.
+Each defines ``walk(candidates, config)``, which yields places in ``candidates``, each once, the first choice
+first. It is sent back whether that trace was taken: some stand aside, as their problem has given enough.
+Candidates come as the seed has shuffled them (and in the order of curate.ties), so equal ones stay as they
+came. ``NEEDS`` names what of a candidate it reads beyond the row: "vector", "measures". See docs/curating.md.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def ascending(keys: Sequence[float]) -> Walk:
 
 
 def farthest_first(points: np.ndarray) -> Walk:
-    """Places such that each is the farthest from all that were taken before (Gonzalez 1985); the first one as it came.
+    """Places such that each is the farthest from all that were taken before (Gonzalez 1985); the first one as
+    it came.
 
     ``points``: float32 [N, D]; distances are Euclidean, so N x D operations for each that is taken.
     """

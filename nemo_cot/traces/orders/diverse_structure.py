@@ -18,7 +18,9 @@ def walk(candidates: Sequence[Candidate], config: CurateConfig) -> Walk:
     defined counts as the mean.
     """
     if candidates:
-        table = np.array([[c.measures[name] for name in config.measures] for c in candidates], dtype=np.float64)
+        table = np.array(
+            [[c.measures[name] for name in config.measures] for c in candidates], dtype=np.float64
+        )
         table = np.where(np.isfinite(table), table, np.nan)
         known = ~np.isnan(table)
         count = np.maximum(known.sum(axis=0), 1)

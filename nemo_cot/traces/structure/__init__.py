@@ -1,8 +1,8 @@
 """The structure of traces, as far as texts show it: one function per measure, found by its name.
 
-A measure takes a :class:`View` of one trace and returns a number, NaN where it is not defined. Its docstring gives
-the formula, the unit in square brackets, and the source. To add one, write it here or below, with ``@measure``.
-The words behind "marks" are those of conf/marks.
+A measure takes a :class:`View` of one trace and returns a number, NaN where it is not defined. Its docstring
+gives the formula, the unit in square brackets, and the source. To add one, write it here or below, with
+``@measure``. The words behind "marks" are those of conf/marks.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class Row(Protocol):
 
 
 class View:
-    """One trace, with what several measures need of it, each computed once. ``tokens``: its length, None if unknown."""
+    """One trace, with what several measures need of it, each computed once. ``tokens``: its length, None if
+    unknown.
+    """
 
     def __init__(self, row: Row, marks: Marks, tokens: int | None) -> None:
         self.row, self.text, self.marks, self.tokens = row, row.generation, marks, tokens
@@ -67,20 +69,25 @@ class View:
         return _WORD.findall(self.text.lower())
 
     @cached_property
+    def vocabulary(self) -> dict[str, int]:
+        """Each word with a number of its own, from 0, in the order in which they first stand."""
+        return {word: number for number, word in enumerate(dict.fromkeys(self.words))}
+
+    @cached_property
     def numbers(self) -> np.ndarray:
-        """The words as numbers, int64 [words]: equal for equal words."""
-        known: dict[str, int] = {}
-        return np.fromiter((known.setdefault(w, len(known)) for w in self.words), np.int64, len(self.words))
+        """The words as numbers of the vocabulary, int64 [words]."""
+        return np.fromiter(map(self.vocabulary.__getitem__, self.words), np.int64, len(self.words))
 
     @cached_property
     def span_hashes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Sums of the hashed words times powers of an odd number, from the first word on, uint64 [words + 1], and the
-        powers, uint64 [words]: the difference of two sums is a hash of the span between them, times a power.
+        """Sums of the hashed words times powers of an odd number, from the first word on, uint64 [words + 1],
+        and the powers, uint64 [words]: the difference of two sums is a hash of the span between them, times a
+        power.
         """
         powers = np.ones(len(self.numbers), dtype=np.uint64)
         powers[1:] = 0x9E3779B97F4A7C15
         powers = np.cumprod(powers, dtype=np.uint64)
-        hashed = _mixed(self.numbers) * powers
+        hashed = mixed(self.numbers) * powers
         return np.concatenate([np.zeros(1, np.uint64), np.cumsum(hashed, dtype=np.uint64)]), powers
 
     @cached_property
@@ -114,8 +121,10 @@ SURPRISE = {"surprise": "nats per token", "surprise_per_step": "nats per step"}
 
 
 def unit_of(name: str) -> str:
-    """The unit of a measure: the text in square brackets at the end of its docstring's first line."""
-    return SURPRISE.get(name) or re.findall(r"\[([^\]]*)\]", (MEASURES[name].__doc__ or "").splitlines()[0])[-1]
+    """The unit of a measure: the last text in square brackets in its docstring's first paragraph."""
+    return (
+        SURPRISE.get(name) or re.findall(r"\[([^\]]*)\]", (MEASURES[name].__doc__ or "").split("\n\n")[0])[-1]
+    )
 
 
 def _share(part: float, whole: float) -> float:
@@ -151,7 +160,9 @@ def step_length(view: View) -> float:
 
 @measure
 def keywords(view: View) -> float:
-    """Marks of the kinds that leave the straight line (marks.shifts), anywhere in the text [count]. 2502.07374."""
+    """Marks of the kinds that leave the straight line (marks.shifts), anywhere in the text [count].
+    2502.07374.
+    """
     return float(sum(view.marked[kind] for kind in view.marks.shifts))
 
 
@@ -269,7 +280,8 @@ def loop(view: View) -> float:
 def answer_position(view: View) -> float:
     """Where the trace's final value first stands / characters: exploration before the conclusion [share].
 
-    The final value is the graded one, else the last box's; NaN without one, or where the text does not hold it.
+    The final value is the graded one, else the last box's; NaN without one, or where the text does not hold
+    it.
     """
     boxes = _BOX.findall(view.text)
     value = view.row.predicted_answer or (boxes[-1] if boxes else None)
@@ -279,9 +291,11 @@ def answer_position(view: View) -> float:
 
 @measure
 def underthinking(view: View) -> float:
-    """1 - where the expected answer first stands / characters, 0 if nowhere, of wrong traces; NaN for others [share].
+    """1 - where the expected answer first stands / characters, 0 if nowhere, of wrong traces; NaN for others
+    [share].
 
-    2501.18585, xi = (1/N) sum (1 - T_first_right / T), with characters for tokens and the value for a judge's word.
+    2501.18585, xi = (1/N) sum (1 - T_first_right / T), with characters for tokens and the value for a judge's
+    word.
     """
     if view.row.verdict != "wrong" or not view.text:
         return math.nan
@@ -303,7 +317,10 @@ def lexical_diversity(view: View) -> float:
     same = words[order[1:]] == words[order[:-1]]
     last[order[1:][same]] = order[:-1][same]
     place = np.arange(len(words))
-    first, end = np.maximum(0, np.maximum(last + 1, place - WINDOW + 1)), np.minimum(place, len(words) - WINDOW)
+    first, end = (
+        np.maximum(0, np.maximum(last + 1, place - WINDOW + 1)),
+        np.minimum(place, len(words) - WINDOW),
+    )
     return float(np.maximum(0, end - first + 1).sum() / (WINDOW * (len(words) - WINDOW + 1)))
 
 
@@ -314,8 +331,8 @@ def ended(view: View) -> float:
 
 
 def _different(view: View, size: int) -> int:
-    """How many different spans of ``size`` > 0 words there are, compared by a 64-bit hash (two that differ are taken
-    for the same with a chance of 10^-12 in a long trace).
+    """How many different spans of ``size`` > 0 words there are, compared by a 64-bit hash (two that differ
+    are taken for the same with a chance of 10^-12 in a long trace).
     """
     sums, weights = view.span_hashes
     count = len(view.numbers) - size + 1
@@ -324,7 +341,7 @@ def _different(view: View, size: int) -> int:
     return 1 + int(np.count_nonzero(spans[1:] != spans[:-1]))
 
 
-def _mixed(numbers: np.ndarray) -> np.ndarray:
+def mixed(numbers: np.ndarray) -> np.ndarray:
     """splitmix64 of each, uint64."""
     x = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

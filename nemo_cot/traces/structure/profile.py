@@ -1,4 +1,6 @@
-"""The structure of sets of traces: means of all measures with intervals, transitions between steps, similarity."""
+"""The structure of sets of traces: means of all measures with intervals, transitions between steps,
+similarity.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +51,9 @@ class Profile(msgspec.Struct):
 
 
 class Structure(msgspec.Struct):
-    """structure.json: several sets side by side. ``units`` by measure; the last two by pairs of sets, as [first, second, value]:
-    Pearson's r of the transition matrices (arXiv 2601.06002), over the kinds that both have, and the mean cosine of
-    word vectors between them.
+    """structure.json: several sets side by side. ``units`` by measure; the last two by pairs of sets, as
+    [first, second, value]: Pearson's r of the transition matrices (arXiv 2601.06002), over the kinds that
+    both have, and the mean cosine of word vectors between them.
     """
 
     confidence: float
@@ -65,8 +67,9 @@ class Structure(msgspec.Struct):
 
 @dataclass
 class Measured:
-    """What is kept of a set: a value per trace and measure, and sums. ``transitions``: counts, int [kinds, kinds];
-    ``vectors``: the sum of the word vectors, float64 [SIZE]; ``with_words``: how many of them are not 0.
+    """What is kept of a set: a value per trace and measure, and sums. ``transitions``: counts, int [kinds,
+    kinds]; ``vectors``: the sum of the word vectors, float64 [SIZE]; ``with_words``: how many of them are not
+    0.
     """
 
     kinds: Sequence[str]
@@ -82,7 +85,9 @@ class Measured:
     def empty(cls, marks: MarksConfig, names: Sequence[str] = ()) -> Measured:
         """A set without traces yet; all measures, without ``names``."""
         kinds = kinds_of(Marks(marks))
-        return cls(kinds, list(names) or measure_names(), transitions=np.zeros((len(kinds),) * 2, dtype=np.int64))
+        return cls(
+            kinds, list(names) or measure_names(), transitions=np.zeros((len(kinds),) * 2, dtype=np.int64)
+        )
 
     def add(self, found: Found) -> None:
         """Count one trace."""
@@ -140,10 +145,16 @@ class PlainRow(msgspec.Struct):
 
 
 def measured_sets(
-    path: Path, marks: MarksConfig, *, names: Sequence[str] = (), by: str | None = None, label: str, folder: Path | None = None
+    path: Path,
+    marks: MarksConfig,
+    *,
+    names: Sequence[str] = (),
+    by: str | None = None,
+    label: str,
+    folder: Path | None = None,
 ) -> dict[str, Measured]:
-    """The traces in the file of JSON lines, measured by several processes: one set named "", or with ``by`` one per
-    value of that key of the rows or of their lineage. ``names``: the measures, all without any.
+    """The traces in the file of JSON lines, measured by several processes: one set named "", or with ``by``
+    one per value of that key of the rows or of their lineage. ``names``: the measures, all without any.
 
     Raises UserError for rows that are not traces, and for none.
     """
@@ -152,13 +163,21 @@ def measured_sets(
     for found in over_rows(path, dict, _measurer, (path, marks, names, by), label=label, folder=folder):
         sets.setdefault(found.group or "", Measured.empty(marks, names)).add(found)
     if not sets:
-        raise UserError("the file holds no rows", where=str(path), fix="give a file with one JSON object per line")
+        raise UserError(
+            "the file holds no rows", where=str(path), fix="give a file with one JSON object per line"
+        )
     if by is not None and set(sets) == {""}:
-        raise UserError("no row has this key", where=f"{path}, --by {by}", fix="name a key of the rows or of their lineage")
+        raise UserError(
+            "no row has this key",
+            where=f"{path}, --by {by}",
+            fix="name a key of the rows or of their lineage",
+        )
     return dict(sorted(sets.items()))
 
 
-def _measurer(path: Path, config: MarksConfig, names: Sequence[str], by: str | None) -> Callable[[list[Line]], list[Found]]:
+def _measurer(
+    path: Path, config: MarksConfig, names: Sequence[str], by: str | None
+) -> Callable[[list[Line]], list[Found]]:
     marks = Marks(config)
 
     def one(line: Line) -> Found:
@@ -169,7 +188,9 @@ def _measurer(path: Path, config: MarksConfig, names: Sequence[str], by: str | N
 
 
 def plain_row(row: Mapping[str, Any], by: str | None = None, *, where: str = "") -> PlainRow:
-    """What is measured of ``row``. A problem is its id, or else its text. Raises UserError without a generation."""
+    """What is measured of ``row``. A problem is its id, or else its text. Raises UserError without a
+    generation.
+    """
     text = row.get("generation")
     if not isinstance(text, str):
         keys = ", ".join(sorted(map(str, row))[:12]) or "none"
@@ -198,9 +219,11 @@ def plain_row(row: Mapping[str, Any], by: str | None = None, *, where: str = "")
 def _value(row: Mapping[str, Any], key: str) -> Any:
     """Of the row, else of the latest step of its lineage that has it, itself or in the columns of its source."""
     steps = row.get("lineage")
-    places = [place for step in reversed(steps) if isinstance(step, dict) for place in (step, step.get("source"))] if (
-        isinstance(steps, list)
-    ) else []
+    places = (
+        [place for step in reversed(steps) if isinstance(step, dict) for place in (step, step.get("source"))]
+        if (isinstance(steps, list))
+        else []
+    )
     return next((p[key] for p in (row, *places) if isinstance(p, dict) and p.get(key) is not None), None)
 
 
@@ -250,7 +273,11 @@ def _profile(measured: Measured, settings: dict[str, Any]) -> Profile:
         if row.any()
     }
     count = measured.with_words
-    within = (float(measured.vectors @ measured.vectors) - measured.squares) / (count * (count - 1)) if count > 1 else None
+    within = (
+        (float(measured.vectors @ measured.vectors) - measured.squares) / (count * (count - 1))
+        if count > 1
+        else None
+    )
     return Profile(len(table), len(problems), figures, transitions, within)
 
 
@@ -275,7 +302,9 @@ def transition_similarity(first: Profile, second: Profile) -> float | None:
     one, other = first.transitions, second.transitions
     columns = sorted({kind for matrix in (one, other) for row in matrix.values() for kind in row})
     a, b = (
-        np.array([matrix[row].get(kind, 0.0) for row in sorted(one.keys() & other.keys()) for kind in columns])
+        np.array(
+            [matrix[row].get(kind, 0.0) for row in sorted(one.keys() & other.keys()) for kind in columns]
+        )
         for matrix in (one, other)
     )
     if a.size < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:

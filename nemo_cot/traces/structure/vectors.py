@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import zlib
-from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 
-from nemo_cot.traces.structure import View
+from nemo_cot.traces.structure import View, mixed
 
 SIZE = 1024
 """Buckets. Two texts without a word in common have a similarity of 0 on average, with a spread of about 1/32."""
 
 
 def text_vector(view: View) -> np.ndarray:
-    """float16 [SIZE], of length 1 (0 for a text without words): log(1 + count) of each word and each pair of words
-    that follow each other, added with a sign into a bucket, both by CRC-32 (feature hashing, arXiv 0902.2206).
+    """float16 [SIZE], of length 1 (0 for a text without words): log(1 + count) of each word and each pair of
+    words that follow each other, added with a sign into a bucket, both by a hash (feature hashing, arXiv 0902.2206).
     """
-    words = view.words
-    counts = Counter(words)
-    counts.update(map(" ".join, pairwise(words)))
-    hashes = np.fromiter(
-        (zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in counts), np.int64, len(counts)
-    )
-    weights = np.log1p(np.fromiter(counts.values(), np.float64, len(counts)))
-    signs = np.where(hashes & (1 << 31), 1.0, -1.0)
-    found = np.bincount(hashes % SIZE, weights=weights * signs, minlength=SIZE)
+    words = (zlib.crc32(word.encode("utf-8", "surrogatepass")) for word in view.vocabulary)
+    hashes = mixed(np.fromiter(words, np.uint64, len(view.vocabulary)))[view.numbers]
+    pairs = mixed(hashes[:-1] * np.uint64(3) + hashes[1:])
+    features, counts = np.unique(np.concatenate([hashes, pairs]), return_counts=True)
+    signs = np.where(features >> np.uint64(63), 1.0, -1.0)
+    buckets = (features % np.uint64(SIZE)).astype(np.int64)
+    found = np.bincount(buckets, weights=np.log1p(counts) * signs, minlength=SIZE)
     return (found / (np.linalg.norm(found) or 1.0)).astype(np.float16)
 
 

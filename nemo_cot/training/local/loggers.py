@@ -1,9 +1,10 @@
-"""TensorBoard, Weights & Biases and MLflow, behind train.loggers: each is a function that yields one that logs a row."""
+"""TensorBoard, Weights & Biases and MLflow, behind train.loggers: each yields a function that logs a row."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -20,15 +21,16 @@ from nemo_cot.records import StepMetrics
 Log = Callable[[int, dict[str, float]], object]
 """Logs the metrics, by name, of one step."""
 LOGGERS = {"tensorboard": "local", "wandb": "loggers", "mlflow": "loggers"}
-"""The keys of train.loggers, which are the modules they import -> the extra of pyproject.toml that installs them."""
+"""The keys of train.loggers, which are the modules that they import -> the extra that installs them."""
 
 
 @contextlib.contextmanager
 def open_loggers(folder: Path, config: LoggersConfig) -> Iterator[Callable[[StepMetrics], None]]:
     """Yield a function that logs one row of metrics with every logger that is chosen.
 
-    A training that is resumed goes on in the same record. Raises UserError for a package that is not installed, and
-    where a logger cannot start; one that fails later is given up with a line, and training goes on.
+    A training that is resumed goes on in the same record. Raises UserError for a package that is not
+    installed, and where a logger cannot start; one that fails later is given up with a line, and training
+    goes on.
     """
     with contextlib.ExitStack() as stack:
         logs = {}
@@ -80,7 +82,11 @@ def _tensorboard(folder: Path, config: LoggersConfig) -> Iterator[Log]:
 def _wandb(folder: Path, config: LoggersConfig) -> Iterator[Log]:
     wandb: Any = importlib.import_module("wandb")
     run = wandb.init(
-        project=config.project, name=folder.parent.name, id=_kept(folder, "wandb_id"), resume="allow", dir=str(folder)
+        project=config.project,
+        name=folder.parent.name,
+        id=_kept(folder, "wandb_id"),
+        resume="allow",
+        dir=str(folder),
     )
     try:
         yield lambda step, values: run.log(values, step=step)
@@ -90,15 +96,22 @@ def _wandb(folder: Path, config: LoggersConfig) -> Iterator[Log]:
 
 @contextlib.contextmanager
 def _mlflow(folder: Path, config: LoggersConfig) -> Iterator[Log]:
+    os.environ |= config.environment()
     mlflow: Any = importlib.import_module("mlflow")
     client = mlflow.MlflowClient(config.mlflow_uri or (folder / "mlflow").resolve().as_uri())
     found = client.get_experiment_by_name(config.project)
     experiment = found.experiment_id if found else client.create_experiment(config.project)
     key = _kept(folder, "mlflow_id")
     known = client.search_runs([experiment], filter_string=f"tags.nemo_cot = '{key}'", max_results=1)
-    run = known[0] if known else client.create_run(experiment, tags={"nemo_cot": key}, run_name=folder.parent.name)
+    run = (
+        known[0]
+        if known
+        else client.create_run(experiment, tags={"nemo_cot": key}, run_name=folder.parent.name)
+    )
     try:
-        yield lambda step, values: [client.log_metric(run.info.run_id, k, v, step=step) for k, v in values.items()]
+        yield lambda step, values: [
+            client.log_metric(run.info.run_id, k, v, step=step) for k, v in values.items()
+        ]
     finally:
         client.set_terminated(run.info.run_id)
 

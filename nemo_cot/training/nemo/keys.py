@@ -1,4 +1,4 @@
-"""The keys that a backend's own config has, as recorded in its package (keys.txt), and which of them our rules rest on."""
+"""The keys of a backend's own config, as recorded in its package (keys.txt), and those that our rules rest on."""
 
 from __future__ import annotations
 
@@ -44,7 +44,11 @@ class Keys:
 
     def our_key(self, key: str) -> str | None:
         """Our key that decides it, where rules rest on that."""
-        found = [name for name in self.ours if key == name or key.startswith(f"{name}.") or name.startswith(f"{key}.")]
+        found = [
+            name
+            for name in self.ours
+            if key == name or key.startswith(f"{name}.") or name.startswith(f"{key}.")
+        ]
         return self.ours[max(found, key=len)] if found else None
 
 

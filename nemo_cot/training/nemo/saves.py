@@ -1,4 +1,4 @@
-"""What the checkpoints of Megatron training cost: bytes written, time, and host memory of the optimizer's start."""
+"""What the checkpoints of Megatron training cost: bytes written and time; and what an optimizer's state takes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ class Saves:
 
 def saves_of(train: NemoTrain, shape: ModelShape) -> Saves:
     """One every save_interval_steps, and the last step's. LoRA's hold the adapters alone."""
-    steps = {*range(train.save_interval_steps, train.max_steps + 1, train.save_interval_steps), train.max_steps}
+    steps = {
+        *range(train.save_interval_steps, train.max_steps + 1, train.save_interval_steps),
+        train.max_steps,
+    }
     return Saves(len(steps), SAVED * trained_parameters(train, shape))
 
 

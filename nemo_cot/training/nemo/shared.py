@@ -99,6 +99,7 @@ class NemoBackend(Backend[N]):
 
         ``beside``: what the command needs for as long as it runs.
         """
+        command = command._replace(environment={**command.environment, **self.train.loggers.environment()})
         _write_json(folder / "command.json", {**command._asdict(), "directory": str(command.directory or "")})
         run_command(command, os.environ, beside=beside)
         saved = self.saved_steps(folder)

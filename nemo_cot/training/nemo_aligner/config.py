@@ -15,7 +15,8 @@ class AlignerTrain(NemoTrain):
     file; null: what the stage hf_to_nemo converts.
 
     ``process_launcher``: torchrun (one launcher a node) or srun (one task a GPU). Inside a Slurm job
-    srun starts both on several nodes. ``python``: the container's interpreter. ``master_port`` null: one of the Slurm job's own, 29500 outside of a job.
+    srun starts both on several nodes. ``python``: the container's interpreter. ``master_port`` null: one of
+    the Slurm job's own, 29500 outside of a job.
     """
 
     megatron_amp_O2: bool

@@ -6,6 +6,7 @@ from nemo_cot.config import Config
 from nemo_cot.config.rule import Found
 from nemo_cot.errors import UserError
 from nemo_cot.io.paths import user_path
+from nemo_cot.traces.transforms import load_transforms
 from nemo_cot.training.backend import TrainingCost, sequences_per_step
 from nemo_cot.training.nemo.rules import NEMO_RULES, nemo_rule
 from nemo_cot.training.nemo_aligner.config import AlignerTrain
@@ -33,6 +34,17 @@ def nemo_batch_ranks(cfg: Config, train: AlignerTrain, _: TrainingCost) -> Found
             "error",
             f"{sequences} sequences per step for {ranks} ranks: some would have no pack",
             "set train.batching=literal, raise train.global_batch_size, or lower train.layout.num_nodes",
+        )
+
+
+@nemo_rule
+def nemo_end_of_turn(cfg: Config, train: AlignerTrain, _: TrainingCost) -> Found:
+    """Every sequence ends in the end-of-turn token."""
+    if any(not getattr(step, "end_of_turn", True) for _, step in load_transforms(cfg.transform.steps)):
+        yield (
+            "error",
+            "transform.steps leaves out the end-of-turn token, in which every sequence of Aligner's packed file must end",
+            "set end_of_turn: true in transform.steps, or use train=local or train=nemo_rl",
         )
 
 
@@ -102,5 +114,5 @@ def nemo_o2(cfg: Config, train: AlignerTrain, _: TrainingCost) -> Found:
 
 
 ALIGNER_RULES = (
-    *NEMO_RULES, nemo_micro_batch, nemo_batch_ranks, nemo_loss_weights, nemo_model, nemo_conversion, nemo_o2
+    *NEMO_RULES, nemo_micro_batch, nemo_batch_ranks, nemo_end_of_turn, nemo_loss_weights, nemo_model, nemo_conversion, nemo_o2
 )  # fmt: skip

@@ -16,6 +16,7 @@ from nemo_cot.models.format import base_model, format_config, student_tokenizer
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.records import Trace
 from nemo_cot.stages import Output, Stage
+from nemo_cot.traces.transforms import chosen_traces
 from nemo_cot.training.nemo import shared
 from nemo_cot.training.nemo.command import Command, run_command
 from nemo_cot.training.nemo.keys import read_keys
@@ -76,7 +77,7 @@ class NemoRlBackend(shared.NemoBackend[NemoRlTrain]):
 
         inputs = {
             "base": base_model(cfg.model),
-            "traces": Output("curate", "traces.jsonl"),
+            "traces": chosen_traces(cfg),
             "sequences": Output("pack", "sequences.jsonl"),
         }
         return self.stage(cfg, inputs, {"model": format_config(cfg.model)}, work)

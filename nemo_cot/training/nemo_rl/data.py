@@ -58,7 +58,7 @@ def prepare_rl(
 def _row(trace: Trace, sequence: TokenSequence, tokenizer: TextTokenizer) -> RlRow:
     """The trace as text, which NeMo-RL makes tokens of again, with special tokens wherever one is spelled out."""
     form = tokenizer.form
-    row = RlRow(form.prompt.replace("{problem}", trace.problem), trace.generation + form.end_of_turn)
+    row = RlRow(form.prompt.replace("{problem}", trace.problem), trace.generation + form.end_of_turn * trace.trains_end_of_turn)
     ids = [tokenizer.special_ids(row.input), tokenizer.special_ids(row.output)]
     if [len(ids[0]), ids[0] + ids[1]] != [sequence.num_prompt_tokens, sequence.input_ids]:
         raise UserError(

@@ -55,7 +55,9 @@ def ray_cluster(
     try:
         address = socket.gethostbyname(first)
     except OSError as error:
-        raise UserError(f"{error.strerror}", where=f"MASTER_ADDR={first}", fix="name the job's first node") from None
+        raise UserError(
+            f"{error.strerror}", where=f"MASTER_ADDR={first}", fix="name the job's first node"
+        ) from None
     spec = {
         "ray": train.ray,
         "address": address,

@@ -24,13 +24,15 @@ _PAUSE_SECONDS = 2
 
 
 def main(role, path):
-    """Run the node; returns its exit code: on the head the commands', or 75 (try again) when nodes did not come."""
+    """Run the node; returns its exit code: on the head the commands', or 75 (try again) without all nodes."""
     with open(path) as handle:
         spec = json.load(handle)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most) if soft != resource.RLIM_INFINITY else soft, hard))
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (max(soft, most) if soft != resource.RLIM_INFINITY else soft, hard)
+    )
     # Since Ray 2.47 a worker started by `uv run` makes an environment of its own, in every one of them.
     os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
     os.environ.pop("UV_CACHE_DIR", None)  # the submitting shell's, which would hide the container's
@@ -38,27 +40,37 @@ def main(role, path):
 
 
 def head(spec):
-    """Start Ray, wait for the nodes, run the commands."""
-    own = ["--head", f"--port={spec['port']}", "--include-dashboard=false", f"--temp-dir={spec['temporary']}",
-           f"--node-ip-address={spec['address']}"]  # fmt: skip
-    address = f"{spec['address']}:{spec['port']}"
-    ray = start(spec, own)
-    try:
-        if not all_there(spec, address, ray):
-            return 75
-        for command in spec["commands"]:
-            environment = {**os.environ, **command["environment"], "RAY_ADDRESS": address}
-            code = run(command["argv"], command["directory"], environment)
-            if code:
-                return code
-        return 0
-    finally:
-        end(ray)
+    """Start Ray, wait for the nodes, run the commands. A Ray that does not come up is started again."""
+    address, attempt = f"{spec['address']}:{spec['port']}", 0
+    deadline = time.monotonic() + spec["wait_seconds"]
+    while True:
+        # A folder of each attempt's own: Ray refuses one with the state of another session.
+        place = [f"--port={spec['port']}", f"--node-ip-address={spec['address']}"]
+        own = ["--head", *place, "--include-dashboard=false", f"--temp-dir={spec['temporary']}-{attempt}"]
+        ray = start(spec, own)
+        try:
+            if all_there(spec, address, ray, deadline):
+                return run_all(spec["commands"], address)
+            if ray.poll() is None or time.monotonic() > deadline:
+                return 75
+        finally:
+            end(ray)
+        attempt += 1
 
 
-def all_there(spec, address, ray):
+def run_all(commands, address):
+    """One after another; the exit code of the first that fails, or 0."""
+    for command in commands:
+        environment = {**os.environ, **command["environment"], "RAY_ADDRESS": address}
+        code = run(command["argv"], command["directory"], environment)
+        if code:
+            return code
+    return 0
+
+
+def all_there(spec, address, ray, deadline):
     """Whether every node has joined before the deadline."""
-    deadline, shown = time.monotonic() + spec["wait_seconds"], -1
+    shown = -1
     while time.monotonic() < deadline and ray.poll() is None:
         there = joined([spec["ray"], "status", f"--address={address}"])
         if there != shown:
@@ -67,12 +79,12 @@ def all_there(spec, address, ray):
         if there >= spec["nodes"]:
             return True
         time.sleep(_PAUSE_SECONDS)
-    what = f"ended with {ray.poll()}" if ray.poll() is not None else f"has {max(shown, 0)} of {spec['nodes']} nodes"
-    print(
-        f"error: Ray {what} after {spec['wait_seconds']} s. Fix: look at the lines above; a slow start of the "
-        "container: raise train.ray_wait_seconds",
-        file=sys.stderr, flush=True,
-    )  # fmt: skip
+    if ray.poll() is None:
+        what = f"has {max(shown, 0)} of {spec['nodes']} nodes after {spec['wait_seconds']} s"
+        fix = "look at the lines above; where containers start slowly, raise train.ray_wait_seconds"
+        print(f"error: Ray {what}. Fix: {fix}", file=sys.stderr, flush=True)
+    else:
+        print(f"ray: ended with exit code {ray.poll()}", file=sys.stderr, flush=True)
     return False
 
 
@@ -87,17 +99,16 @@ def joined(status):
 
 
 def worker(spec):
-    """Join, again and again until the head is there; then stay."""
+    """Join, again and again until the deadline, for the head may come later; then stay."""
     deadline = time.monotonic() + spec["wait_seconds"]
     while True:
-        began = time.monotonic()
         ray = start(spec, [f"--address={spec['address']}:{spec['port']}"])
         try:
             code = ray.wait()
         finally:
             end(ray)
-        if time.monotonic() > deadline or time.monotonic() - began > _GRACE_SECONDS:
-            return code  # it was there: Ray has ended
+        if time.monotonic() > deadline:
+            return code
         time.sleep(_PAUSE_SECONDS)
 
 

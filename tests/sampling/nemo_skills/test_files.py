@@ -157,6 +157,14 @@ def test_the_command_for_our_prompt(tmp_path):
     assert not [part for part in made if "prompt_config" in part or "eval_type" in part or "base_url" in part]
 
 
+def test_without_seeds_vllm_gets_its_number_for_none(tmp_path, monkeypatch):
+    """NeMo-Skills takes a whole number alone; the file's name still has the sample's own."""
+    own = job(tmp_path)
+    unseeded = replace(own, sampling=replace(own.sampling, seeded=False))
+    monkeypatch.setitem(globals(), "job", lambda folder: unseeded)
+    assert "++inference.random_seed=-1" in command(tmp_path)
+
+
 def test_the_command_for_a_prompt_of_theirs(tmp_path):
     made = command(tmp_path, endpoint="chat", prompt_config="qwen/qwq", eval_type="math")
     assert {

@@ -114,7 +114,9 @@ def test_a_key_below_a_value_is_refused():
 
 
 names = st.text("abc", min_size=1, max_size=2)
-trees = st.recursive(st.integers(), lambda inner: st.dictionaries(names, inner, min_size=1, max_size=3), max_leaves=8)
+trees = st.recursive(
+    st.integers(), lambda inner: st.dictionaries(names, inner, min_size=1, max_size=3), max_leaves=8
+)
 
 
 @settings(max_examples=60, deadline=None)

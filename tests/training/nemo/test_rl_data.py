@@ -20,6 +20,7 @@ from nemo_cot.text import PromptFormat, TextTokenizer
 from nemo_cot.training.nemo_rl.checkpoints import megatron_base, megatron_folder, saved_steps
 from nemo_cot.training.nemo_rl.command import check_command, rl_command
 from nemo_cot.training.nemo_rl.data import CONFIG_FILE, EXPECTED_FILE, TRAIN_FILE
+from nemo_cot.training.nemo_rl.ray_cluster import is_ours
 
 UV = f"""#!{sys.executable}
 import json, os, pathlib, sys, yaml
@@ -190,12 +191,14 @@ def test_commands_are_argument_lists(cfg, tmp_path):
     "given", [{}, {"RAY_ADDRESS": ""}, {"RAY_ADDRESS": "auto"}, {"RAY_ADDRESS": "local"}]
 )
 def test_trap_a_ray_cluster_that_nobody_named(cfg, tmp_path, given):
-    """One node: a cluster of its own, whatever runs there or left its address. Several: an error."""
+    """One node: a cluster of its own, whatever runs there or left its address. Several: a Slurm job, or an error."""
     cfg.train.layout.num_nodes = 1
+    assert not is_ours(cfg.train, given)
     assert rl_command(cfg.train, tmp_path, tmp_path, given).environment["RAY_ADDRESS"] == "local"
     cfg.train.layout.num_nodes = 2
-    with pytest.raises(UserError, match="nothing names the Ray cluster"):
-        rl_command(cfg.train, tmp_path, tmp_path, given)
+    with pytest.raises(UserError, match="neither a Slurm job nor a Ray cluster"):
+        is_ours(cfg.train, given)
+    assert is_ours(cfg.train, given | {"SLURM_JOB_ID": "7", "MASTER_ADDR": "node1"})
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
@@ -203,6 +206,8 @@ def test_a_ray_cluster_that_is_named_is_used(cfg, tmp_path, nodes):
     cfg.train.layout.num_nodes = nodes
     command = rl_command(cfg.train, tmp_path, tmp_path, {"RAY_ADDRESS": "node1:6379"})
     assert command.environment["RAY_ADDRESS"] == "node1:6379"
+    job = {"SLURM_JOB_ID": "7", "MASTER_ADDR": "node1"}
+    assert not is_ours(cfg.train, {"RAY_ADDRESS": "node1:6379", **job})
 
 
 def test_outside_of_the_container_one_line_says_so(cfg, base, tmp_path):

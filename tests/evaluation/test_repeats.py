@@ -1,0 +1,169 @@
+"""Repeats: what counts as one, hand-computed components of variance, Holm's correction, coverage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nemo_cot.evaluation.intervals import bootstrap_interval, paired_difference
+from nemo_cot.evaluation.metrics import Metric
+from nemo_cot.evaluation.repeats import (
+    RunMean,
+    grouped,
+    groups,
+    holm,
+    repeated_differences,
+    repeated_means,
+    sampling_variance,
+    variance_components,
+)
+
+SOURCES = ("selection", "training", "sampling")
+SETTINGS = {"resamples": 4000, "confidence": 0.95, "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [
+        ([(1, 1, 1)], [[0]]),
+        ([(1, 1, 1), (1, 2, 1), (1, 3, 1)], [[0], [1], [2]]),
+        ([(1, 1, 1), (1, 2, 1), (2, 1, 1), (2, 2, 1)], [[0, 1], [2, 3]]),
+        ([(1, 1, 1), (1, 1, 2)], [[0], [1]]),
+        ([(1, 1, 1), (1, 1, 1)], [[0, 1]]),
+        ([(), ()], [[0, 1]]),
+    ],
+)
+def test_repeats_of_the_same_selection_are_one(seeds, expected):
+    assert groups(seeds) == expected
+
+
+def test_groups_are_averaged():
+    values = np.array([[0.0, 1.0], [1.0, 1.0], [0.5, 0.0]])
+    assert grouped(values, [(1, 1), (1, 2), (2, 1)]).tolist() == [[0.5, 1.0], [0.5, 0.0]]
+
+
+def metric(values, share=True):
+    return Metric("m", values, tuple(map(str, range(len(values)))), 0.0, share)
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_one_repeat_is_that_runs_own_interval(share):
+    values = np.random.default_rng(0).random(20)
+    [found] = repeated_means([values[None]], share=share, **SETTINGS)
+    assert (found.low, found.high) == bootstrap_interval(metric(values, share), **SETTINGS)
+    assert found.value == pytest.approx(values.mean())
+
+
+def test_one_repeat_of_a_pair_is_the_paired_difference():
+    draw = np.random.default_rng(0)
+    first, second = draw.random((2, 25))
+    [found] = repeated_differences([(first[None], second[None])], share=True, **SETTINGS)
+    plain = paired_difference(metric(first), metric(second), **SETTINGS)
+    assert (found.value, found.low, found.high, found.p_value) == pytest.approx(
+        (plain.value, plain.low, plain.high, plain.p_value)
+    )
+
+
+def test_luck_of_the_runs_widens_and_equal_runs_do_not():
+    base = np.linspace(0.2, 0.8, 40)
+    lucky = np.stack([base - 0.15, base, base + 0.15])
+    same = np.stack([base, base, base])
+    [wide], [narrow] = (repeated_means([v], share=True, **SETTINGS) for v in (lucky, same))
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+    [one] = repeated_means([base[None]], share=True, **SETTINGS)
+    assert (narrow.low, narrow.high) == pytest.approx((one.low, one.high), abs=1e-9)
+
+
+def test_the_variance_between_runs_is_shared_by_the_variants():
+    """Two repeats alone say next to nothing of it; ten variants of two say it."""
+    draw = np.random.default_rng(0)
+    variants = [0.5 + 0.05 * draw.standard_normal((2, 1)) + np.zeros((2, 50)) for _ in range(10)]
+    alone = repeated_means(variants[:1], share=True, **SETTINGS)[0]
+    among = repeated_means(variants, share=True, **SETTINGS)[0]
+    assert among.high - among.low < 0.7 * (alone.high - alone.low)
+
+
+def test_detectable_is_the_difference_that_would_have_been_seen():
+    """With a standard error of s: (1.96 + 0.84) s for one comparison, more after a correction for ten."""
+    draw = np.random.default_rng(0)
+    first = np.full((1, 400), 0.5)
+    changes = [np.clip(first + 0.2 * draw.standard_normal((1, 400)), 0, 1) for _ in range(10)]
+    error = np.std(changes[0] - first) / 20
+    [one] = repeated_differences([(first, changes[0])], share=True, **SETTINGS)
+    assert one.detectable == pytest.approx((1.96 + 0.84) * error, rel=0.06)
+    ten = repeated_differences([(first, c) for c in changes], share=True, **SETTINGS)
+    assert ten[0].detectable == pytest.approx((2.81 + 0.84) * error, rel=0.06)
+
+
+def test_holms_procedure_by_hand():
+    """0.01 x 4, 0.02 x 3, then 0.03 x 2 = 0.06, and 0.04 x 1, which may not fall below it."""
+    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([]) == [] and holm([0.7]) == [0.7] and holm([0.6, 0.7]) == [1.0, 1.0]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_keeps_the_order_and_lies_between_plain_and_bonferroni(p_values):
+    found = holm(p_values)
+    for p, corrected in zip(p_values, found):
+        assert p <= corrected <= min(1.0, len(p_values) * p) + 1e-12
+    order = np.argsort(p_values, kind="stable")
+    assert list(np.array(found)[order]) == sorted(found)
+
+
+def runs(means, seeds, sampling=None):
+    return [RunMean(mean, seed, sampling) for mean, seed in zip(means, seeds)]
+
+
+def test_components_of_a_balanced_design_by_hand():
+    """Selections 1 and 2 with two trainings each: 0.1, 0.3 and 0.5, 0.7. Within: 0.02 (variance of two 0.2 apart).
+    Between means 0.2 and 0.6: 0.08, of which 0.02 / 2 is training's.
+    """
+    seeds = [(1, 1, 9), (1, 2, 9), (2, 1, 9), (2, 2, 9)]
+    found = variance_components([runs([0.1, 0.3, 0.5, 0.7], seeds)], SOURCES)
+    assert found == pytest.approx({"training": 0.02, "selection": 0.07})
+
+
+def test_known_sampling_is_taken_out_of_the_innermost():
+    seeds = [(1, 1, 9), (1, 2, 9), (2, 1, 9), (2, 2, 9)]
+    found = variance_components([runs([0.1, 0.3, 0.5, 0.7], seeds, 0.005)], SOURCES)
+    assert found == pytest.approx({"selection": 0.07, "training": 0.015, "sampling": 0.005})
+
+
+def test_seeds_that_vary_together_cannot_be_told_apart():
+    seeds = [(1, 1, 1), (2, 2, 2), (3, 3, 3)]
+    found = variance_components([runs([0.1, 0.2, 0.3], seeds)], SOURCES)
+    assert found == pytest.approx({"selection + training + sampling": 0.01})
+    found = variance_components([runs([0.1, 0.2, 0.3], seeds, 0.002)], SOURCES)
+    assert found == pytest.approx({"selection + training": 0.008, "sampling": 0.002})
+
+
+def test_variants_are_pooled_not_mixed():
+    """The difference between variants is no variance of runs."""
+    seeds = [(1, 1, 1), (1, 2, 1)]
+    found = variance_components([runs([0.1, 0.2], seeds), runs([0.8, 0.9], seeds)], SOURCES)
+    assert found == pytest.approx({"training": 0.005})
+    assert variance_components([runs([0.1], [(1, 1, 1)])], SOURCES) == {}
+
+
+def test_sampling_variance_of_a_mean():
+    """Two problems of 5 samples, 2 of 5 and none right: 0.4 x 0.6 / 4 over 2 squared."""
+    assert sampling_variance(np.array([0.4, 0.0]), np.array([5, 5])) == pytest.approx(0.06 / 4)
+    assert np.isnan(sampling_variance(np.array([1.0]), np.array([1])))
+
+
+@pytest.mark.parametrize("luck", [0.0, 0.6])
+def test_differences_of_equal_recipes_cover_zero(luck):
+    draw = np.random.default_rng(2)
+    covered = []
+    for number in range(60):
+        base = draw.beta(0.4, 0.6, size=30).clip(1e-6, 1 - 1e-6)
+        logit = np.log(base / (1 - base)) + luck * draw.standard_normal((18, 1))
+        values = draw.binomial(8, 1 / (1 + np.exp(-logit))) / 8
+        sides = np.split(values, 6)
+        found = repeated_differences(
+            [(sides[0], side) for side in sides[1:]], share=True, resamples=500, confidence=0.95, seed=number
+        )
+        covered += [one.low <= 0 <= one.high for one in found]
+    assert 0.88 <= np.mean(covered) <= 1.0

@@ -1,0 +1,103 @@
+"""The table of a study: a difference is found and none is not, repeats and missing runs are named, text is harmless."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from nemo_cot.errors import UserError
+from nemo_cot.evaluation.study_table import Repeat, study_table
+from nemo_cot.report.study_text import (
+    study_builtins,
+    study_html,
+    study_markdown,
+    study_notes,
+    study_terminal,
+)
+from tests.evaluation.test_comparison import run
+
+SEEDS = ({"selection": 1, "sampling": 1}, {"selection": 1, "sampling": 2}, {"selection": 2, "sampling": 1})
+
+
+def repeats(variant, chance, seed, count=3, **options):
+    return [
+        Repeat(variant, f"{variant}.{n}", SEEDS[n], lambda n=n: run(f"{variant}.{n}", chance, seed=seed + n, **options))
+        for n in range(count)
+    ]
+
+
+def table(*groups, baseline="plain", missing=None, measures=("lenient", "majority_equivalence"), **more):
+    found = [repeat for group in groups for repeat in group]
+    names = dict.fromkeys([*(repeat.variant for repeat in found), *(missing or {})])
+    return study_table(
+        found, study="s", title="", baseline=baseline, subjects=dict.fromkeys(names, "trained"), measures=measures,
+        missing=missing or {}, resamples=2000, confidence=0.95, seed=0, **more,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found():
+    return table(
+        repeats("plain", 0.4, 10), repeats("same", 0.4, 20), repeats("better", 0.75, 30), missing={"gone": ["gone.1"]}
+    )
+
+
+def test_a_difference_is_found_where_there_is_one(found):
+    plain, same, better, gone = found.rows
+    assert plain.measures["lenient"].minus_baseline is None and plain.repeats == 2 and len(plain.runs) == 3
+    change = better.measures["lenient"].minus_baseline
+    gain = better.measures["lenient"].value - plain.measures["lenient"].value
+    assert change.value == pytest.approx(gain) and change.low > 0.15 and change.p_holm < 0.05
+    assert change.p_value <= change.p_holm
+    none = same.measures["lenient"].minus_baseline
+    assert none.low < 0 < none.high and none.p_holm > 0.05
+    assert gone.measures == {} and gone.missing == ["gone.1"] and gone.repeats == 0
+    assert found.k == 4 and found.problems == 40
+
+
+def test_the_variance_has_a_share_for_each_source(found):
+    parts = found.variance["lenient"]
+    assert set(parts) == {"selection", "sampling", "total"}
+    assert parts["selection"] + parts["sampling"] == pytest.approx(1) and 0 < parts["total"] < 0.1
+    assert 0 < found.detectable["lenient"] < 0.5
+
+
+def test_only_repeats_with_the_same_seeds_are_paired():
+    lacking = table(repeats("plain", 0.4, 10, 2), repeats("other", 0.4, 20)[2:])
+    assert lacking.rows[1].measures["lenient"].minus_baseline is None
+    both = table(repeats("plain", 0.4, 10), repeats("other", 0.4, 20)[1:])
+    own = [run("x", 0.4, seed=10 + n) for n in (1, 2)]
+    assert both.rows[1].measures["lenient"].minus_baseline.value == pytest.approx(
+        both.rows[1].measures["lenient"].value
+        - sum(sum(r.verdict == "right" for r in one.rows) / len(one.rows) for one in own) / 2
+    )
+
+
+def test_repeats_that_are_none_are_warned_of():
+    same = [Repeat("plain", f"plain.{n}", SEEDS[n], lambda: run("plain", 0.4, seed=1)) for n in range(2)]
+    assert "the seed of sampling did not act" in table(same, repeats("o", 0.4, 5)).warnings[0]
+    assert table(repeats("plain", 0.4, 1), repeats("o", 0.4, 5)).warnings == []
+
+
+def test_what_cannot_be_compared_is_refused():
+    with pytest.raises(UserError, match="no run of the baseline"):
+        table(repeats("other", 0.4, 1), missing={"plain": ["plain.1"]})
+    with pytest.raises(UserError, match="the problems differ"):
+        table(repeats("plain", 0.4, 1), repeats("other", 0.4, 1, problems=39))
+
+
+def test_one_row_per_variant_in_every_format(found):
+    markdown, html, builtins = study_markdown(found), study_html(found), study_builtins(found)
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 4 and lines[4].startswith("| better | 2 |") and "*" in lines[4]
+    assert html.count("<tr>") == 5 and "Not finished" in html and "selection" in html
+    assert [row["variant"] for row in builtins["rows"]] == ["plain", "same", "better", "gone"]
+    assert study_terminal(found).row_count == 4 and any("Holm" in note for note in study_notes(found))
+    assert msgspec.json.encode(builtins)
+
+
+def test_names_are_made_harmless():
+    evil = "<script>|x"
+    found = table([Repeat(evil, evil, {}, lambda: run("x"))], baseline=evil)
+    assert "<script>" not in study_html(found) and "<script>" not in study_markdown(found)
+    assert r"\|x" in study_markdown(found)

@@ -1,0 +1,90 @@
+"""A study on the test Slurm: one job per shared stage, others behind it; kills; the same table as locally."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from nemo_cot.launchers.slurm.record import read_submission
+from tests.slurm.conftest import PROFILE
+from tests.support import SECONDS, nemo_cot, start, tiny_experiment, wait_for
+
+RUNS = ("right.train1", "right.train2", "wrong.train1", "wrong.train2")
+SHARED = ("convert", "problems", "generate", "grade", "evaluate/base")
+
+
+@pytest.fixture
+def place(cluster, tiny_model, tmp_path):
+    (tmp_path / "conf/study").mkdir(parents=True)
+    common = [o for o in tiny_experiment(tiny_model, Path("runs")) if not o.startswith(("name=", "runs_dir="))]
+    content = {
+        "overrides": common,
+        "runs": {"right": ["train.optim.lr=1e-3"], "wrong": ["train.optim.lr=1e-3", "curate.verdicts=[wrong]"]},
+        "baseline": "right",
+        "repeats": {"train.seed": [1, 2]},
+    }
+    (tmp_path / "conf/study/small.yaml").write_text(json.dumps(content))
+    mine = cluster.environment
+    environment = {
+        "SLURM_CONF": mine["SLURM_CONF"], "PATH": mine["PATH"], "NEMO_COT_CONFIG_DIR": str(tmp_path / "conf"),
+        "COLUMNS": "250",
+    }  # fmt: skip
+    yield tmp_path, environment
+    nemo_cot("cancel", "study=small", f"runs_dir={tmp_path}/runs", cwd=tmp_path, **environment)
+
+
+def call(place, verb, *more):
+    folder, environment = place
+    done = nemo_cot(verb, "study=small", f"runs_dir={folder}/runs", *more, cwd=folder, **environment)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    return done.stdout
+
+
+def jobs(folder: Path) -> dict[str, list[str]]:
+    """The stages with a job, by run."""
+    found = {}
+    for name in RUNS:
+        submission = read_submission(folder / "runs/small" / name)
+        found[name] = [job.stage for job in submission.jobs] if submission else []
+    return found
+
+
+def finished(folder: Path) -> bool:
+    return all((folder / "runs/small" / name / "evaluate/scores/manifest.json").exists() for name in RUNS)
+
+
+def made_by(folder: Path, stage: str) -> set[str]:
+    """The runs that did the work of ``stage``."""
+    manifests = {n: json.loads((folder / "runs/small" / n / stage / "manifest.json").read_text()) for n in RUNS}
+    return {name for name, manifest in manifests.items() if not manifest["reused_from"]}
+
+
+def test_what_runs_share_is_one_job_and_a_killed_submission_is_taken_back(place):
+    folder, environment = place
+    command = ("submit", "study=small", f"runs_dir={folder}/runs", *PROFILE)
+    process = start("-m", "nemo_cot.launchers.cli", *command, output=folder / "log", **environment)
+    second = folder / "runs/small" / RUNS[1] / "slurm/submission.json"
+    wait_for(second.exists, seconds=SECONDS, every=0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    out = call(place, "submit", *PROFILE)
+    assert "behind jobs of other runs" in out
+    of_run = jobs(folder)
+    for stage in SHARED:
+        assert [name for name in RUNS if stage in of_run[name]] == [RUNS[0]], stage
+    assert [name for name in RUNS if "curate" in of_run[name]] == ["right.train1", "wrong.train1"]
+    assert all("train" in of_run[name] for name in RUNS)
+    again = call(place, "submit", *PROFILE)
+    assert "in the queue already" in again and jobs(folder) == of_run
+    deadline = time.monotonic() + SECONDS
+    while not finished(folder) and time.monotonic() < deadline:
+        time.sleep(1)
+    assert finished(folder), call(place, "status")
+    for stage in SHARED:
+        assert made_by(folder, stage) == {RUNS[0]}, stage
+    table = call(place, "report")
+    assert "wrong" in table and (folder / "runs/small/study.html").is_file()
