@@ -2,10 +2,11 @@
 
     python benchmarks/report_speed.py [--problems 256] [--samples 64] [--tokens 3000] [--keep FOLDER] [--chromium PATH]
 
-Makes graded samples (words by Zipf's law, formulas, marks of reflection), scores them, writes the report in a process of
-its own, and opens it in headless Chromium from disk, from a cold start. Prints the figures beside their bars. Times in the
-browser are those of the page's own clock: "usable" is when list, filters and the first text answer; a filter and a
-sample are timed to the end of the next frame, the median and the worst of 20.
+Makes graded samples (words by Zipf's law, formulas, marks of reflection), scores them, writes the report in a
+process of its own, and opens it in headless Chromium from disk, from a cold start. Prints the figures beside
+their bars. Times in the browser are those of the page's own clock: "usable" is when list, filters and the
+first text answer; a filter and a sample are timed to the end of the next frame, the median and the worst of
+20.
 """
 
 from __future__ import annotations

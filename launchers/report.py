@@ -24,8 +24,9 @@ _LONGEST = 100
 
 
 def report_command(arguments: Sequence[str]) -> int:
-    """``[RUN ...] [--output DIR] [overrides]``: without RUN the run of the overrides, with one that run, with several
-    (or with subjects) a comparison with the first, in --output or runs_dir/reports. Prints the paths. Raises UserError.
+    """``[RUN ...] [--output DIR] [overrides]``: without RUN the run of the overrides, with one that run, with
+    several (or with subjects) a comparison with the first, in --output or runs_dir/reports. Prints the paths.
+    Raises UserError.
     """
     runs, overrides, output = _parse(arguments)
     if not runs or (len(runs) == 1 and ":" not in runs[0]):
@@ -38,8 +39,8 @@ def report_command(arguments: Sequence[str]) -> int:
 
 
 def write_report_again(overrides: Sequence[str]) -> int:
-    """Write it even if nothing has changed, and print its path. Raises UserError if there is no such run, or if
-    a chain is running in it.
+    """Write it even if nothing has changed, and print its path. Raises UserError if there is no such run, or
+    if a chain is running in it.
     """
     cfg, run = find_run(overrides)
     [stage] = report(cfg)
@@ -81,7 +82,9 @@ def compare_runs(names: Sequence[str], overrides: Sequence[str], output: Path | 
 
 
 def _origin(run: Path) -> tuple[str, list]:
-    """The command that reproduces the run, and what differs from the defaults; nothing without a config of this version."""
+    """The command that reproduces the run, and what differs from the defaults; nothing without a config of
+    this version.
+    """
     from nemo_cot.experiment.reproduce import origin
 
     if not (run / CONFIG_FILE).is_file():

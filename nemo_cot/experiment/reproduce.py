@@ -1,4 +1,6 @@
-"""From a run's config back to a command: what differs from the defaults, and the overrides that give it again."""
+"""From a run's config back to a command: what differs from the defaults, and the overrides that give it
+again.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,8 @@ _ABSENT = "absent"
 def differing(
     cfg: Config, *, experiments: bool, composer: Composer | None = None
 ) -> tuple[list[str], dict[str, tuple[Any, Any]]]:
-    """The chosen files of the config groups, as overrides, with the experiment that fits if ``experiments``, and the
-    keys that have another value than there: key -> (value, that of the files).
+    """The chosen files of the config groups, as overrides, with the experiment that fits if ``experiments``,
+    and the keys that have another value than there: key -> (value, that of the files).
     """
     plain, composer = dataclasses.asdict(cfg), composer or Composer()
     own = flatten(plain)
@@ -43,7 +45,9 @@ def differing(
 def _defaults(
     composer: Composer, choices: list[str], own: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-    """The values of the files, and the keys that they leave open, which others may take up: there ``own`` stands in."""
+    """The values of the files, and the keys that they leave open, which others may take up: there ``own``
+    stands in.
+    """
     tree = composer.tree(choices)
     missing = [k for k, v in flatten(OmegaConf.to_container(tree, resolve=False)).items() if v == MISSING]
     for key in missing:
@@ -52,10 +56,12 @@ def _defaults(
 
 
 def command(choices: list[str], changed: Mapping[str, tuple[Any, Any]]) -> str:
-    """`nemo-cot run` with the overrides, one per line; "" if a value cannot be written as one, or belongs to a model
-    of evaluate.models that only a file can add.
+    """`nemo-cot run` with the overrides, one per line; "" if a value cannot be written as one, or belongs to
+    a model of evaluate.models that only a file can add.
     """
-    if any(default == _ABSENT and key.startswith("evaluate.models.") for key, (_, default) in changed.items()):
+    if any(
+        default == _ABSENT and key.startswith("evaluate.models.") for key, (_, default) in changed.items()
+    ):
         return ""
     try:
         overrides = [f"{key}={_written(value)}" for key, (value, _) in changed.items()]
@@ -65,8 +71,8 @@ def command(choices: list[str], changed: Mapping[str, tuple[Any, Any]]) -> str:
 
 
 def origin(cfg: Config) -> tuple[str, list[ChangedKey]]:
-    """The command that gives ``cfg``, and what of it differs from the defaults, for reports; nothing for a config whose
-    files are not there any more.
+    """The command that gives ``cfg``, and what of it differs from the defaults, for reports; nothing for a
+    config whose files are not there any more.
     """
     composer = Composer()
     try:
@@ -84,7 +90,9 @@ def overrides_of(cfg: Config) -> list[str]:
 
 
 def _experiment(own: Mapping[str, Any]) -> list[str]:
-    """The experiment whose every value the config has; of several the one that says most. None, where none fits."""
+    """The experiment whose every value the config has; of several the one that says most. None, where none
+    fits.
+    """
     found = []
     for path in files_of("experiment"):
         held = flatten(OmegaConf.to_container(OmegaConf.load(path), resolve=False))
@@ -107,10 +115,14 @@ def _choices(plain: Mapping[str, Any]) -> Iterator[str]:
             node = (node or {}).get(part)
         if node and node.get(key) is not None and (name := _file_of(place, node)):
             yield f"{place}={name}"
-    named = {path.stem: OmegaConf.to_container(OmegaConf.load(path), resolve=False) for path in files_of("model")}
+    named = {
+        path.stem: OmegaConf.to_container(OmegaConf.load(path), resolve=False) for path in files_of("model")
+    }
     same = {stem: own["name"] for stem, own in named.items() if own.get("source") == plain["model"]["source"]}
     fits = [stem for stem, name in same.items() if name == plain["model"]["name"]]
-    yield from [f"model={stem}" for stem in fits or [stem for stem, name in same.items() if _is_open(name)]][:1]
+    yield from [f"model={stem}" for stem in fits or [stem for stem, name in same.items() if _is_open(name)]][
+        :1
+    ]
 
 
 def _file_of(place: str, node: Mapping[str, Any]) -> str | None:

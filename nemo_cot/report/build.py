@@ -40,7 +40,12 @@ def write_report(
     """Write results.json, report.md and report.html into ``folder``; what they show."""
     results = run_results(found, title)
     write_results(results, folder)
-    context = {"r": results, "trace_rows": _trace_rows(results), "tables": _tables(results), "shown": _shown(found.texts, num_traces_shown)}
+    context = {
+        "r": results,
+        "trace_rows": _trace_rows(results),
+        "tables": _tables(results),
+        "shown": _shown(found.texts, num_traces_shown),
+    }
     write_text(folder / MARKDOWN, plain(environment(html=False).get_template("report.md.j2").render(context)))
     texts = build_texts(found.texts, marks, max_bytes)
     own = {
@@ -149,7 +154,9 @@ def _spread(curves: Sequence[Any]) -> list[Any]:
 
 
 def _trace_rows(r: RunResults) -> list[tuple[str, ...]]:
-    """Trace, trained tokens, when it was learned, loss and token accuracy in the first and the last step that drew it."""
+    """Trace, trained tokens, when it was learned, loss and token accuracy in the first and the last step that
+    drew it.
+    """
     return [
         (
             c.trace,

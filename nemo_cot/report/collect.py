@@ -41,8 +41,8 @@ class Selection(msgspec.Struct):
 
 @dataclass
 class Findings:
-    """What a run has; None or empty if a stage has not run. ``damaged``: what is wrong with a manifest, by stage;
-    ``expected``: the stages of the chain. ``texts``: where the viewer's texts come from; ``flagged``:
+    """What a run has; None or empty if a stage has not run. ``damaged``: what is wrong with a manifest, by
+    stage; ``expected``: the stages of the chain. ``texts``: where the viewer's texts come from; ``flagged``:
     rows that a filter of contamination put aside to be looked at.
     """
 
@@ -88,7 +88,9 @@ class Findings:
 
 
 def stale_stages(manifests: dict[str, Manifest]) -> list[str]:
-    """Compare the inputs of each stage with the present outputs that they were read from, in the chain's order."""
+    """Compare the inputs of each stage with the present outputs that they were read from, in the chain's
+    order.
+    """
     stale: list[str] = []
     for stage, manifest in manifests.items():
         for maker, name, artifact in _read_from(manifest):
@@ -100,7 +102,9 @@ def stale_stages(manifests: dict[str, Manifest]) -> list[str]:
 
 
 def _read_from(manifest: Manifest) -> Iterator[tuple[str, str, Artifact]]:
-    """(stage, output, what was read of it), for inputs in the run directory, so not for chunks of another run."""
+    """(stage, output, what was read of it), for inputs in the run directory, so not for chunks of another
+    run.
+    """
     for artifact in manifest.inputs.values():
         folder, _, name = artifact.path.rpartition("/")
         if not folder.startswith("/"):
@@ -168,8 +172,8 @@ def collect(
     command: str = "",
     changed: Sequence[ChangedKey] = (),
 ) -> Findings:
-    """Read every finished stage of ``run``; ``expected`` are those that its chain has. ``command`` reproduces it;
-    ``changed``: what of its config differs from the defaults. Texts are not read yet.
+    """Read every finished stage of ``run``; ``expected`` are those that its chain has. ``command`` reproduces
+    it; ``changed``: what of its config differs from the defaults. Texts are not read yet.
     """
     scores, chain, curate = run.stage("evaluate/scores"), run.path / CHAIN_FILE, run.stage("curate")
     graded = {

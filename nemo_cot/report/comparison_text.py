@@ -39,7 +39,9 @@ def comparison_text(found: Comparison) -> str:
 
 
 def comparison_markdown(found: Comparison) -> str:
-    """One table with a row per figure and run; a second one with the paper's rows if the problems are the paper's."""
+    """One table with a row per figure and run; a second one with the paper's rows if the problems are the
+    paper's.
+    """
     lines = [about(found, markdown_cell(found.runs[0].run)), ""]
     for warning in found.warnings:
         lines += [f"**Warning:** {markdown_cell(warning)}", ""]

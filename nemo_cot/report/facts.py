@@ -51,7 +51,8 @@ def rates(rows: Sequence[GradedSample]) -> dict[str, float]:
 def smallest_difference(
     first: Mapping[str, float], second: Mapping[str, float], confidence: float
 ) -> float | None:
-    """The smallest true difference of the two means over problems that a paired comparison shows with a power of 80 %.
+    """The smallest true difference of the two means over problems that a paired comparison shows with a power
+    of 80 %.
 
     (z(1 - alpha / 2) + z(0.8)) s / sqrt(n), with s the standard deviation of the n paired differences
     (Miller 2024, arXiv 2411.00640, section 5). None for fewer than 3 common problems.
@@ -95,7 +96,9 @@ def gain(row: ProblemRow, pair: Sequence[str]) -> float:
 def token_budgets(
     samples: Mapping[str, Sequence[GradedSample]], settings: Mapping[str, Any]
 ) -> dict[str, list[Point]]:
-    """pass@1 if every answer longer than a budget of tokens counted as wrong, by subject; no new samples are drawn."""
+    """pass@1 if every answer longer than a budget of tokens counted as wrong, by subject; no new samples are
+    drawn.
+    """
     longest = max((row.num_generated_tokens for rows in samples.values() for row in rows), default=0)
     budgets = sorted({math.ceil(longest * share / 12) for share in range(1, 13)} - {0})
     found = {}
@@ -127,8 +130,8 @@ def checkpoints(scores: Scores | None) -> list[Point]:
 def histogram(
     name: str, unit: str, groups: Mapping[str, Sequence[float]], bins: int = _BINS
 ) -> Histogram | None:
-    """Shares of each group over common bins, None without values. The axis ends at the 99.5th percentile, and the
-    last bin holds what is beyond, so that one long sample does not squeeze all others.
+    """Shares of each group over common bins, None without values. The axis ends at the 99.5th percentile, and
+    the last bin holds what is beyond, so that one long sample does not squeeze all others.
     """
     groups = {label: values for label, values in groups.items() if len(values)}
     if not groups:

@@ -1,7 +1,8 @@
-"""An evaluation as a log of inspect_ai, which `inspect view` opens: a sample per problem and epoch, with our verdicts.
+"""An evaluation as a log of inspect_ai, which `inspect view` opens: a sample per problem and epoch, with our
+verdicts.
 
-Right is C, wrong I, undecided N (no answer that could be judged), as inspect_ai names them; the reason stands in the
-explanation, the lineage in the metadata. Needs the package inspect_ai (the extra `inspect`).
+Right is C, wrong I, undecided N (no answer that could be judged), as inspect_ai names them; the reason stands
+in the explanation, the lineage in the metadata. Needs the package inspect_ai (the extra `inspect`).
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def write_inspect_log(run: RunDirectory, subject: str, path: Path) -> int:
         from inspect_ai.log import write_eval_log
     except ImportError as error:
         raise UserError(
-            f"the package inspect_ai cannot be used ({error})", where=str(path), fix="pip install 'nemo-cot[inspect]'"
+            f"the package inspect_ai cannot be used ({error})",
+            where=str(path),
+            fix="pip install 'nemo-cot[inspect]'",
         ) from None
     log = inspect_log(run, subject, rows)
     write_eval_log(log, str(path))
@@ -92,7 +95,9 @@ def _samples(rows: Path, subject: str) -> Iterator[EvalSample]:
         output = ModelOutput.from_content(
             f"nemo-cot/{subject}", row.generation, stop_reason=_STOPPED.get(row.finish_reason, "unknown")
         )
-        output.usage = ModelUsage(output_tokens=row.num_generated_tokens, total_tokens=row.num_generated_tokens)
+        output.usage = ModelUsage(
+            output_tokens=row.num_generated_tokens, total_tokens=row.num_generated_tokens
+        )
         yield EvalSample(
             id=row.problem_id,
             epoch=row.sample + 1,
@@ -107,7 +112,11 @@ def _samples(rows: Path, subject: str) -> Iterator[EvalSample]:
                     explanation=f"{row.verdict or 'ungraded'}: {row.verdict_reason or 'no reason'}",
                 )
             },
-            metadata={"subset": row.subset_for_metrics, "answer_source": row.answer_source, "lineage": row.lineage},
+            metadata={
+                "subset": row.subset_for_metrics,
+                "answer_source": row.answer_source,
+                "lineage": row.lineage,
+            },
         )
 
 
@@ -128,4 +137,6 @@ def _revision(manifest: Manifest | None) -> Any:
     revision = manifest.code.get("revision") if manifest else None
     if not revision:
         return None
-    return EvalRevision(type="git", origin="", commit=revision, dirty=bool(manifest and manifest.code.get("dirty")))
+    return EvalRevision(
+        type="git", origin="", commit=revision, dirty=bool(manifest and manifest.code.get("dirty"))
+    )

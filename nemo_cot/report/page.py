@@ -1,7 +1,8 @@
-"""The page: one HTML file that fetches nothing. Every figure in it comes from the results, every text is escaped.
+"""The page: one HTML file that fetches nothing. Every figure in it comes from the results, every text is
+escaped.
 
-The Content-Security-Policy allows this file's own scripts and styles by their hashes, and nothing else: no network,
-no images, no forms, no inline handlers or styles, and no markup made from text (Trusted Types).
+The Content-Security-Policy allows this file's own scripts and styles by their hashes, and nothing else: no
+network, no images, no forms, no inline handlers or styles, and no markup made from text (Trusted Types).
 """
 
 from __future__ import annotations

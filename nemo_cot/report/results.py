@@ -27,7 +27,9 @@ PAPER = (
 
 
 class Remark(msgspec.Struct):
-    """A line of the first screen: a warning, or what to read next. ``tab``: where more is shown, "" for nowhere."""
+    """A line of the first screen: a warning, or what to read next. ``tab``: where more is shown, "" for
+    nowhere.
+    """
 
     text: str
     tab: str = ""
@@ -53,8 +55,8 @@ class Bar(msgspec.Struct):
 
 
 class ProblemRow(msgspec.Struct):
-    """A problem, and per subject the share of its samples that are right; ``best_sample``: of each subject a right sample
-    (else its first), to be read side by side.
+    """A problem, and per subject the share of its samples that are right; ``sample``: of each subject a
+    right sample (else its first), to be read side by side.
     """
 
     problem_id: str
@@ -98,8 +100,9 @@ class Disagreement(msgspec.Struct):
 
 
 class TraceCurve(msgspec.Struct):
-    """The mean loss per trained token of one training trace over the steps that drew it, and the share of ``tokens`` of
-    which the likeliest was right; ``learned``: the first step at half of its first loss or less, None if never.
+    """The mean loss per trained token of one training trace over the steps that drew it, and the share of
+    ``tokens`` of which the likeliest was right; ``learned``: the first step at half of its first loss or
+    less, None if never.
     """
 
     trace: str
@@ -156,7 +159,9 @@ class ChangedKey(msgspec.Struct):
 
 
 class Provenance(msgspec.Struct):
-    """How the run was made. ``command`` reproduces it, "" if unknown; ``config_yaml``: of every finished stage."""
+    """How the run was made. ``command`` reproduces it, "" if unknown; ``config_yaml``: of every finished
+    stage.
+    """
 
     command: str
     changed: list[ChangedKey]
@@ -166,10 +171,10 @@ class Provenance(msgspec.Struct):
 
 
 class RunResults(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One run. What it lacks is empty. ``sensitivity``: the smallest true difference of pass@1 that this evaluation would
-    show with a power of 80 %; ``budgets``: pass@1 if answers longer than k tokens counted as wrong;
-    ``checkpoints``: pass@1 of subjects that are named after a step, at k = that step.
-    ``like_chosen``: Pearson's r of each set's transitions between kinds of steps with those of the chosen traces.
+    """One run. What it lacks is empty. ``sensitivity``: the smallest true difference of pass@1 that this
+    evaluation would show with a power of 80 %; ``budgets``: pass@1 if answers longer than k tokens counted as
+    wrong; ``checkpoints``: pass@1 of subjects that are named after a step, at k = that step. ``like_chosen``:
+    Pearson's r of each set's transitions between kinds of steps with those of the chosen traces.
     ``problems``: each with what ``pair`` (the two subjects that are compared) got.
     """
 

@@ -79,15 +79,15 @@ def write_study_page(
 
 def study_headline(found: StudyTable, measure: str) -> Headline:
     """Which variants differ from the baseline after the correction, and in which direction."""
-    moved = {row.variant: row.measures[measure].minus_baseline for row in found.rows if measure in row.measures}
+    moved = {
+        row.variant: row.measures[measure].minus_baseline for row in found.rows if measure in row.measures
+    }
     level = 1 - found.confidence
     seen = {name: change for name, change in moved.items() if change is not None and change.p_holm < level}
     better = [name for name, change in seen.items() if change.value > 0]
     worse = [name for name, change in seen.items() if change.value < 0]
     others = len([change for change in moved.values() if change is not None])
-    detail = (
-        f"{tables.label(measure, found.k)}, {found.problems} problems; p-values corrected by Holm for {others} variants."
-    )
+    detail = f"{tables.label(measure, found.k)}, {found.problems} problems; p-values corrected by Holm for {others} variants."
     if not seen:
         return Headline("unclear", f"None of {others} variants differs from {found.baseline}.", detail)
     parts = [f"{words_of(names)} {what}" for names, what in ((better, "better"), (worse, "worse")) if names]
@@ -140,11 +140,16 @@ def _problems(found: StudyTable, rows: Sequence[Row], runs_dir: Path) -> tuple[l
     other = max(moved, key=lambda item: item[0])[1]
     samples: dict[str, Any] = {}
     for row in (base, other):
-        samples[_label(row)] = read_graded_run(RunDirectory(runs_dir / row.runs[0]), row.subject, _label(row)).rows
+        samples[_label(row)] = read_graded_run(
+            RunDirectory(runs_dir / row.runs[0]), row.subject, _label(row)
+        ).rows
     pair = list(samples)
     return pair, facts.problem_rows(samples, pair)
 
 
 def _column(name: str, runs_dir: Path) -> RunColumn:
-    stages = [stage_record(stage, manifest) for stage, manifest in read_manifests(RunDirectory(runs_dir / name)).items()]
+    stages = [
+        stage_record(stage, manifest)
+        for stage, manifest in read_manifests(RunDirectory(runs_dir / name)).items()
+    ]
     return RunColumn(name, "", [], stages)

@@ -17,8 +17,8 @@ from nemo_cot.report.untrusted import markdown_cell, plain
 
 @dataclass(frozen=True)
 class Shown:
-    """A cell in words: ``value`` with its interval, and ``moved``, the difference, empty for the baseline; ``seen``:
-    the difference is told from zero after the correction.
+    """A cell in words: ``value`` with its interval, and ``moved``, the difference, empty for the baseline;
+    ``seen``: the difference is told from zero after the correction.
     """
 
     value: str
@@ -36,7 +36,9 @@ def study_terminal(found: StudyTable) -> Table:
     table = Table("run", "repeats", *heads(found), title=escape(one_line(title_of(found))))
     for row in found.rows:
         cells = [f"{c.value}\n{c.moved}".rstrip() for c in row_cells(found, row.measures)]
-        table.addrow_cells(escape(one_line(row.variant)), repeats_text(row.repeats, len(row.missing)), *map(escape, cells))
+        table.addrow_cells(
+            escape(one_line(row.variant)), repeats_text(row.repeats, len(row.missing)), *map(escape, cells)
+        )
     return table
 
 
@@ -73,7 +75,12 @@ def study_notes(found: StudyTable) -> list[str]:
 def study_markdown(found: StudyTable) -> str:
     """Title, table, notes."""
     columns = ["run", "repeats", *heads(found)]
-    lines = [f"# {markdown_cell(title_of(found))}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    lines = [
+        f"# {markdown_cell(title_of(found))}",
+        "",
+        f"| {' | '.join(columns)} |",
+        "|" + "---|" * len(columns),
+    ]
     for row in found.rows:
         cells = [f"{c.value}<br>{c.moved}" if c.moved else c.value for c in row_cells(found, row.measures)]
         shown = [markdown_cell(row.variant), repeats_text(row.repeats, len(row.missing)), *cells]

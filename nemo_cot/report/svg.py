@@ -1,7 +1,8 @@
-"""Charts as inline SVG: no script, sharp on paper, readable by a screen reader. Only labels need escaping, the rest is numbers.
+"""Charts as inline SVG: no script, sharp on paper, readable by a screen reader. Only labels need escaping,
+the rest is numbers.
 
-Colours and dashes are classes (s0 to s5) that the page's style sheet sets for light, dark and print; a series is told
-apart by both. Legends are HTML, so that they wrap on a phone and do not shrink with the chart.
+Colours and dashes are classes (s0 to s5) that the page's style sheet sets for light, dark and print; a series
+is told apart by both. Legends are HTML, so that they wrap on a phone and do not shrink with the chart.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ def curve_chart(
 
 
 def histogram(found: Histogram | None, *, order: Sequence[str] = (), bare: bool = False) -> Markup:
-    """Shares of each group over common bins, as outlines; the mean of each is a mark on the axis. ``order``: of the
-    series, where several charts have one legend; ``bare``: the drawing alone.
+    """Shares of each group over common bins, as outlines; the mean of each is a mark on the axis. ``order``:
+    of the series, where several charts have one legend; ``bare``: the drawing alone.
     """
     if found is None:
         return Markup("")
@@ -182,7 +183,9 @@ def measure(row: MeasureRow) -> Markup:
 
 
 def problem_map(rows: Sequence[tuple[str, float, str]], *, label: str) -> Markup:
-    """A bar per problem, up for a gain and down for a loss, each a link: (title, change from -1 to 1, address)."""
+    """A bar per problem, up for a gain and down for a loss, each a link: (title, change from -1 to 1,
+    address).
+    """
     if not rows:
         return Markup("")
     height, middle = 200, 100

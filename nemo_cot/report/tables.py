@@ -33,8 +33,8 @@ CURVES = ("pass_at_k", "majority_string", "majority_equivalence")
 
 @dataclass(frozen=True)
 class Cell:
-    """``value`` with its ``interval`` (two ends) and the ``counts`` behind it, empty without any. ``path``: where in
-    results.json the figure stands.
+    """``value`` with its ``interval`` (two ends) and the ``counts`` behind it, empty without any. ``path``:
+    where in results.json the figure stands.
     """
 
     value: str
@@ -117,7 +117,9 @@ def over_k(scores: Scores) -> Table:
         for key in CURVES
     ]
     sizes = [point.k for point in columns[0][1]] if columns else []
-    rows = [(str(k), [share(curve[i], f"{path}.{i}") for _, curve, path in columns]) for i, k in enumerate(sizes)]
+    rows = [
+        (str(k), [share(curve[i], f"{path}.{i}") for _, curve, path in columns]) for i, k in enumerate(sizes)
+    ]
     return Table([head for head, *_ in columns], rows if len(rows) > 1 else [])
 
 
@@ -190,7 +192,9 @@ def dropped(counts: Mapping[str, int]) -> Table:
 
 
 def structure(rows: Sequence[MeasureRow], like_chosen: Mapping[str, float | None]) -> Table:
-    """Each measure with its interval, one column per set of traces; last, how alike the steps are to the chosen ones'."""
+    """Each measure with its interval, one column per set of traces; last, how alike the steps are to the
+    chosen ones'.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row.sets))
 
     def cell(row: MeasureRow, name: str, i: int) -> Cell:

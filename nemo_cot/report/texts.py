@@ -1,8 +1,10 @@
-"""The texts of the trace viewer: an index of every sample, and compressed chunks of texts, decoded when they are read.
+"""The texts of the trace viewer: an index of every sample, and compressed chunks of texts, decoded when they
+are read.
 
-The index has verdict, length, finish reason, answer and turns of every sample. Texts are kept within a budget: of
-every problem and set the first k samples, k as large as fits, and before them one right and one not right sample
-of each problem of each evaluated set, so that every gain and loss can be read. The page says what was left out.
+The index has verdict, length, finish reason, answer and turns of every sample. Texts are kept within a
+budget: of every problem and set the first k samples, k as large as fits, and before them one right and one
+not right sample of each problem of each evaluated set, so that every gain and loss can be read. The page says
+what was left out.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ _ENCODED = 4 / 3
 _PROBED = 64
 """One sample in so many is compressed beforehand, to know how many fit."""
 _LONGEST = 200_000
-"""Characters of a problem's text or an answer in the index; longer ones are cut there, not where they are read."""
+"""Characters of a problem's text or an answer in the index; longer ones are cut there, not where they are
+read.
+"""
 
 
 class TextRow(msgspec.Struct, kw_only=True):
@@ -58,7 +62,9 @@ class TextRow(msgspec.Struct, kw_only=True):
 
 @dataclass(frozen=True)
 class TextSet:
-    """Samples under one ``name`` (a subject, chosen, pool), ``label`` for readers. ``read`` may be called twice."""
+    """Samples under one ``name`` (a subject, chosen, pool), ``label`` for readers. ``read`` may be called
+    twice.
+    """
 
     name: str
     label: str
@@ -71,8 +77,9 @@ class TextSet:
 
 
 class IndexedSet(msgspec.Struct):
-    """Columns, one value per sample: ``problem`` and ``answer`` index the lists of :class:`Index`, ``verdict`` :data:`VERDICTS`,
-    ``finish`` ``reasons``; ``turns``: marks of a change of direction. ``chunk`` -1: the text was left out.
+    """Columns, one value per sample: ``problem`` and ``answer`` index the lists of :class:`Index`,
+    ``verdict`` :data:`VERDICTS`, ``finish`` ``reasons``; ``turns``: marks of a change of direction. ``chunk``
+    -1: the text was left out.
     """
 
     name: str
@@ -90,7 +97,9 @@ class IndexedSet(msgspec.Struct):
 
 
 class Index(msgspec.Struct):
-    """What the viewer decodes at once. ``problems``: id, text, expected answer, subset. ``rule``: what was left out."""
+    """What the viewer decodes at once. ``problems``: id, text, expected answer, subset. ``rule``: what was
+    left out.
+    """
 
     problems: list[tuple[str, str, str, str]]
     answers: list[str]
@@ -247,7 +256,9 @@ def _kept(found: Sequence[_Sizes], ratio: float, max_bytes: int) -> tuple[int, s
 
 
 def _chunks(one: TextSet, indexed: IndexedSet, sizes: _Sizes, kept: int, first: int) -> Iterator[bytes]:
-    """JSON lists of [text, details] of at most about :data:`CHUNK` characters; fills in chunk and place of the index."""
+    """JSON lists of [text, details] of at most about :data:`CHUNK` characters; fills in chunk and place of
+    the index.
+    """
     encoder = msgspec.json.Encoder()
     rows: list[Any] = []
     number, held = first, 0

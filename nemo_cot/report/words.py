@@ -1,4 +1,6 @@
-"""The first screen in words: did it work, what to be careful about, and what to read next. Rules, not opinions."""
+"""The first screen in words: did it work, what to be careful about, and what to read next. Rules, not
+opinions.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,9 @@ def browser():
 
 @pytest.fixture
 def opened(browser):
-    """Open a file: a page that has read its index. At the end it must have asked for nothing and reported no error."""
+    """Open a file: a page that has read its index. At the end it must have asked for nothing and reported no
+    error.
+    """
 
     @contextmanager
     def opening(path, hash_="", *, viewer=True, **options):

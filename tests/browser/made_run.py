@@ -40,15 +40,36 @@ def rows(subject: str, problems: int, samples: int, rate: float) -> list[Trace]:
 
 def findings(problems: int = 12, samples: int = 8) -> Findings:
     """A whole run."""
-    graded = {"base": rows("base", problems, samples, 0.2), "trained": rows("trained", problems, samples, 0.7)}
+    graded = {
+        "base": rows("base", problems, samples, 0.2),
+        "trained": rows("trained", problems, samples, 0.7),
+    }
     pool = rows("pool", 5, 6, 0.5)
     chosen = [row for row in pool if row.verdict == "right"][:4]
     steps = [
-        StepMetrics(step=s, loss=2.0 / s, lr=1e-4 / s, grad_norm=1.0 + 1 / s, packs=1, tokens=5, seconds=1.0, tokens_per_second=5.0, token_accuracy=1 - 0.5 / s)
+        StepMetrics(
+            step=s,
+            loss=2.0 / s,
+            lr=1e-4 / s,
+            grad_norm=1.0 + 1 / s,
+            packs=1,
+            tokens=5,
+            seconds=1.0,
+            tokens_per_second=5.0,
+            token_accuracy=1 - 0.5 / s,
+        )
         for s in range(1, 9)
     ]
     losses = [
-        TraceLoss(step=s, problem_id=t.problem_id, sample=t.sample, loss=2.0 / s**power, token_accuracy=0.5, tokens=9, draws=2)
+        TraceLoss(
+            step=s,
+            problem_id=t.problem_id,
+            sample=t.sample,
+            loss=2.0 / s**power,
+            token_accuracy=0.5,
+            tokens=9,
+            draws=2,
+        )
         for power, t in enumerate(chosen, start=1)
         for s in range(1, 9)
     ]
@@ -64,5 +85,7 @@ def findings(problems: int = 12, samples: int = 8) -> Findings:
 
 def written(found: Findings, folder, **options):
     """The page of ``found``, and its results."""
-    results = write_report(found, folder, title="made: a run", num_traces_shown=2, marks=load_config([]).marks, **options)
+    results = write_report(
+        found, folder, title="made: a run", num_traces_shown=2, marks=load_config([]).marks, **options
+    )
     return folder / "report.html", results

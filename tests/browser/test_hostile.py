@@ -66,7 +66,9 @@ def test_nothing_runs_and_nothing_breaks_the_layout(opened, page_file, width):
         page.set_viewport_size({"width": width, "height": 844})
         page.select_option("#o-with", label="base")
         for number in range(len(HOSTILE)):
-            page.evaluate("(n) => { window.viewer.openProblem(n, false); return window.viewer.drawn; }", number)
+            page.evaluate(
+                "(n) => { window.viewer.openProblem(n, false); return window.viewer.drawn; }", number
+            )
             page.wait_for_timeout(20)
             assert page.evaluate("() => document.documentElement.scrollWidth") <= width, HOSTILE[number][:60]
             assert page.evaluate(MISPLACED) == []
@@ -85,7 +87,9 @@ def test_a_formula_that_is_refused_stays_as_it_was_written(opened, page_file):
     with opened(page_file, "#traces") as page:
         for text in (r"$\href{", r"$\includegraphics{", r"$\def\a{", r"$\htmlClass{"):
             number = next(i for i, one in enumerate(HOSTILE) if one.startswith(text))
-            page.evaluate("(n) => { window.viewer.openProblem(n, false); return window.viewer.drawn; }", number)
+            page.evaluate(
+                "(n) => { window.viewer.openProblem(n, false); return window.viewer.drawn; }", number
+            )
             page.wait_for_selector("#column-0 .trace code.bad")
             assert page.locator("#column-0 .trace").text_content() == HOSTILE[number]
 
@@ -94,9 +98,13 @@ def test_control_and_bidirectional_characters_are_shown_and_harmless(opened, pag
     with opened(page_file, "#traces") as page:
         for part, shown in (("\x9b31m", "␛"), ("gnp.exe", "⟨U+202E⟩gnp.exe")):
             number = next(i for i, one in enumerate(HOSTILE) if part in one)
-            page.evaluate("(n) => { window.viewer.openProblem(n, false); return window.viewer.drawn; }", number)
+            page.evaluate(
+                "(n) => { window.viewer.openProblem(n, false); return window.viewer.drawn; }", number
+            )
             assert shown in page.locator("#column-0 .trace").text_content()
-        seen = page.evaluate("() => document.body.textContent.match(/[\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u202a-\\u202e\\u2066-\\u2069]/g)")
+        seen = page.evaluate(
+            "() => document.body.textContent.match(/[\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u202a-\\u202e\\u2066-\\u2069]/g)"
+        )
         assert seen is None
 
 

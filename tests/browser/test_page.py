@@ -85,7 +85,9 @@ def test_tabs_are_links_and_work_by_keyboard(opened, page_file):
         page.keyboard.press("Enter")
         page.wait_for_selector("#training.shown")
         assert page.locator("nav a[aria-current=page]").inner_text() == "Training"
-        assert page.locator("#training svg").count() >= 5, "loss, token accuracy, gradient norm, learning rate, traces"
+        assert page.locator("#training svg").count() >= 5, (
+            "loss, token accuracy, gradient norm, learning rate, traces"
+        )
         page.go_back()
         page.wait_for_selector("#summary.shown")
 
@@ -117,7 +119,9 @@ def test_no_part_is_wider_than_the_window_and_axe_finds_nothing(opened, page_fil
         for name in map(str.lower, TABS):
             page.evaluate("(name) => { location.hash = name; }", name)
             page.wait_for_selector(f"#{name}.shown")
-            page.evaluate("() => document.querySelectorAll('.shown details').forEach(d => { d.open = true; })")
+            page.evaluate(
+                "() => document.querySelectorAll('.shown details').forEach(d => { d.open = true; })"
+            )
             page.wait_for_timeout(50)
             assert page.evaluate("() => document.documentElement.scrollWidth") <= width, name
             assert axe(page) == [], name

@@ -16,7 +16,9 @@ def page_file(tmp_path_factory):
 
 
 def choose(page, name: str, value: str) -> None:
-    page.select_option(f"#f-{name}", label=value) if name != "set" else page.select_option("#f-set", index=int(value))
+    page.select_option(f"#f-{name}", label=value) if name != "set" else page.select_option(
+        "#f-set", index=int(value)
+    )
 
 
 def count(page) -> tuple[int, int, int]:
@@ -61,14 +63,21 @@ def test_problems_are_ordered_by_how_many_are_right(opened, page_file):
 
 def test_search_finds_problems_answers_and_texts(opened, page_file):
     with opened(page_file, "#traces") as page:
-        for word, problems in (("p-11", 1), ("let $x = 7$", 1), ("alternatively, use", 12), ("no such text", 0)):
+        for word, problems in (
+            ("p-11", 1),
+            ("let $x = 7$", 1),
+            ("alternatively, use", 12),
+            ("no such text", 0),
+        ):
             page.fill("#f-text", word)
             page.wait_for_timeout(300)
             page.wait_for_selector("#f-progress", state="hidden")
             assert count(page)[2] == problems, word
         page.fill("#f-text", "alternatively")
         page.wait_for_selector(".trace mark.m-found")
-        assert page.locator(".thought").first.get_attribute("open") is not None, "what was found is in the thought"
+        assert page.locator(".thought").first.get_attribute("open") is not None, (
+            "what was found is in the thought"
+        )
 
 
 def test_a_sample_has_mathematics_marks_a_folded_thought_and_its_lineage(opened, page_file):
@@ -79,7 +88,10 @@ def test_a_sample_has_mathematics_marks_a_folded_thought_and_its_lineage(opened,
         page.wait_for_selector("#column-0 math mfrac")
         assert page.locator("#column-0 math").count() == 4, "inline, displayed, in brackets, and the box"
         assert trace.locator(".k-backtrack").count() == 1 and trace.locator("mark.m-check").count() == 1
-        assert "right" in page.locator("#column-0 .facts").inner_text() or "wrong" in page.locator(".facts").inner_text()
+        assert (
+            "right" in page.locator("#column-0 .facts").inner_text()
+            or "wrong" in page.locator(".facts").inner_text()
+        )
         page.locator(".lineage summary").click()
         assert "made_by" in page.locator(".lineage").inner_text()
         page.uncheck("#o-math")
@@ -101,12 +113,26 @@ def test_two_sets_beside_each_other_with_their_differences(opened, page_file):
         page.check("#o-diff")
         page.wait_for_selector("#column-0 del")
         beside = page.evaluate("() => location.hash").split("/")[-1]
-        texts = [next(t.generation for t in found[name] if t.problem_id == "p-3" and t.sample == int(s)) for name, s in (("trained", 2), ("base", beside))]
+        texts = [
+            next(t.generation for t in found[name] if t.problem_id == "p-3" and t.sample == int(s))
+            for name, s in (("trained", 2), ("base", beside))
+        ]
         for number, text in enumerate(texts):
             assert page.locator(f"#column-{number} .trace").text_content() == text
-        changed = page.locator("#column-0 del").all_inner_texts() + page.locator("#column-1 ins").all_inner_texts()
+        changed = (
+            page.locator("#column-0 del").all_inner_texts() + page.locator("#column-1 ins").all_inner_texts()
+        )
         answers = [re.search(r"boxed\{(\d+)", text)[1] for text in texts]
-        assert len(changed) == 4 and [a in word for a, word in zip(sorted(answers * 2), sorted(changed, key=lambda w: re.search(r"\d+", w)[0]))] == [True] * 4
+        assert (
+            len(changed) == 4
+            and [
+                a in word
+                for a, word in zip(
+                    sorted(answers * 2), sorted(changed, key=lambda w: re.search(r"\d+", w)[0])
+                )
+            ]
+            == [True] * 4
+        )
 
 
 def test_the_address_is_a_link_to_the_sample(opened, page_file):
@@ -132,7 +158,13 @@ def test_keys(opened, page_file):
             page.wait_for_timeout(60)
             return page.evaluate("() => location.hash.split('/').slice(2, 4).join(' ')")
 
-        for key, expected in (("j", "p-3 3"), ("k", "p-3 2"), ("ArrowRight", "p-4 0"), ("ArrowLeft", "p-3 0"), ("k", "p-2 7")):
+        for key, expected in (
+            ("j", "p-3 3"),
+            ("k", "p-3 2"),
+            ("ArrowRight", "p-4 0"),
+            ("ArrowLeft", "p-3 0"),
+            ("k", "p-2 7"),
+        ):
             page.keyboard.press(key)
             assert shown() == expected, key
         page.keyboard.press("/")
@@ -146,7 +178,9 @@ def test_keys(opened, page_file):
         page.keyboard.press("ArrowDown")
         assert shown().startswith("p-3 ")
         assert page.locator("#list [aria-selected=true] .name").inner_text() == "p-3"
-        assert page.locator("#list").get_attribute("aria-activedescendant") == page.locator("#list [aria-selected=true]").get_attribute("id")
+        assert page.locator("#list").get_attribute("aria-activedescendant") == page.locator(
+            "#list [aria-selected=true]"
+        ).get_attribute("id")
 
 
 def test_a_training_trace_leads_back_to_its_generation(opened, page_file):
@@ -162,13 +196,17 @@ def test_on_a_phone_the_list_stands_above_the_text(opened, page_file):
     with opened(page_file, "#traces/trained/p-3/2/base/p-3/0") as page:
         page.set_viewport_size({"width": 390, "height": 844})
         page.wait_for_timeout(100)
-        boxes = [page.locator(place).bounding_box() for place in ("#list", "#problem", "#column-0", "#column-1")]
+        boxes = [
+            page.locator(place).bounding_box() for place in ("#list", "#problem", "#column-0", "#column-1")
+        ]
         assert [b["y"] for b in boxes] == sorted(b["y"] for b in boxes)
         assert all(b["x"] >= 0 and b["x"] + b["width"] <= 390 for b in boxes)
 
 
 def test_sixteen_thousand_samples(opened, tmp_path):
-    """Only what is in sight has elements; filters and samples answer at once. Times: benchmarks/report_speed.py."""
+    """Only what is in sight has elements; filters and samples answer at once. Times:
+    benchmarks/report_speed.py.
+    """
     many = rows("trained", 256, 64, 0.3)
     found = findings(2, 2)
     found.texts = text_sets({"trained": many})

@@ -45,8 +45,17 @@ def test_the_overrides_of_an_experiment_give_it_again(name):
     [
         ["name=a.b-c", "train.optim.lr=5e-5", "curate.verdicts=[wrong,undecided]"],
         ["model=hf_directory", "model.path='/a b/c'", "model.prompt='<|im_start|>{problem}\n'"],
-        ["cluster=slurm_minimal", "cluster.account=a", "cluster.partition=b", "cluster.environment.HF_HOME=/x"],
-        ["curate.filters.regex.pattern='(?i)as an \\\\\"AI\\\\\"'", "train.batching=literal", r"report.title='it\'s, {a: b}'"],
+        [
+            "cluster=slurm_minimal",
+            "cluster.account=a",
+            "cluster.partition=b",
+            "cluster.environment.HF_HOME=/x",
+        ],
+        [
+            "curate.filters.regex.pattern='(?i)as an \\\\\"AI\\\\\"'",
+            "train.batching=literal",
+            r"report.title='it\'s, {a: b}'",
+        ],
         ["train=nemo_rl", "model=qwen2.5_7b", "model.path=/m", "evaluate.engine=openai"],
         ["name=null_", "report.title='true'", "reuse=['/x y/run',other]"],
     ],

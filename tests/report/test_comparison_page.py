@@ -33,24 +33,40 @@ def made_run(folder, name: str, right: int, text: str = "so \\boxed{1}") -> RunD
     write_jsonl(scores / "trained.jsonl", rows)
     write_bytes(scores / "metrics.json", msgspec.json.encode(score({"trained": rows}, evaluation())))
     run.stage("evaluate/trained").mkdir()
-    write_manifest(run.stage("evaluate/trained"), manifest("evaluate/trained", {}, {"generations.jsonl": "sha"}))
+    write_manifest(
+        run.stage("evaluate/trained"), manifest("evaluate/trained", {}, {"generations.jsonl": "sha"})
+    )
     return run
 
 
 @pytest.fixture
 def runs(tmp_path):
-    return [made_run(tmp_path, "first", 4), made_run(tmp_path, "better", 14), made_run(tmp_path, "same", 4, HOSTILE)]
+    return [
+        made_run(tmp_path, "first", 4),
+        made_run(tmp_path, "better", 14),
+        made_run(tmp_path, "same", 4, HOSTILE),
+    ]
 
 
 def variants(runs):
-    return [Variant(run, "trained", read_graded_run(run, "trained", f"{run.path.name}:trained")) for run in runs]
+    return [
+        Variant(run, "trained", read_graded_run(run, "trained", f"{run.path.name}:trained")) for run in runs
+    ]
 
 
 def test_a_comparison_names_the_better_run_and_what_it_cannot_see(runs, tmp_path):
     found = variants(runs)
-    results = write_comparison(compare([v.graded for v in found], resamples=500), found, tmp_path / "out", title="three")
-    html, written = (tmp_path / "out/report.html").read_text(), json.loads((tmp_path / "out/results.json").read_text())
-    assert results.headline.verdict == "helped" and "better:trained is better than first:trained" in results.headline.sentence
+    results = write_comparison(
+        compare([v.graded for v in found], resamples=500), found, tmp_path / "out", title="three"
+    )
+    html, written = (
+        (tmp_path / "out/report.html").read_text(),
+        json.loads((tmp_path / "out/results.json").read_text()),
+    )
+    assert (
+        results.headline.verdict == "helped"
+        and "better:trained is better than first:trained" in results.headline.sentence
+    )
     assert "flattered" in results.headline.detail, "the best of several"
     assert written["pair"] == ["first:trained", "better:trained"] and len(written["problems"]) == 20
     assert [row["problem_id"] for row in written["problems"][:10]] == sorted(f"p{n}" for n in range(4, 14))
@@ -60,14 +76,18 @@ def test_a_comparison_names_the_better_run_and_what_it_cannot_see(runs, tmp_path
         assert part in page
     assert "70.0 %" in (tmp_path / "out/report.md").read_text()
     same = [found[0], found[2]]
-    equal = write_comparison(compare([v.graded for v in same], resamples=500), same, tmp_path / "equal", title="two")
+    equal = write_comparison(
+        compare([v.graded for v in same], resamples=500), same, tmp_path / "equal", title="two"
+    )
     assert equal.headline.verdict == "unclear" and equal.sensitivity == 0
 
 
 def test_a_study_is_one_page_with_every_variant(runs, tmp_path):
     def repeat(run):
         label = f"{run.path.name}:trained"
-        return Repeat(run.path.name, run.path.name, {"training": 1}, lambda: read_graded_run(run, "trained", label))
+        return Repeat(
+            run.path.name, run.path.name, {"training": 1}, lambda: read_graded_run(run, "trained", label)
+        )
 
     names = [run.path.name for run in runs]
     table = study_table(
@@ -78,14 +98,16 @@ def test_a_study_is_one_page_with_every_variant(runs, tmp_path):
     page = shell((tmp_path / "study.html").read_text())
     assert "<script" not in page and "<img" not in page
     assert "Of 2 variants 1 (better) is better than first." in page
-    assert page.count("<tr><th scope=\"row\">") >= 3 and "Differences to first" in page
+    assert page.count('<tr><th scope="row">') >= 3 and "Differences to first" in page
     assert "#traces/better%3Atrained/p4/0/first%3Atrained/p4/0" in page
 
 
 def test_the_verb_takes_one_run_or_several(runs, tmp_path):
     place = f"runs_dir={tmp_path}"
     done = nemo_cot_here("report", "first", "better", place)
-    assert done.returncode == 0 and (tmp_path / "reports/first-trained+better-trained/report.html").exists(), done.stderr
+    assert (
+        done.returncode == 0 and (tmp_path / "reports/first-trained+better-trained/report.html").exists()
+    ), done.stderr
     done = nemo_cot_here("report", "first", "better", place, "--output", tmp_path / "mine")
     assert done.returncode == 0 and (tmp_path / "mine/results.json").exists()
     done = nemo_cot_here("report", tmp_path / "first", place)

@@ -24,7 +24,10 @@ def run(tmp_path):
     for name, group in rows.items():
         write_jsonl(folder / f"{name}.jsonl", group)
         found.stage(f"evaluate/{name}").mkdir()
-        write_manifest(found.stage(f"evaluate/{name}"), manifest(f"evaluate/{name}", {}, {"g": "s"}, sampling={"top_p": 0.95}))
+        write_manifest(
+            found.stage(f"evaluate/{name}"),
+            manifest(f"evaluate/{name}", {}, {"g": "s"}, sampling={"top_p": 0.95}),
+        )
     write_bytes(folder / "metrics.json", msgspec.json.encode(score(rows, evaluation())))
     return found
 
@@ -35,7 +38,9 @@ def test_inspect_ais_reader_reads_what_was_written(run, tmp_path, suffix):
     path = tmp_path / f"log{suffix}"
     assert write_inspect_log(run, "trained", path) == 4
     found = log.read_eval_log(str(path))
-    assert found.status == "success" and found.eval.model == "nemo-cot/trained" and found.eval.config.epochs == 2
+    assert (
+        found.status == "success" and found.eval.model == "nemo-cot/trained" and found.eval.config.epochs == 2
+    )
     assert found.eval.dataset.samples == 2 and found.eval.model_args == {"sampling": {"top_p": 0.95}}
     by_id = {(sample.id, sample.epoch): sample for sample in found.samples}
     assert {key: sample.scores["nemo_cot"].value for key, sample in by_id.items()} == {
@@ -46,11 +51,17 @@ def test_inspect_ais_reader_reads_what_was_written(run, tmp_path, suffix):
     assert found.results.scores[0].metrics["lenient"].value == 0.75
     base = tmp_path / f"base{suffix}"
     write_inspect_log(run, "base", base)
-    assert log.read_eval_log_sample(str(base), id="b", epoch=2).scores["nemo_cot"].value == "N", "undecided is neither"
+    assert log.read_eval_log_sample(str(base), id="b", epoch=2).scores["nemo_cot"].value == "N", (
+        "undecided is neither"
+    )
 
 
 def test_what_cannot_be_written_is_refused(run, tmp_path):
-    for subject, name, part in (("trained", "log.txt", "neither"), ("other", "log.eval", "choose among base, trained"), ("trained", "made", "neither")):
+    for subject, name, part in (
+        ("trained", "log.txt", "neither"),
+        ("other", "log.eval", "choose among base, trained"),
+        ("trained", "made", "neither"),
+    ):
         with pytest.raises(UserError) as caught:
             write_inspect_log(run, subject, tmp_path / name)
         assert part in f"{caught.value} {caught.value.fix}"
@@ -66,4 +77,9 @@ def test_the_verb(run, tmp_path):
     assert done.returncode == 0 and "inspect view" in done.stdout, done.stderr
     assert path.stat().st_size > 1000
     one_error(nemo_cot_here("export", "made", "--inspect", path, f"runs_dir={tmp_path}"), "exists already")
-    one_error(nemo_cot_here("export", "made", "--inspect", tmp_path / "x.eval", "--subject", "x", f"runs_dir={tmp_path}"), "no scores")
+    one_error(
+        nemo_cot_here(
+            "export", "made", "--inspect", tmp_path / "x.eval", "--subject", "x", f"runs_dir={tmp_path}"
+        ),
+        "no scores",
+    )

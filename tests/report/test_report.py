@@ -316,4 +316,6 @@ def test_token_accuracy_and_the_traces_by_when_they_were_learned(tmp_path):
     assert "| 2 | 1.0000 | 50.0 % |" in markdown and "a\\|b, 0" in markdown
     assert "&lt;i&gt;, 0" in html and "<i>, 0" not in shell(html) and "never" in html
     before = written(tmp_path, findings())
-    assert all("learned first" not in text and "token accuracy" not in text for text in (before[0], shell(before[1])))
+    assert all(
+        "learned first" not in text and "token accuracy" not in text for text in (before[0], shell(before[1]))
+    )
