@@ -19,7 +19,7 @@ verbs
   status   show the progress of each stage of a run, and its jobs in the queue [--watch]
   logs     print the log of a submitted job: nemo-cot logs [JOB] [--follow] [key=value ...]
   cancel   remove a submitted chain from the queue
-  report   write the report of a run again, and print its path
+  report   write the report of a run again, or one about several: nemo-cot report [RUN[:SUBJECT] ...] [--output DIR]
            (status, logs, cancel and report find the run by name= and runs_dir=, or by experiment=)
   compare  compare runs, with intervals: nemo-cot compare RUN[:SUBJECT] RUN[:SUBJECT] ...
            [--subject NAME] [--json FILE] [--markdown FILE] [runs_dir=DIR]
@@ -29,7 +29,7 @@ verbs
   trace    lead a trace back to its problem, teacher and changes: nemo-cot trace RUN ID[:SAMPLE]
   show-tokens  print what is trained on and what is not: nemo-cot show-tokens RUN [--trace ID[:SAMPLE]]
   export   write the chosen traces, or the trained model, with a card: nemo-cot export RUN --dataset DIR
-           [--format jsonl|parquet] [--pool] | --model DIR
+           [--format jsonl|parquet] [--pool] | --model DIR | --inspect FILE [--subject NAME]
   grade    grade any JSON-lines file: nemo-cot grade INPUT.jsonl OUTPUT.jsonl [grade.key=value ...]
 
 several runs: run, plan, submit, status, cancel, compare and report take
@@ -128,10 +128,10 @@ def _cancel(overrides: Sequence[str]) -> int:
     return cancel_chain(overrides)
 
 
-def _report(overrides: Sequence[str]) -> int:
-    from nemo_cot.launchers.report import write_report_again
+def _report(arguments: Sequence[str]) -> int:
+    from nemo_cot.launchers.report import report_command
 
-    return write_report_again(overrides)
+    return report_command(arguments)
 
 
 def _compare(arguments: Sequence[str]) -> int:
@@ -175,7 +175,7 @@ _OPTIONS = {
     "logs": ("--follow", "-f"),
 }  # fmt: skip
 """Options by verb; other verbs have none, except those that parse their own (they take values)."""
-_OWN_OPTIONS = ("compare", "traces", "trace", "show-tokens", "export")
+_OWN_OPTIONS = ("compare", "report", "traces", "trace", "show-tokens", "export")
 
 
 _STUDY_OPTIONS = ("--multirun", "-m", "--only", "--jobs")

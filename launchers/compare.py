@@ -50,8 +50,8 @@ def compare_command(arguments: Sequence[str]) -> int:
     from nemo_cot.report.comparison_text import comparison_builtins, comparison_markdown, comparison_text
 
     subject = given.options.get("--subject", SUBJECT)
-    named = [_named(text, subject, cfg) for text in given.runs]
-    runs = [read_graded_run(run, of, label) for run, of, label in _distinct(named)]
+    places = [named(text, subject, cfg) for text in given.runs]
+    runs = [read_graded_run(run, of, label) for run, of, label in distinct(places)]
     settings = cfg.evaluate
     found = compare(
         runs, resamples=settings.bootstrap_resamples, confidence=settings.confidence, seed=settings.seed
@@ -101,7 +101,7 @@ def _target(text: str) -> Path:
     return path
 
 
-def _named(text: str, subject: str, cfg: Config) -> tuple[RunDirectory, str, str]:
+def named(text: str, subject: str, cfg: Config) -> tuple[RunDirectory, str, str]:
     """The run, subject and name of ``text``: RUN or RUN:SUBJECT, where RUN is a name or a path."""
     runs_dir = user_path(cfg.runs_dir)
     before, colon, after = text.rpartition(":")
@@ -120,11 +120,11 @@ def _named(text: str, subject: str, cfg: Config) -> tuple[RunDirectory, str, str
     raise UserError("no such run", where=f"{text} (below {runs_dir})", fix=fix)
 
 
-def _distinct(named: Sequence[tuple[RunDirectory, str, str]]) -> list[tuple[RunDirectory, str, str]]:
+def distinct(places: Sequence[tuple[RunDirectory, str, str]]) -> list[tuple[RunDirectory, str, str]]:
     """The same with labels RUN:SUBJECT, with whole paths if two runs have the same name."""
-    found, places = [], {(run.path, name) for run, _, name in named}
-    for run, subject, name in named:
-        alone = sum(other == name for _, other in places) == 1
+    found, known = [], {(run.path, name) for run, _, name in places}
+    for run, subject, name in places:
+        alone = sum(other == name for _, other in known) == 1
         found.append((run, subject, f"{name if alone else run.path}:{subject}"))
     labels = [label for *_, label in found]
     if len(set(labels)) < len(labels):

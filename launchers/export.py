@@ -1,5 +1,5 @@
-"""nemo-cot export: the chosen traces as a data set, or the trained model, with a card; nothing goes over
-the network.
+"""nemo-cot export: the chosen traces as a data set, or the trained model, with a card, or a log for `inspect view`;
+nothing goes over the network.
 """
 
 from __future__ import annotations
@@ -11,7 +11,12 @@ from nemo_cot.io.paths import user_path
 from nemo_cot.launchers.finished import Arguments, open_run
 from nemo_cot.report.collect import read_manifests
 
-USAGE = "RUN --dataset DIR [--format jsonl|parquet] [--pool] | RUN --model DIR [runs_dir=DIR]"
+SUBJECT = "trained"
+"""Whose samples --inspect writes, unless --subject names another."""
+USAGE = (
+    "RUN --dataset DIR [--format jsonl|parquet] [--pool] | RUN --model DIR | RUN --inspect FILE [--subject NAME] "
+    "[runs_dir=DIR]"
+)
 
 
 def export_command(arguments: Sequence[str]) -> int:
@@ -21,9 +26,13 @@ def export_command(arguments: Sequence[str]) -> int:
     parser.add_argument("--model")
     parser.add_argument("--format", choices=("jsonl", "parquet"))
     parser.add_argument("--pool", action="store_true")
+    parser.add_argument("--inspect")
+    parser.add_argument("--subject")
     given = parser.read(arguments)
-    if not given.dataset and not given.model:
-        parser.error("says neither --dataset DIR nor --model DIR")
+    if not given.dataset and not given.model and not given.inspect:
+        parser.error("says neither --dataset DIR nor --model DIR nor --inspect FILE")
+    if given.subject and not given.inspect:
+        parser.error("--subject belongs to --inspect FILE")
     if (given.pool or given.format) and not given.dataset:
         parser.error("--pool and --format belong to --dataset DIR")
     run = open_run(given.run, given.runs_dir)
@@ -43,4 +52,10 @@ def export_command(arguments: Sequence[str]) -> int:
         target = user_path(given.model)
         print(f"{target}: the model of {export_model(run, manifests, target)}, and README.md")
         print(f"to upload it: hf upload NAME/{run.path.name} {shlex.quote(str(target))}")
+    if given.inspect:
+        from nemo_cot.report.inspect_log import write_inspect_log
+
+        target = user_path(given.inspect)
+        print(f"{target}: {write_inspect_log(run, given.subject or SUBJECT, target)} samples")
+        print(f"to read it: inspect view --log-dir {shlex.quote(str(target.parent))}")
     return 0

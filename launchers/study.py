@@ -196,9 +196,9 @@ def _report(chosen: Chosen, *, quiet: bool = False) -> int:
     if not chosen.study.baseline:
         names = " ".join(run.name for run in chosen.runs)
         raise UserError("a sweep has no baseline", where="--multirun", fix=f"nemo-cot compare {names}")
+    from nemo_cot.report.study_page import write_study_page
     from nemo_cot.report.study_text import (
         study_builtins,
-        study_html,
         study_markdown,
         study_notes,
         study_terminal,
@@ -218,7 +218,9 @@ def _report(chosen: Chosen, *, quiet: bool = False) -> int:
         json = msgspec.json.encode(study_builtins(found))
         write_bytes(folder / "study.json", msgspec.json.format(json, indent=2) + b"\n")
         write_text(folder / "study.md", study_markdown(found))
-        write_text(folder / "study.html", study_html(found))
+        cfg = to_dataclasses(Composer().tree(chosen.runs[0].overrides))
+        limit = round(cfg.report.max_megabytes * 1e6)
+        write_study_page(found, folder, folder / "study.html", marks=cfg.marks, max_bytes=limit)
         print(one_line(f"table: {folder / 'study.html'}, study.md, study.json"), flush=True)
     return 0
 

@@ -1,4 +1,4 @@
-"""report: write report.md and report.html about what the run has so far."""
+"""report: write report.html, report.md and results.json about what the run has so far."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,24 +7,37 @@ from nemo_cot.config import VERDICTS, Config
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.experiment.graph import stage_names
 from nemo_cot.experiment.recipe import recipe_main
-from nemo_cot.report.build import write_report
 from nemo_cot.report.collect import collect, input_files
+from nemo_cot.report.files import MARKDOWN, PAGE, RESULTS
 from nemo_cot.stages import RunDirectory, Stage
 
 
 def report(cfg: Config) -> Iterator[Stage]:
-    """Write report.md and report.html; they name stages that failed, are stale or have not run.
+    """Write report.html, report.md and results.json; they name stages that failed, are stale or have not run.
 
     They show the config in each stage's manifest, which is the one that made the figures.
     """
     title = cfg.report.title or title_of(cfg)
 
     def work(folder: Path, _: Mapping[str, Path]) -> None:
-        found = collect(RunDirectory(folder.parent), cfg.name, expected=stage_names(cfg))
-        write_report(found, folder, title=title, num_traces_shown=cfg.report.num_traces_shown)
+        from nemo_cot.experiment.reproduce import origin
+        from nemo_cot.report.build import write_report
 
-    config = {"report": {**fingerprinted(cfg.report), "title": title}}
-    yield Stage("report", inputs={}, found=input_files, config=config, work=work, writes=("report.md", "report.html"))
+        command, changed = origin(cfg)
+        run = RunDirectory(folder.parent)
+        found = collect(run, cfg.name, expected=stage_names(cfg), command=command, changed=changed)
+        shown, limit = cfg.report.num_traces_shown, round(cfg.report.max_megabytes * 1e6)
+        write_report(found, folder, title=title, num_traces_shown=shown, marks=cfg.marks, max_bytes=limit)
+
+    yield Stage(
+        "report",
+        inputs={},
+        found=input_files,
+        config={"report": {**fingerprinted(cfg.report), "title": title}},
+        work=work,
+        writes=(PAGE, MARKDOWN, RESULTS),
+        version=2,
+    )
 
 
 def title_of(cfg: Config) -> str:

@@ -305,13 +305,17 @@ class EvaluateConfig:
 
 @dataclass
 class ReportConfig:
-    """What the report shows beside the figures. ``title`` null: what the config says was done."""
+    """What the report shows beside the figures. ``title`` null: what the config says was done. ``num_traces_shown``: in
+    report.md; ``max_megabytes``: of texts in report.html, which says what was left out.
+    """
 
     title: Optional[str]  # noqa: UP045
     num_traces_shown: int
+    max_megabytes: float = added(50.0)
 
     def __post_init__(self) -> None:
         at_least("report.num_traces_shown", self.num_traces_shown, 0)
+        between("report.max_megabytes", self.max_megabytes, 0, 1000)
 
 
 @dataclass

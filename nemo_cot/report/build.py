@@ -1,150 +1,263 @@
-"""Render the findings. All text from models, traces and configs is untrusted and escaped."""
+"""Write a report: results.json with every figure, and the same figures as report.md and report.html."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+import msgspec
 
+from nemo_cot.config.marks import MarksConfig
 from nemo_cot.evaluation.scores import Scores
-from nemo_cot.io.atomic import write_text
-from nemo_cot.records import Trace, TraceLoss
+from nemo_cot.io.atomic import write_bytes, write_text
+from nemo_cot.report import tables
 from nemo_cot.report.collect import Findings
-from nemo_cot.report.svg import curve_chart, histogram, line_chart
-from nemo_cot.report.tables import (
-    CURVES,
-    PAPER,
-    Cell,
-    curve_points,
-    over_k,
-    percent,
-    points,
-    results,
-    structure_table,
-    subsets,
-)
-from nemo_cot.report.untrusted import fenced, markdown_cell, plain
+from nemo_cot.report.facts import gain
+from nemo_cot.report.files import MARKDOWN, PAGE, RESULTS
+from nemo_cot.report.page import address, environment, write_page
+from nemo_cot.report.results import ChangedKey, ComparisonResults, MeasureRow, ProblemRow, RunResults
+from nemo_cot.report.run_results import run_results
+from nemo_cot.report.svg import SERIES, curve_chart, forest, histogram, line_chart, measure, problem_map
+from nemo_cot.report.texts import TextSet, build_texts
+from nemo_cot.report.untrusted import plain
 
-TEMPLATES = Path(__file__).parent / "templates"
+MAX_BYTES = 50_000_000
+"""Of texts in the page, unless the config says otherwise."""
+_SHOWN_DISAGREEMENTS, _SHOWN_CURVES = 200, SERIES
 
 
-def write_report(findings: Findings, folder: Path, *, title: str, num_traces_shown: int) -> None:
-    """Write ``folder``/report.md and ``folder``/report.html."""
+def write_report(
+    found: Findings,
+    folder: Path,
+    *,
+    title: str,
+    num_traces_shown: int,
+    marks: MarksConfig | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> RunResults:
+    """Write results.json, report.md and report.html into ``folder``; what they show."""
+    results = run_results(found, title)
+    write_results(results, folder)
     context = {
-        "f": findings,
-        "title": title,
-        "config_yaml": findings.config_yaml,
-        "paper": PAPER,
-        **_tables(findings.scores),
-        "shown": _shown(findings, num_traces_shown),
-        "differing": _differing(findings),
-        "loss_chart": line_chart(
-            [(row.step, row.loss) for row in findings.steps], x_label="step", y_label="loss"
-        ),
-        "accuracy_chart": line_chart(_accuracies(findings), x_label="step", y_label="token accuracy"),
-        "accuracies": _accuracies(findings),
-        "learned": _learned(findings),
-        "length_chart": histogram(_lengths(findings), x_label="tokens per answer"),
-        "structure": structure_table(findings.structures),
-        "lengths": {name: _summary(values) for name, values in _lengths(findings).items() if values},
+        "r": results,
+        "trace_rows": _trace_rows(results),
+        "tables": _tables(results),
+        "shown": _shown(found.texts, num_traces_shown),
     }
-    for name, html in (("report.md", False), ("report.html", True)):
-        text = _environment(html=html).get_template(f"{name}.j2").render(context)
-        write_text(folder / name, plain(text))
-
-
-def html_page(name: str, **content: Any) -> str:
-    """The page of the template ``name``, with all text in ``content`` escaped."""
-    return plain(_environment(html=True).get_template(f"{name}.j2").render(content))
-
-
-def _environment(*, html: bool) -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=html,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": percent,
-        "points": points,
-        "cell": markdown_cell,
-        "fenced": fenced,
-        "figure": figure,
+    write_text(folder / MARKDOWN, plain(environment(html=False).get_template("report.md.j2").render(context)))
+    texts = build_texts(found.texts, marks, max_bytes)
+    own = {
+        "r": results,
+        "tables": context["tables"],
+        "charts": _charts(results),
+        "stats": _stats(results),
+        "problem_rows": problem_rows(results.problems, results.pair),
+        "changed": changed_rows(results.provenance.changed),
+        "disagreements": [
+            (d.subject, d.problem_id, d.expected, d.answer, f"{d.ours} ({d.reason})", d.nemo_skills_answer, "right" if d.nemo_skills_right else "wrong")
+            for d in results.disagreements[:_SHOWN_DISAGREEMENTS]
+        ],
+        "learned": _learned(results),
+        "trace_rows": context["trace_rows"],
+    }  # fmt: skip
+    parts = {
+        "results": bool(results.scores),
+        "training": bool(results.steps),
+        "data": bool(results.selected or results.structure or results.dropped),
+        "traces": texts.samples > 0,
     }
-    return environment
-
-
-def _tables(scores: Scores | None) -> dict[str, Any]:
-    """The tables and charts of the figures, by their names in the templates; empty without scores."""
-    if scores is None or not scores.subjects:
-        return {}
-    charts = [
-        curve_chart(curve_points(scores, keys), x_label="k: samples per problem", y_label=name)
-        for name, keys in (("pass@k", CURVES[:1]), ("maj@k", CURVES[1:]))
+    tabs = [
+        ("summary", "Summary"),
+        *((n, n.capitalize()) for n, there in parts.items() if there),
+        ("provenance", "Provenance"),
     ]
-    [subject, *_] = scores.subjects.values()
-    return {
-        "results": results(scores),
-        "subsets": subsets(scores),
-        "over_k": over_k(scores),
-        "majority_subsets": subject.curves.majority_subsets,
-        "curve_charts": charts,
+    write_page(folder / PAGE, "run.html.j2", own, texts, tabs)
+    return results
+
+
+def write_results(results: RunResults | ComparisonResults, folder: Path) -> None:
+    """Write results.json, indented."""
+    write_bytes(folder / RESULTS, msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
+
+
+def _tables(r: RunResults) -> dict[str, Any]:
+    """By their names in the templates."""
+    made: dict[str, Any] = {
+        "paper": tables.paper(r.paper, r.scores),
+        "budgets": tables.budgets(r.budgets),
+        "steps": tables.steps(r.steps, r.token_accuracy),
+        "dropped": tables.dropped(r.dropped),
+        "structure": tables.structure(r.structure, r.like_chosen),
     }
+    if r.scores and r.scores.subjects:
+        [subject, *_] = r.scores.subjects.values()
+        made |= {
+            "results": tables.results(r.scores),
+            "subsets": tables.subsets(r.scores),
+            "over_k": tables.over_k(r.scores),
+            "majority_subsets": subject.curves.majority_subsets,
+        }
+    return made
 
 
-def figure(cell: Cell) -> str:
-    """A cell on one line: 12.3 % [9.8, 14.9], 21 of 240."""
-    interval = f" [{cell.interval}]" if cell.interval else ""
-    return cell.value + interval + (f", {cell.counts}" if cell.counts else "")
+def _charts(r: RunResults) -> dict[str, Any]:
+    """By their names in the templates; empty where there is nothing to draw."""
+    budgets = {name: [(p.k, p.value, p.low, p.high) for p in points] for name, points in r.budgets.items()}
+    saved = [(p.k, p.value, p.low, p.high) for p in r.checkpoints]
+    steps = {
+        "loss": [(s.step, s.loss) for s in r.steps],
+        "token accuracy": list(zip((s.step for s in r.steps), r.token_accuracy))
+        if len(r.token_accuracy) == len(r.steps)
+        else [],
+        "gradient norm": [(s.step, s.grad_norm) for s in r.steps],
+        "learning rate": [(s.step, s.lr) for s in r.steps],
+    }
+    curves = {c.trace: list(zip(c.steps, c.losses)) for c in _spread(r.trace_curves)}
+    return {
+        "forest": forest(r.forest),
+        "curves": curve_charts(r.scores),
+        "budgets": curve_chart(budgets, x_label="tokens", y_label="pass@1 within the budget", logarithmic=False, what="tokens"),
+        "checkpoints": curve_chart({"pass@1": saved}, x_label="step", y_label="pass@1 of checkpoints", logarithmic=False, what="step"),
+        "map": map_of(r.problems, r.pair),
+        "lengths": histogram(r.lengths),
+        "training": [line_chart({name: rows}, x_label="step", y_label=name) for name, rows in steps.items() if rows],
+        "traces": line_chart(curves, x_label="step", y_label="loss per token", marks=False),
+        "structure": [measure(row) for row in r.structure if _differs(row)],
+    }  # fmt: skip
 
 
-def _shown(findings: Findings, count: int) -> list[tuple[str, list[Trace]]]:
-    """Traces to read: some trained on, then a right and a wrong one per subject in turn."""
-    groups = [("Traces trained on", findings.traces[:count])]
-    for subject, rows in findings.samples.items():
-        right = [t for t in rows if t.verdict == "right"][: (count + 1) // 2]
-        others = [t for t in rows if t.verdict != "right"][: count - len(right)]
-        groups.append((f"Samples of the {subject} model", right + others))
-    return [(name, traces) for name, traces in groups if traces]
+def _differs(row: MeasureRow) -> bool:
+    """Whether the sets differ at all: a chart of zeros says less than its row in the table."""
+    return len({figure.value for figure in row.sets.values() if figure.value is not None}) > 1
 
 
-def _differing(findings: Findings) -> list[Trace]:
-    """Samples on which NeMo-Skills' rule and our grader differ."""
-    rows = [t for group in findings.samples.values() for t in group]
+def curve_charts(scores: Scores | None) -> list[Any]:
+    """pass@k, and maj@k under both rules of votes; none with one sample per problem."""
+    if scores is None:
+        return []
+    kinds = (("pass@k", tables.CURVES[:1]), ("maj@k", tables.CURVES[1:]))
+    found = [(name, tables.curve_points(scores, keys)) for name, keys in kinds]
     return [
-        t for t in rows if t.symbolic_correct is not None and t.symbolic_correct != (t.verdict == "right")
+        curve_chart(points, x_label="k: samples per problem", y_label=name)
+        for name, points in found
+        if points
     ]
 
 
-def _accuracies(findings: Findings) -> list[tuple[int, float]]:
-    """Token accuracy by step; empty for a trainer that does not record it."""
-    return [(row.step, row.token_accuracy) for row in findings.steps if row.token_accuracy is not None]
+def _spread(curves: Sequence[Any]) -> list[Any]:
+    """A few of the curves, from the one that is learned first to the one that is learned last."""
+    if len(curves) <= _SHOWN_CURVES:
+        return list(curves)
+    return [curves[round(i * (len(curves) - 1) / (_SHOWN_CURVES - 1))] for i in range(_SHOWN_CURVES)]
 
 
-def _learned(findings: Findings) -> list[tuple[TraceLoss, TraceLoss]]:
-    """Each trace in the first and the last step that drew it, worst learned first."""
-    first: dict[tuple[str, int], TraceLoss] = {}
-    last: dict[tuple[str, int], TraceLoss] = {}
-    for row in findings.trace_losses:
-        first.setdefault((row.problem_id, row.sample), row)
-        last[row.problem_id, row.sample] = row
-    return sorted(((first[key], last[key]) for key in last), key=lambda pair: -pair[1].loss)
+def _trace_rows(r: RunResults) -> list[tuple[str, ...]]:
+    """Trace, trained tokens, when it was learned, loss and token accuracy in the first and the last step that
+    drew it.
+    """
+    return [
+        (
+            c.trace,
+            str(c.tokens),
+            str(c.learned or "never"),
+            f"{c.losses[0]:.4f} to {c.losses[-1]:.4f}",
+            f"{tables.percent(c.accuracies[0])} to {tables.percent(c.accuracies[-1])}",
+        )
+        for c in r.trace_curves
+    ]
 
 
-def _lengths(findings: Findings) -> dict[str, list[int]]:
-    groups = {"traces": findings.traces, **findings.samples}
-    return {name: [t.num_student_tokens or t.num_generated_tokens for t in rows] for name, rows in groups.items()}
+def _learned(r: RunResults) -> str:
+    if not r.trace_curves:
+        return ""
+    first = r.trace_curves[0]
+    return (
+        f"The first to be learned is {first.trace}."
+        if first.learned is not None
+        else "None fell to half of its first loss."
+    )
 
 
-def _summary(values: Sequence[int]) -> dict[str, Any]:
-    ordered = sorted(values)
-    return {
-        "count": len(ordered),
-        "min": ordered[0],
-        "median": ordered[len(ordered) // 2],
-        "max": ordered[-1],
-    }
+def _stats(r: RunResults) -> list[dict[str, str]]:
+    """The main figures of the first screen: what was measured, then the paper's."""
+    made = []
+    for name, found in (r.scores.subjects if r.scores else {}).items():
+        cell = tables.share(found.lenient)
+        made.append(
+            {
+                "label": f"{name}: pass@1",
+                "value": cell.value,
+                "note": f"[{cell.interval}]",
+                "path": f"scores.subjects.{name}.lenient",
+            }
+        )
+    if made:
+        note = "pass@1, 20 QwQ traces, 32B" + ("" if r.papers_benchmark else "; other problems")
+        made.append(
+            {"label": "the paper", "value": tables.percent(r.paper[0].pass_at_1), "note": note, "path": ""}
+        )
+    return made[-4:]
+
+
+def problem_rows(problems: Sequence[ProblemRow], pair: Sequence[str]) -> list[dict[str, Any]]:
+    """The table behind the problem map."""
+    return [
+        {
+            "problem_id": row.problem_id,
+            "subset": row.subset,
+            "shares": [tables.percent(row.right[name]) if name in row.right else "none" for name in pair],
+            "change": tables.points(gain(row, pair)),
+            "address": _both(row, pair),
+        }
+        for row in problems
+    ]
+
+
+def map_of(problems: Sequence[ProblemRow], pair: Sequence[str]) -> Any:
+    """The problem map of a pair; nothing without two."""
+    if len(pair) < 2:
+        return ""
+    rows = [
+        (f"{row.problem_id}: {tables.points(gain(row, pair))} points", gain(row, pair), _both(row, pair))
+        for row in problems
+    ]
+    return problem_map(rows, label=f"{pair[1]} minus {pair[0]}, points on each of {len(rows)} problems")
+
+
+def _both(row: ProblemRow, pair: Sequence[str]) -> str:
+    """The link to a sample of each, the second of the pair first."""
+    return address(
+        *(
+            part
+            for name in reversed(pair)
+            if name in row.sample
+            for part in (name, row.problem_id, row.sample[name])
+        )
+    )
+
+
+def changed_rows(changed: Sequence[ChangedKey]) -> list[tuple[str, str, str]]:
+    """Key, value and default, as text."""
+    return [(c.key, str(c.value), str(c.default)) for c in changed]
+
+
+def _shown(texts: Sequence[TextSet], count: int) -> list[tuple[str, list[Any]]]:
+    """For Markdown, traces to read: some trained on, then a right and a wrong one per subject in turn."""
+    groups = []
+    for one in texts:
+        if one.name == "pool" or not count:
+            continue
+        if one.name == "chosen":
+            groups.append(("Traces trained on", list(islice(one.read(), count))))
+            continue
+        right: list[Any] = []
+        others: list[Any] = []
+        for row in one.read():
+            (right if row.verdict == "right" else others).append(row)
+            if len(right) >= (count + 1) // 2 and len(others) >= count:
+                break
+        right = right[: (count + 1) // 2]
+        groups.append((f"Samples of the {one.name} model", right + others[: count - len(right)]))
+    return [(name, rows) for name, rows in groups if rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -14,7 +14,10 @@ from nemo_cot.evaluation.scores import Scores
 from nemo_cot.io.json_file import read_json
 from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.io.paths import CHAIN_FILE
-from nemo_cot.records import PackingFigures, StageEnd, StepMetrics, Trace, TraceLoss
+from nemo_cot.records import PackingFigures, StageEnd, StepMetrics, TraceLoss
+from nemo_cot.report.facts import SampleFacts
+from nemo_cot.report.results import ChangedKey
+from nemo_cot.report.texts import TextSet
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import MANIFEST, Artifact, Manifest, read_manifest
 from nemo_cot.stages.rundir import CHUNKS, OLD, PARTIAL
@@ -23,10 +26,25 @@ from nemo_cot.traces.structure.profile import Structure
 T = TypeVar("T")
 
 
+class Selection(msgspec.Struct):
+    """A row of curate/selection.jsonl: a trace of the pool, whether it was chosen, and by which rule."""
+
+    problem_id: str
+    sample: int
+    chosen: bool = False
+    rule: str = ""
+    rank: int | None = None
+    num_student_tokens: int | None = None
+    pass_rate: float | None = None
+    measures: dict[str, float | None] = {}
+
+
 @dataclass
 class Findings:
-    """Everything the templates read; None or empty if a stage has not run. ``damaged``: what is wrong with a
-    manifest, by stage; ``expected``: the stages of the chain."""
+    """What a run has; None or empty if a stage has not run. ``damaged``: what is wrong with a manifest, by
+    stage; ``expected``: the stages of the chain. ``texts``: where the viewer's texts come from; ``flagged``:
+    rows that a filter of contamination put aside to be looked at.
+    """
 
     name: str
     manifests: dict[str, Manifest]
@@ -38,9 +56,14 @@ class Findings:
     trace_losses: list[TraceLoss] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
     packing: PackingFigures | None = None
-    traces: list[Trace] = field(default_factory=list)
-    samples: dict[str, list[Trace]] = field(default_factory=dict)
+    selection: list[Selection] = field(default_factory=list)
     structures: list[Structure] = field(default_factory=list)
+    flagged: int = 0
+    traces: Sequence[Any] = field(default_factory=list)
+    samples: dict[str, Sequence[Any]] = field(default_factory=dict)
+    texts: list[TextSet] = field(default_factory=list)
+    command: str = ""
+    changed: list[ChangedKey] = field(default_factory=list)
 
     @property
     def failed(self) -> list[StageEnd]:
@@ -65,7 +88,9 @@ class Findings:
 
 
 def stale_stages(manifests: dict[str, Manifest]) -> list[str]:
-    """Compare the inputs of each stage with the present outputs that they were read from, in the chain's order."""
+    """Compare the inputs of each stage with the present outputs that they were read from, in the chain's
+    order.
+    """
     stale: list[str] = []
     for stage, manifest in manifests.items():
         for maker, name, artifact in _read_from(manifest):
@@ -77,7 +102,9 @@ def stale_stages(manifests: dict[str, Manifest]) -> list[str]:
 
 
 def _read_from(manifest: Manifest) -> Iterator[tuple[str, str, Artifact]]:
-    """(stage, output, what was read of it), for inputs in the run directory, so not for chunks of another run."""
+    """(stage, output, what was read of it), for inputs in the run directory, so not for chunks of another
+    run.
+    """
     for artifact in manifest.inputs.values():
         folder, _, name = artifact.path.rpartition("/")
         if not folder.startswith("/"):
@@ -89,7 +116,9 @@ def read_manifests(run: RunDirectory) -> dict[str, Manifest]:
 
     Damaged manifests are left out: :func:`damaged_manifests` names them.
     """
-    found = {name: m for name, m in _manifests(run).items() if isinstance(m, Manifest) and m.stage != "report"}
+    found = {
+        name: m for name, m in _manifests(run).items() if isinstance(m, Manifest) and m.stage != "report"
+    }
     ordered: dict[str, Manifest] = {}
 
     def add(name: str) -> None:
@@ -135,13 +164,26 @@ def input_files(run: RunDirectory) -> dict[str, Path]:
     return {label: path for label, path in files.items() if path.exists()}
 
 
-def collect(run: RunDirectory, name: str, *, expected: Sequence[str] = ()) -> Findings:
-    """Read every finished stage of ``run``; ``expected`` are those that its chain has."""
-    manifests = read_manifests(run)
-    scores, chain = run.stage("evaluate/scores"), run.path / CHAIN_FILE
+def collect(
+    run: RunDirectory,
+    name: str,
+    *,
+    expected: Sequence[str] = (),
+    command: str = "",
+    changed: Sequence[ChangedKey] = (),
+) -> Findings:
+    """Read every finished stage of ``run``; ``expected`` are those that its chain has. ``command`` reproduces
+    it; ``changed``: what of its config differs from the defaults. Texts are not read yet.
+    """
+    scores, chain, curate = run.stage("evaluate/scores"), run.path / CHAIN_FILE, run.stage("curate")
+    graded = {
+        path.stem: path for path in sorted(scores.glob("*.jsonl")) if (scores / "metrics.json").exists()
+    }
+    chosen = run.stage("transform" if "transform" in expected else "curate") / "traces.jsonl"
+    selection, flagged = curate / "selection.jsonl", curate / "flagged.jsonl"
     return Findings(
         name=name,
-        manifests=manifests,
+        manifests=read_manifests(run),
         expected=expected,
         damaged=damaged_manifests(run),
         chain=read_json(chain, list[StageEnd], fix=f"remove {chain}; the next run writes it again") or [],
@@ -150,14 +192,29 @@ def collect(run: RunDirectory, name: str, *, expected: Sequence[str] = ()) -> Fi
         trace_losses=_rows(run.stage("train") / "trace_losses.jsonl", TraceLoss),
         dropped=_figures(run, "curate", "dropped.json", dict[str, int]) or {},
         packing=_figures(run, "pack", "packing.json", PackingFigures),
-        traces=_rows(run.stage("transform" if "transform" in expected else "curate") / "traces.jsonl", Trace),
+        selection=_rows(selection, Selection),
         structures=[
             found
             for stage in ("curate", "evaluate/scores")
             if (found := _figures(run, stage, "structure.json", Structure)) is not None
         ],
-        samples={path.stem: _rows(path, Trace) for path in sorted(scores.glob("*.jsonl"))},
+        flagged=len(_rows(flagged, dict)),
+        traces=_rows(chosen, SampleFacts),
+        samples={subject: _rows(path, SampleFacts) for subject, path in graded.items()},
+        texts=_texts(run, graded, chosen),
+        command=command,
+        changed=list(changed),
     )
+
+
+def _texts(run: RunDirectory, graded: dict[str, Path], chosen: Path) -> list[TextSet]:
+    """The trained model first, then the others, the chosen traces and the pool."""
+    subjects = sorted(graded, key=lambda subject: subject != "trained")
+    named = [(subject, subject, graded[subject]) for subject in subjects]
+    named += [("chosen", "chosen: trained on", chosen)] if chosen.exists() else []
+    pool = run.stage("grade") / "graded.jsonl"
+    named += [("pool", "pool", pool)] if pool.exists() else []
+    return [TextSet.of_file(name, label, path) for name, label, path in named]
 
 
 def _figures(run: RunDirectory, stage: str, name: str, value_type: type[T]) -> T | None:

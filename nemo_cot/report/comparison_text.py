@@ -10,19 +10,21 @@ import msgspec
 from nemo_cot.errors import one_line
 from nemo_cot.evaluation.comparison import ComparedRun, Comparison
 from nemo_cot.evaluation.measures import COMPARED
-from nemo_cot.report.tables import LABELS, PAPER, change, label, share
+from nemo_cot.report.results import PAPER
+from nemo_cot.report.tables import LABELS, change, label, p_text, percent, share
 from nemo_cot.report.untrusted import markdown_cell, plain
 
 _ORDER = [key for key in LABELS if key in COMPARED]
+_PAPER = [(p.system, percent(p.pass_at_1, 2), percent(p.majority_at_64, 2)) for p in PAPER]
 _PAPER_NOTE = "the paper's own result on these problems (arXiv 2507.09850), 64 samples each"
 
 
 def comparison_text(found: Comparison) -> str:
     """For a terminal: one block per figure with one line per run; 80 columns if the runs' names are short."""
-    names = [*(one_line(run.run) for run in found.runs), *(system for system, *_ in PAPER if found.papers_benchmark)]  # fmt: skip
+    names = [*(one_line(run.run) for run in found.runs), *(system for system, *_ in _PAPER if found.papers_benchmark)]  # fmt: skip
     width = max(map(len, names))
     lines = [
-        _about(found, one_line(found.runs[0].run)),
+        about(found, one_line(found.runs[0].run)),
         *(f"warning: {one_line(line)}" for line in found.warnings),
     ]
     for key in _ORDER:
@@ -32,30 +34,32 @@ def comparison_text(found: Comparison) -> str:
             lines.append(f"  {one_line(run.run):{width}}  {value:23}  {difference:22}  {p_value}".rstrip())
     if found.papers_benchmark:
         lines += ["", _PAPER_NOTE]
-        lines += [f"  {system:{width}}  pass@1 {one}  maj@64 {many}" for system, one, many in PAPER]
+        lines += [f"  {system:{width}}  pass@1 {one}  maj@64 {many}" for system, one, many in _PAPER]
     return "\n".join(lines) + "\n"
 
 
 def comparison_markdown(found: Comparison) -> str:
-    """One table with a row per figure and run; a second one with the paper's rows if the problems are the paper's."""
-    lines = [_about(found, markdown_cell(found.runs[0].run)), ""]
+    """One table with a row per figure and run; a second one with the paper's rows if the problems are the
+    paper's.
+    """
+    lines = [about(found, markdown_cell(found.runs[0].run)), ""]
     for warning in found.warnings:
         lines += [f"**Warning:** {markdown_cell(warning)}", ""]
     lines += ["| measure | run | value | difference, points | p |", "|---|---|---|---|---|"]
     lines += [f"| {' | '.join(cells)} |" for cells in _markdown_rows(found)]
     if found.papers_benchmark:
         lines += ["", f"{_PAPER_NOTE[0].upper()}{_PAPER_NOTE[1:]}:", "", "| system | pass@1 | maj@64 |"]
-        lines += ["|---|---|---|", *(f"| {' | '.join(row)} |" for row in PAPER)]
+        lines += ["|---|---|---|", *(f"| {' | '.join(row)} |" for row in _PAPER)]
     return plain("\n".join(lines) + "\n")
 
 
 def comparison_builtins(found: Comparison) -> dict[str, Any]:
     """Plain dicts, for JSON; with the paper's rows if the problems are the paper's."""
-    paper = [{"system": system, "pass_at_1": one, "majority_at_64": many} for system, one, many in PAPER]
+    paper = [{"system": system, "pass_at_1": one, "majority_at_64": many} for system, one, many in _PAPER]
     return {**msgspec.to_builtins(found), "paper": paper if found.papers_benchmark else []}
 
 
-def _about(found: Comparison, first: str) -> str:
+def about(found: Comparison, first: str) -> str:
     return (
         f"{found.problems} problems. Differences: to {first}, in points, paired by problem; "
         f"{100 * found.confidence:g} % intervals, bootstrap over problems, {found.bootstrap_resamples} resamples. "
@@ -77,10 +81,4 @@ def _cells(found: Comparison, run: ComparedRun, key: str) -> tuple[str, str, str
         return shown, "", ""
     moved = run.minus_first[key]
     cell = change(moved)
-    return shown, f"{cell.value} [{cell.interval}]", _p(moved.p_value, found.bootstrap_resamples)
-
-
-def _p(value: float, resamples: int) -> str:
-    """A p-value; one below 2 / resamples cannot be distinguished from 0."""
-    least = max(0.001, 2 / resamples)
-    return f"p < {least:g}" if value < least else f"p = {value:.3f}"
+    return shown, f"{cell.value} [{cell.interval}]", p_text(moved.p_value, found.bootstrap_resamples)

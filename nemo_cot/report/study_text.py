@@ -1,4 +1,4 @@
-"""The table of a study for a terminal, as Markdown, and as HTML: one row per variant, one column per measure."""
+"""The table of a study for a terminal and as Markdown: one row per variant, one column per measure."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from rich.table import Table
 
 from nemo_cot.errors import one_line
 from nemo_cot.evaluation.study_table import Cell, Corrected, StudyTable
-from nemo_cot.report.build import html_page
 from nemo_cot.report.tables import change, label, points, share
 from nemo_cot.report.untrusted import markdown_cell, plain
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A cell in words: ``value`` with its interval, and ``moved``, the difference, empty for the baseline; ``seen``:
-    the difference is told from zero after the correction.
+    """A cell in words: ``value`` with its interval, and ``moved``, the difference, empty for the baseline;
+    ``seen``: the difference is told from zero after the correction.
     """
 
     value: str
@@ -34,10 +33,12 @@ def study_builtins(found: StudyTable) -> dict:
 
 def study_terminal(found: StudyTable) -> Table:
     """For a terminal."""
-    table = Table("run", "repeats", *_heads(found), title=escape(one_line(_title(found))))
+    table = Table("run", "repeats", *heads(found), title=escape(one_line(title_of(found))))
     for row in found.rows:
-        cells = [f"{c.value}\n{c.moved}".rstrip() for c in _row(found, row.measures)]
-        table.add_row(escape(one_line(row.variant)), _repeats(row.repeats, len(row.missing)), *map(escape, cells))
+        cells = [f"{c.value}\n{c.moved}".rstrip() for c in row_cells(found, row.measures)]
+        table.addrow_cells(
+            escape(one_line(row.variant)), repeats_text(row.repeats, len(row.missing)), *map(escape, cells)
+        )
     return table
 
 
@@ -73,36 +74,39 @@ def study_notes(found: StudyTable) -> list[str]:
 
 def study_markdown(found: StudyTable) -> str:
     """Title, table, notes."""
-    heads = ["run", "repeats", *_heads(found)]
-    lines = [f"# {markdown_cell(_title(found))}", "", f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    columns = ["run", "repeats", *heads(found)]
+    lines = [
+        f"# {markdown_cell(title_of(found))}",
+        "",
+        f"| {' | '.join(columns)} |",
+        "|" + "---|" * len(columns),
+    ]
     for row in found.rows:
-        cells = [f"{c.value}<br>{c.moved}" if c.moved else c.value for c in _row(found, row.measures)]
-        shown = [markdown_cell(row.variant), _repeats(row.repeats, len(row.missing)), *cells]
+        cells = [f"{c.value}<br>{c.moved}" if c.moved else c.value for c in row_cells(found, row.measures)]
+        shown = [markdown_cell(row.variant), repeats_text(row.repeats, len(row.missing)), *cells]
         lines.append(f"| {' | '.join(shown)} |")
     notes = [line for note in study_notes(found) for line in ("", markdown_cell(note))]
     return plain("\n".join([*lines, *notes]) + "\n")
 
 
-def study_html(found: StudyTable) -> str:
-    """A page of its own."""
-    rows = [(row.variant, _repeats(row.repeats, len(row.missing)), list(_row(found, row.measures))) for row in found.rows]
-    return html_page("study.html", title=_title(found), heads=_heads(found), rows=rows, notes=study_notes(found))
-
-
-def _title(found: StudyTable) -> str:
+def title_of(found: StudyTable) -> str:
+    """Name and title of the study."""
     return f"{found.study}: {found.title}" if found.title else found.study
 
 
-def _heads(found: StudyTable) -> list[str]:
+def heads(found: StudyTable) -> list[str]:
+    """The columns of measures."""
     measures = found.rows[0].measures if found.rows else {}
     return [label(measure, found.k) for measure in measures or found.variance]
 
 
-def _repeats(count: int, missing: int) -> str:
+def repeats_text(count: int, missing: int) -> str:
+    """The number of repeats, and of runs that are missing."""
     return f"{count} ({missing} runs missing)" if missing else str(count)
 
 
-def _row(found: StudyTable, measures: dict[str, Cell]) -> Iterator[Shown]:
+def row_cells(found: StudyTable, measures: dict[str, Cell]) -> Iterator[Shown]:
+    """The cells of a variant, one per measure."""
     for measure in found.variance:
         cell = measures.get(measure)
         if cell is None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nemo_cot.evaluation.scores import Change, CountedFigure, Figure, Figures, Scores
-from nemo_cot.traces.structure.profile import Figure as MeasureFigure
-from nemo_cot.traces.structure.profile import Structure, transition_similarity
+from nemo_cot.evaluation.scores import Change, CountedFigure, Figure, Figures, Point, Scores
+from nemo_cot.records import StepMetrics
+from nemo_cot.report.results import MeasureRow, Paper
 
 LABELS = {
     "lenient": "pass@1, lenient (answer anywhere)",
@@ -29,20 +29,18 @@ LABELS = {
 }
 """One row each, in this order; keys as in metrics.json, ``cut`` is finish_reasons["length"]."""
 CURVES = ("pass_at_k", "majority_string", "majority_equivalence")
-PAPER = (
-    ("Qwen2.5-32B + SFT on 20 QwQ traces", "17.10 %", "27.73 %"),
-    ("Qwen2.5-Math-72B-Instruct (baseline)", "11.72 %", "16.14 %"),
-)
-"""pass@1 and maj@64 on Comp-Math-24-25, from arXiv 2507.09850."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """``value`` with its ``interval`` (two ends) and the ``counts`` behind it, empty without any."""
+    """``value`` with its ``interval`` (two ends) and the ``counts`` behind it, empty without any. ``path``:
+    where in results.json the figure stands.
+    """
 
     value: str
     interval: str = ""
     counts: str = ""
+    path: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,9 +56,20 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def number(value: float) -> str:
+    """Three digits, or a whole number: 0.0141, 47.4, 2,940."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def points(share: float) -> str:
     """A difference of shares in percentage points, with its sign."""
     return f"{round(100 * share, 1) + 0.0:+.1f}"  # + 0.0: no -0.0
+
+
+def p_text(value: float, resamples: int) -> str:
+    """A p-value; one below 2 / resamples cannot be distinguished from 0."""
+    least = max(0.001, 2 / resamples)
+    return f"p < {least:g}" if value < least else f"p = {value:.3f}"
 
 
 def label(key: str, k: int | str) -> str:
@@ -68,73 +77,185 @@ def label(key: str, k: int | str) -> str:
     return LABELS[key].format(k=k)
 
 
+def figure(cell: Cell) -> str:
+    """A cell on one line: 12.3 % [9.8, 14.9], 21 of 240."""
+    interval = f" [{cell.interval}]" if cell.interval else ""
+    return cell.value + interval + (f", {cell.counts}" if cell.counts else "")
+
+
 def results(scores: Scores) -> Table:
     """Every figure of every subject, with the effect of training beside it."""
-    effect = scores.learning_effect
-    table = _figures(scores.subjects, scores.samples_per_problem)
+    effect, at = scores.learning_effect, "scores.learning_effect"
+    table = _figures(
+        scores.subjects, scores.samples_per_problem, {n: f"scores.subjects.{n}" for n in scores.subjects}
+    )
     if not effect:
         return table
-    changes = [[change(effect[key]) if key in effect else Cell("")] for key in LABELS]
+    changes = [[change(effect[key], f"{at}.{key}") if key in effect else Cell("")] for key in LABELS]
     rows = [(name, cells + more) for (name, cells), more in zip(table.rows, changes)]
     return Table([*table.heads, "trained minus base, points"], rows)
 
 
 def subsets(scores: Scores) -> dict[str, Table]:
     """For each subject with several subsets, its figures over all problems and per subset."""
-    found = {name: {"all": own, **own.subsets} for name, own in scores.subjects.items() if len(own.subsets) > 1}
-    return {
-        name: _figures(
-            {f"{part} ({figures.problems})": figures for part, figures in parts.items()},
-            scores.samples_per_problem,
-        )
-        for name, parts in found.items()
-    }
+    found = {}
+    for name, own in scores.subjects.items():
+        at = f"scores.subjects.{name}"
+        parts = {"all": (own, at), **{part: (f, f"{at}.subsets.{part}") for part, f in own.subsets.items()}}
+        named = {f"{part} ({figures.problems})": (figures, path) for part, (figures, path) in parts.items()}
+        if len(own.subsets) > 1:
+            columns, paths = ({head: pair[which] for head, pair in named.items()} for which in (0, 1))
+            found[name] = _figures(columns, scores.samples_per_problem, paths)
+    return found
 
 
 def over_k(scores: Scores) -> Table:
     """The curves of every subject, one row per k; no rows with one sample per problem."""
     columns = [
-        (f"{name}: {label(key, 'k')}", getattr(found.curves, key))
+        (f"{name}: {label(key, 'k')}", getattr(found.curves, key), f"scores.subjects.{name}.curves.{key}")
         for name, found in scores.subjects.items()
         for key in CURVES
     ]
     sizes = [point.k for point in columns[0][1]] if columns else []
-    rows = [(str(k), [share(curve[i]) for _, curve in columns]) for i, k in enumerate(sizes)]
-    return Table([head for head, _ in columns], rows if len(rows) > 1 else [])
+    rows = [
+        (str(k), [share(curve[i], f"{path}.{i}") for _, curve, path in columns]) for i, k in enumerate(sizes)
+    ]
+    return Table([head for head, *_ in columns], rows if len(rows) > 1 else [])
 
 
-def share(figure: Figure) -> Cell:
+def paper(rows: Sequence[Paper], scores: Scores | None) -> Table:
+    """The paper's rows, then ours by NeMo-Skills' rule, which is the paper's."""
+    theirs = [
+        (
+            p.system,
+            [
+                Cell(percent(p.pass_at_1, 2), path=f"paper.{i}.pass_at_1"),
+                Cell(percent(p.majority_at_64, 2), path=f"paper.{i}.majority_at_64"),
+                Cell("256 x 64"),
+            ],
+        )
+        for i, p in enumerate(rows)
+    ]
+    ours = [
+        (
+            f"this run: {name}",
+            [
+                *(
+                    Cell(percent(f.value, 2), _ends(f, _end), path=f"scores.subjects.{name}.{key}")
+                    for key in ("nemo_skills_pass_at_1", "nemo_skills_majority")
+                    for f in (getattr(s, key),)
+                ),
+                Cell(f"{s.problems} x {scores.samples_per_problem}"),
+            ],
+        )
+        for name, s in (scores.subjects.items() if scores else ())
+    ]
+    return Table(["pass@1", "maj@k", "problems x samples"], theirs + ours)
+
+
+def budgets(found: Mapping[str, Sequence[Point]]) -> Table:
+    """One row per budget, one column per subject."""
+    rows = [
+        (str(points[0].k), [share(point, f"budgets.{name}.{i}") for name, point in zip(found, points)])
+        for i, points in enumerate(zip(*found.values()))
+    ]
+    return Table(list(found), rows)
+
+
+def steps(rows: Sequence[StepMetrics], accuracy: Sequence[float]) -> Table:
+    """One row per step of training; token accuracy where it was measured for all of them."""
+    measured = len(accuracy) == len(rows)
+    table = [
+        (
+            str(row.step),
+            [
+                Cell(f"{row.loss:.4f}", path=f"steps.{i}.loss"),
+                *([Cell(percent(accuracy[i]), path=f"token_accuracy.{i}")] if measured else []),
+                Cell(f"{row.lr:.3g}"),
+                Cell(f"{row.grad_norm:.3f}"),
+                Cell(f"{row.tokens_per_second:.0f}"),
+            ],
+        )
+        for i, row in enumerate(rows)
+    ]
+    heads = ["loss", *(["token accuracy"] if measured else []), "learning rate", "gradient norm", "tokens/s"]
+    return Table(heads, table)
+
+
+def dropped(counts: Mapping[str, int]) -> Table:
+    """How many traces were dropped for each reason, the most first."""
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return Table(
+        ["traces"],
+        [(reason.replace("_", " "), [Cell(str(n), path=f"dropped.{reason}")]) for reason, n in ordered],
+    )
+
+
+def structure(rows: Sequence[MeasureRow], like_chosen: Mapping[str, float | None]) -> Table:
+    """Each measure with its interval, one column per set of traces; last, how alike the steps are to the
+    chosen ones'.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row.sets))
+
+    def cell(row: MeasureRow, name: str, i: int) -> Cell:
+        figure = row.sets.get(name)
+        if figure is None or figure.value is None:
+            return Cell("")
+        interval = "" if figure.low is None else f"{number(figure.low)}, {number(figure.high)}"
+        return Cell(number(figure.value), interval, path=f"structure.{i}.sets.{name}")
+
+    table = [
+        (f"{row.name.replace('_', ' ')} ({row.unit})", [cell(row, n, i) for n in names])
+        for i, row in enumerate(rows)
+    ]
+    if like_chosen:
+        alike = {name: "" if r is None else f"{r:.2f}" for name, r in like_chosen.items()}
+        table.append(
+            ("transitions between steps, r with chosen", [Cell(alike.get(name, "")) for name in names])
+        )
+    return Table(names, table)
+
+
+def share(figure: Figure, path: str = "") -> Cell:
     """A share in percent, with its counts if any."""
     counts = f"{figure.count} of {figure.total}" if isinstance(figure, CountedFigure) else ""
-    return Cell(percent(figure.value), _ends(figure, lambda end: f"{100 * end:.1f}"), counts)
+    return Cell(percent(figure.value), _ends(figure, _end), counts, path)
 
 
-def change(figure: Change) -> Cell:
+def change(figure: Change, path: str = "") -> Cell:
     """A paired difference in points."""
-    return Cell(points(figure.value), _ends(figure, points))
+    return Cell(points(figure.value), _ends(figure, points), path=path)
 
 
-def _figures(columns: Mapping[str, Figures], k: int) -> Table:
-    rows = [(label(key, k), [_cell(key, figures) for figures in columns.values()]) for key in LABELS]
+def _figures(columns: Mapping[str, Figures], k: int, paths: Mapping[str, str]) -> Table:
+    """``paths``: where each column stands in results.json."""
+    rows = [
+        (label(key, k), [_cell(key, figures, paths.get(name)) for name, figures in columns.items()])
+        for key in LABELS
+    ]
     return Table(list(columns), rows)
 
 
-def _cell(key: str, figures: Figures) -> Cell:
+def _cell(key: str, figures: Figures, path: str | None) -> Cell:
+    at = f"{path}.{'finish_reasons.length' if key == 'cut' else key}" if path else ""
     if key == "mean_tokens":
         tokens = figures.mean_tokens
-        return Cell(f"{tokens.value:.1f}", _ends(tokens, "{:.1f}".format))
+        return Cell(f"{tokens.value:.1f}", _ends(tokens, "{:.1f}".format), path=at)
     if key != "cut":
-        return share(getattr(figures, key))
-    return share(figures.finish_reasons.get("length") or CountedFigure(0.0, 0.0, 0.0, 0, figures.samples))
+        return share(getattr(figures, key), at)
+    cut = figures.finish_reasons.get("length")
+    return share(cut, at) if cut else share(CountedFigure(0.0, 0.0, 0.0, 0, figures.samples))
+
+
+def _end(value: float) -> str:
+    return f"{100 * value:.1f}"
 
 
 def _ends(figure: Figure | Change, write: Callable[[float], str]) -> str:
     return f"{write(figure.low)}, {write(figure.high)}"
 
 
-def curve_points(
-    scores: Scores, keys: Sequence[str]
-) -> dict[str, list[tuple[float, float, float, float]]]:
+def curve_points(scores: Scores, keys: Sequence[str]) -> dict[str, list[tuple[float, float, float, float]]]:
     """The curves of ``keys`` as (k, value, low, high), by subject and the figure's name."""
     return {
         f"{name}: {label(key, 'k')}": [(p.k, p.value, p.low, p.high) for p in curve]
@@ -142,25 +263,3 @@ def curve_points(
         for name, found in scores.subjects.items()
         if len(curve := getattr(found.curves, key)) > 1
     }
-
-
-def structure_table(found: Sequence[Structure]) -> Table:
-    """Every measure of the pool, the chosen traces and the subjects' samples; last, how alike the steps are to the
-    chosen traces'. No rows without sets.
-    """
-    sets = {name: profile for one in found for name, profile in one.sets.items()}
-    units = {name: unit for one in found for name, unit in one.units.items()}
-    rows = [
-        (f"{name} ({unit})", [_measured(profile.measures.get(name)) for profile in sets.values()])
-        for name, unit in units.items()
-    ]
-    if "chosen" in sets and len(sets) > 1:
-        likeness = (transition_similarity(sets["chosen"], profile) for profile in sets.values())
-        rows.append(("transitions between steps, r with chosen", [Cell("" if r is None else f"{r:.2f}") for r in likeness]))
-    return Table(list(sets), rows if sets else [])
-
-
-def _measured(figure: MeasureFigure | None) -> Cell:
-    if figure is None or figure.value is None:
-        return Cell("")
-    return Cell(f"{figure.value:.3g}", f"{figure.low:.3g}, {figure.high:.3g}")

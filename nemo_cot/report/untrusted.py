@@ -24,5 +24,7 @@ def fenced(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Control characters, terminal escapes and marks of direction among them, spelled out; line breaks and tabs stay."""
+    """Control characters, terminal escapes and marks of direction among them, spelled out; line breaks and
+    tabs stay.
+    """
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)

@@ -1,84 +1,24 @@
 """The report: its figures are those of the run, and nothing untrusted gets through."""
 
+import base64
+import hashlib
 import re
 
 import msgspec
 import pytest
 
-from nemo_cot.config import EvaluateConfig, SamplingConfig
-from nemo_cot.config.engines import EngineConfig
 from nemo_cot.errors import UserError
 from nemo_cot.evaluation.scores import score
 from nemo_cot.io.paths import CHAIN_FILE
-from nemo_cot.records import StageEnd, StepMetrics, Trace, TraceLoss
-from nemo_cot.report.build import fenced, markdown_cell, write_report
+from nemo_cot.records import StageEnd, TraceLoss
+from nemo_cot.report import facts
+from nemo_cot.report.build import write_report
 from nemo_cot.report.collect import Findings, collect, read_manifests, stale_stages
-from nemo_cot.report.svg import curve_chart, histogram, line_chart
+from nemo_cot.report.svg import curve_chart, forest, histogram, line_chart
+from nemo_cot.report.untrusted import fenced, markdown_cell
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import Artifact, Manifest, write_manifest
-
-HOSTILE = '<script>document.title="owned"</script><img src=x onerror="document.title=\'owned\'">```\n</pre><h1>owned</h1>'
-
-
-def trace(
-    problem: str, sample: int, verdict: str, *, boxed: bool = True, text: str = "so \\boxed{1}"
-) -> Trace:
-    return Trace(
-        problem_id=problem,
-        sample=sample,
-        problem=f"What is {problem}?",
-        expected_answer="1",
-        generation=text,
-        num_generated_tokens=10 + sample,
-        finish_reason="stop",
-        predicted_answer="1",
-        verdict=verdict,
-        answer_source="boxed" if boxed else "last_number",
-        verdict_reason="exact",
-        symbolic_correct=verdict == "right",
-        grader_version="1",
-    )
-
-
-def evaluation(samples: int = 2) -> EvaluateConfig:
-    sampling = SamplingConfig(0.7, 0, 1.0, 16, "fp32", 4, "cpu", True, None)
-    return EvaluateConfig(["base", "trained"], {}, samples, 0, sampling, EngineConfig("embedded"), 1000, 0.95, 1)
-
-
-def graded() -> dict[str, list[Trace]]:
-    base = [
-        trace("a", 0, "right", boxed=False),
-        trace("a", 1, "wrong"),
-        trace("b", 0, "wrong"),
-        trace("b", 1, "undecided"),
-    ]
-    trained = [trace("a", 0, "right"), trace("a", 1, "right"), trace("b", 0, "wrong"), trace("b", 1, "right")]
-    return {"base": base, "trained": trained}
-
-
-def findings(**changes) -> Findings:
-    rows = graded()
-    fields = {
-        "name": "n",
-        "manifests": {},
-        "scores": score(rows, evaluation()),
-        "expected": ["problems", "train"],
-        "samples": rows,
-        "steps": [
-            StepMetrics(
-                step=s,
-                loss=2.0 / s,
-                lr=1e-4,
-                grad_norm=1.0,
-                packs=1,
-                tokens=5,
-                seconds=1.0,
-                tokens_per_second=5.0,
-            )
-            for s in (1, 2)
-        ],
-    }
-    return Findings(**{**fields, **changes})
+from tests.report.made import HOSTILE, evaluation, findings, graded, trace
 
 
 def written(tmp_path, found: Findings, title: str = "t") -> tuple[str, str]:
@@ -137,8 +77,8 @@ def test_subsets_stand_beside_the_total_where_there_are_several(tmp_path):
     markdown, html = written(tmp_path, with_subsets({"a": "aime", "b": "hmmt<b>|x"}))
     assert "| measure | all \\(2\\) | aime \\(1\\) | hmmt\\<b\\>\\|x \\(1\\) |" in markdown
     part = markdown.split("trained, by subset")[1]
-    assert "| 75.0 % [50.0, 100.0], 3 of 4 | 100.0 % [100.0, 100.0], 2 of 2 | 50.0 %" in part
-    assert "<h3>base, by subset</h3>" in html and "hmmt&lt;b&gt;|x (1)" in html
+    assert re.search(r"\| 75.0 % \[[\d., ]+\], 3 of 4 \| 100.0 % \[[\d., ]+\], 2 of 2 \| 50.0 %", part)
+    assert "<summary>base, by subset</summary>" in html and "hmmt&lt;b&gt;|x (1)" in html
     for text in written(tmp_path, with_subsets({"a": "aime", "b": "aime"})):
         assert "by subset" not in text
     for text in written(tmp_path, with_subsets({})):
@@ -149,10 +89,12 @@ def test_curves_over_k_are_drawn_and_listed(tmp_path):
     found = findings()
     markdown, html = written(tmp_path, found)
     assert "| k | base: pass@k |" in markdown and "200 subsets of k samples" in markdown
-    assert "trained: maj@k, votes by equality, k = 2" in html and html.count("<polygon") == 6
+    assert "trained: maj@k, votes by equality, k = 2" in html
+    curves = html.split("<h2>Over the number of samples</h2>")[1].split("<h2>")[0]
+    assert curves.count("<polygon") == 6
     alone = score({"trained": [trace("a", 0, "right"), trace("b", 0, "wrong")]}, evaluation(1))
     for text in written(tmp_path, findings(scores=alone)):
-        assert "Over the number of samples" not in text and "polygon" not in text
+        assert "Over the number of samples" not in text
 
 
 def test_a_curve_chart_rises_with_its_values_and_escapes_names():
@@ -178,7 +120,7 @@ def test_what_was_measured_stands_beside_the_papers_figures(tmp_path):
         assert f"{100 * trained.nemo_skills_majority.value:.2f} %" in text and "2 x 2" in text
     empty = findings(scores=None, samples={})
     for text in written(tmp_path, empty):
-        assert "17.10 %" in text and "here:" not in text
+        assert "this run:" not in text and "No result" in text
 
 
 def test_report_names_what_failed_and_what_is_missing(tmp_path):
@@ -187,7 +129,9 @@ def test_report_names_what_failed_and_what_is_missing(tmp_path):
         StageEnd(stage="train", outcome="not run: it needs pack", exit_code=None),
     ]
     gone = {"train": "train/manifest.json: damaged"}
-    found = findings(chain=chain, scores=None, samples={}, damaged=gone, expected=["problems", "train", "pack"])
+    found = findings(
+        chain=chain, scores=None, samples={}, damaged=gone, expected=["problems", "train", "pack"]
+    )
     for text in written(tmp_path, found):
         assert "The last chain did not finish" in text
         assert "pack: failed, exit code 2" in text
@@ -247,17 +191,38 @@ def test_hostile_text_stays_text(tmp_path):
     rows[0].problem_id = rows[0].problem = rows[0].expected_answer = rows[0].predicted_answer = HOSTILE
     rows[0].symbolic_correct = False
     markdown, html = written(tmp_path, findings(traces=rows, samples={"trained": rows}), title=HOSTILE)
-    assert "<script" not in html and "<img" not in html and "<h1>owned" not in html
-    assert html.count("&lt;script&gt;") >= 3
+    page = shell(html)
+    assert "<script" not in page and "<img" not in page and "<h1>owned" not in page
+    assert page.count("&lt;script&gt;") >= 3
     outside = re.sub(r"(`{4,})text\n.*?\n\1", "", markdown, flags=re.S)
     assert not re.search(r"(?<!\\)<(script|img|h1)", outside)
 
 
 def test_html_asks_for_nothing_from_outside(tmp_path):
     _, html = written(tmp_path, findings())
-    assert not re.search(r"""(src|href)\s*=""", html)
-    assert "url(" not in html and "@import" not in html
-    assert "default-src 'none'" in html
+    assert not re.search(r"""\ssrc\s*=""", shell(html))
+    assert all(link.startswith("#") for link in re.findall(r"""href="([^"]*)""", shell(html)))
+    style = re.search(r"<style>(.*?)</style>", html, re.S)[1]
+    assert "url(" not in style and "@import" not in style and "@font-face" not in style
+    assert "default-src 'none'" in html and "unsafe" not in html.partition("</head>")[0]
+
+
+def shell(html: str) -> str:
+    """The page without its own scripts and data."""
+    return re.sub(r"<script[^>]*>.*?</script>", "", html, flags=re.S)
+
+
+def test_the_policy_allows_this_files_scripts_and_styles_by_their_hashes(tmp_path):
+    _, html = written(tmp_path, findings())
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)[1].replace(
+        "&#39;", "'"
+    )
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.S)
+    assert len(scripts) == 2
+    for text in (*scripts, re.search(r"<style>(.*?)</style>", html, re.S)[1]):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+    assert "require-trusted-types-for 'script'" in policy and "base-uri 'none'" in policy
 
 
 @pytest.mark.parametrize("text", ["plain", "```\ncode\n```", "a ```` b", "`" * 9])
@@ -272,16 +237,20 @@ def test_markdown_cell_is_one_inert_line():
 
 
 def test_line_chart_has_a_mark_a_point_and_escapes_labels():
-    chart = line_chart([(1, 2.0), (2, 1.0), (3, 0.5)], x_label="<b>", y_label="loss")
-    assert chart.count("<circle") == 3 and "<b>" not in chart
+    chart = line_chart({"<i>": [(1, 2.0), (2, 1.0), (3, 0.5)]}, x_label="<b>", y_label="loss")
+    assert chart.count("<circle") == 3 and "<b>" not in chart and "<i>" not in chart
     heights = [float(y) for y in re.findall(r'cy="([\d.]+)"', chart)]
     assert heights == sorted(heights), "a falling loss goes down the page"
 
 
 def test_histogram_shares_sum_to_one_and_empty_input_gives_nothing():
-    chart = histogram({"a": [1, 1, 1, 9], "b": [5]}, x_label="tokens", bins=4)
-    assert sum(int(p) for p in re.findall(r"a: (\d+)%", chart)) == 100
-    assert histogram({"a": []}, x_label="tokens") == "" and line_chart([], x_label="x", y_label="y") == ""
+    found = facts.histogram("tokens", "tokens", {"a": [1, 1, 1, 9], "b": [5], "none": []}, bins=4)
+    assert found.shares == {"a": [0.75, 0, 0, 0.25], "b": [0, 0, 1, 0]} and found.edges == [1, 3, 5, 7, 9]
+    assert found.means == {"a": 3, "b": 5} and "a: mean 3" in histogram(found)
+    assert facts.histogram("tokens", "", {"a": []}) is None
+    assert (
+        histogram(None) == "" and line_chart({"a": []}, x_label="x", y_label="y") == "" and forest([]) == ""
+    )
 
 
 def test_other_subjects_and_chunks_are_found_in_the_run(tmp_path):
@@ -332,14 +301,21 @@ def test_a_damaged_file_is_named_with_the_fix(tmp_path, name, content):
     assert caught.value.where == str(path) and caught.value.fix.startswith("remove ")
 
 
-def test_token_accuracy_and_the_traces_by_how_well_they_were_learned(tmp_path):
+def test_token_accuracy_and_the_traces_by_when_they_were_learned(tmp_path):
     steps = [msgspec.structs.replace(row, token_accuracy=row.step / 4) for row in findings().steps]
-    losses = [TraceLoss(s, name, 0, loss / s, 1 - 0.5 / s, 9, 3) for s in (1, 2) for name, loss in (("a|b", 1.0), ("<i>", 3.0))]
+    losses = [
+        TraceLoss(s, name, 0, loss / s**power, 1 - 0.5 / s, 9, 3)
+        for s in (1, 2, 3)
+        for name, loss, power in (("a|b", 1.0, 0.1), ("<i>", 3.0, 1))
+    ]
     markdown, html = written(tmp_path, findings(steps=steps, trace_losses=losses))
-    for text in (markdown, html):
+    for text in (markdown, shell(html)):
         assert "loss 2.0000 to 1.0000, token accuracy 25.0 % to 50.0 %" in text
-        assert "3.0000 to 1.5000" in text and text.index("3.0000 to 1.5000") < text.index("1.0000 to 0.5000")
-        assert "50.0 % to 75.0 %" in text
-    assert "| 2 | 1.0000 | 50.0 % |" in markdown and r"a\|b, 0" in markdown and "&lt;i&gt;, 0" in html and "<i>, 0" not in html
+        assert "3.0000 to 1.0000" in text and "50.0 % to 83.3 %" in text
+        assert text.index("3.0000 to 1.0000") < text.index("1.0000 to 0.89"), "the one that is learned first"
+    assert "| 2 | 1.0000 | 50.0 % |" in markdown and "a\\|b, 0" in markdown
+    assert "&lt;i&gt;, 0" in html and "<i>, 0" not in shell(html) and "never" in html
     before = written(tmp_path, findings())
-    assert all("worst learned" not in text and "token accuracy 2" not in text for text in before) and "not recorded" in before[0]
+    assert all(
+        "learned first" not in text and "token accuracy" not in text for text in (before[0], shell(before[1]))
+    )

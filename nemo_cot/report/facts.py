@@ -1,0 +1,182 @@
+"""What figures are made of: graded samples without their texts, and the figures that only reports show."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist, fmean, median
+from typing import Any
+
+import numpy as np
+
+from nemo_cot.evaluation.graded_runs import GradedSample
+from nemo_cot.evaluation.intervals import bootstrap_intervals
+from nemo_cot.evaluation.metrics import Metric
+from nemo_cot.evaluation.scores import Point, Scores
+from nemo_cot.records import TraceLoss
+from nemo_cot.report.results import Disagreement, Histogram, LengthSummary, ProblemRow, TraceCurve
+
+POWER = 0.8
+_BINS = 24
+_CHECKPOINT = re.compile(r"(?:checkpoint|step)[-_]?0*(\d+)$")
+
+
+class SampleFacts(GradedSample, kw_only=True):
+    """A graded sample, or a trace of the pool, without its text."""
+
+    verdict_reason: str | None = None
+    num_student_tokens: int | None = None
+
+    @property
+    def tokens(self) -> int:
+        """Those of the student where they were counted, else of the model that wrote it."""
+        return tokens_of(self)
+
+
+def tokens_of(row: Any) -> int:
+    """The length of a trace, as :attr:`SampleFacts.tokens`."""
+    return row.num_student_tokens or row.num_generated_tokens
+
+
+def rates(rows: Sequence[GradedSample]) -> dict[str, float]:
+    """By problem, the share of samples that are right."""
+    found: dict[str, list[bool]] = defaultdict(list)
+    for row in rows:
+        found[row.problem_id].append(row.verdict == "right")
+    return {problem: sum(right) / len(right) for problem, right in found.items()}
+
+
+def smallest_difference(
+    first: Mapping[str, float], second: Mapping[str, float], confidence: float
+) -> float | None:
+    """The smallest true difference of the two means over problems that a paired comparison shows with a power
+    of 80 %.
+
+    (z(1 - alpha / 2) + z(0.8)) s / sqrt(n), with s the standard deviation of the n paired differences
+    (Miller 2024, arXiv 2411.00640, section 5). None for fewer than 3 common problems.
+    """
+    differences = [second[p] - first[p] for p in first.keys() & second.keys()]
+    if len(differences) < 3:
+        return None
+    normal = NormalDist()
+    quantiles = normal.inv_cdf((1 + confidence) / 2) + normal.inv_cdf(POWER)
+    return float(quantiles * np.std(differences, ddof=1) / math.sqrt(len(differences)))
+
+
+def problem_rows(samples: Mapping[str, Sequence[GradedSample]], pair: Sequence[str]) -> list[ProblemRow]:
+    """The problems of the ``pair``, the largest gain first."""
+    shares = {name: rates(samples[name]) for name in pair}
+    shown: dict[str, dict[str, GradedSample]] = {name: {} for name in pair}
+    subsets: dict[str, str | None] = {}
+    for name in pair:
+        for row in samples[name]:
+            subsets.setdefault(row.problem_id, row.subset_for_metrics)
+            best = shown[name].get(row.problem_id)
+            if best is None or (row.verdict == "right" and best.verdict != "right"):
+                shown[name][row.problem_id] = row
+    rows = [
+        ProblemRow(
+            problem,
+            subset,
+            {name: shares[name][problem] for name in pair if problem in shares[name]},
+            {name: shown[name][problem].sample for name in pair if problem in shown[name]},
+        )
+        for problem, subset in subsets.items()
+    ]
+    return sorted(rows, key=lambda row: (-gain(row, pair), row.problem_id))
+
+
+def gain(row: ProblemRow, pair: Sequence[str]) -> float:
+    """How much the second of the pair got right more than the first."""
+    return row.right.get(pair[-1], 0.0) - row.right.get(pair[0], 0.0)
+
+
+def token_budgets(
+    samples: Mapping[str, Sequence[GradedSample]], settings: Mapping[str, Any]
+) -> dict[str, list[Point]]:
+    """pass@1 if every answer longer than a budget of tokens counted as wrong, by subject; no new samples are
+    drawn.
+    """
+    longest = max((row.num_generated_tokens for rows in samples.values() for row in rows), default=0)
+    budgets = sorted({math.ceil(longest * share / 12) for share in range(1, 13)} - {0})
+    found = {}
+    for name, rows in samples.items():
+        grouped: dict[str, list[tuple[int, bool]]] = defaultdict(list)
+        for row in rows:
+            grouped[row.problem_id].append((row.num_generated_tokens, row.verdict == "right"))
+        ids = tuple(grouped)
+        columns = [
+            np.array([fmean(right and tokens <= budget for tokens, right in grouped[p]) for p in ids])
+            for budget in budgets
+        ]
+        metrics = [Metric(f"pass@1 within {b} tokens", c, ids, 0.0) for b, c in zip(budgets, columns)]
+        ends = bootstrap_intervals(metrics, **settings) if metrics else []
+        found[name] = [Point(m.value, low, high, b) for m, (low, high), b in zip(metrics, ends, budgets)]
+    return found
+
+
+def checkpoints(scores: Scores | None) -> list[Point]:
+    """pass@1 of the subjects that are named after a training step (checkpoint-10, step_20), by step."""
+    found = [
+        Point(s.lenient.value, s.lenient.low, s.lenient.high, int(named[1]))
+        for name, s in (scores.subjects.items() if scores else ())
+        if (named := _CHECKPOINT.search(name))
+    ]
+    return sorted(found, key=lambda point: point.k)
+
+
+def histogram(
+    name: str, unit: str, groups: Mapping[str, Sequence[float]], bins: int = _BINS
+) -> Histogram | None:
+    """Shares of each group over common bins, None without values. The axis ends at the 99.5th percentile, and
+    the last bin holds what is beyond, so that one long sample does not squeeze all others.
+    """
+    groups = {label: values for label, values in groups.items() if len(values)}
+    if not groups:
+        return None
+    everything = np.concatenate([np.asarray(values, float) for values in groups.values()])
+    low, high = float(everything.min()), float(np.quantile(everything, 0.995, method="higher"))
+    edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+    shares = {
+        label: (np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(values)).tolist()
+        for label, values in groups.items()
+    }
+    return Histogram(
+        name, unit, edges.tolist(), shares, {label: fmean(values) for label, values in groups.items()}
+    )
+
+
+def summary(values: Sequence[int]) -> LengthSummary:
+    """Of the lengths of one group."""
+    return LengthSummary(len(values), min(values), median(values), fmean(values), max(values))
+
+
+def disagreements(samples: Mapping[str, Sequence[Any]]) -> list[Disagreement]:
+    """Samples on which NeMo-Skills' rule and our grader differ."""
+    return [
+        Disagreement(
+            name, row.problem_id, row.sample, row.expected_answer, row.verdict or "", row.verdict_reason or "",
+            row.predicted_answer or "none", row.nemo_skills_answer or "none", row.symbolic_correct,
+        )
+        for name, rows in samples.items()
+        for row in rows
+        if row.symbolic_correct is not None and row.symbolic_correct != (row.verdict == "right")
+    ]  # fmt: skip
+
+
+def trace_curves(rows: Sequence[TraceLoss]) -> list[TraceCurve]:
+    """By trace; the one that is learned first comes first."""
+    found: dict[tuple[str, int], dict[int, TraceLoss]] = defaultdict(dict)
+    for row in rows:
+        found[row.problem_id, row.sample][row.step] = row
+    curves = []
+    for (problem, sample), by_step in found.items():
+        steps = sorted(by_step)
+        losses = [by_step[step].loss for step in steps]
+        learned = next((step for step, loss in zip(steps, losses) if loss <= losses[0] / 2), None)
+        accuracies = [by_step[step].token_accuracy for step in steps]
+        tokens = by_step[steps[0]].tokens
+        curves.append(TraceCurve(f"{problem}, {sample}", tokens, steps, losses, accuracies, learned))
+    return sorted(curves, key=lambda curve: (curve.learned is None, curve.learned or 0, curve.losses[-1]))

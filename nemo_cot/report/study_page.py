@@ -1,0 +1,155 @@
+"""The page of a study: all variants in one plot and one table, the problem map of two, and texts of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nemo_cot.config.marks import MarksConfig
+from nemo_cot.evaluation.graded_runs import SCORES, read_graded_run
+from nemo_cot.evaluation.study_table import Row, StudyTable
+from nemo_cot.report import facts, tables, words
+from nemo_cot.report.build import MAX_BYTES, map_of, problem_rows
+from nemo_cot.report.collect import read_manifests
+from nemo_cot.report.page import write_page
+from nemo_cot.report.results import Bar, Headline, ProblemRow, Remark, RunColumn
+from nemo_cot.report.run_results import stage_record
+from nemo_cot.report.study_text import heads, repeats_text, row_cells, study_notes, title_of
+from nemo_cot.report.svg import forest
+from nemo_cot.report.texts import TextSet, build_texts
+from nemo_cot.stages import RunDirectory
+
+MEASURE = "lenient"
+"""What the first screen and the plots show; another measure of the study where it does not have this one."""
+_MOST_SETS = 12
+"""Variants whose texts are in the page: one run of each."""
+
+
+def write_study_page(
+    found: StudyTable,
+    runs_dir: Path,
+    path: Path,
+    *,
+    marks: MarksConfig | None = None,
+    max_bytes: int = MAX_BYTES,
+) -> None:
+    """Write the page of the table; the runs of its rows lie below ``runs_dir``."""
+    rows = [row for row in found.rows if row.runs]
+    texts = build_texts([_texts(row, runs_dir) for row in rows[:_MOST_SETS]], marks, max_bytes)
+    pair, problems = _problems(found, rows, runs_dir)
+    runs = [_column(name, runs_dir) for row in rows for name in row.runs]
+    measure = _measure(found)
+    changes = [
+        Bar(row.variant, moved.value, moved.low, moved.high)
+        for row in rows
+        if measure in row.measures and (moved := row.measures[measure].minus_baseline) is not None
+    ]
+    context = {
+        "r": {
+            "title": title_of(found),
+            "headline": study_headline(found, measure),
+            "remarks": [Remark(text, "variants") for text in found.warnings] + _sensitivity(found, measure),
+            "read_next": [
+                Remark("All variants, all measures: Variants", "variants"),
+                *words.problems_next(problems, pair),
+            ],
+            "pair": pair,
+        },
+        "charts": {
+            "forest": forest(_bars(rows, measure), x_label=tables.label(measure, found.k)),
+            "differences": forest(changes, x_label="points against the baseline"),
+            "map": map_of(problems, pair),
+        },
+        "stats": [],
+        "baseline": found.baseline,
+        "heads": heads(found),
+        "rows": [
+            (row.variant, repeats_text(row.repeats, len(row.missing)), list(row_cells(found, row.measures)))
+            for row in found.rows
+        ],
+        "notes": study_notes(found),
+        "problem_rows": problem_rows(problems, pair),
+        "runs": runs,
+    }
+    parts = {"results": len(pair) == 2, "traces": texts.samples > 0}
+    names = ["summary", "variants", *(name for name, there in parts.items() if there), "provenance"]
+    write_page(path, "study.html.j2", context, texts, [(name, name.capitalize()) for name in names])
+
+
+def study_headline(found: StudyTable, measure: str) -> Headline:
+    """Which variants differ from the baseline after the correction, and in which direction."""
+    moved = {
+        row.variant: row.measures[measure].minus_baseline for row in found.rows if measure in row.measures
+    }
+    level = 1 - found.confidence
+    seen = {name: change for name, change in moved.items() if change is not None and change.p_holm < level}
+    better = [name for name, change in seen.items() if change.value > 0]
+    worse = [name for name, change in seen.items() if change.value < 0]
+    others = len([change for change in moved.values() if change is not None])
+    detail = f"{tables.label(measure, found.k)}, {found.problems} problems; p-values corrected by Holm for {others} variants."
+    if not seen:
+        return Headline("unclear", f"None of {others} variants differs from {found.baseline}.", detail)
+    parts = [f"{words_of(names)} {what}" for names, what in ((better, "better"), (worse, "worse")) if names]
+    verdict = "helped" if better and not worse else "hurt" if worse and not better else "measured"
+    sentence = f"Of {others} variants {' and '.join(parts)} than {found.baseline}."
+    return Headline(verdict, sentence, detail)
+
+
+def words_of(names: Sequence[str], most: int = 4) -> str:
+    """One is, or several are, with at most a few names."""
+    shown = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return f"{len(names)} ({shown}) {'is' if len(names) == 1 else 'are'}"
+
+
+def _measure(found: StudyTable) -> str:
+    return MEASURE if MEASURE in found.variance else next(iter(found.variance))
+
+
+def _sensitivity(found: StudyTable, measure: str) -> list[Remark]:
+    value = found.detectable.get(measure, float("nan"))
+    text = f"A difference of pass@1 below {100 * value:.1f} points would mostly not have been seen here."
+    return [Remark(text, "variants")] if value == value else []
+
+
+def _bars(rows: Sequence[Row], measure: str) -> list[Bar]:
+    shown = [(row.variant, row.measures[measure]) for row in rows if measure in row.measures]
+    return [Bar(name, cell.value, cell.low, cell.high) for name, cell in shown]
+
+
+def _label(row: Row) -> str:
+    return f"{row.runs[0]}:{row.subject}"
+
+
+def _texts(row: Row, runs_dir: Path) -> TextSet:
+    path = RunDirectory(runs_dir / row.runs[0]).stage(SCORES) / f"{row.subject}.jsonl"
+    return TextSet.of_file(_label(row), _label(row), path)
+
+
+def _problems(found: StudyTable, rows: Sequence[Row], runs_dir: Path) -> tuple[list[str], list[ProblemRow]]:
+    """The first run of the baseline and that of the variant that is farthest from it."""
+    base = next((row for row in rows if row.variant == found.baseline), None)
+    measure = _measure(found)
+    moved = [
+        (abs(change.value), row)
+        for row in rows[:_MOST_SETS]
+        if measure in row.measures and (change := row.measures[measure].minus_baseline) is not None
+    ]
+    if base is None or not moved:
+        return [], []
+    other = max(moved, key=lambda item: item[0])[1]
+    samples: dict[str, Any] = {}
+    for row in (base, other):
+        samples[_label(row)] = read_graded_run(
+            RunDirectory(runs_dir / row.runs[0]), row.subject, _label(row)
+        ).rows
+    pair = list(samples)
+    return pair, facts.problem_rows(samples, pair)
+
+
+def _column(name: str, runs_dir: Path) -> RunColumn:
+    stages = [
+        stage_record(stage, manifest)
+        for stage, manifest in read_manifests(RunDirectory(runs_dir / name)).items()
+    ]
+    return RunColumn(name, "", [], stages)

@@ -1,0 +1,294 @@
+"""The texts of the trace viewer: an index of every sample, and compressed chunks of texts, decoded when they
+are read.
+
+The index has verdict, length, finish reason, answer and turns of every sample. Texts are kept within a
+budget: of every problem and set the first k samples, k as large as fits, and before them one right and one
+not right sample of each problem of each evaluated set, so that every gain and loss can be read. The page says
+what was left out.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from nemo_cot.config.marks import MarksConfig
+from nemo_cot.io.jsonl import iter_jsonl
+from nemo_cot.progress import track
+from nemo_cot.traces.marks import Marks
+
+CHUNK = 192 * 1024
+"""Characters of a chunk before compression: decoded in some milliseconds, and well compressed."""
+VERDICTS = ("right", "wrong", "undecided", "ungraded")
+_LEVEL = 6
+_ENCODED = 4 / 3
+"""Base64."""
+_PROBED = 64
+"""One sample in so many is compressed beforehand, to know how many fit."""
+_LONGEST = 200_000
+"""Characters of a problem's text or an answer in the index; longer ones are cut there, not where they are
+read.
+"""
+
+
+class TextRow(msgspec.Struct, kw_only=True):
+    """What the viewer reads of a trace; rows of other versions lack some of it."""
+
+    problem_id: str
+    sample: int
+    problem: str
+    generation: str
+    expected_answer: str = ""
+    num_generated_tokens: int = 0
+    finish_reason: str = ""
+    num_student_tokens: int | None = None
+    subset_for_metrics: str | None = None
+    predicted_answer: str | None = None
+    answer_source: str | None = None
+    verdict: str | None = None
+    verdict_reason: str | None = None
+    symbolic_correct: bool | None = None
+    nemo_skills_answer: str | None = None
+    lineage: list[dict[str, Any]] = []
+
+
+@dataclass(frozen=True)
+class TextSet:
+    """Samples under one ``name`` (a subject, chosen, pool), ``label`` for readers. ``read`` may be called
+    twice.
+    """
+
+    name: str
+    label: str
+    read: Callable[[], Iterable[Any]]
+
+    @staticmethod
+    def of_file(name: str, label: str, path: Path) -> TextSet:
+        """The rows of ``path``, read one by one."""
+        return TextSet(name, label, lambda: iter_jsonl(path, TextRow))
+
+
+class IndexedSet(msgspec.Struct):
+    """Columns, one value per sample: ``problem`` and ``answer`` index the lists of :class:`Index`,
+    ``verdict`` :data:`VERDICTS`, ``finish`` ``reasons``; ``turns``: marks of a change of direction. ``chunk``
+    -1: the text was left out.
+    """
+
+    name: str
+    label: str
+    reasons: list[str] = []
+    problem: list[int] = []
+    sample: list[int] = []
+    verdict: list[int] = []
+    tokens: list[int] = []
+    finish: list[int] = []
+    answer: list[int] = []
+    turns: list[int] = []
+    chunk: list[int] = []
+    place: list[int] = []
+
+
+class Index(msgspec.Struct):
+    """What the viewer decodes at once. ``problems``: id, text, expected answer, subset. ``rule``: what was
+    left out.
+    """
+
+    problems: list[tuple[str, str, str, str]]
+    answers: list[str]
+    sets: list[IndexedSet]
+    verdicts: Sequence[str]
+    words: dict[str, list[str]]
+    shifts: list[str]
+    thoughts: list[list[str]]
+    rule: str
+
+
+@dataclass
+class Texts:
+    """``index`` and ``chunks``: zlib, then base64."""
+
+    index: str
+    chunks: list[str]
+    rule: str
+    samples: int
+
+
+@dataclass
+class _Sizes:
+    """Of one set: by sample, the rank within its problem (0 for what is kept first) and its characters."""
+
+    ranks: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+
+
+def encoded(data: bytes) -> str:
+    """As the page holds it."""
+    return base64.b64encode(zlib.compress(data, _LEVEL)).decode()
+
+
+def build_texts(sets: Sequence[TextSet], marks: MarksConfig | None, max_bytes: int) -> Texts:
+    """The index and the chunks of ``sets``, at most about ``max_bytes`` of text in the page.
+
+    Reads each set twice, row by row: what is held is the index and what is kept, compressed.
+    """
+    builder = _Builder(marks)
+    found, chunks = [], []
+    with ThreadPoolExecutor(2) as pool, track("texts", 2 * len(sets), unit="passes") as tracker:
+        for number, one in enumerate(sets, start=1):
+            found.append(builder.index(one))
+            tracker.update(number, indexed=one.name)
+        kept, rule = _kept([sizes for _, sizes in found], builder.ratio, max_bytes)
+        for number, (one, (indexed, sizes)) in enumerate(zip(sets, found), start=len(sets) + 1):
+            waiting = _chunks(one, indexed, sizes, kept, len(chunks))
+            chunks += pool.map(encoded, waiting)  # zlib releases the interpreter's lock
+            tracker.update(number, packed=one.name)
+    index = builder.finished([indexed for indexed, _ in found], rule)
+    return Texts(encoded(msgspec.json.encode(index)), chunks, rule, sum(len(s.sizes) for _, s in found))
+
+
+class _Builder:
+    """Collects problems and answers over all sets, and how well the texts compress."""
+
+    def __init__(self, marks: MarksConfig | None) -> None:
+        self.config, self.marks = marks, Marks(marks) if marks else None
+        self.problems: dict[tuple[str, str, str], int] = {}
+        self.subsets: list[str] = []
+        self.answers: dict[str, int] = {"": 0}
+        self._raw = self._packed = 0
+
+    @property
+    def ratio(self) -> float:
+        """Characters in the page per character of text, from a sample of the texts."""
+        return _ENCODED * self._packed / self._raw if self._raw else 1.0
+
+    def index(self, one: TextSet) -> tuple[IndexedSet, _Sizes]:
+        indexed, sizes = IndexedSet(one.name, one.label), _Sizes()
+        reasons: dict[str, int] = {}
+        seen: Counter[int] = Counter()
+        firsts: set[tuple[int, bool]] = set()
+        for row in one.read():
+            problem, right = self._problem(row), row.verdict == "right"
+            indexed.problem.append(problem)
+            indexed.sample.append(row.sample)
+            indexed.verdict.append(VERDICTS.index(row.verdict) if row.verdict in VERDICTS else 3)
+            indexed.tokens.append(row.num_student_tokens or row.num_generated_tokens)
+            indexed.finish.append(reasons.setdefault(row.finish_reason or "unknown", len(reasons)))
+            answer = (row.predicted_answer or "")[:_LONGEST]
+            indexed.answer.append(self.answers.setdefault(answer, len(self.answers)))
+            indexed.turns.append(self._turns(row.generation))
+            sizes.ranks.append(0 if (problem, right) not in firsts else 1 + seen[problem])
+            firsts.add((problem, right))
+            seen[problem] += 1
+            sizes.sizes.append(len(row.generation))
+            self._probe(row.generation, len(sizes.sizes))
+        indexed.reasons = list(reasons)
+        return indexed, sizes
+
+    def _problem(self, row: Any) -> int:
+        key = (row.problem_id, row.problem[:_LONGEST], row.expected_answer[:_LONGEST])
+        if key not in self.problems:
+            self.problems[key] = len(self.problems)
+            self.subsets.append(row.subset_for_metrics or "")
+        return self.problems[key]
+
+    def _turns(self, text: str) -> int:
+        """Marks of a change of direction, anywhere in the text."""
+        if self.marks is None or not self.marks.shifts:
+            return 0
+        return sum(mark.kind in self.marks.shifts for mark in self.marks.find(text))
+
+    def _probe(self, text: str, number: int) -> None:
+        """Compress one sample in :data:`_PROBED`."""
+        if number % _PROBED == 1:
+            self._raw += len(text)
+            self._packed += len(zlib.compress(text.encode(), _LEVEL))
+
+    def finished(self, sets: list[IndexedSet], rule: str) -> Index:
+        kinds: dict[str, list[str]] = defaultdict(list)
+        for words in self.config.words.values() if self.config else ():
+            for kind, phrases in words.items():
+                kinds[kind] += phrases
+        return Index(
+            problems=[(*key, subset) for key, subset in zip(self.problems, self.subsets)],
+            answers=list(self.answers),
+            sets=sets,
+            verdicts=VERDICTS,
+            words=kinds,
+            shifts=self.config.shifts if self.config else [],
+            thoughts=self.config.thoughts if self.config else [],
+            rule=rule,
+        )
+
+
+def _kept(found: Sequence[_Sizes], ratio: float, max_bytes: int) -> tuple[int, str]:
+    """The largest rank within the budget, and the rule in words ("" if nothing is left out)."""
+    by_rank: Counter[int] = Counter()
+    for one in found:
+        for rank, size in zip(one.ranks, one.sizes):
+            by_rank[rank] += size
+    room, most = max_bytes / max(ratio, 1e-9), max(by_rank, default=0)
+    kept = -1
+    for rank in range(most + 1):
+        room -= by_rank[rank]
+        if room < 0:
+            break
+        kept = rank
+    if kept == most:
+        return kept, ""
+    total = sum(len(one.ranks) for one in found)
+    texts = sum(rank <= kept for one in found for rank in one.ranks)
+    first = f"the first {kept} samples of each problem and set, and " if kept > 0 else ""
+    what = (
+        f"{first}of each problem and set the first right and the first other sample" if kept >= 0 else "none"
+    )
+    return kept, (
+        f"This file holds the texts of {texts:,} of {total:,} samples ({what}), to stay below "
+        f"report.max_megabytes={max_bytes / 1e6:g}. Verdicts, lengths and answers of all are here."
+    )
+
+
+def _chunks(one: TextSet, indexed: IndexedSet, sizes: _Sizes, kept: int, first: int) -> Iterator[bytes]:
+    """JSON lists of [text, details] of at most about :data:`CHUNK` characters; fills in chunk and place of
+    the index.
+    """
+    encoder = msgspec.json.Encoder()
+    rows: list[Any] = []
+    number, held = first, 0
+    for place, row in enumerate(one.read()):
+        if sizes.ranks[place] > kept:
+            indexed.chunk.append(-1)
+            indexed.place.append(-1)
+            continue
+        if rows and held + sizes.sizes[place] > CHUNK:
+            yield encoder.encode(rows)
+            rows, held, number = [], 0, number + 1
+        indexed.chunk.append(number)
+        indexed.place.append(len(rows))
+        rows.append([row.generation, _details(row)])
+        held += sizes.sizes[place]
+    if rows:
+        yield encoder.encode(rows)
+
+
+def _details(row: Any) -> dict[str, Any]:
+    """What is shown below a text; what it lacks is left out."""
+    found = {
+        "verdict reason": row.verdict_reason,
+        "answer found": row.answer_source,
+        "NeMo-Skills' verdict": None
+        if row.symbolic_correct is None
+        else "right"
+        if row.symbolic_correct
+        else "wrong",
+        "NeMo-Skills' answer": row.nemo_skills_answer,
+    }
+    details: dict[str, Any] = {key: value for key, value in found.items() if value}
+    return {**details, "lineage": row.lineage} if row.lineage else details

@@ -1,0 +1,70 @@
+"""Figures that only reports show, against values computed by hand."""
+
+import math
+from statistics import NormalDist
+
+import pytest
+
+from nemo_cot.records import TraceLoss
+from nemo_cot.report import facts
+from nemo_cot.report.texts import _kept, _Sizes
+from tests.report.made import trace
+
+SETTINGS = {"resamples": 200, "confidence": 0.95, "seed": 0}
+
+
+def rows(**right: list[bool]) -> list:
+    """Samples by problem; the n-th has 10 + n tokens."""
+    return [
+        trace(problem, sample, "right" if good else "wrong")
+        for problem, goods in right.items()
+        for sample, good in enumerate(goods)
+    ]
+
+
+def test_the_smallest_difference_is_that_of_a_paired_test():
+    first, second = {"a": 0.0, "b": 0.5, "c": 0.5}, {"a": 1.0, "b": 0.5, "c": 0.0}
+    spread = math.sqrt(((1 - 1 / 6) ** 2 + (0 - 1 / 6) ** 2 + (-0.5 - 1 / 6) ** 2) / 2)  # differences 1, 0, -1/2
+    expected = (NormalDist().inv_cdf(0.975) + NormalDist().inv_cdf(0.8)) * spread / math.sqrt(3)
+    assert facts.smallest_difference(first, second, 0.95) == pytest.approx(expected)
+    assert facts.smallest_difference({"a": 0.0}, {"a": 1.0}, 0.95) is None
+    assert facts.smallest_difference(first, second, 0.99) > expected
+
+
+def test_problems_are_ordered_by_gain_with_a_right_sample_of_each():
+    samples = {"base": rows(a=[True, True], b=[False, False]), "trained": rows(a=[False, False], b=[False, True])}
+    found = facts.problem_rows(samples, ["base", "trained"])
+    assert [row.problem_id for row in found] == ["b", "a"]
+    assert found[0].right == {"base": 0.0, "trained": 0.5} and found[0].sample == {"base": 0, "trained": 1}
+    assert [facts.gain(row, ["base", "trained"]) for row in found] == [0.5, -1.0]
+
+
+def test_within_a_budget_a_longer_answer_is_wrong():
+    found = facts.token_budgets({"trained": rows(a=[True, True, False], b=[False, True, True])}, SETTINGS)["trained"]
+    by_budget = {point.k: point.value for point in found}
+    assert by_budget[12] == pytest.approx(4 / 6), "all: what pass@1 is"
+    assert by_budget[11] == pytest.approx((2 / 3 + 1 / 3) / 2) and by_budget[10] == pytest.approx((1 / 3 + 0) / 2)
+    assert by_budget[9] == 0 and all(point.low <= point.value <= point.high for point in found)
+
+
+def test_a_trace_is_learned_at_half_of_its_first_loss():
+    losses = {"slow": (4.0, 3.0, 2.1), "fast": (4.0, 2.0, 1.0)}
+    rows = [TraceLoss(step, name, 0, loss, 0.5, 7, 1) for name, of in losses.items() for step, loss in enumerate(of, 1)]
+    fast, slow = facts.trace_curves(rows)
+    assert (fast.trace, fast.learned, fast.losses, fast.tokens) == ("fast, 0", 2, [4.0, 2.0, 1.0], 7)
+    assert (slow.trace, slow.learned) == ("slow, 0", None)
+
+
+def test_texts_are_kept_rank_by_rank_as_long_as_they_fit():
+    sizes = [_Sizes([0, 1, 2, 3], [10, 10, 10, 10]), _Sizes([0, 0, 2, 3], [10, 10, 10, 10])]
+    assert _kept(sizes, 1.0, 1000) == (3, "")
+    for room, kept in ((29, -1), (30, 0), (39, 0), (40, 1), (59, 1), (60, 2)):
+        assert _kept(sizes, 1.0, room)[0] == kept, room
+    kept, rule = _kept(sizes, 1.0, 40)
+    assert "4 of 8 samples (the first 1 samples of each problem and set" in rule
+    assert _kept(sizes, 0.5, 20)[0] == 1, "by what the texts take in the page"
+
+
+def test_a_histogram_ends_before_the_longest_and_holds_it_in_the_last_bin():
+    found = facts.histogram("tokens", "tokens", {"a": [*range(1000), 10**6]}, bins=10)
+    assert found.edges[-1] < 1000 and sum(found.shares["a"]) == pytest.approx(1)
