@@ -5,9 +5,11 @@ from statistics import NormalDist
 
 import pytest
 
+from nemo_cot.evaluation.scores import Change, Figure
 from nemo_cot.records import TraceLoss
 from nemo_cot.report import facts
 from nemo_cot.report.texts import _kept, _Sizes
+from nemo_cot.report.words import judged
 from tests.report.made import trace
 
 SETTINGS = {"resamples": 200, "confidence": 0.95, "seed": 0}
@@ -68,3 +70,12 @@ def test_texts_are_kept_rank_by_rank_as_long_as_they_fit():
 def test_a_histogram_ends_before_the_longest_and_holds_it_in_the_last_bin():
     found = facts.histogram("tokens", "tokens", {"a": [*range(1000), 10**6]}, bins=10)
     assert found.edges[-1] < 1000 and sum(found.shares["a"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(0.01, 0.3, "helped"), (0.0, 0.3, "unclear"), (-0.1, 0.3, "unclear"), (-0.3, -0.01, "hurt")]
+)
+def test_helped_is_said_only_where_the_interval_leaves_out_zero(low, high, verdict):
+    before, after = Figure(0.2, 0.1, 0.3), Figure(0.2 + (low + high) / 2, 0.1, 0.5)
+    found, sentence = judged(Change((low + high) / 2, low, high, 0.05), "Training", before, after)
+    assert found == verdict and "20.0 %" in sentence
