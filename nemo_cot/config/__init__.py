@@ -33,6 +33,7 @@ from nemo_cot.config.data import (  # noqa: F401 (the whole schema is imported f
     TracesProblems,
 )
 from nemo_cot.config.engines import PRECISIONS, EngineConfig, EvaluatedModel, SamplingConfig
+from nemo_cot.config.examples import ExamplesConfig
 from nemo_cot.config.marks import MarksConfig
 from nemo_cot.config.model import ModelConfig
 from nemo_cot.config.prompts import PromptConfig, is_prompt_name
@@ -44,8 +45,8 @@ from nemo_cot.traces.transforms import TransformConfig, check_kinds
 
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 VERDICTS = ("right", "wrong", "undecided")
-OWN_SUBJECTS = ("base", "trained")
-"""Models of the run itself; evaluate.models may name more."""
+OWN_SUBJECTS = ("base", "prompted", "trained")
+"""Models of the run itself (prompted: the base model, with evaluate.examples); evaluate.models may name more."""
 
 
 @dataclass
@@ -270,9 +271,10 @@ class TrainConfig:
 
 @dataclass
 class EvaluateConfig:
-    """Samples a held-out problem, drawn alike from every subject: base, trained, or a key of ``models``.
+    """Samples a held-out problem, drawn alike from every subject: base, prompted, trained, or a key of ``models``.
 
-    ``chunks``: as in :class:`GenerateConfig`.
+    ``chunks``: as in :class:`GenerateConfig`. ``examples``: those of the subject prompted, and of each of ``models`` that
+    has some.
     """
 
     subjects: list[str]
@@ -284,17 +286,42 @@ class EvaluateConfig:
     bootstrap_resamples: int
     confidence: float
     chunks: int
+    examples: ExamplesConfig
 
     def __post_init__(self) -> None:
         for name, model in self.models.items():
             plain_name("evaluate.models", name, taken=(*OWN_SUBJECTS, "scores"))
             holds_problem(f"evaluate.models.{name}.prompt", model.prompt)
         some_of("evaluate.subjects", self.subjects, (*OWN_SUBJECTS, *self.models))
+        for name in self.subjects:
+            if (examples := self.examples_of(name)) is not None:
+                self._check_engine(examples, self.examples_key(name))
         at_least("evaluate.samples_per_problem", self.samples_per_problem, 1)
         seed("evaluate.seed", self.seed)
         between("evaluate.chunks", self.chunks, 1, self.samples_per_problem)
         at_least("evaluate.bootstrap_resamples", self.bootstrap_resamples, 100)
         between("evaluate.confidence", self.confidence, 0.5, 0.9999)
+
+    def examples_of(self, subject: str) -> ExamplesConfig | None:
+        """What stands before the problems that ``subject`` is asked; None for nothing."""
+        if subject == "prompted":
+            return self.examples
+        given = self.models[subject].examples if subject in self.models else None
+        return None if given is None else self.examples.changed(given, self.examples_key(subject))
+
+    @staticmethod
+    def examples_key(subject: str) -> str:
+        """The part of the config that :meth:`examples_of` ``subject`` is from."""
+        return "evaluate.examples" if subject == "prompted" else f"evaluate.models.{subject}.examples"
+
+    def _check_engine(self, examples: ExamplesConfig, key: str) -> None:
+        client = self.engine.client
+        if getattr(client, "prompt_config", None) is not None:
+            raise UserError("the engine has a prompt of NeMo-Skills' own, without examples", where=key,
+                            fix="set evaluate.engine.prompt_config=null")  # fmt: skip
+        if client and client.dialect == "openai" and len(examples.stop) > 2:
+            raise UserError("OpenAI's API takes 4 stop texts, and 2 are taken", where=f"{key}.stop",
+                            fix="give 2 or fewer, or evaluate.engine.dialect=vllm")  # fmt: skip
 
 
 @dataclass

@@ -25,7 +25,8 @@ class EngineUse:
     ``key``: the part of the config that holds its sampling, ``engine_key`` that of its engine. ``model`` is the config of
     the run's own base model, None for another; ``form`` how it is asked. ``length_key`` and ``new_tokens_key`` are the
     config keys of the server's context and of the limit of new tokens. ``samples`` are drawn of each of the ``part``
-    (train, heldout) problems, in ``chunks``. ``trace_tokens``: of a trace in the prompt, beside the problem.
+    (train, heldout) problems, in ``chunks``. ``trace_tokens``: of traces in the prompt, beside the
+    problem; of examples that are not chosen yet the fewest that there can be.
     """
 
     stage: str
@@ -127,7 +128,9 @@ def _subject(cfg: Config, name: str) -> EngineUse:
     path, own = (other.path, None) if other else (cfg.model.path, cfg.model)
     asks = other or cfg.model
     form = PromptFormat(asks.prompt, asks.end_of_turn, asks.eos_token)
+    examples = cfg.evaluate.examples_of(name)
     return EngineUse(
         f"evaluate/{name}", "evaluate", name, engine_of(cfg, name), sampling_of(cfg, name), path, own, form, length,
         new, "heldout", cfg.evaluate.samples_per_problem, cfg.evaluate.chunks, "evaluate.engine",
+        trace_tokens=examples.number * cfg.curate.min_tokens if examples and not (examples.run or examples.file) else 0,
     )  # fmt: skip
