@@ -143,6 +143,7 @@ def _scoring(cfg: Config) -> Stage:
         write_structure(folder / "structure.json", sets, cfg)
         write_bytes(folder / "metrics.json", msgspec.json.format(scores, indent=2) + b"\n")
 
+    budgets = {"token_budgets": cfg.evaluate.token_budgets} if cfg.evaluate.token_budgets else {}
     figures = ("samples_per_problem", "bootstrap_resamples", "confidence", "seed")
     return Stage(
         "evaluate/scores",
@@ -150,7 +151,7 @@ def _scoring(cfg: Config) -> Stage:
         config={
             "grade": fingerprinted(cfg.grade),
             "grader_version": GRADER_VERSION,
-            "evaluate": {key: getattr(cfg.evaluate, key) for key in figures},
+            "evaluate": {key: getattr(cfg.evaluate, key) for key in figures} | budgets,
             **marks_config(cfg.marks),
         },
         work=work,

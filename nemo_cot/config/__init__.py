@@ -274,7 +274,7 @@ class EvaluateConfig:
     """Samples a held-out problem, drawn alike from every subject: base, prompted, trained, or a key of ``models``.
 
     ``chunks``: as in :class:`GenerateConfig`. ``examples``: those of the subject prompted, and of each of ``models`` that
-    has some.
+    has some. ``token_budgets``: tokens per answer at which the samples are scored as if longer answers were cut.
     """
 
     subjects: list[str]
@@ -287,6 +287,7 @@ class EvaluateConfig:
     confidence: float
     chunks: int
     examples: ExamplesConfig
+    token_budgets: list[int]
 
     def __post_init__(self) -> None:
         for name, model in self.models.items():
@@ -301,6 +302,15 @@ class EvaluateConfig:
         between("evaluate.chunks", self.chunks, 1, self.samples_per_problem)
         at_least("evaluate.bootstrap_resamples", self.bootstrap_resamples, 100)
         between("evaluate.confidence", self.confidence, 0.5, 0.9999)
+        self._check_budgets()
+
+    def _check_budgets(self) -> None:
+        budgets, limit = list(self.token_budgets), self.sampling.max_new_tokens
+        if budgets != sorted(set(budgets)) or not all(1 <= budget <= limit for budget in budgets):
+            raise UserError(
+                f"{budgets} are not rising numbers between 1 and evaluate.sampling.max_new_tokens {limit}: longer answers "
+                "are not sampled", where="evaluate.token_budgets", fix=f"for example [{max(1, limit // 4)}, {limit}]",
+            )  # fmt: skip
 
     def examples_of(self, subject: str) -> ExamplesConfig | None:
         """What stands before the problems that ``subject`` is asked; None for nothing."""

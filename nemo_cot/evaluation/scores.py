@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from nemo_cot.config import EvaluateConfig
-from nemo_cot.evaluation.curves import SUBSETS, majority_curve, pass_curve
+from nemo_cot.evaluation.curves import SUBSETS, budget_curves, majority_curve, pass_curve
 from nemo_cot.evaluation.intervals import bootstrap_intervals, paired_differences
 from nemo_cot.evaluation.measures import (
     COMPARED,
@@ -47,6 +47,12 @@ class Point(Figure):
     k: int
 
 
+class BudgetPoint(Figure):
+    """A figure where answers of more than ``tokens`` tokens count as cut."""
+
+    tokens: int
+
+
 class Figures(msgspec.Struct):
     """The figures over a set of problems. ``lenient_undecided_right`` is an upper bound of lenient."""
 
@@ -70,13 +76,15 @@ class Figures(msgspec.Struct):
 class Curves(msgspec.Struct):
     """Figures at k = 1, 2, 4, ... samples per problem; maj@k between the ends is estimated, see curves.py.
 
-    ``majority_subsets``: subsets per problem and k.
+    ``majority_subsets``: subsets per problem and k. The last two are over evaluate.token_budgets.
     """
 
     pass_at_k: list[Point]
     majority_string: list[Point]
     majority_equivalence: list[Point]
     majority_subsets: int
+    budget_pass_at_1: list[BudgetPoint] = []
+    budget_majority: list[BudgetPoint] = []
 
 
 class SubjectScores(Figures):
@@ -172,10 +180,13 @@ def _curves(read: Readings, config: EvaluateConfig) -> Curves:
         "majority_string": majority_curve(read.lenient, vote="string", seed=config.seed),
         "majority_equivalence": majority_curve(read.lenient, vote="equivalence", seed=config.seed),
     }
-    figures = iter(_intervals([metric for curve in curves.values() for metric in curve.values()], config))
+    budgets = budget_curves(read.lenient, read.tokens, config.token_budgets)
+    kinds = {name: (Point, curve) for name, curve in curves.items()}
+    kinds |= {name: (BudgetPoint, curve) for name, curve in zip(("budget_pass_at_1", "budget_majority"), budgets)}
+    figures = iter(_intervals([metric for _, curve in kinds.values() for metric in curve.values()], config))
     points = {
-        name: [Point(f.value, f.low, f.high, k) for k, f in zip(curve, figures)]
-        for name, curve in curves.items()
+        name: [kind(f.value, f.low, f.high, at) for at, f in zip(curve, figures)]
+        for name, (kind, curve) in kinds.items()
     }
     return Curves(**points, majority_subsets=SUBSETS)
 

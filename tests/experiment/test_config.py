@@ -30,6 +30,7 @@ NEEDED = {
     **{f"model/{p.stem}": ["model.path=a"] for p in (CONF / "model").glob("*.yaml") if p.stem != "smollm2_135m"},
     "experiment/paper_main": [*_PAPER, "teacher.path=c"],
     "experiment/paper_human": [*_PAPER, "teacher.path=c"],
+    "experiment/paper_prompting": _PAPER,
     "experiment/paper_baselines": [*_PAPER, "evaluate.models.qwen_math_72b.path=d"],
 }
 """Options with values that the user must give."""
