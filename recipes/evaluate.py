@@ -17,7 +17,7 @@ from nemo_cot.evaluation.examples import (
     turns,
     with_examples,
 )
-from nemo_cot.evaluation.subjects import asked_of, subject_of
+from nemo_cot.evaluation.subjects import asked_of, steps_of, subject_names, subject_of
 from nemo_cot.experiment.recipe import recipe_main
 from nemo_cot.grading import GRADER_VERSION
 from nemo_cot.grading.moves import compare_gradings
@@ -37,7 +37,7 @@ def evaluate(cfg: Config) -> Iterator[Stage]:
     """The stages of choosing each subject's examples (if it has some) and of sampling it, then evaluate/scores over
     all of them.
     """
-    for subject in cfg.evaluate.subjects:
+    for subject in subject_names(cfg):
         if cfg.evaluate.examples_of(subject) is not None:
             yield _choosing(cfg, subject)
         yield from _sampling(cfg, subject).stages()
@@ -128,18 +128,19 @@ def _sampling(cfg: Config, name: str) -> Sampling:
 
 def _scoring(cfg: Config) -> Stage:
     """Write evaluate/scores/SUBJECT.jsonl (graded), metrics.json and structure.json."""
+    subjects, steps = subject_names(cfg), steps_of(cfg)
 
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
         from nemo_cot.evaluation.scores import score  # numpy
         from nemo_cot.traces.structure.profile import measured_sets, write_structure
 
         graded, sets = {}, {}
-        for subject in cfg.evaluate.subjects:
+        for subject in subjects:
             target = folder / f"{subject}.jsonl"
             grade_generations(inputs[subject], target, cfg.grade, folder, label=f"grade {subject}")
             graded[subject] = read_jsonl(target, Trace)
             sets[subject] = measured_sets(target, cfg.marks, label=f"measure {subject}", folder=folder)[""]
-        scores = msgspec.json.encode(score(graded, cfg.evaluate))
+        scores = msgspec.json.encode(score(graded, cfg.evaluate, steps))
         write_structure(folder / "structure.json", sets, cfg)
         write_bytes(folder / "metrics.json", msgspec.json.format(scores, indent=2) + b"\n")
 
@@ -147,15 +148,16 @@ def _scoring(cfg: Config) -> Stage:
     figures = ("samples_per_problem", "bootstrap_resamples", "confidence", "seed")
     return Stage(
         "evaluate/scores",
-        inputs={subject: Output(f"evaluate/{subject}", GENERATIONS) for subject in cfg.evaluate.subjects},
+        inputs={subject: Output(f"evaluate/{subject}", GENERATIONS) for subject in subjects},
         config={
             "grade": fingerprinted(cfg.grade),
             "grader_version": GRADER_VERSION,
             "evaluate": {key: getattr(cfg.evaluate, key) for key in figures} | budgets,
+            **({"steps": steps} if steps else {}),
             **marks_config(cfg.marks),
         },
         work=work,
-        writes=("metrics.json", "structure.json", *(f"{subject}.jsonl" for subject in cfg.evaluate.subjects)),
+        writes=("metrics.json", "structure.json", *(f"{subject}.jsonl" for subject in subjects)),
         version=3,
         resumable=True,
         compare=compare_gradings,

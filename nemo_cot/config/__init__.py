@@ -7,6 +7,7 @@ memory, logging) and not what it means, so it takes no part in a stage's fingerp
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -47,6 +48,8 @@ PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 VERDICTS = ("right", "wrong", "undecided")
 OWN_SUBJECTS = ("base", "prompted", "trained")
 """Models of the run itself (prompted: the base model, with evaluate.examples); evaluate.models may name more."""
+CHECKPOINTS, AT_STEP = "checkpoints", "trained@"
+"""In evaluate.subjects, all models that training kept before the last; and one of them, with its step behind."""
 
 
 @dataclass
@@ -271,7 +274,8 @@ class TrainConfig:
 
 @dataclass
 class EvaluateConfig:
-    """Samples a held-out problem, drawn alike from every subject: base, prompted, trained, or a key of ``models``.
+    """Samples a held-out problem, drawn alike from every subject: base, prompted, trained, checkpoints (as many subjects as
+    training kept), or a key of ``models``.
 
     ``chunks``: as in :class:`GenerateConfig`. ``examples``: those of the subject prompted, and of each of ``models`` that
     has some. ``token_budgets``: tokens per answer at which the samples are scored as if longer answers were cut.
@@ -291,9 +295,10 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         for name, model in self.models.items():
-            plain_name("evaluate.models", name, taken=(*OWN_SUBJECTS, "scores"))
+            plain_name("evaluate.models", name, taken=(*OWN_SUBJECTS, CHECKPOINTS, "scores"))
             holds_problem(f"evaluate.models.{name}.prompt", model.prompt)
-        some_of("evaluate.subjects", self.subjects, (*OWN_SUBJECTS, *self.models))
+        steps = [name for name in self.subjects if re.fullmatch(rf"{AT_STEP}[1-9]\d*", name)]
+        some_of("evaluate.subjects", self.subjects, (*OWN_SUBJECTS, CHECKPOINTS, *self.models, *steps))
         for name in self.subjects:
             if (examples := self.examples_of(name)) is not None:
                 self._check_engine(examples, self.examples_key(name))

@@ -103,6 +103,13 @@ class Change(msgspec.Struct):
     p_value: float
 
 
+class StepPoint(Figure):
+    """pass@1 (lenient) of the model after ``step`` steps of training; ``majority`` with all samples, by text."""
+
+    step: int
+    majority: Figure
+
+
 class Scores(msgspec.Struct):
     """metrics.json. Undecided answers count as ``undecided_counted_as`` and are also reported separately."""
 
@@ -112,23 +119,35 @@ class Scores(msgspec.Struct):
     undecided_counted_as: str
     subjects: dict[str, SubjectScores]
     learning_effect: dict[str, Change]
+    over_steps: list[StepPoint] = []
 
 
-def score(graded: Mapping[str, Sequence[GradedRow]], config: EvaluateConfig) -> Scores:
-    """Scores of every subject in ``graded`` (name: graded traces); the effect if base and trained are among them."""
+def score(
+    graded: Mapping[str, Sequence[GradedRow]], config: EvaluateConfig, steps: Mapping[str, int] | None = None
+) -> Scores:
+    """Scores of every subject in ``graded`` (name: graded traces); the effect if base and trained are among them.
+    ``steps``: of those subjects that make a curve, how long they were trained.
+    """
     read = {name: readings(rows) for name, rows in graded.items()}
     compared = {name: compared_metrics(found, config.samples_per_problem) for name, found in read.items()}
     effect = {}
     if {"base", "trained"} <= graded.keys():
         effect = _changes(compared["base"], compared["trained"], config)
+    subjects = {name: _subject(found, compared[name], config) for name, found in read.items()}
     return Scores(
         samples_per_problem=config.samples_per_problem,
         confidence=config.confidence,
         bootstrap_resamples=config.bootstrap_resamples,
         undecided_counted_as=POLICY,
-        subjects={name: _subject(found, compared[name], config) for name, found in read.items()},
+        subjects=subjects,
         learning_effect=effect,
+        over_steps=[_at_step(subjects[name], step) for name, step in sorted((steps or {}).items(), key=lambda s: s[1])],
     )
+
+
+def _at_step(found: SubjectScores, step: int) -> StepPoint:
+    one, all_ = found.lenient, found.majority_string
+    return StepPoint(one.value, one.low, one.high, step, Figure(all_.value, all_.low, all_.high))
 
 
 def _subject(read: Readings, compared: Mapping[str, Metric], config: EvaluateConfig) -> SubjectScores:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from nemo_cot.config import Config, SamplingConfig
+from nemo_cot.config import AT_STEP, CHECKPOINTS, Config, SamplingConfig
 from nemo_cot.config.engines import EngineConfig
 from nemo_cot.config.examples import ExamplesConfig
 from nemo_cot.errors import UserError
@@ -46,6 +46,30 @@ class Subject:
                 raise UserError(error.what, where=error.where, fix=again) from None
 
 
+def subject_names(cfg: Config) -> list[str]:
+    """evaluate.subjects, with the kept models (trained@STEP) in the place of checkpoints. Raises UserError where there
+    are none, and for one that is not kept.
+    """
+    steps = backend_of(cfg.train).checkpoint_steps()
+    kept, names = [f"{AT_STEP}{step}" for step in steps], cfg.evaluate.subjects
+    if missing := [n for n in names if (n == CHECKPOINTS and not kept) or (n.startswith(AT_STEP) and n not in kept)]:
+        has = f"training keeps {', '.join(kept)}" if kept else "training keeps no models but the last"
+        raise UserError(
+            f"{missing[0]}: {has}", where="evaluate.subjects",
+            fix="train=local train.keep_checkpoints=true, with train.save_interval_steps below train.max_steps",
+        )  # fmt: skip
+    found = [one for name in names for one in (kept if name == CHECKPOINTS else [name])]
+    return list(dict.fromkeys(found))
+
+
+def steps_of(cfg: Config) -> dict[str, int]:
+    """Steps of training of each subject that is the run's own; empty without one of before the last."""
+    names = subject_names(cfg)
+    own = {"base": 0, "trained": cfg.train.max_steps}
+    own |= {name: int(name.removeprefix(AT_STEP)) for name in names if name.startswith(AT_STEP)}
+    return {name: own[name] for name in names if name in own} if len(own) > 2 else {}
+
+
 def subject_of(cfg: Config, name: str) -> Subject:
     """The subject that evaluate.subjects calls ``name``."""
     settings, other = cfg.evaluate, cfg.evaluate.models.get(name)
@@ -56,7 +80,11 @@ def subject_of(cfg: Config, name: str) -> Subject:
         model: Source = partial(hf_directory, other.path, key=key)
         files = partial(partial, _file_of, other.path, key)
     else:
-        model = backend_of(cfg.train).trained_model(cfg) if name == "trained" else base_model(cfg.model)
+        trained, step = backend_of(cfg.train), name.removeprefix(AT_STEP)
+        if name != step:
+            model = trained.checkpoint_model(int(step))
+        else:
+            model = trained.trained_model(cfg) if name == "trained" else base_model(cfg.model)
         files = model.__truediv__
     return Subject(
         model, examples.asked(form) if examples else form, sampling_of(cfg, name), engine_of(cfg, name), files, examples

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from nemo_cot.config import OWN_SUBJECTS, Config, ModelTeacher, SamplingConfig
+from nemo_cot.config import Config, ModelTeacher, SamplingConfig
 from nemo_cot.config.engines import EngineConfig
 from nemo_cot.config.model import ModelConfig
 from nemo_cot.config.refine import RefinePass
 from nemo_cot.errors import UserError
-from nemo_cot.evaluation.subjects import engine_of, sampling_of
+from nemo_cot.evaluation.subjects import engine_of, sampling_of, subject_names
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.facts import ModelFacts, context_tokens, model_facts
 from nemo_cot.serving.own_values import left_open, of_file
@@ -60,7 +60,7 @@ class EngineUse:
     @property
     def own_values(self) -> list[str]:
         """Sampling values that a server which the stage starts would take from the model's own generation_config.json."""
-        client, folder = self.engine.client, user_path(self.path) if self.path and self.label != "trained" else None
+        client, folder = self.engine.client, user_path(self.path) if self.path and self.label.partition("@")[0] != "trained" else None
         keys = left_open(client, tokenizer=self.tokenizer) if client else []
         try:
             return of_file(folder, keys, set(TextTokenizer(folder, self.form).stop_ids)) if folder and keys else []
@@ -93,7 +93,7 @@ def engine_uses(cfg: Config) -> list[EngineUse]:
     """Every model that the chain's stages sample."""
     teacher = cfg.teacher.by_model if "generate" in cfg.launcher.stages else None
     uses = [_teacher(cfg, teacher)] if teacher else []
-    subjects = cfg.evaluate.subjects if "evaluate" in cfg.launcher.stages else []
+    subjects = subject_names(cfg) if "evaluate" in cfg.launcher.stages else []
     passes = cfg.refine.each() if "refine" in cfg.launcher.stages else []
     return [*uses, *(_pass(cfg, one) for one in passes), *(_subject(cfg, name) for name in subjects)]
 
@@ -119,7 +119,7 @@ def _pass(cfg: Config, one: RefinePass) -> EngineUse:
 
 
 def _subject(cfg: Config, name: str) -> EngineUse:
-    other = None if name in OWN_SUBJECTS else cfg.evaluate.models[name]
+    other = cfg.evaluate.models.get(name)
     alone = f"evaluate.models.{name}"
     length = (
         f"{alone}.max_model_len" if other and other.max_model_len else "evaluate.engine.server.max_model_len"

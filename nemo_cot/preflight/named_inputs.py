@@ -8,7 +8,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import cast
 
-from nemo_cot.config import OWN_SUBJECTS, Config, FileTeacher
+from nemo_cot.config import Config, FileTeacher
 from nemo_cot.config.rule import Found, rule
 from nemo_cot.errors import UserError
 from nemo_cot.io.paths import user_path
@@ -42,7 +42,7 @@ def _named(cfg: Config) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:
         yield f"refine.passes[{one.number - 1}].path", one.path, ("refine",)
     if cfg.model.source == "directory":
         yield "model.path", cfg.model.path, ()
-    for name in sorted(set(cfg.evaluate.subjects) - set(OWN_SUBJECTS)):
+    for name in sorted(set(cfg.evaluate.subjects) & cfg.evaluate.models.keys()):
         yield f"evaluate.models.{name}.path", cfg.evaluate.models[name].path, ("evaluate",)
     for name in cfg.evaluate.subjects:
         if examples := cfg.evaluate.examples_of(name):

@@ -98,6 +98,14 @@ class Backend(ABC, Generic[T]):
         """The trained model's Hugging Face directory: training's own, or what it is converted to."""
         return Output((self.export_stage(cfg) or self.train_stage(cfg)).name, "model")
 
+    def checkpoint_steps(self) -> list[int]:
+        """The steps before the last whose models are kept, for the subject checkpoints."""
+        return []
+
+    def checkpoint_model(self, step: int) -> Output:
+        """The Hugging Face directory of one of :meth:`checkpoint_steps`."""
+        return Output("train", f"checkpoints/step-{step}")
+
     def cost(self, cfg: Config, model: ModelFacts, tokens: int) -> TrainingCost:
         """Of training on ``tokens`` per step.
 

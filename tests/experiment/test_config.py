@@ -210,7 +210,7 @@ def test_a_key_that_cannot_be_set_is_answered_with_what_can(override, fix):
     ("train=null", "train", "there is no 'null'", "choose one of local"),
     ("train.optim=5", "train.optim", "", "set one of them: train.optim.KEY=VALUE"),
     ("evaluate.sampling.top_p=1.5", "sampling.top_p", "1.5", ""),
-    ("evaluate.subjects=[]", "evaluate.subjects", "empty", "name at least one, each once: base, trained"),
+    ("evaluate.subjects=[]", "evaluate.subjects", "empty", "name at least one, each once: base, prompted, trained, checkpoints"),
     ("evaluate.subjects=[base,base]", "evaluate.subjects", "repeats", ""),
     ("curate.verdicts=[]", "curate.verdicts", "empty", "name at least one, each once: right, wrong, undecided"),
     ("curate.verdicts=right", "curate.verdicts", "", "write a list: curate.verdicts=[right]"),
