@@ -8,6 +8,7 @@ memory, logging) and not what it means, so it takes no part in a stage's fingerp
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -316,6 +317,10 @@ class EvaluateConfig:
                 f"{budgets} are not rising numbers between 1 and evaluate.sampling.max_new_tokens {limit}: longer answers "
                 "are not sampled", where="evaluate.token_budgets", fix=f"for example [{max(1, limit // 4)}, {limit}]",
             )  # fmt: skip
+
+    def steps_asked(self, kept: Sequence[int]) -> list[int]:
+        """Those of the ``kept`` steps of training whose models are among the subjects."""
+        return [step for step in kept if CHECKPOINTS in self.subjects or f"{AT_STEP}{step}" in self.subjects]
 
     def examples_of(self, subject: str) -> ExamplesConfig | None:
         """What stands before the problems that ``subject`` is asked; None for nothing."""

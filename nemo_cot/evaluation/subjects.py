@@ -50,13 +50,14 @@ def subject_names(cfg: Config) -> list[str]:
     """evaluate.subjects, with the kept models (trained@STEP) in the place of checkpoints. Raises UserError where there
     are none, and for one that is not kept.
     """
-    steps = backend_of(cfg.train).checkpoint_steps()
+    backend = backend_of(cfg.train)
+    steps = backend.checkpoint_steps()
     kept, names = [f"{AT_STEP}{step}" for step in steps], cfg.evaluate.subjects
     if missing := [n for n in names if (n == CHECKPOINTS and not kept) or (n.startswith(AT_STEP) and n not in kept)]:
         has = f"training keeps {', '.join(kept)}" if kept else "training keeps no models but the last"
         raise UserError(
             f"{missing[0]}: {has}", where="evaluate.subjects",
-            fix="train=local train.keep_checkpoints=true, with train.save_interval_steps below train.max_steps",
+            fix=backend.more_checkpoints or "choose a backend that keeps them: train=local",
         )  # fmt: skip
     found = [one for name in names for one in (kept if name == CHECKPOINTS else [name])]
     return list(dict.fromkeys(found))
@@ -82,7 +83,7 @@ def subject_of(cfg: Config, name: str) -> Subject:
     else:
         trained, step = backend_of(cfg.train), name.removeprefix(AT_STEP)
         if name != step:
-            model = trained.checkpoint_model(int(step))
+            model = trained.checkpoint_model(cfg, int(step))
         else:
             model = trained.trained_model(cfg) if name == "trained" else base_model(cfg.model)
         files = model.__truediv__

@@ -18,7 +18,7 @@ from nemo_cot.models.facts import ModelFacts
 from nemo_cot.models.format import base_model
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.stages import Output, Stage
-from nemo_cot.training.backend import Backend, TrainingCost
+from nemo_cot.training.backend import Backend, TrainingCost, checkpoint_folder
 from nemo_cot.training.local.config import LocalTrain
 from nemo_cot.training.local.loggers import LOGGERS
 from nemo_cot.training.lora import adapter_dropout, adapter_parameters, with_adapters
@@ -58,6 +58,7 @@ class LocalBackend(Backend[LocalTrain]):
 
     rules = (literal_cost, adapter_dropout, memory)
     num_gpus = 1
+    more_checkpoints = "train.keep_checkpoints=true, with train.save_interval_steps below train.max_steps"
 
     def train_stage(self, cfg: Config) -> Stage:
         """Write model/ (Hugging Face), metrics.jsonl (per step) and trace_losses.jsonl (per step and trace); with
@@ -66,7 +67,7 @@ class LocalBackend(Backend[LocalTrain]):
         train, steps = self.train, self.checkpoint_steps()
 
         def work(folder: Path, inputs: Mapping[str, Path]) -> None:
-            from nemo_cot.training.local.trainer import MODEL, checkpoint_folder
+            from nemo_cot.training.local.trainer import MODEL
             from nemo_cot.training.local.trainer import train as run_training
 
             sequences = read_jsonl(inputs["sequences"], TokenSequence)

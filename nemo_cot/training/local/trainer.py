@@ -18,6 +18,7 @@ from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.progress import track
 from nemo_cot.records import StepMetrics, TraceLoss
 from nemo_cot.stopping import asked_to_stop
+from nemo_cot.training.backend import checkpoint_folder
 from nemo_cot.training.local.allocator import keep_freed_memory
 from nemo_cot.training.local.batches import BatchPlan
 from nemo_cot.training.local.checkpoint import latest_step, load_checkpoint, save_checkpoint
@@ -31,12 +32,6 @@ from nemo_cot.training.local.schedule import learning_rate
 METRICS = "metrics.jsonl"
 TRACE_LOSSES = "trace_losses.jsonl"
 MODEL = "model"
-
-
-def checkpoint_folder(step: int) -> str:
-    """Where the model after ``step`` steps is kept, beside MODEL."""
-    return f"checkpoints/step-{step}"
-
 
 def train(
     base: Path, sequences: Sequence[TokenSequence], config: LocalTrain, packing: PackConfig, folder: Path
