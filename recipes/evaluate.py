@@ -30,6 +30,7 @@ from nemo_cot.sampling.chunks import GENERATIONS, Sampling
 from nemo_cot.sampling.engines import sample
 from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.stages import Output, Stage
+from nemo_cot.text import TextTokenizer
 from nemo_cot.traces.keys import marks_config
 
 
@@ -129,26 +130,37 @@ def _sampling(cfg: Config, name: str) -> Sampling:
 def _scoring(cfg: Config) -> Stage:
     """Write evaluate/scores/SUBJECT.jsonl (graded), metrics.json and structure.json."""
     subjects, steps = subject_names(cfg), steps_of(cfg)
+    recut = {name: subject_of(cfg, name) for name in subjects if cfg.evaluate.over_budget == "found"}
+    recut = recut if cfg.evaluate.token_budgets else {}
 
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
+        from nemo_cot.evaluation.budgets import graded_within
         from nemo_cot.evaluation.scores import score  # numpy
         from nemo_cot.traces.structure.profile import measured_sets, write_structure
 
-        graded, sets = {}, {}
+        graded, sets, cut = {}, {}, {}
         for subject in subjects:
             target = folder / f"{subject}.jsonl"
             grade_generations(inputs[subject], target, cfg.grade, folder, label=f"grade {subject}")
             graded[subject] = read_jsonl(target, Trace)
             sets[subject] = measured_sets(target, cfg.marks, label=f"measure {subject}", folder=folder)[""]
-        scores = msgspec.json.encode(score(graded, cfg.evaluate, steps))
+            if subject in recut:
+                tokenizer = TextTokenizer(inputs[f"{subject} tokenizer"].parent, recut[subject].form)
+                rows, label = graded[subject], f"grade {subject}"
+                cut[subject] = graded_within(rows, cfg.evaluate.token_budgets, tokenizer, cfg.grade, folder, label=label)
+        scores = msgspec.json.encode(score(graded, cfg.evaluate, steps, cut))
         write_structure(folder / "structure.json", sets, cfg)
         write_bytes(folder / "metrics.json", msgspec.json.format(scores, indent=2) + b"\n")
 
-    budgets = {"token_budgets": cfg.evaluate.token_budgets} if cfg.evaluate.token_budgets else {}
+    budgets: dict[str, object] = {"token_budgets": list(cfg.evaluate.token_budgets)} if cfg.evaluate.token_budgets else {}
+    budgets |= {"over_budget": "found"} if recut else {}
     figures = ("samples_per_problem", "bootstrap_resamples", "confidence", "seed")
     return Stage(
         "evaluate/scores",
-        inputs={subject: Output(f"evaluate/{subject}", GENERATIONS) for subject in subjects},
+        inputs={
+            **{subject: Output(f"evaluate/{subject}", GENERATIONS) for subject in subjects},
+            **{f"{name} tokenizer": found.files("tokenizer.json") for name, found in recut.items()},
+        },
         config={
             "grade": fingerprinted(cfg.grade),
             "grader_version": GRADER_VERSION,

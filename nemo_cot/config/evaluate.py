@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nemo_cot.config.checks import at_least, between, holds_problem, plain_name, seed, some_of
+from nemo_cot.config.checks import at_least, between, holds_problem, one_of, plain_name, seed, some_of
 from nemo_cot.config.engines import EngineConfig, EvaluatedModel, SamplingConfig
 from nemo_cot.config.examples import ExamplesConfig
 from nemo_cot.errors import UserError
@@ -23,7 +23,8 @@ class EvaluateConfig:
     training kept), or a key of ``models``.
 
     ``chunks``: as in :class:`GenerateConfig`. ``examples``: those of the subject prompted, and of each of ``models`` that
-    has some. ``token_budgets``: tokens per answer at which the samples are scored as if longer answers were cut.
+    has some. ``token_budgets``: tokens per answer at which the samples are scored as if longer answers were cut; ``over_budget``: such
+    an answer counts as wrong (cut), or with what is found in its text so far (found).
     """
 
     subjects: list[str]
@@ -37,6 +38,7 @@ class EvaluateConfig:
     chunks: int
     examples: ExamplesConfig
     token_budgets: list[int]
+    over_budget: str
 
     def __post_init__(self) -> None:
         for name, model in self.models.items():
@@ -52,6 +54,7 @@ class EvaluateConfig:
         between("evaluate.chunks", self.chunks, 1, self.samples_per_problem)
         at_least("evaluate.bootstrap_resamples", self.bootstrap_resamples, 100)
         between("evaluate.confidence", self.confidence, 0.5, 0.9999)
+        one_of("evaluate.over_budget", self.over_budget, ("cut", "found"))
         self._check_budgets()
 
     def _check_budgets(self) -> None:

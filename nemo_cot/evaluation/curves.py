@@ -10,7 +10,7 @@ compared. At k = 1 and at all samples nothing is drawn: the mean over all subset
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -65,23 +65,23 @@ def majority_curve(outcomes: Outcomes, *, vote: str = "string", seed: int = 0) -
     }
 
 
-def budget_curves(
-    outcomes: Outcomes, tokens: Sequence[np.ndarray], budgets: Sequence[int]
-) -> tuple[dict[int, Metric], dict[int, Metric]]:
-    """pass@1 and maj@all (by text) by budget: an answer of more tokens than that counts as cut, so it is wrong and has no
-    vote. ``tokens``: int arrays, those of each problem's samples. Undecided counts as wrong.
+def within(outcomes: Outcomes, tokens: Sequence[np.ndarray], budget: int) -> Outcomes:
+    """The outcomes if an answer of more tokens than ``budget`` were cut: it is wrong and has no vote.
 
-    It bounds a run with that limit from below: a cut text may hold an answer already.
+    ``tokens``: int arrays, those of each problem's samples. It bounds a run with that limit from below: a cut text may
+    hold an answer already.
     """
-    passed, voted = {}, {}
-    for budget in budgets:
-        verdicts, answers = outcomes.verdicts.copy(), []
-        for row, counts, given in zip(verdicts, tokens, outcomes.answers):
-            row[: len(counts)][counts > budget] = WRONG
-            answers.append(tuple(a if n <= budget else None for a, n in zip(given, counts)))
-        cut = replace(outcomes, verdicts=verdicts, answers=tuple(answers))
-        passed[budget], voted[budget] = pass_at_1(cut), majority_at_k(cut, None)
-    return passed, voted
+    verdicts, answers = outcomes.verdicts.copy(), []
+    for row, counts, given in zip(verdicts, tokens, outcomes.answers):
+        row[: len(counts)][counts > budget] = WRONG
+        answers.append(tuple(a if n <= budget else None for a, n in zip(given, counts)))
+    return replace(outcomes, verdicts=verdicts, answers=tuple(answers))
+
+
+def budget_curves(by_budget: Mapping[int, Outcomes]) -> tuple[dict[int, Metric], dict[int, Metric]]:
+    """pass@1 and maj@all (by text) by budget of tokens. Undecided counts as wrong."""
+    passed = {budget: pass_at_1(outcomes) for budget, outcomes in by_budget.items()}
+    return passed, {budget: majority_at_k(outcomes, None) for budget, outcomes in by_budget.items()}
 
 
 def _expected(cast: Ballots, sizes: Sequence[int], seed: int) -> np.ndarray:

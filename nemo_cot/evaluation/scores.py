@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from nemo_cot.config import EvaluateConfig
-from nemo_cot.evaluation.curves import SUBSETS, budget_curves, majority_curve, pass_curve
+from nemo_cot.evaluation.curves import SUBSETS, budget_curves, majority_curve, pass_curve, within
 from nemo_cot.evaluation.intervals import bootstrap_intervals, paired_differences
 from nemo_cot.evaluation.measures import (
     COMPARED,
@@ -123,17 +123,23 @@ class Scores(msgspec.Struct):
 
 
 def score(
-    graded: Mapping[str, Sequence[GradedRow]], config: EvaluateConfig, steps: Mapping[str, int] | None = None
+    graded: Mapping[str, Sequence[GradedRow]],
+    config: EvaluateConfig,
+    steps: Mapping[str, int] | None = None,
+    within_budgets: Mapping[str, Mapping[int, Sequence[GradedRow]]] | None = None,
 ) -> Scores:
     """Scores of every subject in ``graded`` (name: graded traces); the effect if base and trained are among them.
-    ``steps``: of those subjects that make a curve, how long they were trained.
+    ``steps``: of those subjects that make a curve, how long they were trained. ``within_budgets``: by subject and
+    budget, its samples graded by what they held until there; without them longer answers are wrong.
     """
     read = {name: readings(rows) for name, rows in graded.items()}
     compared = {name: compared_metrics(found, config.samples_per_problem) for name, found in read.items()}
     effect = {}
     if {"base", "trained"} <= graded.keys():
         effect = _changes(compared["base"], compared["trained"], config)
-    subjects = {name: _subject(found, compared[name], config) for name, found in read.items()}
+    subjects = {
+        name: _subject(found, compared[name], config, (within_budgets or {}).get(name, {})) for name, found in read.items()
+    }
     return Scores(
         samples_per_problem=config.samples_per_problem,
         confidence=config.confidence,
@@ -150,7 +156,12 @@ def _at_step(found: SubjectScores, step: int) -> StepPoint:
     return StepPoint(one.value, one.low, one.high, step, Figure(all_.value, all_.low, all_.high))
 
 
-def _subject(read: Readings, compared: Mapping[str, Metric], config: EvaluateConfig) -> SubjectScores:
+def _subject(
+    read: Readings,
+    compared: Mapping[str, Metric],
+    config: EvaluateConfig,
+    found: Mapping[int, Sequence[GradedRow]],
+) -> SubjectScores:
     everything = np.arange(len(read.lenient.problem_ids))
     metrics, ended = {**compared, **further_metrics(read)}, finish_metrics(read.lenient)
     whole, *parts = (
@@ -159,7 +170,7 @@ def _subject(read: Readings, compared: Mapping[str, Metric], config: EvaluateCon
     return SubjectScores(
         **whole,
         subsets={name: Figures(**part) for name, part in zip(read.subsets, parts)},
-        curves=_curves(read, config),
+        curves=_curves(read, config, found),
     )
 
 
@@ -193,13 +204,15 @@ def _figures(
     }
 
 
-def _curves(read: Readings, config: EvaluateConfig) -> Curves:
+def _curves(read: Readings, config: EvaluateConfig, found: Mapping[int, Sequence[GradedRow]]) -> Curves:
     curves = {
         "pass_at_k": pass_curve(read.lenient),
         "majority_string": majority_curve(read.lenient, vote="string", seed=config.seed),
         "majority_equivalence": majority_curve(read.lenient, vote="equivalence", seed=config.seed),
     }
-    budgets = budget_curves(read.lenient, read.tokens, config.token_budgets)
+    by_budget = {budget: within(read.lenient, read.tokens, budget) for budget in config.token_budgets}
+    by_budget |= {budget: readings(rows).lenient for budget, rows in found.items()}
+    budgets = budget_curves(by_budget)
     kinds = {name: (Point, curve) for name, curve in curves.items()}
     kinds |= {name: (BudgetPoint, curve) for name, curve in zip(("budget_pass_at_1", "budget_majority"), budgets)}
     figures = iter(_intervals([metric for _, curve in kinds.values() for metric in curve.values()], config))

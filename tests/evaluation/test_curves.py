@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemo_cot.evaluation import votes
-from nemo_cot.evaluation.curves import SUBSETS, budget_curves, curve_sizes, majority_curve, pass_curve
+from nemo_cot.evaluation.curves import SUBSETS, budget_curves, curve_sizes, majority_curve, pass_curve, within
 from nemo_cot.evaluation.metrics import majority_at_k, pass_at_1, pass_at_k
 from tests.evaluation.test_metrics import R, U, W, outcomes
 
@@ -89,10 +89,14 @@ def test_bad_options_are_refused():
 # ---- over a budget of tokens
 
 
+def over(found, tokens, budgets):
+    return budget_curves({budget: within(found, tokens, budget) for budget in budgets})
+
+
 def test_an_answer_of_more_tokens_than_the_budget_is_wrong_and_has_no_vote():
     """By hand: of the first problem 5 and 9 tokens are right, 7 is wrong; of the second 4 is undecided, 6 right."""
     found = outcomes([("2", R), ("3", W), ("2", R)], [("?", U), ("4", R)])
-    passed, voted = budget_curves(found, [np.array([5, 7, 9]), np.array([4, 6])], [4, 5, 8, 9])
+    passed, voted = over(found, [np.array([5, 7, 9]), np.array([4, 6])], [4, 5, 8, 9])
     assert [list(metric.per_problem) for metric in passed.values()] == [
         pytest.approx([0, 0]), pytest.approx([1 / 3, 0]), pytest.approx([1 / 3, 0.5]), pytest.approx([2 / 3, 0.5]),
     ]  # fmt: skip
@@ -102,7 +106,7 @@ def test_an_answer_of_more_tokens_than_the_budget_is_wrong_and_has_no_vote():
 @given(st.lists(st.lists(st.tuples(st.sampled_from([R, W, U]), st.integers(1, 30)), min_size=1, max_size=5), min_size=1, max_size=4))
 def test_a_larger_budget_never_loses_a_right_answer_and_the_largest_is_none(problems):
     found = outcomes(*[[(str(n), verdict) for n, (verdict, _) in enumerate(rows)] for rows in problems])
-    passed, voted = budget_curves(found, [np.array([n for _, n in rows]) for rows in problems], range(31))
+    passed, voted = over(found, [np.array([n for _, n in rows]) for rows in problems], range(31))
     values = np.stack([metric.per_problem for metric in passed.values()])
     assert (np.diff(values, axis=0) >= 0).all() and not values[0].any()
     np.testing.assert_array_equal(values[-1], pass_at_1(found).per_problem)

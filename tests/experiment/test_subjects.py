@@ -151,7 +151,7 @@ def test_a_name_that_could_be_another_folder_is_refused(name, overrides, tmp_pat
 
 def test_every_kept_model_is_scored_and_makes_a_curve(tiny_model, tmp_path):
     tiny = [*tiny_experiment(tiny_model, tmp_path / "runs"), "train.keep_checkpoints=true", "train.save_interval_steps=2"]
-    tiny += ["evaluate.subjects=[base,trained,checkpoints]", "train.max_steps=5", "evaluate.token_budgets=[4,12]"]
+    tiny += ["evaluate.subjects=[base,trained,checkpoints]", "train.max_steps=5", "evaluate.token_budgets=[4,12]", "evaluate.over_budget=found"]
     run = run_stages(tiny, "convert", "problems", "generate", "grade", "curate", "pack", "train", "evaluate", "report")
     scores = json.loads((run.stage("evaluate/scores") / "metrics.json").read_text())
     assert list(scores["subjects"]) == ["base", "trained", "trained@2", "trained@4"]
