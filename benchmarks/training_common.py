@@ -89,6 +89,7 @@ def train_config(num_sequences: int, steps: int, **changes: object) -> LocalTrai
         "device": "cpu",
         "save_interval_steps": 10**6,
         "activation_checkpointing": False,
+        "keep_checkpoints": False,
         "loggers": LoggersConfig(False, False, False, "bench", None),
     }
     return LocalTrain(**(values | changes), optim=optim)

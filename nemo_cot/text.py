@@ -6,6 +6,7 @@ Every token that a model is trained on or sampled from comes from here, so all b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
@@ -17,15 +18,53 @@ from nemo_cot.io.json_file import DAMAGED
 
 
 @dataclass(frozen=True)
+class Shots:
+    """Solved problems before the one that is asked: ``examples`` are pairs of a problem and its answer, both untrusted
+    text; ``between`` follows each answer. An answer ends where one of ``stops`` begins. ``opening``: what the prompt
+    begins with once only, where there are several (the bos).
+    """
+
+    examples: tuple[tuple[str, str], ...]
+    between: str
+    stops: tuple[str, ...]
+    opening: str = ""
+
+
+@dataclass(frozen=True)
 class PromptFormat:
     """``prompt`` holds {problem} once; ``end_of_turn`` ends an answer; ``eos`` occurs nowhere else.
 
-    The fields of nemo_cot.config.model.ModelConfig that decide how text becomes tokens.
+    The fields of nemo_cot.config.model.ModelConfig that decide how text becomes tokens, and what stands before.
     """
 
     prompt: str
     end_of_turn: str
     eos_token: str | None = None
+    shots: Shots | None = None
+
+    def leading(self) -> list[tuple[str, bool]]:
+        """What stands before the problem, in pieces, each with whether special tokens in it are such."""
+        before, after = self.prompt.split("{problem}")
+        if self.shots is None or not self.shots.examples:
+            return [(before, True)]
+        pieces, begins = [], before
+        for problem, answer in self.shots.examples:
+            pieces += [(begins, True), (problem, False), (after, True), (answer, False)]
+            begins = self.shots.between + before.removeprefix(self.shots.opening)
+        return [*pieces, (begins, True)]
+
+    def text(self, problem: str) -> str:
+        """The whole prompt."""
+        return "".join(piece for piece, _ in self.leading()) + problem + self.prompt.split("{problem}")[1]
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """Texts that end an answer where they begin."""
+        return self.shots.stops if self.shots else ()
+
+    def cut(self, answer: str) -> str:
+        """``answer`` up to the first of :attr:`stops`."""
+        return answer[: min((at for at in map(answer.find, self.stops) if at >= 0), default=len(answer))]
 
 
 class _Token(msgspec.Struct):
@@ -36,6 +75,7 @@ class _TokenizerConfig(msgspec.Struct):
     """What is read of tokenizer_config.json."""
 
     eos_token: str | _Token | None = None
+    bos_token: str | _Token | None = None
 
 
 class TextTokenizer:
@@ -56,7 +96,7 @@ class TextTokenizer:
         self._tokenizer.no_truncation()
         added = self._tokenizer.get_added_tokens_decoder()
         self._special_ids = {number for number, token in added.items() if token.special}
-        self._before, self._after = form.prompt.split("{problem}")
+        self._after = form.prompt.split("{problem}")[1]
         self.end_of_turn_id = self.token_id(form.end_of_turn, "model.end_of_turn")
         self.eos_id = self._eos_id()
 
@@ -78,7 +118,13 @@ class TextTokenizer:
 
     def prompt_ids(self, problem: str) -> list[int]:
         """Token ids of the whole prompt; only the format's own special tokens are special."""
-        return [*self.special_ids(self._before), *self.text_ids(problem), *self.special_ids(self._after)]
+        return [*self.leading_ids, *self.text_ids(problem), *self.special_ids(self._after)]
+
+    @cached_property
+    def leading_ids(self) -> list[int]:
+        """Token ids of what stands before the problem."""
+        pieces = (self.special_ids(t) if trusted else self.text_ids(t) for t, trusted in self.form.leading())
+        return [number for ids in pieces for number in ids]
 
     def answer_ids(self, answer: str) -> list[int]:
         """Token ids of the answer with the end-of-turn token last."""
@@ -139,8 +185,18 @@ class TextTokenizer:
 
 def named_eos(folder: Path) -> str | None:
     """The eos in tokenizer_config.json; None without one, and without such a file that can be read."""
+    return _named(folder, "eos_token")
+
+
+def named_bos(folder: Path) -> str | None:
+    """The bos there, alike."""
+    return _named(folder, "bos_token")
+
+
+def _named(folder: Path, key: str) -> str | None:
     try:
-        token = msgspec.json.decode((folder / "tokenizer_config.json").read_bytes(), type=_TokenizerConfig).eos_token
+        named = msgspec.json.decode((folder / "tokenizer_config.json").read_bytes(), type=_TokenizerConfig)
     except (OSError, *DAMAGED):
         return None
+    token = getattr(named, key)
     return token.content if isinstance(token, _Token) else token

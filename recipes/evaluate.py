@@ -1,4 +1,6 @@
-"""evaluate: sample the held-out problems from the base and the trained model, grade, and score."""
+"""evaluate: sample the held-out problems from the base and the trained model, grade, and score; some models are asked
+with examples before the problem.
+"""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,36 +9,88 @@ import msgspec
 
 from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
-from nemo_cot.evaluation.subjects import subject_of
+from nemo_cot.evaluation.examples import (
+    EXAMPLES,
+    chosen_examples,
+    read_examples,
+    traces_source,
+    turns,
+    with_examples,
+)
+from nemo_cot.evaluation.subjects import asked_of, steps_of, subject_names, subject_of
 from nemo_cot.experiment.recipe import recipe_main
 from nemo_cot.grading import GRADER_VERSION
 from nemo_cot.grading.moves import compare_gradings
 from nemo_cot.grading.stage import grade_generations
 from nemo_cot.io.atomic import write_bytes
-from nemo_cot.io.jsonl import read_jsonl
+from nemo_cot.io.jsonl import read_jsonl, write_jsonl
+from nemo_cot.models.format import format_config
 from nemo_cot.records import Problem, Trace
 from nemo_cot.sampling.chunks import GENERATIONS, Sampling
 from nemo_cot.sampling.engines import sample
 from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.stages import Output, Stage
+from nemo_cot.text import TextTokenizer
 from nemo_cot.traces.keys import marks_config
 
 
 def evaluate(cfg: Config) -> Iterator[Stage]:
-    """The stages of sampling each subject, then evaluate/scores over all of them."""
-    for subject in cfg.evaluate.subjects:
+    """The stages of choosing each subject's examples (if it has some) and of sampling it, then evaluate/scores over
+    all of them.
+    """
+    for subject in subject_names(cfg):
+        if cfg.evaluate.examples_of(subject) is not None:
+            yield _choosing(cfg, subject)
         yield from _sampling(cfg, subject).stages()
     yield _scoring(cfg)
+
+
+def _choosing(cfg: Config, name: str) -> Stage:
+    """Write evaluate/examples-NAME/examples.jsonl: its digest is the examples', for the sampling's fingerprint."""
+    subject, asked = subject_of(cfg, name), asked_of(cfg, name)
+    assert subject.examples is not None
+    examples = subject.examples
+
+    def work(folder: Path, inputs: Mapping[str, Path]) -> None:
+        heldout = read_jsonl(inputs["problems"], Problem)
+        chosen = chosen_examples(inputs["traces"], examples, asked, inputs["tokenizer"].parent, heldout)
+        write_jsonl(folder / EXAMPLES, chosen)
+        print(f"  {len(chosen)} examples of {sum(e.num_tokens for e in chosen)} tokens")
+
+    return Stage(
+        f"evaluate/examples-{name}",
+        inputs={
+            "traces": traces_source(cfg, examples, asked.key),
+            "problems": Output("problems", "heldout.jsonl"),
+            "tokenizer": subject.files("tokenizer.json"),
+            "config": subject.files("config.json"),
+        },
+        config={
+            "examples": fingerprinted(examples),
+            "model": format_config(subject.form),
+            "max_new_tokens": asked.max_new_tokens,
+            "max_model_len": asked.max_model_len,
+        },
+        work=work,
+        writes=(EXAMPLES,),
+    )
 
 
 def _sampling(cfg: Config, name: str) -> Sampling:
     """Write evaluate/NAME/generations.jsonl."""
     subject, settings = subject_of(cfg, name), cfg.evaluate
+    shots = subject.form.shots
 
     def work(folder: Path, inputs: Mapping[str, Path], samples: range) -> None:
+        form, said, client = subject.form, (), subject.engine.client
+        examples = read_examples(inputs["examples"]) if shots else []
+        if client and client.endpoint == "chat":
+            said = turns(form, examples)
+        elif shots:
+            form = with_examples(form, examples, inputs["model"])
         job = SamplingJob(
             inputs["model"],
-            subject.form,
+            form,
             read_jsonl(inputs["problems"], Problem),
             samples,
             seed=settings.seed,
@@ -44,6 +98,8 @@ def _sampling(cfg: Config, name: str) -> Sampling:
             lineage=name,
             folder=folder,
             label=f"evaluate {name}",
+            turns=said,
+            examples=tuple(example.name for example in examples),
         )
         sample(subject.engine, job)
 
@@ -52,11 +108,13 @@ def _sampling(cfg: Config, name: str) -> Sampling:
         "engine": fingerprinted(subject.engine),
         "samples_per_problem": settings.samples_per_problem,
         "seed": settings.seed,
-        "model": fingerprinted(subject.form),
+        "model": format_config(subject.form),
+        **({"examples": {"between": shots.between, "stops": list(shots.stops)}} if shots else {}),
     }
+    examples = {"examples": Output(f"evaluate/examples-{name}", EXAMPLES)} if shots else {}
     return Sampling(
         f"evaluate/{name}",
-        {"model": subject.model, "problems": Output("problems", "heldout.jsonl")},
+        {"model": subject.model, "problems": Output("problems", "heldout.jsonl"), **examples},
         config,
         work,
         samples=settings.samples_per_problem,
@@ -71,33 +129,47 @@ def _sampling(cfg: Config, name: str) -> Sampling:
 
 def _scoring(cfg: Config) -> Stage:
     """Write evaluate/scores/SUBJECT.jsonl (graded), metrics.json and structure.json."""
+    subjects, steps = subject_names(cfg), steps_of(cfg)
+    recut = {name: subject_of(cfg, name) for name in subjects if cfg.evaluate.over_budget == "found"}
+    recut = recut if cfg.evaluate.token_budgets else {}
 
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
+        from nemo_cot.evaluation.budgets import graded_within
         from nemo_cot.evaluation.scores import score  # numpy
         from nemo_cot.traces.structure.profile import measured_sets, write_structure
 
-        graded, sets = {}, {}
-        for subject in cfg.evaluate.subjects:
+        graded, sets, cut = {}, {}, {}
+        for subject in subjects:
             target = folder / f"{subject}.jsonl"
             grade_generations(inputs[subject], target, cfg.grade, folder, label=f"grade {subject}")
             graded[subject] = read_jsonl(target, Trace)
             sets[subject] = measured_sets(target, cfg.marks, label=f"measure {subject}", folder=folder)[""]
-        scores = msgspec.json.encode(score(graded, cfg.evaluate))
+            if subject in recut:
+                tokenizer = TextTokenizer(inputs[f"{subject} tokenizer"].parent, recut[subject].form)
+                rows, label = graded[subject], f"grade {subject}"
+                cut[subject] = graded_within(rows, cfg.evaluate.token_budgets, tokenizer, cfg.grade, folder, label=label)
+        scores = msgspec.json.encode(score(graded, cfg.evaluate, steps, cut))
         write_structure(folder / "structure.json", sets, cfg)
         write_bytes(folder / "metrics.json", msgspec.json.format(scores, indent=2) + b"\n")
 
+    budgets: dict[str, object] = {"token_budgets": list(cfg.evaluate.token_budgets)} if cfg.evaluate.token_budgets else {}
+    budgets |= {"over_budget": "found"} if recut else {}
     figures = ("samples_per_problem", "bootstrap_resamples", "confidence", "seed")
     return Stage(
         "evaluate/scores",
-        inputs={subject: Output(f"evaluate/{subject}", GENERATIONS) for subject in cfg.evaluate.subjects},
+        inputs={
+            **{subject: Output(f"evaluate/{subject}", GENERATIONS) for subject in subjects},
+            **{f"{name} tokenizer": found.files("tokenizer.json") for name, found in recut.items()},
+        },
         config={
             "grade": fingerprinted(cfg.grade),
             "grader_version": GRADER_VERSION,
-            "evaluate": {key: getattr(cfg.evaluate, key) for key in figures},
+            "evaluate": {key: getattr(cfg.evaluate, key) for key in figures} | budgets,
+            **({"steps": steps} if steps else {}),
             **marks_config(cfg.marks),
         },
         work=work,
-        writes=("metrics.json", "structure.json", *(f"{subject}.jsonl" for subject in cfg.evaluate.subjects)),
+        writes=("metrics.json", "structure.json", *(f"{subject}.jsonl" for subject in subjects)),
         version=4,
         resumable=True,
         compare=compare_gradings,

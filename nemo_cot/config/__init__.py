@@ -14,9 +14,7 @@ from nemo_cot.config.checks import (
     added,
     at_least,
     between,
-    holds_problem,
     one_of,
-    plain_name,
     runtime,
     seed,
     some_of,
@@ -32,7 +30,8 @@ from nemo_cot.config.data import (  # noqa: F401 (the whole schema is imported f
     TeacherConfig,
     TracesProblems,
 )
-from nemo_cot.config.engines import PRECISIONS, EngineConfig, EvaluatedModel, SamplingConfig
+from nemo_cot.config.engines import PRECISIONS, SamplingConfig  # noqa: F401
+from nemo_cot.config.evaluate import AT_STEP, CHECKPOINTS, OWN_SUBJECTS, EvaluateConfig  # noqa: F401
 from nemo_cot.config.marks import MarksConfig
 from nemo_cot.config.model import ModelConfig
 from nemo_cot.config.prompts import PromptConfig, is_prompt_name
@@ -44,8 +43,6 @@ from nemo_cot.traces.orders import order_names
 
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 VERDICTS = ("right", "wrong", "undecided")
-OWN_SUBJECTS = ("base", "trained")
-"""Models of the run itself; evaluate.models may name more."""
 
 
 @dataclass
@@ -272,35 +269,6 @@ class TrainConfig:
             self.optim.sched.warmup_steps,
             than="train.optim.sched.warmup_steps",
         )
-
-
-@dataclass
-class EvaluateConfig:
-    """Samples a held-out problem, drawn alike from every subject: base, trained, or a key of ``models``.
-
-    ``chunks``: as in :class:`GenerateConfig`.
-    """
-
-    subjects: list[str]
-    models: dict[str, EvaluatedModel]
-    samples_per_problem: int
-    seed: int
-    sampling: SamplingConfig
-    engine: EngineConfig
-    bootstrap_resamples: int
-    confidence: float
-    chunks: int
-
-    def __post_init__(self) -> None:
-        for name, model in self.models.items():
-            plain_name("evaluate.models", name, taken=(*OWN_SUBJECTS, "scores"))
-            holds_problem(f"evaluate.models.{name}.prompt", model.prompt)
-        some_of("evaluate.subjects", self.subjects, (*OWN_SUBJECTS, *self.models))
-        at_least("evaluate.samples_per_problem", self.samples_per_problem, 1)
-        seed("evaluate.seed", self.seed)
-        between("evaluate.chunks", self.chunks, 1, self.samples_per_problem)
-        at_least("evaluate.bootstrap_resamples", self.bootstrap_resamples, 100)
-        between("evaluate.confidence", self.confidence, 0.5, 0.9999)
 
 
 @dataclass

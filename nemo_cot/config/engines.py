@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar, Optional
+from typing import Any, ClassVar, Optional
 from urllib.parse import urlsplit
 
 from nemo_cot.config.checks import added, at_least, between, one_of, runtime
@@ -53,7 +53,8 @@ class SamplingConfig:
 class EvaluatedModel:
     """A further model to evaluate, in a Hugging Face directory, with its own prompt.
 
-    ``max_new_tokens`` and ``max_model_len`` null: as for all (evaluate.sampling, evaluate.engine).
+    ``max_new_tokens`` and ``max_model_len`` null: as for all (evaluate.sampling, evaluate.engine). ``examples``: the keys
+    of evaluate.examples that differ for it ({}: none do); null: it is asked without examples.
     """
 
     path: str
@@ -62,6 +63,7 @@ class EvaluatedModel:
     eos_token: Optional[str]  # noqa: UP045
     max_new_tokens: Optional[int]  # noqa: UP045
     max_model_len: Optional[int]  # noqa: UP045
+    examples: Optional[dict[str, Any]] = None  # noqa: UP045
 
 
 @dataclass

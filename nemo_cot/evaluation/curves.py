@@ -1,4 +1,5 @@
-"""pass@k and maj@k over k: what more samples per problem would gain, estimated from the existing samples.
+"""pass@k and maj@k over k: what more samples per problem would gain, estimated from the existing samples; and pass@1
+and maj@all over a budget of tokens: what shorter answers would give.
 
 pass@k is the unbiased estimator at every k. maj@k at k below the number of samples is the mean over
 SUBSETS subsets of k samples per problem, drawn without replacement; ties count as in majority_at_k.
@@ -9,12 +10,13 @@ compared. At k = 1 and at all samples nothing is drawn: the mean over all subset
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from nemo_cot.evaluation.metrics import Metric, pass_at_k, undecided_share
-from nemo_cot.evaluation.outcomes import Outcomes
+from nemo_cot.evaluation.metrics import Metric, majority_at_k, pass_at_1, pass_at_k, undecided_share
+from nemo_cot.evaluation.outcomes import WRONG, Outcomes
 from nemo_cot.evaluation.votes import (
     Ballots,
     ballots,
@@ -61,6 +63,25 @@ def majority_curve(outcomes: Outcomes, *, vote: str = "string", seed: int = 0) -
         size: Metric(f"maj@{size}[{vote}]", row, outcomes.problem_ids, unsure)
         for size, row in zip(sizes, values)
     }
+
+
+def within(outcomes: Outcomes, tokens: Sequence[np.ndarray], budget: int) -> Outcomes:
+    """The outcomes if an answer of more tokens than ``budget`` were cut: it is wrong and has no vote.
+
+    ``tokens``: int arrays, those of each problem's samples. It bounds a run with that limit from below: a cut text may
+    hold an answer already.
+    """
+    verdicts, answers = outcomes.verdicts.copy(), []
+    for row, counts, given in zip(verdicts, tokens, outcomes.answers):
+        row[: len(counts)][counts > budget] = WRONG
+        answers.append(tuple(a if n <= budget else None for a, n in zip(given, counts)))
+    return replace(outcomes, verdicts=verdicts, answers=tuple(answers))
+
+
+def budget_curves(by_budget: Mapping[int, Outcomes]) -> tuple[dict[int, Metric], dict[int, Metric]]:
+    """pass@1 and maj@all (by text) by budget of tokens. Undecided counts as wrong."""
+    passed = {budget: pass_at_1(outcomes) for budget, outcomes in by_budget.items()}
+    return passed, {budget: majority_at_k(outcomes, None) for budget, outcomes in by_budget.items()}
 
 
 def _expected(cast: Ballots, sizes: Sequence[int], seed: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from nemo_cot.config import EvaluateConfig
-from nemo_cot.evaluation.curves import SUBSETS, majority_curve, pass_curve
+from nemo_cot.evaluation.curves import SUBSETS, budget_curves, majority_curve, pass_curve, within
 from nemo_cot.evaluation.intervals import bootstrap_intervals, paired_differences
 from nemo_cot.evaluation.measures import (
     COMPARED,
@@ -47,6 +47,12 @@ class Point(Figure):
     k: int
 
 
+class BudgetPoint(Figure):
+    """A figure where answers of more than ``tokens`` tokens count as cut."""
+
+    tokens: int
+
+
 class Figures(msgspec.Struct):
     """The figures over a set of problems. ``lenient_undecided_right`` is an upper bound of lenient."""
 
@@ -70,13 +76,15 @@ class Figures(msgspec.Struct):
 class Curves(msgspec.Struct):
     """Figures at k = 1, 2, 4, ... samples per problem; maj@k between the ends is estimated, see curves.py.
 
-    ``majority_subsets``: subsets per problem and k.
+    ``majority_subsets``: subsets per problem and k. The last two are over evaluate.token_budgets.
     """
 
     pass_at_k: list[Point]
     majority_string: list[Point]
     majority_equivalence: list[Point]
     majority_subsets: int
+    budget_pass_at_1: list[BudgetPoint] = []
+    budget_majority: list[BudgetPoint] = []
 
 
 class SubjectScores(Figures):
@@ -95,6 +103,13 @@ class Change(msgspec.Struct):
     p_value: float
 
 
+class StepPoint(Figure):
+    """pass@1 (lenient) of the model after ``step`` steps of training; ``majority`` with all samples, by text."""
+
+    step: int
+    majority: Figure
+
+
 class Scores(msgspec.Struct):
     """metrics.json. Undecided answers count as ``undecided_counted_as`` and are also reported separately."""
 
@@ -104,26 +119,49 @@ class Scores(msgspec.Struct):
     undecided_counted_as: str
     subjects: dict[str, SubjectScores]
     learning_effect: dict[str, Change]
+    over_steps: list[StepPoint] = []
 
 
-def score(graded: Mapping[str, Sequence[GradedRow]], config: EvaluateConfig) -> Scores:
-    """Scores of every subject in ``graded`` (name: graded traces); the effect if base and trained are among them."""
+def score(
+    graded: Mapping[str, Sequence[GradedRow]],
+    config: EvaluateConfig,
+    steps: Mapping[str, int] | None = None,
+    within_budgets: Mapping[str, Mapping[int, Sequence[GradedRow]]] | None = None,
+) -> Scores:
+    """Scores of every subject in ``graded`` (name: graded traces); the effect if base and trained are among them.
+    ``steps``: of those subjects that make a curve, how long they were trained. ``within_budgets``: by subject and
+    budget, its samples graded by what they held until there; without them longer answers are wrong.
+    """
     read = {name: readings(rows) for name, rows in graded.items()}
     compared = {name: compared_metrics(found, config.samples_per_problem) for name, found in read.items()}
     effect = {}
     if {"base", "trained"} <= graded.keys():
         effect = _changes(compared["base"], compared["trained"], config)
+    subjects = {
+        name: _subject(found, compared[name], config, (within_budgets or {}).get(name, {})) for name, found in read.items()
+    }
     return Scores(
         samples_per_problem=config.samples_per_problem,
         confidence=config.confidence,
         bootstrap_resamples=config.bootstrap_resamples,
         undecided_counted_as=POLICY,
-        subjects={name: _subject(found, compared[name], config) for name, found in read.items()},
+        subjects=subjects,
         learning_effect=effect,
+        over_steps=[_at_step(subjects[name], step) for name, step in sorted((steps or {}).items(), key=lambda s: s[1])],
     )
 
 
-def _subject(read: Readings, compared: Mapping[str, Metric], config: EvaluateConfig) -> SubjectScores:
+def _at_step(found: SubjectScores, step: int) -> StepPoint:
+    one, all_ = found.lenient, found.majority_string
+    return StepPoint(one.value, one.low, one.high, step, Figure(all_.value, all_.low, all_.high))
+
+
+def _subject(
+    read: Readings,
+    compared: Mapping[str, Metric],
+    config: EvaluateConfig,
+    found: Mapping[int, Sequence[GradedRow]],
+) -> SubjectScores:
     everything = np.arange(len(read.lenient.problem_ids))
     metrics, ended = {**compared, **further_metrics(read)}, finish_metrics(read.lenient)
     whole, *parts = (
@@ -132,7 +170,7 @@ def _subject(read: Readings, compared: Mapping[str, Metric], config: EvaluateCon
     return SubjectScores(
         **whole,
         subsets={name: Figures(**part) for name, part in zip(read.subsets, parts)},
-        curves=_curves(read, config),
+        curves=_curves(read, config, found),
     )
 
 
@@ -166,16 +204,21 @@ def _figures(
     }
 
 
-def _curves(read: Readings, config: EvaluateConfig) -> Curves:
+def _curves(read: Readings, config: EvaluateConfig, found: Mapping[int, Sequence[GradedRow]]) -> Curves:
     curves = {
         "pass_at_k": pass_curve(read.lenient),
         "majority_string": majority_curve(read.lenient, vote="string", seed=config.seed),
         "majority_equivalence": majority_curve(read.lenient, vote="equivalence", seed=config.seed),
     }
-    figures = iter(_intervals([metric for curve in curves.values() for metric in curve.values()], config))
+    by_budget = {budget: within(read.lenient, read.tokens, budget) for budget in config.token_budgets}
+    by_budget |= {budget: readings(rows).lenient for budget, rows in found.items()}
+    budgets = budget_curves(by_budget)
+    kinds = {name: (Point, curve) for name, curve in curves.items()}
+    kinds |= {name: (BudgetPoint, curve) for name, curve in zip(("budget_pass_at_1", "budget_majority"), budgets)}
+    figures = iter(_intervals([metric for _, curve in kinds.values() for metric in curve.values()], config))
     points = {
-        name: [Point(f.value, f.low, f.high, k) for k, f in zip(curve, figures)]
-        for name, curve in curves.items()
+        name: [kind(f.value, f.low, f.high, at) for at, f in zip(curve, figures)]
+        for name, (kind, curve) in kinds.items()
     }
     return Curves(**points, majority_subsets=SUBSETS)
 

@@ -21,6 +21,6 @@ def student_tokenizer(model: ModelConfig, directory: Path) -> TextTokenizer:
     return TextTokenizer(directory, PromptFormat(model.prompt, model.end_of_turn, model.eos_token))
 
 
-def format_config(model: ModelConfig) -> dict[str, str]:
+def format_config(model: ModelConfig | PromptFormat) -> dict[str, str | None]:
     """The fields that decide how text becomes tokens, for a stage's fingerprint."""
     return {"prompt": model.prompt, "end_of_turn": model.end_of_turn, "eos_token": model.eos_token}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from nemo_cot.config import OWN_SUBJECTS, Config, ModelTeacher, SamplingConfig
+from nemo_cot.config import Config, ModelTeacher, SamplingConfig
 from nemo_cot.config.engines import EngineConfig
 from nemo_cot.config.model import ModelConfig
 from nemo_cot.config.refine import RefinePass
 from nemo_cot.errors import UserError
-from nemo_cot.evaluation.subjects import engine_of, sampling_of
+from nemo_cot.evaluation.subjects import engine_of, sampling_of, subject_names
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.facts import ModelFacts, context_tokens, model_facts
 from nemo_cot.serving.own_values import left_open, of_file
@@ -25,7 +25,8 @@ class EngineUse:
     ``key``: the part of the config that holds its sampling, ``engine_key`` that of its engine. ``model`` is the config of
     the run's own base model, None for another; ``form`` how it is asked. ``length_key`` and ``new_tokens_key`` are the
     config keys of the server's context and of the limit of new tokens. ``samples`` are drawn of each of the ``part``
-    (train, heldout) problems, in ``chunks``. ``trace_tokens``: of a trace in the prompt, beside the problem.
+    (train, heldout) problems, in ``chunks``. ``trace_tokens``: of traces in the prompt, beside the
+    problem; of examples that are not chosen yet the fewest that there can be.
     """
 
     stage: str
@@ -59,7 +60,7 @@ class EngineUse:
     @property
     def own_values(self) -> list[str]:
         """Sampling values that a server which the stage starts would take from the model's own generation_config.json."""
-        client, folder = self.engine.client, user_path(self.path) if self.path and self.label != "trained" else None
+        client, folder = self.engine.client, user_path(self.path) if self.path and self.label.partition("@")[0] != "trained" else None
         keys = left_open(client, tokenizer=self.tokenizer) if client else []
         try:
             return of_file(folder, keys, set(TextTokenizer(folder, self.form).stop_ids)) if folder and keys else []
@@ -92,7 +93,7 @@ def engine_uses(cfg: Config) -> list[EngineUse]:
     """Every model that the chain's stages sample."""
     teacher = cfg.teacher.by_model if "generate" in cfg.launcher.stages else None
     uses = [_teacher(cfg, teacher)] if teacher else []
-    subjects = cfg.evaluate.subjects if "evaluate" in cfg.launcher.stages else []
+    subjects = subject_names(cfg) if "evaluate" in cfg.launcher.stages else []
     passes = cfg.refine.each() if "refine" in cfg.launcher.stages else []
     return [*uses, *(_pass(cfg, one) for one in passes), *(_subject(cfg, name) for name in subjects)]
 
@@ -118,7 +119,7 @@ def _pass(cfg: Config, one: RefinePass) -> EngineUse:
 
 
 def _subject(cfg: Config, name: str) -> EngineUse:
-    other = None if name in OWN_SUBJECTS else cfg.evaluate.models[name]
+    other = cfg.evaluate.models.get(name)
     alone = f"evaluate.models.{name}"
     length = (
         f"{alone}.max_model_len" if other and other.max_model_len else "evaluate.engine.server.max_model_len"
@@ -127,7 +128,9 @@ def _subject(cfg: Config, name: str) -> EngineUse:
     path, own = (other.path, None) if other else (cfg.model.path, cfg.model)
     asks = other or cfg.model
     form = PromptFormat(asks.prompt, asks.end_of_turn, asks.eos_token)
+    examples = cfg.evaluate.examples_of(name)
     return EngineUse(
         f"evaluate/{name}", "evaluate", name, engine_of(cfg, name), sampling_of(cfg, name), path, own, form, length,
         new, "heldout", cfg.evaluate.samples_per_problem, cfg.evaluate.chunks, "evaluate.engine",
+        trace_tokens=examples.number * cfg.curate.min_tokens if examples and not (examples.run or examples.file) else 0,
     )  # fmt: skip

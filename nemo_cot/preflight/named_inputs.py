@@ -8,7 +8,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import cast
 
-from nemo_cot.config import OWN_SUBJECTS, Config, FileTeacher
+from nemo_cot.config import Config, FileTeacher
 from nemo_cot.config.rule import Found, rule
 from nemo_cot.errors import UserError
 from nemo_cot.io.paths import user_path
@@ -42,8 +42,11 @@ def _named(cfg: Config) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:
         yield f"refine.passes[{one.number - 1}].path", one.path, ("refine",)
     if cfg.model.source == "directory":
         yield "model.path", cfg.model.path, ()
-    for name in sorted(set(cfg.evaluate.subjects) - set(OWN_SUBJECTS)):
+    for name in sorted(set(cfg.evaluate.subjects) & cfg.evaluate.models.keys()):
         yield f"evaluate.models.{name}.path", cfg.evaluate.models[name].path, ("evaluate",)
+    for name in cfg.evaluate.subjects:
+        if examples := cfg.evaluate.examples_of(name):
+            yield f"{cfg.evaluate.examples_key(name)}.file", examples.file, ("evaluate",)
 
 
 @rule("problems", "convert", "generate", "refine", "evaluate", always=True)
@@ -82,10 +85,14 @@ def _checks(cfg: Config, there: dict[str, str]) -> Iterator[Callable[[], object]
         yield lambda: make_problems(cfg.problems, cfg.teacher)
     for key, path in there.items():
         is_teacher = key == "teacher.path" and cfg.teacher.by_model
-        if is_teacher or key == "model.path" or key.startswith(("evaluate.models.", "refine.")):
+        if is_teacher or key == "model.path" or _is_model(key):
             yield partial(check_hf_directory, user_path(path), key=key)
     if cfg.teacher.traces and "teacher.path" in there and readable:
         yield partial(_read_traces, cfg, cfg.teacher.traces)
+
+
+def _is_model(key: str) -> bool:
+    return key.startswith(("evaluate.models.", "refine.")) and key.endswith(".path")
 
 
 def trace_packages(cfg: Config) -> dict[str, str]:

@@ -18,6 +18,7 @@ from nemo_cot.preflight.cluster_rules import CLUSTER_RULES
 from nemo_cot.preflight.engine_rules import SERVER_RULES
 from nemo_cot.preflight.engine_uses import engine_uses
 from nemo_cot.preflight.estimate import Estimate, num_problems
+from nemo_cot.preflight.example_rules import EXAMPLE_RULES
 from nemo_cot.preflight.model_rules import MODEL_RULES
 from nemo_cot.preflight.named_inputs import INPUT_RULES, trace_packages
 from nemo_cot.preflight.sampling_cost import SamplingCost, sampling_fits_time
@@ -71,7 +72,7 @@ def unasked(cfg: Config, estimate: Estimate, *, elsewhere: bool = False) -> list
 
 def _rules(cfg: Config, alone: Config, estimate: Estimate, num_bytes_there: int) -> Iterator[tuple[Rule, Any]]:
     """The rules that there are for the chosen backend, engines and cluster, with what each is asked with."""
-    yield from ((one, (cfg, estimate)) for one in (*RULES, *INPUT_RULES, *MODEL_RULES))
+    yield from ((one, (cfg, estimate)) for one in (*RULES, *INPUT_RULES, *MODEL_RULES, *EXAMPLE_RULES))
     yield packages_installed, (alone, estimate)
     yield disk, (cfg, estimate, num_bytes_there)
     yield run_directory, (cfg, estimate)

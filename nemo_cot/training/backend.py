@@ -76,6 +76,8 @@ class Backend(ABC, Generic[T]):
     """Whether the recipe stays outside of the container, and starts its processes there by srun."""
     task_per_gpu: ClassVar[bool] = False
     """Whether a job has a task per GPU, rather than per node."""
+    more_checkpoints: ClassVar[str] = ""
+    """How to keep the models of earlier steps to be scored."""
     fewer_checkpoints: ClassVar[str] = ""
     """How to keep fewer of them, where that can be chosen."""
 
@@ -97,6 +99,14 @@ class Backend(ABC, Generic[T]):
     def trained_model(self, cfg: Config) -> Output:
         """The trained model's Hugging Face directory: training's own, or what it is converted to."""
         return Output((self.export_stage(cfg) or self.train_stage(cfg)).name, "model")
+
+    def checkpoint_steps(self) -> list[int]:
+        """The steps before the last whose models are kept, for the subject checkpoints."""
+        return []
+
+    def checkpoint_model(self, cfg: Config, step: int) -> Output:
+        """The Hugging Face directory of one of :meth:`checkpoint_steps`, beside that of the last step."""
+        return Output(self.trained_model(cfg).stage, checkpoint_folder(step))
 
     def cost(self, cfg: Config, model: ModelFacts, tokens: int) -> TrainingCost:
         """Of training on ``tokens`` per step.
@@ -141,6 +151,11 @@ class Backend(ABC, Generic[T]):
         training's processes into it, None where the recipe itself is in it.
         """
         return []
+
+
+def checkpoint_folder(step: int) -> str:
+    """Where the model after ``step`` steps is kept, in the stage that writes model/."""
+    return f"checkpoints/step-{step}"
 
 
 def sequences_per_step(cfg: Config) -> int:

@@ -4,9 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nemo_cot.evaluation import votes
-from nemo_cot.evaluation.curves import SUBSETS, curve_sizes, majority_curve, pass_curve
+from nemo_cot.evaluation.curves import SUBSETS, budget_curves, curve_sizes, majority_curve, pass_curve, within
 from nemo_cot.evaluation.metrics import majority_at_k, pass_at_1, pass_at_k
 from tests.evaluation.test_metrics import R, U, W, outcomes
 
@@ -82,3 +84,30 @@ def test_unequal_sample_counts_end_at_the_smallest():
 def test_bad_options_are_refused():
     with pytest.raises(ValueError, match="vote is"):
         majority_curve(outcomes(PROBLEM), vote="best")
+
+
+# ---- over a budget of tokens
+
+
+def over(found, tokens, budgets):
+    return budget_curves({budget: within(found, tokens, budget) for budget in budgets})
+
+
+def test_an_answer_of_more_tokens_than_the_budget_is_wrong_and_has_no_vote():
+    """By hand: of the first problem 5 and 9 tokens are right, 7 is wrong; of the second 4 is undecided, 6 right."""
+    found = outcomes([("2", R), ("3", W), ("2", R)], [("?", U), ("4", R)])
+    passed, voted = over(found, [np.array([5, 7, 9]), np.array([4, 6])], [4, 5, 8, 9])
+    assert [list(metric.per_problem) for metric in passed.values()] == [
+        pytest.approx([0, 0]), pytest.approx([1 / 3, 0]), pytest.approx([1 / 3, 0.5]), pytest.approx([2 / 3, 0.5]),
+    ]  # fmt: skip
+    assert [metric.per_problem[0] for metric in voted.values()] == [0, 1, 0.5, 1], "2; 2 against 3; 2, 3, 2"
+
+
+@given(st.lists(st.lists(st.tuples(st.sampled_from([R, W, U]), st.integers(1, 30)), min_size=1, max_size=5), min_size=1, max_size=4))
+def test_a_larger_budget_never_loses_a_right_answer_and_the_largest_is_none(problems):
+    found = outcomes(*[[(str(n), verdict) for n, (verdict, _) in enumerate(rows)] for rows in problems])
+    passed, voted = over(found, [np.array([n for _, n in rows]) for rows in problems], range(31))
+    values = np.stack([metric.per_problem for metric in passed.values()])
+    assert (np.diff(values, axis=0) >= 0).all() and not values[0].any()
+    np.testing.assert_array_equal(values[-1], pass_at_1(found).per_problem)
+    np.testing.assert_array_equal(voted[30].per_problem, majority_at_k(found, None).per_problem)

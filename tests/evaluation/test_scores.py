@@ -51,7 +51,7 @@ def rows(problems=6, samples=4, seed=0, **subsets):
 def test_every_figure_has_an_interval_around_it():
     scores = msgspec.to_builtins(score({"base": rows(seed=1), "trained": rows(seed=2)}, evaluation(4)))
     found = dict(figures(scores["subjects"]))
-    assert len(found) == 2 * (14 + 9), "12 figures, two finish reasons, three curves at k = 1, 2, 4"
+    assert len(found) == 2 * (14 + 9 + 4), "12 figures, two finish reasons, three curves at k = 1, 2, 4, two over budgets"
     for path, figure in found.items():
         assert isinstance(figure, dict), f"{path} has no interval"
         assert figure["low"] - 1e-9 <= figure["value"] <= figure["high"] + 1e-9, path

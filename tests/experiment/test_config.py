@@ -30,6 +30,7 @@ NEEDED = {
     **{f"model/{p.stem}": ["model.path=a"] for p in (CONF / "model").glob("*.yaml") if p.stem != "smollm2_135m"},
     "experiment/paper_main": [*_PAPER, "teacher.path=c"],
     "experiment/paper_human": [*_PAPER, "teacher.path=c"],
+    "experiment/paper_prompting": _PAPER,
     "experiment/paper_baselines": [*_PAPER, "evaluate.models.qwen_math_72b.path=d"],
 }
 """Options with values that the user must give."""
@@ -173,7 +174,7 @@ def test_what_comes_with_a_choice_is_not_set_by_hand(override, fix, extra):
     ("teacher.wrongrate=0", "did you mean teacher.wrong_rate?"),
     ("evaluate.models.qwen.promt=x", "did you mean evaluate.models.qwen.prompt?"),
     ("pack.end_of_turn=false", "did you mean one of model.end_of_turn, teacher.end_of_turn?"),
-    ("seed=3", "did you mean one of curate.seed, evaluate.seed, generate.seed, pack.seed, problems.seed, train.seed?"),
+    ("seed=3", "did you mean one of curate.seed, evaluate.examples.seed, evaluate.seed, generate.seed, pack.seed, problems.seed, refine.seed, train.seed, transform.seed?"),
     ("train.xyzzy=1", "the keys there are: activation_checkpointing, "),
     ("kind=file", "the keys there are: those that `nemo-cot show` prints"),
     ("hydra.run.dir=out/dir/x", "a run lies in runs_dir/name: runs_dir=out/dir name=x;"),
@@ -209,7 +210,7 @@ def test_a_key_that_cannot_be_set_is_answered_with_what_can(override, fix):
     ("train=null", "train", "there is no 'null'", "choose one of local"),
     ("train.optim=5", "train.optim", "", "set one of them: train.optim.KEY=VALUE"),
     ("evaluate.sampling.top_p=1.5", "sampling.top_p", "1.5", ""),
-    ("evaluate.subjects=[]", "evaluate.subjects", "empty", "name at least one, each once: base, trained"),
+    ("evaluate.subjects=[]", "evaluate.subjects", "empty", "name at least one, each once: base, prompted, trained, checkpoints"),
     ("evaluate.subjects=[base,base]", "evaluate.subjects", "repeats", ""),
     ("curate.verdicts=[]", "curate.verdicts", "empty", "name at least one, each once: right, wrong, undecided"),
     ("curate.verdicts=right", "curate.verdicts", "", "write a list: curate.verdicts=[right]"),

@@ -144,3 +144,42 @@ def test_a_name_that_could_be_another_folder_is_refused(name, overrides, tmp_pat
     with pytest.raises(UserError) as caught:
         load_config([o for o in overrides if "models.other" not in o])
     assert caught.value.where == "evaluate.models"
+
+
+# ---- kept models
+
+
+def test_every_kept_model_is_scored_and_makes_a_curve(tiny_model, tmp_path):
+    tiny = [*tiny_experiment(tiny_model, tmp_path / "runs"), "train.keep_checkpoints=true", "train.save_interval_steps=2"]
+    tiny += ["evaluate.subjects=[base,trained,checkpoints]", "train.max_steps=5", "evaluate.token_budgets=[4,12]", "evaluate.over_budget=found"]
+    run = run_stages(tiny, "convert", "problems", "generate", "grade", "curate", "pack", "train", "evaluate", "report")
+    scores = json.loads((run.stage("evaluate/scores") / "metrics.json").read_text())
+    assert list(scores["subjects"]) == ["base", "trained", "trained@2", "trained@4"]
+    assert [point["step"] for point in scores["over_steps"]] == [0, 2, 4, 5]
+    for point, name in zip(scores["over_steps"], ("base", "trained@2", "trained@4", "trained")):
+        figure = scores["subjects"][name]["lenient"]
+        assert [point[key] for key in ("value", "low", "high")] == [figure[key] for key in ("value", "low", "high")]
+    assert [p["tokens"] for p in scores["subjects"]["trained@2"]["curves"]["budget_pass_at_1"]] == [4, 12]
+    rows = [json.loads(t) for t in (run.stage("evaluate/trained@4") / "generations.jsonl").read_text().splitlines()]
+    assert {row["lineage"][0]["made_by"] for row in rows} == {"trained@4"}
+    assert (run.stage("train") / "checkpoints/step-2/tokenizer.json").is_file()
+    page = (run.stage("report") / "report.md").read_text()
+    assert "trained@2" in page
+
+
+@pytest.mark.parametrize("given, what", [
+    (["evaluate.subjects=[checkpoints]"], "training keeps no models but the last"),
+    (["evaluate.subjects=[base,trained@7]", "train.keep_checkpoints=true"], "training keeps trained@10"),
+    (["evaluate.subjects=[checkpoints]", "train.keep_checkpoints=true", "train.save_interval_steps=20"], "no models"),
+    (["evaluate.subjects=[trained@0]"], "is not one of"), (["evaluate.subjects=[trained@]"], "is not one of"),
+])  # fmt: skip
+def test_a_model_that_is_not_kept_is_named_with_those_that_are(given, what):
+    with pytest.raises(UserError, match=what) as caught:
+        graph(load_config(given))
+    assert caught.value.where == "evaluate.subjects" and caught.value.fix
+
+
+def test_the_chain_of_a_kept_model_is_sampled_after_training():
+    stages = graph(load_config(["evaluate.subjects=[trained@10]", "train.keep_checkpoints=true"])).stages
+    assert stages["evaluate/trained@10"].needs == ("train", "problems") and stages["train"].config["checkpoints"] == [10]
+    assert "checkpoints" not in graph(load_config([])).stages["train"].config

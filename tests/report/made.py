@@ -2,6 +2,7 @@
 
 from nemo_cot.config import EvaluateConfig, SamplingConfig
 from nemo_cot.config.engines import EngineConfig
+from nemo_cot.config.examples import ExamplesConfig
 from nemo_cot.evaluation.scores import score
 from nemo_cot.records import StepMetrics, Trace
 from nemo_cot.report.collect import Findings
@@ -32,9 +33,9 @@ def trace(
 
 def evaluation(samples: int = 2) -> EvaluateConfig:
     sampling = SamplingConfig(0.7, 0, 1.0, 16, "fp32", 4, "cpu", True, None)
-    return EvaluateConfig(
-        ["base", "trained"], {}, samples, 0, sampling, EngineConfig("embedded"), 1000, 0.95, 1
-    )
+    examples = ExamplesConfig(4, "as_is", 0, None, "\n", [], None, None)
+    subjects, engine = ["base", "trained"], EngineConfig("embedded")
+    return EvaluateConfig(subjects, {}, samples, 0, sampling, engine, 1000, 0.95, 1, examples, [8, 16], "cut")
 
 
 def graded() -> dict[str, list[Trace]]:

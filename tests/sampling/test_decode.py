@@ -169,3 +169,15 @@ def exact(logits, temperature, top_k, top_p):
     for index in kept:
         probabilities[index] = weights[index] / sum(weights[i] for i in kept)
     return probabilities
+
+
+def test_a_row_that_ends_by_its_text_is_finished_and_changes_no_other():
+    """Its tokens are those that it has without, up to there."""
+    model = tiny_model()
+    whole = sample_batch(model, requests(), decoding())
+    token = whole[4].token_ids[6]
+    ended = sample_batch(model, requests(), decoding(ends=lambda ids: ids[-1] == token))
+    for before, after in zip(whole, ended):
+        ids = before.token_ids
+        assert after.token_ids == (ids[: ids.index(token) + 1] if token in ids else ids)
+    assert sum(len(c.token_ids) for c in ended) < sum(len(c.token_ids) for c in whole)

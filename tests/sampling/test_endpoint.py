@@ -19,7 +19,7 @@ from nemo_cot.records import Problem
 from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.sampling.openai import endpoint
 from nemo_cot.sampling.openai.endpoint import sample_endpoint
-from nemo_cot.text import PromptFormat, TextTokenizer
+from nemo_cot.text import PromptFormat, Shots, TextTokenizer
 from tests.scripted_server import scripted
 
 FORM = PromptFormat(
@@ -93,6 +93,31 @@ def test_a_chat_names_what_ends_an_answer_where_the_tokens_are_known(tmp_path, t
         sample_endpoint(engine(script, dialect="vllm", endpoint="chat"), job(tmp_path, tiny_model))
     body, ends = script.bodies[0], TextTokenizer(tiny_model, FORM).stop_ids
     assert body["stop_token_ids"] == ends and body["ignore_eos"] is True and "prompt" not in body
+
+
+SHOTS = Shots((("2 + 2", "It is 4."),), "\n\n", ("\n\nProblem:", "###"))
+FEW = PromptFormat("Problem: {problem}\nSolution:", "<|im_end|>", "<|endoftext|>", SHOTS)
+
+
+@pytest.mark.parametrize("dialect, endpoint, stop", [
+    ("openai", "text", ["<|im_end|>", *SHOTS.stops]), ("vllm", "text", list(SHOTS.stops)),
+    ("openai", "chat", list(SHOTS.stops)), ("vllm", "chat", list(SHOTS.stops)),
+])  # fmt: skip
+def test_what_ends_an_answer_among_examples_is_sent_and_cut_off(dialect, endpoint, stop, tmp_path, tiny_model):
+    """A server that does not heed it has answered, too."""
+    choice = {"text": "10\n\nProblem: 7", "message": {"content": "10\n\nProblem: 7"}, "finish_reason": "length"}
+    with scripted(reply={"choices": [choice], "usage": {"completion_tokens": 32}}) as script:
+        asked = replace(job(tmp_path, tiny_model), form=FEW, examples=("p:0",))
+        sample_endpoint(engine(script, dialect=dialect, endpoint=endpoint), asked)
+    assert script.bodies[0]["stop"] == stop
+    if endpoint == "text":
+        text = "Problem: 2 + 2\nSolution:It is 4.\n\nProblem: problem a\nSolution:"
+        sent = {json.dumps(body["prompt"]) for body in script.bodies}
+        ids = TextTokenizer(tiny_model, FEW).prompt_ids("problem a")
+        assert json.dumps(ids if dialect == "vllm" else text) in sent
+    found = rows(tmp_path)
+    assert {(r["generation"], r["finish_reason"]) for r in found} == {("10", "stop")}
+    assert found[0]["lineage"] == [{"made_by": "test", "examples": ["p:0"]}]
 
 
 def cut(tokens: int, prompt: int | None = 10) -> dict:

@@ -9,7 +9,7 @@ from nemo_cot.records import Problem
 from nemo_cot.sampling.embedded import run
 from nemo_cot.sampling.embedded.decode import Completion
 from nemo_cot.sampling.job import SamplingJob
-from nemo_cot.text import PromptFormat
+from nemo_cot.text import PromptFormat, Shots, TextTokenizer
 
 
 class FakeTokenizer:
@@ -72,3 +72,15 @@ def test_a_finished_file_loads_no_model(tmp_path, sampled, monkeypatch):
     monkeypatch.setattr(run, "_Sampler", None)
     sample(tmp_path)
     assert sampled == []
+
+
+@pytest.mark.parametrize("stop", ["\n\nProblem:", "the answer", "é", "1:"])
+def test_a_text_that_ends_an_answer_is_seen_with_the_token_that_completes_it(tiny_model, stop):
+    """Not before, not later; wherever the tokens are cut."""
+    form = PromptFormat("{problem}", "<|im_end|>", None, Shots((), "", (stop,)))
+    tokenizer = TextTokenizer(tiny_model, form)
+    draw = object.__new__(run._Sampler)
+    draw._tokenizer, draw._job = tokenizer, type("Job", (), {"form": form})
+    ids = tokenizer.text_ids("a long beginning, so that it is cut away, no " + stop + " and on")
+    first = next(n for n in range(1, len(ids)) if stop in tokenizer.decode(ids[:n]))
+    assert [draw._ends(ids[:n]) for n in range(1, first + 1)] == [False] * (first - 1) + [True]

@@ -17,6 +17,7 @@ from nemo_cot.training.local.trainer import train
 from tests.tiny import write_tiny_tokenizer
 from tests.training.tiny_models import (
     KINDS,
+    lora_config,
     pack_config,
     random_sequences,
     save_tiny,
@@ -154,3 +155,40 @@ def test_a_gpu_trains_like_the_cpu(tmp_path):
         run(base, tmp_path / device, device=device)
     for one, other in zip(rows(tmp_path / "cpu"), rows(tmp_path / "cuda"), strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("precision, dtype", [("fp32", "float32"), ("bf16", "bfloat16"), ("fp32", "bfloat16")])
+def test_a_kept_model_is_that_of_a_training_that_ends_there_and_keeping_changes_nothing(tmp_path, precision, dtype):
+    """With a constant learning rate, to the bit."""
+    base, changes = save_tiny(tmp_path / "base"), {"precision": precision, "export_dtype": dtype}
+    plain = run(base, tmp_path / "plain", max_steps=5, **changes)
+    kept = run(base, tmp_path / "kept", max_steps=5, keep_checkpoints=True, **changes)
+    assert all(torch.equal(kept[name], tensor) for name, tensor in plain.items())
+    folders = sorted(path.name for path in (tmp_path / "kept" / "checkpoints").iterdir())
+    assert folders == ["step-2", "step-4"] and not (tmp_path / "plain" / "checkpoints").exists()
+    for step in (2, 4):
+        ended = run(base, tmp_path / f"ends{step}", max_steps=step, **changes)
+        found = load_file(tmp_path / "kept" / "checkpoints" / f"step-{step}" / "model.safetensors")
+        assert found.keys() == ended.keys() and all(torch.equal(found[n], t) for n, t in ended.items())
+        assert {str(t.dtype) for t in found.values()} == {f"torch.{dtype}"}
+
+
+def test_a_kept_model_of_adapters_is_merged(tmp_path):
+    base, changes = save_tiny(tmp_path / "base"), {"lora": lora_config()}
+    run(base, tmp_path / "kept", keep_checkpoints=True, **changes)
+    ended = run(base, tmp_path / "ends", max_steps=2, **changes)
+    found = load_file(tmp_path / "kept" / "checkpoints" / "step-2" / "model.safetensors")
+    assert found.keys() == ended.keys() and all(torch.equal(found[n], t) for n, t in ended.items())
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_killed_training_keeps_the_same_models(tmp_path, monkeypatch, after):
+    base, changes = save_tiny(tmp_path / "base"), {"keep_checkpoints": True, "save_interval_steps": 1}
+    run(base, tmp_path / "whole", **changes)
+    cut_short(monkeypatch, base, tmp_path / "cut", after, **changes)
+    run(base, tmp_path / "cut", **changes)
+    for step in (1, 2, 3):
+        one, other = (
+            load_file(tmp_path / name / "checkpoints" / f"step-{step}" / "model.safetensors") for name in ("whole", "cut")
+        )
+        assert all(torch.equal(one[name], tensor) for name, tensor in other.items())

@@ -94,6 +94,7 @@ def train_config(**changes) -> LocalTrain:
         "device": "cpu",
         "save_interval_steps": 2,
         "activation_checkpointing": False,
+        "keep_checkpoints": False,
         "lora": lora_config(enabled=False),
         "loggers": LoggersConfig(False, False, False, "tiny", None),
     }

@@ -7,7 +7,7 @@ batches on the same machine give the same tokens, so work that was cut short can
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +41,9 @@ class Completion:
 
 @dataclass(frozen=True)
 class Decoding:
-    """Sampling parameters; ``temperature`` 0 is greedy, ``top_k`` 0 and ``top_p`` 1 are off."""
+    """Sampling parameters; ``temperature`` 0 is greedy, ``top_k`` 0 and ``top_p`` 1 are off. ``ends``: whether a row
+    with these tokens so far is finished, though none of ``stop_ids`` came.
+    """
 
     temperature: float
     top_k: int
@@ -49,6 +51,7 @@ class Decoding:
     max_new_tokens: int
     stop_ids: tuple[int, ...]
     seed: int
+    ends: Callable[[list[int]], bool] | None = None
 
 
 @torch.inference_mode()
@@ -57,7 +60,7 @@ def sample_batch(model: torch.nn.Module, requests: Sequence[Request], decoding: 
     state = _prefill(model, requests, decoding)
     for step in range(decoding.max_new_tokens):
         tokens = _draw(state.logits, state.uniforms[:, step], decoding)
-        state.record(tokens, decoding.stop_ids)
+        state.record(tokens, decoding)
         if not state.running.any() or step + 1 == decoding.max_new_tokens:
             break
         state.compact()
@@ -83,13 +86,15 @@ class _State:
         self.tokens = torch.empty(0, dtype=torch.int64)
         self.outputs: list[list[int]] = [[] for _ in self.rows]
 
-    def record(self, tokens: torch.Tensor, stop_ids: tuple[int, ...]) -> None:
-        """Append each running row's token; a row that drew a stop token is finished."""
+    def record(self, tokens: torch.Tensor, decoding: Decoding) -> None:
+        """Append each running row's token; a row that drew a stop token, or ends with it, is finished."""
         self.tokens = tokens
         for index, token in enumerate(tokens.tolist()):
             if self.running[index]:
-                self.outputs[self.rows[index]].append(token)
-                self.running[index] = token not in stop_ids
+                output = self.outputs[self.rows[index]]
+                output.append(token)
+                ended = token in decoding.stop_ids or (decoding.ends is not None and decoding.ends(output))
+                self.running[index] = not ended
 
     def compact(self) -> None:
         """Drop finished rows once enough of them make the copy worth it."""

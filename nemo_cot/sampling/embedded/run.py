@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nemo_cot.config.engines import EngineConfig, SamplingConfig
+from nemo_cot.config.engines import EngineConfig
 from nemo_cot.errors import UserError
 from nemo_cot.io.jsonl import JsonlAppender, drop_cut_line, read_jsonl, write_jsonl
 from nemo_cot.progress import track
 from nemo_cot.records import Problem, Trace
 from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.text import TextTokenizer
+
+if TYPE_CHECKING:
+    from nemo_cot.sampling.embedded.decode import Completion
 
 Drawn = tuple[Problem, int]
 """A problem, and the number of its sample."""
@@ -30,7 +34,7 @@ def sample(engine: EngineConfig, job: SamplingJob) -> None:
     done = _whole_batches(path, pairs, size)
     if done == len(pairs):
         return
-    draw = _Sampler(job.model, TextTokenizer(job.model, job.form), job.sampling, job.seed, job.lineage)
+    draw = _Sampler(job, TextTokenizer(job.model, job.form))
     started, tokens = time.monotonic(), 0
     with JsonlAppender(path) as out, track(job.label, len(pairs), "samples", job.folder, done=done) as progress:
         for start in range(done, len(pairs), size):
@@ -44,29 +48,29 @@ def sample(engine: EngineConfig, job: SamplingJob) -> None:
 class _Sampler:
     """The loaded model; torch is imported here and not before."""
 
-    def __init__(
-        self, model_dir: Path, tokenizer: TextTokenizer, sampling: SamplingConfig, seed: int, lineage: str
-    ) -> None:
+    def __init__(self, job: SamplingJob, tokenizer: TextTokenizer) -> None:
         from nemo_cot.models.attention import SAMPLING
         from nemo_cot.models.loading import load_model, resolve_device
         from nemo_cot.sampling.embedded.decode import Decoding
         from nemo_cot.training.local.allocator import keep_freed_memory
 
         keep_freed_memory()
+        sampling = job.sampling
         self._model = load_model(
-            model_dir,
+            job.model,
             precision=sampling.precision,
             attention=SAMPLING,
             device=resolve_device(sampling.device),
         )
-        self._tokenizer, self._lineage = tokenizer, [{"made_by": lineage}]
+        self._tokenizer, self._job = tokenizer, job
         self._decoding = Decoding(
             sampling.temperature,
             sampling.top_k,
             sampling.top_p,
             sampling.max_new_tokens,
             tuple(tokenizer.stop_ids),
-            seed,
+            job.seed,
+            self._ends if job.form.stops else None,
         )
 
     def __call__(self, batch: Sequence[Drawn]) -> list[Trace]:
@@ -76,17 +80,23 @@ class _Sampler:
         completions = sample_batch(self._model, requests, self._decoding)
         return [self._trace(p, s, c) for (p, s), c in zip(batch, completions)]
 
-    def _trace(self, problem: Problem, sample: int, completion) -> Trace:
-        return Trace(
-            problem_id=problem.problem_id,
+    def _ends(self, ids: list[int]) -> bool:
+        """Whether a text that ends an answer is in the newest of ``ids``; a token is a byte at least."""
+        stops = self._job.form.stops
+        last = ids[-max(len(stop.encode()) for stop in stops) - 4 :]
+        newest = self._tokenizer.decode(last, skip_special_tokens=True)
+        return any(stop in newest for stop in stops)
+
+    def _trace(self, problem: Problem, sample: int, completion: Completion) -> Trace:
+        text = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
+        cut = self._job.form.cut(text)
+        return Trace.of(
+            problem,
             sample=sample,
-            problem=problem.problem,
-            expected_answer=problem.expected_answer,
-            subset_for_metrics=problem.subset_for_metrics,
-            generation=self._tokenizer.decode(completion.token_ids, skip_special_tokens=True),
+            generation=cut,
             num_generated_tokens=completion.num_generated_tokens,
-            finish_reason=completion.finish_reason,
-            lineage=self._lineage,
+            finish_reason=completion.finish_reason if cut == text else "stop",
+            lineage=[self._job.step],
         )
 
 

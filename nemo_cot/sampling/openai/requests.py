@@ -64,6 +64,7 @@ class RequestMaker:
         if self._vllm:
             common |= vllm_values(sampling, self._tokenizer)
             if self._tokenizer:
+                common |= {"stop": list(self._job.form.stops)} if self._job.form.stops else {}
                 return common if self.chat else {**common, "add_special_tokens": False}
         elif sampling.top_k:
             raise UserError(
@@ -71,7 +72,8 @@ class RequestMaker:
                 where="sampling.top_k",
                 fix="set it to 0, or engine.dialect=vllm",
             )
-        return common if self.chat else {**common, "stop": [self._job.form.end_of_turn]}
+        stops = [*([] if self.chat else [self._job.form.end_of_turn]), *self._job.form.stops]
+        return {**common, "stop": stops} if stops else common
 
 
 def vllm_values(sampling: SamplingConfig, tokenizer: TextTokenizer | None) -> dict[str, Any]:
@@ -97,7 +99,7 @@ def check_prompts(tokenizer: TextTokenizer, job: SamplingJob) -> None:
         safe, read = tokenizer.prompt_ids(problem.problem), tokenizer.special_ids(job.prompt(problem))
         if tokenizer.count_special(safe) != tokenizer.count_special(read):
             raise UserError(
-                "the problem's text holds a special token of the model",
+                f"the problem's text{' or an example' * bool(job.examples)} holds a special token of the model",
                 where=f"problem {problem.problem_id}",
-                fix="reword the problem, or use an engine that sends tokens (openai with engine.dialect=vllm)",
+                fix="reword it, or use an engine that sends tokens (openai with engine.dialect=vllm)",
             )

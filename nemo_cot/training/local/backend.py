@@ -18,7 +18,7 @@ from nemo_cot.models.facts import ModelFacts
 from nemo_cot.models.format import base_model
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.stages import Output, Stage
-from nemo_cot.training.backend import Backend, TrainingCost
+from nemo_cot.training.backend import Backend, TrainingCost, checkpoint_folder
 from nemo_cot.training.local.config import LocalTrain
 from nemo_cot.training.local.loggers import LOGGERS
 from nemo_cot.training.lora import adapter_dropout, adapter_parameters, with_adapters
@@ -58,10 +58,13 @@ class LocalBackend(Backend[LocalTrain]):
 
     rules = (literal_cost, adapter_dropout, memory)
     num_gpus = 1
+    more_checkpoints = "train.keep_checkpoints=true, with train.save_interval_steps below train.max_steps"
 
     def train_stage(self, cfg: Config) -> Stage:
-        """Write model/ (Hugging Face), metrics.jsonl (per step) and trace_losses.jsonl (per step and trace)."""
-        train = self.train
+        """Write model/ (Hugging Face), metrics.jsonl (per step) and trace_losses.jsonl (per step and trace); with
+        train.keep_checkpoints checkpoints/step-N, alike.
+        """
+        train, steps = self.train, self.checkpoint_steps()
 
         def work(folder: Path, inputs: Mapping[str, Path]) -> None:
             from nemo_cot.training.local.trainer import MODEL
@@ -69,18 +72,26 @@ class LocalBackend(Backend[LocalTrain]):
 
             sequences = read_jsonl(inputs["sequences"], TokenSequence)
             run_training(inputs["base"], sequences, train, cfg.pack, folder)
-            finish_export(folder / MODEL, inputs["base"], cfg.model)
+            for name in (MODEL, *(checkpoint_folder(step) for step in steps)):
+                finish_export(folder / name, inputs["base"], cfg.model)
 
+        kept = {"checkpoints": steps} if steps else {}
         return Stage(
             "train",
             inputs={"base": base_model(cfg.model), "sequences": Output("pack", "sequences.jsonl")},
-            config={"train": fingerprinted(train), "pack": fingerprinted(cfg.pack)},
+            config={"train": fingerprinted(train), "pack": fingerprinted(cfg.pack), **kept},
             settings={"device": train.device, "save_interval_steps": train.save_interval_steps},
             work=work,
-            writes=("model", "metrics.jsonl", "trace_losses.jsonl"),
+            writes=("model", "metrics.jsonl", "trace_losses.jsonl", *kept),
             resumable=True,
             resources="train",
         )
+
+    def checkpoint_steps(self) -> list[int]:
+        """Every save_interval_steps, where they are kept."""
+        train = self.train
+        every = range(train.save_interval_steps, train.max_steps, train.save_interval_steps)
+        return list(every) if train.keep_checkpoints else []
 
     @property
     def packages(self) -> dict[str, str]:  # type: ignore[override]
@@ -97,6 +108,9 @@ class LocalBackend(Backend[LocalTrain]):
         if model.shape is None or model.parameters is None:
             return cost
         longest = min(tokens, cfg.pack.capacity_tokens)
+        width = 4 if self.train.export_dtype == "float32" else 2
+        kept = width * model.parameters * len(self.checkpoint_steps())
+        cost = replace(cost, disk_bytes=None if cost.disk_bytes is None else cost.disk_bytes + kept)
         return replace(cost, memory_bytes=train_bytes(model.shape, model.parameters, self.train, longest))
 
     def size(self, resources: ResourceClasses) -> tuple[int, int | None]:

@@ -12,10 +12,11 @@ from nemo_cot.training.lora import LoraConfig, no_adapters
 
 @dataclass
 class LocalTrain(TrainConfig):
-    """On transformers: CPU or one GPU."""
+    """On transformers: CPU or one GPU. ``keep_checkpoints``: the model is kept every save_interval_steps, to be scored."""
 
     export_dtype: str
     lora: LoraConfig = added(no_adapters)  # noqa: RUF009
+    keep_checkpoints: bool = added(False)
     device: str = runtime()
     activation_checkpointing: bool = runtime()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.progress import track
 from nemo_cot.records import StepMetrics, TraceLoss
 from nemo_cot.stopping import asked_to_stop
+from nemo_cot.training.backend import checkpoint_folder
 from nemo_cot.training.local.allocator import keep_freed_memory
 from nemo_cot.training.local.batches import BatchPlan
 from nemo_cot.training.local.checkpoint import latest_step, load_checkpoint, save_checkpoint
@@ -32,11 +33,11 @@ METRICS = "metrics.jsonl"
 TRACE_LOSSES = "trace_losses.jsonl"
 MODEL = "model"
 
-
 def train(
     base: Path, sequences: Sequence[TokenSequence], config: LocalTrain, packing: PackConfig, folder: Path
 ) -> None:
-    """Train ``base``; write ``folder``/model (weights and config.json), metrics.jsonl, and trace_losses.jsonl.
+    """Train ``base``; write ``folder``/model (weights and config.json), metrics.jsonl, and trace_losses.jsonl; with
+    ``config.keep_checkpoints`` the model of every save_interval_steps too (:func:`checkpoint_folder`).
 
     Resumes from the newest checkpoint in ``folder``/scratch; the result is the same, bit for bit,
     as that of a run that was never cut short. At SIGUSR1 or SIGTERM it ends the step that it is in,
@@ -58,12 +59,17 @@ def train(
     _keep_rows(folder / METRICS, StepMetrics, done)
     _keep_rows(folder / TRACE_LOSSES, TraceLoss, done)
     plan = BatchPlan(config, packing, sequences)
-    _run_steps(model, optimizer, plan, sequences, config, folder, done)
-    masters = optimizer.masters
-    if config.lora.enabled:
-        model = merged(base, masters, config.lora)
-        masters = dict(model.named_parameters())
-    export_model(model, masters, config.export_dtype, folder)
+
+    def export(target: Path) -> None:
+        """The weights as they are now."""
+        if config.lora.enabled:
+            whole = merged(base, optimizer.masters, config.lora)
+            export_model(whole, dict(whole.named_parameters()), config.export_dtype, target)
+        else:
+            export_model(model, optimizer.masters, config.export_dtype, target)
+
+    _run_steps(model, optimizer, plan, sequences, config, folder, done, export)
+    export(folder / MODEL)
 
 
 def _run_steps(
@@ -74,6 +80,7 @@ def _run_steps(
     config: LocalTrain,
     folder: Path,
     done: int,
+    export: Callable[[Path], None],
 ) -> None:
     with (
         JsonlAppender(folder / METRICS) as metrics,
@@ -95,7 +102,10 @@ def _run_steps(
                 speed=f"{row.tokens_per_second:.0f} tokens/s",
             )
             stop = asked()
-            if step + 1 < config.max_steps and (stop or (step + 1) % config.save_interval_steps == 0):
+            due = (step + 1) % config.save_interval_steps == 0
+            if config.keep_checkpoints and due and step + 1 < config.max_steps:
+                export(folder / checkpoint_folder(step + 1))  # before the state, from which a killed run goes on
+            if step + 1 < config.max_steps and (stop or due):
                 save_checkpoint(folder / "scratch" / "checkpoints", step + 1, optimizer.state_tensors())
                 _stop_if_asked(stop, step + 1, config.max_steps)
 
@@ -167,18 +177,20 @@ def trace_means(scores: PackScores, sequences: Sequence[TokenSequence]) -> list[
     return [(loss, accuracy) for loss, accuracy in means]
 
 
-def export_model(model: torch.nn.Module, masters: Mapping[str, torch.Tensor], dtype: str, folder: Path) -> None:
-    """Write the float32 ``masters``, rounded to ``dtype``, and their config.json.
+def export_model(model: torch.nn.Module, masters: Mapping[str, torch.Tensor], dtype: str, target: Path) -> None:
+    """Write the float32 ``masters``, rounded to ``dtype``, and their config.json into the folder ``target``.
 
-    The model takes them over: save_pretrained names the dtype of the model in config.json, not
+    The model takes them over meanwhile: save_pretrained names the dtype of the model in config.json, not
     that of the tensors it is given, and a float32 export would be loaded as bfloat16.
     """
+    own = {name: weight.data for name, weight in model.named_parameters()}
     for name, weight in model.named_parameters():
         if name in masters:
             weight.data = masters[name].detach().to(getattr(torch, dtype))
-    target = folder / MODEL
     shutil.rmtree(target, ignore_errors=True)
     model.save_pretrained(target)
+    for name, weight in model.named_parameters():
+        weight.data = own[name]
 
 
 def _keep_rows(path: Path, row_type: type[StepMetrics | TraceLoss], done: int) -> None:

@@ -23,11 +23,17 @@ def check_finished(saved: Collection[int], max_steps: int) -> None:
         )
 
 
-def steps_to_convert(train: NemoTrain, saved: Collection[int]) -> list[int]:
-    """The steps that train.conversion.average_steps names, or the last one.
+def steps_to_convert(train: NemoTrain, saved: Collection[int], asked: Collection[int] = ()) -> list[int]:
+    """The steps that train.conversion.average_steps names, or the last one. ``asked``: those that are evaluated.
 
     Raises UserError for a step that was not saved, or was removed since (train.save_top_k).
     """
+    if missing := sorted(set(asked) - set(saved)):
+        raise UserError(
+            f"step {missing[0]} is not among the saved ones, {sorted(saved)}",
+            where="evaluate.subjects",
+            fix="name saved steps (trained@STEP), or raise train.save_top_k and train again",
+        )
     chosen = train.conversion.average_steps or [train.max_steps]
     if missing := sorted(set(chosen) - set(saved)):
         raise UserError(

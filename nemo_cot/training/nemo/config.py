@@ -120,6 +120,12 @@ class NemoTrain(TrainConfig):
         return max(1, self.save_top_k)
 
     @property
+    def kept_steps(self) -> list[int]:
+        """The steps whose checkpoints are saved and stay: the newest."""
+        saved = {*range(self.save_interval_steps, self.max_steps + 1, self.save_interval_steps), self.max_steps}
+        return sorted(saved)[-self.kept_saves :]
+
+    @property
     def own_objective(self) -> str:
         """The one loss that the backend computes; it cannot be chosen."""
         raise NotImplementedError

@@ -155,8 +155,7 @@ def nemo_gpu_memory(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
 @nemo_rule
 def nemo_average_steps(cfg: Config, train: NemoTrain, _: TrainingCost) -> Found:
     """The steps whose weights are averaged are saved and kept."""
-    saved = {*range(train.save_interval_steps, train.max_steps + 1, train.save_interval_steps), train.max_steps}
-    kept = sorted(saved)[-train.kept_saves :]
+    kept = train.kept_steps
     if lost := sorted(set(train.conversion.average_steps) - set(kept)):
         yield (
             "error",

@@ -28,7 +28,7 @@ from nemo_cot.progress import track
 from nemo_cot.serving.process import Process
 from nemo_cot.stages import Output, Source, Stage
 from nemo_cot.stages.publish import SCRATCH
-from nemo_cot.training.backend import Backend, Suggestion, TrainingCost
+from nemo_cot.training.backend import Backend, Suggestion, TrainingCost, checkpoint_folder
 from nemo_cot.training.lora import with_adapters
 from nemo_cot.training.nemo import speed
 from nemo_cot.training.nemo.checkpoints import check_finished, steps_to_convert
@@ -48,6 +48,7 @@ class NemoBackend(Backend[N]):
 
     several_nodes = True
     cuts_at_eos = True
+    more_checkpoints = "raise train.save_top_k, with train.save_interval_steps below train.max_steps"
     keys: ClassVar[Keys]
     """Of its own config, by which train.overrides is checked."""
     log_dir: ClassVar[str]
@@ -108,19 +109,29 @@ class NemoBackend(Backend[N]):
         # The id is new at every training: two runs of one config end in different weights on GPUs.
         _write_json(folder / "trained.json", {"id": uuid.uuid4().hex, "checkpoints": checkpoints})
 
+    def checkpoint_steps(self) -> list[int]:
+        """Those that train.save_top_k keeps."""
+        return [step for step in self.train.kept_steps if step != self.train.max_steps]
+
+    def _asked(self, cfg: Config) -> list[int]:
+        """Those that are evaluated."""
+        return cfg.evaluate.steps_asked(self.checkpoint_steps()) if "evaluate" in cfg.launcher.stages else []
+
     def export_stage(self, cfg: Config) -> Stage:
-        """Write model/ (weights, config, tokenizer): of the last step, or the mean of several steps."""
+        """Write model/ (weights, config, tokenizer): of the last step, or the mean of several steps; and
+        checkpoints/step-N, for those that are evaluated.
+        """
+        asked = self._asked(cfg)
 
         def work(folder: Path, inputs: Mapping[str, Path]) -> None:
             saved = self.saved_steps(inputs["trained"].parent)
-            steps = steps_to_convert(self.train, saved)
-            models = []
-            with track("convert checkpoints", len(steps), "checkpoints", folder) as tracker:
-                for number, step in enumerate(steps, start=1):
-                    target = folder / SCRATCH / f"step_{step}"
+            steps = steps_to_convert(self.train, saved, asked)
+            models = [folder / SCRATCH / f"step_{step}" for step in steps]
+            targets = [*((step, folder / checkpoint_folder(step)) for step in asked), *zip(steps, models)]
+            with track("convert checkpoints", len(targets), "checkpoints", folder) as tracker:
+                for number, (step, target) in enumerate(targets, start=1):
                     if not target.is_dir():  # a former attempt has converted it
                         self._convert(saved[step], inputs, target, cfg.model)
-                    models.append(target)
                     tracker.update(number)
             shutil.rmtree(folder / "model", ignore_errors=True)
             if len(models) == 1:
@@ -132,9 +143,9 @@ class NemoBackend(Backend[N]):
         return Stage(
             "nemo_to_hf",
             inputs={"base": base_model(cfg.model), "trained": Output("train", "trained.json")},
-            config={"conversion": fingerprinted(self.train.conversion)},
+            config={"conversion": fingerprinted(self.train.conversion), **({"checkpoints": asked} if asked else {})},
             work=work,
-            writes=("model",),
+            writes=("model", *(["checkpoints"] if asked else [])),
             resumable=True,
             parts=self.export_parts(),
             resources="conversion",
@@ -161,7 +172,7 @@ class NemoBackend(Backend[N]):
         """On the fullest GPU; the time is :func:`nemo_cot.training.nemo.speed.step_seconds`, start-up and saves.
 
         On disk are the converted base, and checkpoints of 14 bytes per parameter with the optimizer's state: those that are kept, and the
-        one that is being written; LoRA's are small.
+        one that is being written; LoRA's are small. And the models of earlier steps that are evaluated.
         """
         train = self.train
         cost = with_adapters(super().cost(cfg, model, tokens), train, tokens)
@@ -178,7 +189,7 @@ class NemoBackend(Backend[N]):
         cost = replace(
             cost,
             place="the fullest GPU",
-            disk_bytes=count * (2 + 2 + 2 + (0 if lora else SAVED * (train.kept_saves + 1))),
+            disk_bytes=count * (2 + 2 + 2 + 2 * len(self._asked(cfg)) + (0 if lora else SAVED * (train.kept_saves + 1))),
         )
         return self._timed(cfg, cost, tokens)
 

@@ -162,6 +162,27 @@ def test_steps_are_averaged_and_training_is_not_repeated_for_it(tmp_path, base, 
     assert fingerprinted(cfg.train) == fingerprinted(settings(tmp_path, base).train)
 
 
+def test_the_models_that_are_scored_are_converted_beside_the_last_and_once(tmp_path, base, run):
+    """A step that is gone is named before any conversion; without such subjects the stage is what it was."""
+    saves = ["train.save_interval_steps=10", "train.save_top_k=3", "train.max_steps=30"]
+    convert(hf_to_nemo, settings(tmp_path, base), run)
+    cfg = settings(tmp_path, base, *saves, "evaluate.subjects=[base,trained,checkpoints]")
+    convert(nemo_to_hf, cfg, run)
+    for step, scale in ((10, 1.5), (20, 2.0)):
+        model = run.resolve(backend_of(cfg.train).checkpoint_model(cfg, step))
+        assert torch.equal(weights(model)["lm_head.weight"], weights(base)["lm_head.weight"] * scale)
+        assert (model / "generation_config.json").is_file()
+    last = run.artifact("nemo_to_hf", "model")
+    assert torch.equal(weights(last)["lm_head.weight"], weights(base)["lm_head.weight"] * 4)
+    (plain,) = nemo_to_hf(settings(tmp_path, base, *saves))
+    assert plain.config.keys() == {"conversion"} and plain.writes == ("model",)
+    (one,) = nemo_to_hf(settings(tmp_path, base, *saves, "evaluate.subjects=[trained@20]"))
+    assert one.config["checkpoints"] == [20]
+    with pytest.raises(UserError, match="step 20 is not among the saved ones") as caught:
+        steps_to_convert(cfg.train, [10, 30], [10, 20])
+    assert caught.value.where == "evaluate.subjects"
+
+
 def weights(folder):
     return load_file(folder / "model.safetensors")
 
