@@ -57,7 +57,10 @@ KINDS = {
 BY_CHOICE = {f"{place}.{kind}": place for place, kind in KINDS.items()} | {"model.source": "model"}
 """Keys that come with the chosen file, by the place to choose: alone they would change nothing but the name."""
 
-OPEN = ("curate.filters", "curate.subset", "curate.verdict_mix", "marks.words", "teacher.where", "train.overrides")
+OPEN = (
+    "curate.filters", "curate.subset", "curate.verdict_mix", "marks.words", "refine.passes", "teacher.where",
+    "train.overrides", "transform.steps",
+)  # fmt: skip
 """Dicts whose entries, and all below them, are the user's own: an override may name a new one."""
 _BELOW_OPEN = re.compile(rf"({'|'.join(map(re.escape, OPEN))})(\.\w+)*")
 
