@@ -26,7 +26,7 @@ SECONDS = 240
 """Bound of every wait: far above what anything here takes."""
 
 _TIMES = ("seconds", "tokens_per_second")
-_NOT_COMPARED = ("manifest.json", "chain.json", "config.yaml", ".lock")
+_NOT_COMPARED = {"manifest.json", "chain.json", "config.yaml", ".lock", "tensorboard"}
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -140,7 +140,7 @@ def tiny_experiment(model: Path, runs_dir: Path, name: str = "tiny") -> list[str
 
 def digests(folder: Path) -> dict[str, str]:
     """sha256 of every artifact below ``folder``, by path; manifests, reports and times left out."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in _NOT_COMPARED)
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not {*p.parts} & _NOT_COMPARED)
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(_content(path)).hexdigest()
         for path in files

@@ -301,7 +301,8 @@ class LauncherConfig:
 class Config:
     """One experiment: what runs/NAME/config.yaml holds.
 
-    ``prompts``: the files of conf/prompt that teacher.prompt and refine.passes name. ``reuse``: names (in ``runs_dir``) or directories of other runs, whose finished stages are reused.
+    ``prompts``: the files of conf/prompt that teacher.prompt and refine.passes name. ``reuse``: names (in
+    ``runs_dir``) or directories of other runs, whose finished stages are reused.
     """
 
     name: str
@@ -311,12 +312,12 @@ class Config:
     teacher: TeacherConfig
     generate: GenerateConfig
     prompts: dict[str, PromptConfig]
-    refine: RefineConfig
     grade: GradeConfig
     marks: MarksConfig
     curate: CurateConfig
     transform: TransformConfig
     model: ModelConfig
+    refine: RefineConfig
     pack: PackConfig
     train: TrainConfig
     evaluate: EvaluateConfig

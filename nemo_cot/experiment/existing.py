@@ -28,6 +28,7 @@ _FILES = {"cluster=slurm": "cluster=slurm_minimal"}
 
 
 _FORMER = {
+    "train.tensorboard": "train.loggers.tensorboard",
     "generate.chunk": None,
     "evaluate.chunk": None,
     "cluster.resources.convert": "cluster.resources.conversion",

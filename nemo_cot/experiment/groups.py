@@ -113,7 +113,8 @@ def variants_of(place: str) -> dict[str, type]:
 def known_keys() -> frozenset[str]:
     """Every dotted key and config group that an override may name."""
     keys = {str(path.relative_to(CONF)) for path in CONF.rglob("*") if path.is_dir()}
-    return frozenset(keys | set(schema_keys(config_class(), "")))
+    own = {key for key in schema_keys(config_class(), "") if not key.startswith("refine.engines.")}  # set in files alone
+    return frozenset(keys | own)
 
 
 def is_group(name: str) -> bool:

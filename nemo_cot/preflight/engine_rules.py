@@ -209,8 +209,9 @@ def engine_own_values(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Es
     """The server gets every sampling value from us, and none from a file that came with the model."""
     server = engine.server
     if missing := unsent(engine, tokenizer=use.tokenizer) if server.base_url and not server.neutral else []:
-        sent = "engine.dialect=vllm" + ("" if use.tokenizer else " and teacher.path, with a copy of the model")
-        way = f"set {sent}, or " if engine.names_stops else "set engine=openai with engine.dialect=vllm, or "
+        dialect = f"{use.engine_key}.dialect=vllm"
+        sent = dialect + ("" if use.tokenizer else f" and {use.key}.path, with a copy of the model")
+        way = f"set {sent}, or " if engine.names_stops else f"set {use.engine_key}=openai with {dialect}, or "
         yield (
             "error",
             f"a request cannot hold {', '.join(missing)}: the server at {server.base_url} may take them from the "

@@ -20,7 +20,10 @@ from nemo_cot.recipes.report import report
 from nemo_cot.stages import RunDirectory, run_stage
 
 FILES = sorted(CONF.rglob("*.yaml"))
-OPTIONS = [path.relative_to(CONF).with_suffix("") for path in FILES if path.parent != CONF]
+OPTIONS = [
+    path.relative_to(CONF).with_suffix("") for path in FILES
+    if path.parent not in (CONF, CONF / "prompt", CONF / "study")  # tests/traces/test_prompts.py, test_study.py
+]  # fmt: skip
 EXPERIMENTS = [path.stem for path in FILES if path.parent.name == "experiment"]
 _PAPER = ["problems.train_path=a", "problems.heldout_path=b", "model.path=d"]
 NEEDED = {
@@ -173,7 +176,7 @@ def test_what_comes_with_a_choice_is_not_set_by_hand(override, fix, extra):
     ("experimnt=quickstart", "did you mean experiment?"),
     ("teacher.wrongrate=0", "did you mean teacher.wrong_rate?"),
     ("evaluate.models.qwen.promt=x", "did you mean evaluate.models.qwen.prompt?"),
-    ("pack.end_of_turn=false", "did you mean one of model.end_of_turn, teacher.end_of_turn?"),
+    ("pack.end_of_turn=false", "did you mean one of model.end_of_turn, refine.end_of_turn, teacher.end_of_turn?"),
     ("seed=3", "did you mean one of curate.seed, evaluate.examples.seed, evaluate.seed, generate.seed, pack.seed, problems.seed, refine.seed, train.seed, transform.seed?"),
     ("train.xyzzy=1", "the keys there are: activation_checkpointing, "),
     ("kind=file", "the keys there are: those that `nemo-cot show` prints"),

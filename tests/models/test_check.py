@@ -363,7 +363,9 @@ def test_plan_names_what_the_stages_would_stop_at(tiny_model, tmp_path):
     teacher = ["teacher=model", f"teacher.path={tiny_model}", "teacher.end_of_turn='<|eot_id|>'"]
     ((rule, what),) = errors(*base, *teacher)
     assert rule == "model_weights" and what.startswith("teacher.end_of_turn: ")
-    assert errors(*base, *teacher, "teacher.engine=nemo_skills", "teacher.engine.endpoint=chat") == []
+    chat = ["teacher.engine=nemo_skills", "teacher.engine.endpoint=chat"]
+    assert errors(*base, *teacher, *chat), "its number is sent, so that no other token ends an answer"
+    assert errors(*base, *teacher, *chat, "teacher.engine.dialect=openai") == []
     # What no engine could load is said once.
     broken = Path(shutil.copytree(tiny_model, tmp_path / "broken"))
     write_weights(broken / "model.safetensors", {Q_PROJ: (32, 32)})

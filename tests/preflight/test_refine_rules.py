@@ -26,9 +26,9 @@ def found(rule: str, *overrides: str, elsewhere: bool = False) -> list[Finding]:
 
 
 def test_each_pass_is_a_use_of_its_engine():
-    uses = [use for use in engine_uses(load_config(QUICK)) if use.stage == "refine"]
+    uses = [use for use in engine_uses(load_config(QUICK)) if use.key == "refine"]
     assert [(use.label, use.path) for use in uses] == [("1-self_checks", None), ("2-paraphrase", "/none/editor")]
-    assert not any(use.stage == "refine" for use in engine_uses(load_config(["experiment=quickstart"])))
+    assert not any(use.key == "refine" for use in engine_uses(load_config(["experiment=quickstart"])))
 
 
 def test_its_model_must_be_there():

@@ -13,7 +13,7 @@ import pytest
 
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
-from nemo_cot.experiment.graph import graph
+from nemo_cot.experiment.graph import graph, load_recipe
 from nemo_cot.experiment.planner import plan_chain
 from nemo_cot.experiment.recipe import ONLY
 from nemo_cot.experiment.rundirs import run_directory
@@ -182,10 +182,9 @@ def test_one_chunk_alone_then_the_rest_skips_it(base):
     assert (run.stage("generate/chunk-001") / "manifest.json").read_bytes() == before, "it was run again"
 
 
-def test_a_file_is_not_chunked(base, tmp_path):
-    (tmp_path / "x.jsonl").touch()
-    done = recipe_here("generate", *base, "generate.chunks=2", "teacher=file", f"teacher.path={tmp_path}/x.jsonl")
-    one_error(done, "read as a whole", "generate.chunks=1")
+def test_a_file_is_read_as_a_whole(base):
+    named = [*base, "generate.chunks=2", "teacher=file", "teacher.path=x.jsonl"]
+    assert [stage.name for stage in load_recipe("generate")(load_config(named))] == ["generate"]
 
 
 def test_embedded_evaluation_in_chunks_run_side_by_side(base):

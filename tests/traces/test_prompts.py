@@ -56,7 +56,8 @@ def test_a_teacher_is_asked_by_the_prompt_file(run):
     with scripted() as server:
         done = recipe_here(
             "generate", *overrides, "teacher=model", "teacher.prompt=engineered", "teacher.engine=openai", "generate.samples_per_problem=1",
-            f"teacher.engine.server.base_url={server.base_url}", "teacher.engine.server.model_name=scripted", "teacher.engine.endpoint=chat",
+            f"teacher.engine.server.base_url={server.base_url}", "teacher.engine.server.neutral=true",
+            "teacher.engine.server.model_name=scripted", "teacher.engine.endpoint=chat",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         problem = rows(path / "problems/train.jsonl")[0]["problem"]

@@ -150,7 +150,8 @@ def run(generated: tuple[Path, list[str]], tmp_path: Path) -> tuple[Path, list[s
 def over(server, *passes: str, chat: bool = True) -> list[str]:
     """Overrides of passes over ``server``."""
     return [
-        f"refine.passes=[{','.join(passes)}]", "refine.engine=openai", f"refine.engine.server.base_url={server.base_url}",
+        f"refine.passes=[{','.join(passes)}]", "refine.engine=openai", "refine.engine.server.neutral=true",
+        f"refine.engine.server.base_url={server.base_url}",
         f"refine.engine.server.model_name={server.name}", "refine.engine.retries=1", f"refine.engine.endpoint={'chat' if chat else 'text'}",
         "refine.sampling.max_new_tokens=400",
     ]  # fmt: skip
