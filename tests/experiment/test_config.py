@@ -126,6 +126,16 @@ def test_an_engine_is_chosen_where_it_is_used():
     assert cfg.evaluate.engine.server.num_gpus == 4
 
 
+def test_a_value_of_one_step_of_a_list_is_a_key():
+    steps = "transform.steps=[{name:digits,dose:0.5},{name:shuffle,dose:1.0}]"
+    cfg = load_config([steps, "transform.steps.1.dose=0.2", "transform.steps.1.split=paragraph"])
+    assert cfg.transform.steps == [{"name": "digits", "dose": 0.5}, {"name": "shuffle", "dose": 0.2, "split": "paragraph"}]
+    cfg = load_config(["refine.passes=[{prompt:self_checks}]", "refine.passes.0.prompt=paraphrase"])
+    assert list(cfg.prompts) == ["paraphrase"]
+    assert "has no key 'dos'" in refusal(steps, "transform.steps.0.dos=1").what
+    assert refusal(steps, "transform.steps.2.dose=1").where == "transform.steps[2]"
+
+
 def test_no_value_is_hidden_in_the_schema():
     """Every number lives in conf/: a config without its files is all missing."""
     assert OmegaConf.missing_keys(OmegaConf.structured(schema.TrainConfig)) >= {"max_steps", "optim", "seed"}

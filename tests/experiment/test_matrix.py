@@ -29,6 +29,7 @@ from nemo_cot.traces.marks import Marks
 from nemo_cot.traces.steps import segment, sentences
 from nemo_cot.traces.thought import split_thought
 from nemo_cot.training.nemo.layouts import presets
+from tests.experiment import matrix_table
 from tests.experiment.made_pools import ASKED, SHORTER, Answers, rows, small, write_data
 from tests.scripted_server import scripted
 from tests.tiny import write_tiny_model, write_tiny_tokenizer
@@ -417,3 +418,8 @@ def test_rows_without_traces_evaluate():
     own = composed("experiment=paper_baselines", "evaluate.models.qwen_math_72b.path=x")
     assert own.evaluate.subjects == ["base", "qwen_math_72b"] and "train" not in own.launcher.stages
     assert next(run for run in chosen_study(["study=paper"]).runs if run.variant == "base").subject == "base"
+
+
+def test_the_page_of_experiments_is_that_of_the_files():
+    text = matrix_table.PAGE.read_text()
+    assert text == matrix_table.page(text), "python -m tests.experiment.matrix_table"
