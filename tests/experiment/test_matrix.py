@@ -7,12 +7,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import re
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 
 import pytest
 from omegaconf import OmegaConf
@@ -20,17 +16,34 @@ from omegaconf import OmegaConf
 from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.experiment.compose import CONF, Composer, to_dataclasses
+from nemo_cot.experiment.examine import examine
 from nemo_cot.experiment.graph import whole_graph
+from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.experiment.study import chosen_study
-from nemo_cot.grading import extract, grade
 from nemo_cot.stages import RunDirectory, run_stage
-from nemo_cot.traces.edits import share
-from nemo_cot.traces.marks import Marks
-from nemo_cot.traces.steps import segment, sentences
-from nemo_cot.traces.thought import split_thought
-from nemo_cot.training.nemo.layouts import presets
 from tests.experiment import matrix_table
-from tests.experiment.made_pools import ASKED, SHORTER, Answers, rows, small, write_data
+from tests.experiment.made_pools import Answers, rows, small, write_data
+from tests.experiment.row_checks import (
+    Row,
+    answers_alone,
+    asked,
+    deleted,
+    digits,
+    edited,
+    inserted,
+    keywords,
+    learning_rate,
+    lengths,
+    lora,
+    model,
+    partial,
+    pass_rates,
+    shuffled,
+    size,
+    style,
+    verdicts,
+    written_by,
+)
 from tests.scripted_server import scripted
 from tests.tiny import write_tiny_model, write_tiny_tokenizer
 
@@ -38,215 +51,6 @@ UP_TO_PACK = ("convert", "problems", "generate", "refine", "grade", "curate", "t
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 STUDIES = sorted(path.stem for path in (CONF / "study").glob("*.yaml") if path.stem != "quickstart_seeds")
 COMPOSER = Composer()
-
-
-@dataclass
-class Row:
-    """What a run would train on. ``cfg``: as the files ask for it, but for paths; ``chosen``: the traces before transform,
-    ``traces`` behind it; ``selection``: all of the pool.
-    """
-
-    cfg: Config
-    chosen: list[dict]
-    traces: list[dict]
-    sequences: list[dict]
-    selection: list[dict]
-
-    @property
-    def pairs(self) -> list[tuple[dict, dict]]:
-        return list(zip(self.chosen, self.traces, strict=True))
-
-    @property
-    def marks(self) -> Marks:
-        return Marks(self.cfg.marks)
-
-    def parts(self, trace: dict) -> list[str]:
-        """The bodies of the steps of a trace's thought, as the last transform cuts them."""
-        split = self.cfg.transform.steps[-1].get("split", "shift")
-        thought = split_thought(trace["generation"], self.marks).thought
-        return [step.body for step in segment(thought, self.marks, split=split)]
-
-    @property
-    def trained(self) -> str:
-        """A digest of all that makes the trained model."""
-        content = [self.sequences, fingerprinted(self.cfg.train), self.cfg.model.name]
-        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-
-
-# ---- what a row is about: each is a check of a Row
-
-
-def verdicts(**shares: float) -> Callable[[Row], None]:
-    def check(row: Row) -> None:
-        """By grading the texts here, not by what the rows say of themselves."""
-        found = Counter(grade(t["expected_answer"], _answer(t)).outcome for t in row.traces)
-        assert {v: n / len(row.traces) for v, n in found.items()} == shares
-
-    return check
-
-
-def lengths(tokens: int) -> Callable[[Row], None]:
-    def check(row: Row) -> None:
-        own = [t["num_student_tokens"] * SHORTER for t in row.traces]
-        assert mean(own) == pytest.approx(tokens, rel=0.25), own
-
-    return check
-
-
-def size(number: int, problems: int | None = None) -> Callable[[Row], None]:
-    def check(row: Row) -> None:
-        per_problem = Counter(t["problem_id"] for t in row.traces)
-        assert (len(row.traces), len(per_problem)) == (number, problems or number)
-        assert len(set(per_problem.values())) == 1
-
-    return check
-
-
-def pass_rates(low: float, high: float) -> Callable[[Row], None]:
-    def check(row: Row) -> None:
-        rates = [s["pass_rate"] for s in row.selection if s["chosen"]]
-        assert low <= min(rates) and max(rates) <= high
-        assert any(not low <= s["pass_rate"] <= high for s in row.selection), "all problems are alike"
-
-    return check
-
-
-def written_by(**shares: float) -> Callable[[Row], None]:
-    def check(row: Row) -> None:
-        found = Counter(t["lineage"][0]["source"]["solution_type"] for t in row.traces)
-        assert {kind: n / len(row.traces) for kind, n in found.items()} == shares
-
-    return check
-
-
-def asked(name: str) -> Callable[[Row], None]:
-    def check(row: Row) -> None:
-        opening = "" if name == "reasoning" else f"{name.capitalize()}."
-        others = [f"{n.capitalize()}." for n in ASKED if n != name]
-        for t in row.traces:
-            found = t["generation"].partition("went through")[2] or t["generation"]
-            assert opening in found and not any(other in found for other in others)
-
-    return check
-
-
-def edited(*passes: str) -> Callable[[Row], None]:
-    def check(row: Row) -> None:
-        for t in row.traces:
-            assert re.findall(r"went through (\w+)\.", t["generation"]) == list(reversed(passes))
-            steps = [s for s in t["lineage"] if "refined_by" in s]
-            assert [(s["refined_by"], s["outcome"]) for s in steps] == [(p, "refined") for p in passes]
-
-    return check
-
-
-def digits(dose: float) -> Callable[[Row], None]:
-    def check(row: Row) -> None:
-        texts = [(split_thought(a["generation"], row.marks).thought, split_thought(b["generation"], row.marks).thought)
-                 for a, b in row.pairs]  # fmt: skip
-        pairs = [(x, y) for a, b in texts for x, y in zip(a, b, strict=True) if x.isdigit()]
-        assert all(re.sub(r"\d", "#", a) == re.sub(r"\d", "#", b) for a, b in texts)
-        assert mean(x != y for x, y in pairs) == pytest.approx(0.9 * dose, abs=0.06)  # one in ten is drawn again
-
-    return check
-
-
-def keywords(dose: float) -> Callable[[Row], None]:
-    def marked(row: Row, trace: dict) -> int:
-        found = sentences(split_thought(trace["generation"], row.marks).thought)
-        return sum(any(mark.kind in row.marks.shifts for mark in row.marks.find(one)) for one in found)
-
-    def check(row: Row) -> None:
-        before, after = (sum(marked(row, t) for t in traces) for traces in (row.chosen, row.traces))
-        assert before and 1 - after / before == pytest.approx(dose, abs=0.1)
-
-    return check
-
-
-def shuffled(dose: float) -> Callable[[Row], None]:
-    def check(row: Row) -> None:
-        """Of the steps that are drawn, about one per trace comes to stand where it was; never all."""
-        stayed = []
-        for a, b in row.pairs:
-            before, after = a["generation"], b["generation"]
-            assert before != after and Counter(before.split("\n")) == Counter(after.split("\n"))
-            steps = row.parts(a)
-            order = sorted(range(len(steps)), key=lambda n: after.index(steps[n]))
-            stayed.append(share(len(steps), dose) - sum(n != place for n, place in enumerate(order)))
-        assert 0 <= mean(stayed) < 1.7
-
-    return check
-
-
-def deleted(dose: float) -> Callable[[Row], None]:
-    def check(row: Row) -> None:
-        steps = [(row.parts(a), row.parts(b)) for a, b in row.pairs]
-        assert all(not Counter(b) - Counter(a) for a, b in steps)
-        assert 1 - sum(len(b) for _, b in steps) / sum(len(a) for a, _ in steps) == pytest.approx(dose, abs=0.1)
-        assert all(grade(t["expected_answer"], _answer(t)).outcome == "right" for t in row.traces)
-
-    return check
-
-
-def inserted(dose: float) -> Callable[[Row], None]:
-    def check(row: Row) -> None:
-        steps = [(step, b["generation"]) for a, b in row.pairs for step in row.parts(a)]
-        assert mean(step not in after for step, after in steps) == pytest.approx(dose, abs=0.1)
-        before, after = (sum(len(t["generation"]) for t in traces) for traces in (row.chosen, row.traces))
-        assert after == pytest.approx(before, rel=0.2)
-
-    return check
-
-
-def partial(dose: float) -> Callable[[Row], None]:
-    def check(row: Row) -> None:
-        for a, b in row.pairs:
-            assert a["generation"].startswith(b["generation"]) and "boxed" not in b["generation"]
-        kept = sum(len(row.parts({**b, "generation": b["generation"] + "\n\n\\boxed{1}"})) for _, b in row.pairs)
-        assert 1 - kept / sum(len(row.parts(a)) for a, _ in row.pairs) == pytest.approx(dose, abs=0.1)
-        assert not any(t["trains_end_of_turn"] for t in row.traces)
-
-    return check
-
-
-def answers_alone(row: Row) -> None:
-    verdicts(wrong=1.0)(row)
-    for a, b in row.pairs:
-        assert re.sub(r"boxed\{.*?\}", "", a["generation"]) == re.sub(r"boxed\{.*?\}", "", b["generation"])
-
-
-def style(*kinds: str) -> Callable[[Row], None]:
-    def check(row: Row) -> None:
-        assert {next(s["style"] for s in t["lineage"] if "style" in s) for t in row.traces} == set(kinds)
-
-    return check
-
-
-def model(name: str, lr: float) -> Callable[[Row], None]:
-    def check(row: Row) -> None:
-        """Its learning rate, and the layout that is for it."""
-        assert row.cfg.model.name == name and row.cfg.train.optim.lr == lr
-        assert row.cfg.train.layout == next(p for p in presets() if p.shape == row.cfg.model.shape).layout
-
-    return check
-
-
-def lora(lr: float) -> Callable[[Row], None]:
-    def check(row: Row) -> None:
-        assert row.cfg.train.lora.enabled and row.cfg.train.optim.lr == lr
-
-    return check
-
-
-def learning_rate(lr: float) -> Callable[[Row], None]:
-    def check(row: Row) -> None:
-        assert row.cfg.train.optim.lr == lr
-
-    return check
-
-
-def _answer(trace: dict) -> str | None:
-    return extract(trace["generation"], fallback="last_number").answer
 
 
 RIGHT, WRONG, HALF = verdicts(right=1.0), verdicts(wrong=1.0), verdicts(right=0.5, wrong=0.5)
@@ -318,7 +122,7 @@ RUNS: dict[str, dict[str, list[Callable[[Row], None]]]] = {
     "quickstart_ablations": {
         "right": COUNTED, "wrong": ROWS["quickstart_wrong"], "mixed_answers": [HALF, size(20)], "answers": [answers_alone],
         "no_keywords": [keywords(1.0), RIGHT], "shuffled": [shuffled(1.0), RIGHT], "deleted": [deleted(0.67)],
-        "digits_20": [digits(0.2), RIGHT], "digits_70": [digits(0.7), RIGHT], "partial": [partial(0.5)],
+        "digits_20": [digits(0.2), RIGHT], "digits_70": [digits(0.7), RIGHT], "partial": [partial(0.5, stops=False)],
         "short": [RIGHT, size(20), style("short")], "five_traces": [size(5)], "self": ROWS["quickstart_self"],
         "lora": [*COUNTED, lora(3e-3)],
     },
@@ -423,3 +227,11 @@ def test_rows_without_traces_evaluate():
 def test_the_page_of_experiments_is_that_of_the_files():
     text = matrix_table.PAGE.read_text()
     assert text == matrix_table.page(text), "python -m tests.experiment.matrix_table"
+
+
+@pytest.mark.parametrize("name", [name for name in (*ROWS, "paper_baselines") if not name.startswith("quickstart")])
+def test_preflight_finds_nothing_but_what_the_user_gives(name, large_disk):
+    """On the cluster's image: lengths fit the engines, heads the GPUs, and the trainer can do what is asked."""
+    cfg = composed(f"experiment={name}")
+    _, findings = examine(cfg, run_directory(cfg), elsewhere=True)
+    assert {f.rule for f in findings if f.level in ("error", "warning")} <= {"inputs_exist"}
