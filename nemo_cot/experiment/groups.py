@@ -61,7 +61,9 @@ OPEN = (
     "curate.filters", "curate.subset", "curate.verdict_mix", "marks.words", "refine.passes", "teacher.where",
     "train.overrides", "transform.steps",
 )  # fmt: skip
-"""Dicts whose entries, and all below them, are the user's own: an override may name a new one."""
+"""Dicts and lists whose entries, and all below them, are the user's own: an override may name one of them, or a new
+one: transform.steps.0.dose=0.5.
+"""
 _BELOW_OPEN = re.compile(rf"({'|'.join(map(re.escape, OPEN))})(\.\w+)*")
 
 _ENTRY = re.compile(r"^evaluate\.models\.[\w-]+(?=\.|$)")

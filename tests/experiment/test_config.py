@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -20,19 +21,19 @@ from nemo_cot.recipes.report import report
 from nemo_cot.stages import RunDirectory, run_stage
 
 FILES = sorted(CONF.rglob("*.yaml"))
-OPTIONS = [
-    path.relative_to(CONF).with_suffix("") for path in FILES
-    if path.parent not in (CONF, CONF / "prompt", CONF / "study")  # tests/traces/test_prompts.py, test_study.py
-]  # fmt: skip
+OPTIONS = [path.relative_to(CONF).with_suffix("") for path in FILES if path.parent not in (CONF, CONF / "prompt", CONF / "study")]
 EXPERIMENTS = [path.stem for path in FILES if path.parent.name == "experiment"]
+CHOOSING = [e for e in EXPERIMENTS if re.search("override /|transform:|quickstart", (CONF / f"experiment/{e}.yaml").read_text())]
+"""Those that choose files of groups themselves, or set keys of few stages; the others set keys of curate."""
 _PAPER = ["problems.train_path=a", "problems.heldout_path=b", "model.path=d"]
 NEEDED = {
     "problems/file": ["problems.train_path=a", "problems.heldout_path=b"],
     "problems/from_traces": ["problems.heldout_path=b", "teacher.path=a"],
     **{f"teacher/{p.stem}": ["teacher.path=a"] for p in (CONF / "teacher").glob("*.yaml") if p.stem not in ("model", "procedural")},
     **{f"model/{p.stem}": ["model.path=a"] for p in (CONF / "model").glob("*.yaml") if p.stem != "smollm2_135m"},
-    "experiment/paper_main": [*_PAPER, "teacher.path=c"],
-    "experiment/paper_human": [*_PAPER, "teacher.path=c"],
+    **{f"experiment/{p.stem}": [*_PAPER, "teacher.path=c"] for p in (CONF / "experiment").glob("[ps]*_*.yaml")},
+    **{f"experiment/{name}": [*_PAPER[1:], "teacher.path=c"] for name in
+       ("paper_nemotron_qwq", "paper_human_stages", "paper_human_refined", "paper_paraphrase", "paper_mixed_teachers")},
     "experiment/paper_prompting": _PAPER,
     "experiment/paper_baselines": [*_PAPER, "evaluate.models.qwen_math_72b.path=d"],
 }
@@ -86,13 +87,22 @@ def test_every_file_of_conf_composes(option):
     ["problems=chain_sum"], ["teacher=procedural"], ["teacher=file"], ["teacher=qwq_32b_preview", "teacher.engine=openai"],
     ["train=local"], ["train=nemo_rl"], ["model=qwen2.5_7b"], ["evaluate.engine=openai"], ["evaluate.engine=embedded"],
 ], ids="+".join)  # fmt: skip
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", CHOOSING)
 def test_another_choice_of_a_group_composes_on_top_of_every_experiment(experiment, switch):
-    """Values that are asked for are given, and nothing else: an experiment sets no key of another's choice."""
+    """Values that are asked for are given, and nothing else: an experiment sets no key of another's choice. A layout of
+    GPUs is one that the local trainer has no use for.
+    """
+    if switch == ["train=local"] and "override /train/layout" in (CONF / f"experiment/{experiment}.yaml").read_text():
+        assert "leave train.layout out" in refusal(f"experiment={experiment}", *switch).fix
+        return
     tree = compose_config([f"experiment={experiment}", *switch])
     for key in OmegaConf.missing_keys(tree):
         OmegaConf.update(tree, key, "a")
-    assert to_dataclasses(tree).name == experiment
+    if tree.problems.source == "from_traces" and tree.teacher.kind != "file":
+        with pytest.raises(UserError, match="or problems=file"):
+            to_dataclasses(tree)
+    else:
+        assert to_dataclasses(tree).name == experiment
 
 
 @pytest.mark.parametrize("overrides, title", [
@@ -117,6 +127,16 @@ def test_an_engine_is_chosen_where_it_is_used():
     assert cfg.evaluate.engine.server.num_gpus == 4
 
 
+def test_a_value_of_one_step_of_a_list_is_a_key():
+    steps = "transform.steps=[{name:digits,dose:0.5},{name:shuffle,dose:1.0}]"
+    cfg = load_config([steps, "transform.steps.1.dose=0.2", "transform.steps.1.split=paragraph"])
+    assert cfg.transform.steps == [{"name": "digits", "dose": 0.5}, {"name": "shuffle", "dose": 0.2, "split": "paragraph"}]
+    cfg = load_config(["refine.passes=[{prompt:self_checks}]", "refine.passes.0.prompt=paraphrase"])
+    assert list(cfg.prompts) == ["paraphrase"]
+    assert "has no key 'dos'" in refusal(steps, "transform.steps.0.dos=1").what
+    assert refusal(steps, "transform.steps.2.dose=1").where == "transform.steps[2]"
+
+
 def test_no_value_is_hidden_in_the_schema():
     """Every number lives in conf/: a config without its files is all missing."""
     assert OmegaConf.missing_keys(OmegaConf.structured(schema.TrainConfig)) >= {"max_steps", "optim", "seed"}
@@ -134,7 +154,7 @@ def test_no_value_is_hidden_in_the_schema():
     (["cluster.account=me"], "cluster.account", "cluster=slurm_8xh100 or cluster=slurm_minimal"),
     (["evaluate.engine.server.num_gpus=2"], "evaluate.engine.server.num_gpus", "evaluate.engine=openai,"),
     (["teacher=model", "teacher.engine.prompt_config=x"], "teacher.engine.prompt_config",
-     "teacher.engine=nemo_skills (with teacher=model or"),
+     "teacher.engine=nemo_skills (with teacher=instruct or teacher=model or"),
 ])  # fmt: skip
 def test_a_key_of_another_choice_names_the_choices_that_have_it(overrides, where, fix):
     error = refusal(*overrides)
