@@ -66,7 +66,7 @@ def test_a_template_takes_the_prompts_place_and_its_beginning_ends_an_answer(tin
 
 @pytest.mark.parametrize("answer, kept", [
     ("10\n\nProblem: 7", "10"), ("10\n\nProblem", "10\n\nProblem"), ("1###2\n\nProblem: 7", "1"), ("", ""),
-    ("10\n\nProblem: 1###", "10"), ("\n\nProblem: 7", ""),
+    ("10\n\nProblem: 1###", "10"), ("10\n\nProblem: 7\n\nProblem: 8", "10"), ("\n\nProblem: 7", ""),
 ])  # fmt: skip
 def test_an_answer_ends_at_the_first_stop(answer, kept):
     assert config(template=PLAIN, separator="\n\n", stop=["###"]).asked(CHAT).cut(answer) == kept
