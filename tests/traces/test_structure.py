@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from nemo_cot.config.marks import MarksConfig
 from nemo_cot.errors import UserError
-from nemo_cot.report.tables import structure_table
+from nemo_cot.report import tables
+from nemo_cot.report.run_results import run_results
 from nemo_cot.traces.marks import Marks
 from nemo_cot.traces.structure import View, measure_names, unit_of
 from nemo_cot.traces.structure.profile import (
@@ -24,6 +25,7 @@ from nemo_cot.traces.structure.profile import (
     structure,
 )
 from nemo_cot.traces.structure.vectors import distinctive, text_vector
+from tests.report.made import findings
 from tests.support import write_lines
 
 WORDS = {
@@ -260,10 +262,12 @@ def test_several_processes_measure_what_one_does(tmp_path, monkeypatch):
 def test_the_report_has_all_sets_beside_each_other_and_their_likeness_to_the_chosen():
     text = "Plain.\n\nWait, no.\n\nPlain."
     found = [compared(pool=measured("xx", text), chosen=measured(text)), compared(trained=measured(text), base=measured("One step."))]
-    table = structure_table(found)
+    made = run_results(findings(structures=found), "t")
+    table = tables.structure(made.structure, made.like_chosen)
     assert table.heads == ["pool", "chosen", "trained", "base"]
     rows = dict(table.rows)
     assert [cell.value for cell in rows["characters (characters)"]] == ["13.5", "25", "25", "9"]
-    assert rows["characters (characters)"][0].interval == "2, 25" and [cell.value for cell in rows["tokens (tokens)"]] == [""] * 4
-    assert [cell.value for cell in table.rows[-1][1]] == ["1.00", "1.00", "1.00", ""]
-    assert structure_table([]).rows == []
+    assert rows["characters (characters)"][0].interval == "2, 25"
+    assert "tokens (tokens)" not in rows, "no set has tokens"
+    assert [cell.value for cell in table.rows[-1][1]] == ["1.00", "", "1.00", ""]
+    assert run_results(findings(), "t").structure == []
