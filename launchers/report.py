@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -108,7 +109,9 @@ def _parse(arguments: Sequence[str]) -> tuple[list[str], list[str], Path | None]
                 raise UserError("needs a folder", where=_OUTPUT, fix=f"{_OUTPUT} DIR")
             output = user_path(value)
         elif argument.startswith("-"):
-            raise UserError(f"takes no option {argument}", where="nemo-cot report", fix=USAGE)
+            near = difflib.get_close_matches(option, (_OUTPUT, "--help"), n=1)
+            fix = f"did you mean {near[0]}?" if near else USAGE
+            raise UserError(f"there is no option {option!r}", where="nemo-cot report", fix=fix)
         else:
             (overrides if equals and not user_path(argument).is_dir() else runs).append(argument)
     return runs, overrides, output

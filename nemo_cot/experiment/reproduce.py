@@ -33,12 +33,13 @@ def differing(
     """
     plain, composer = dataclasses.asdict(cfg), composer or Composer()
     own = flatten(plain)
-    chosen = _experiment(own) if experiments else []
+    chosen = _experiment(composer, own) if experiments else []
     known = set(_choices(_defaults(composer, chosen, own)[0]))
     choices = chosen + [choice for choice in _choices(plain) if choice not in known]
     found, missing = _defaults(composer, choices, own)
     defaults = {**flatten(found), **dict.fromkeys(missing, MISSING)}
-    keys = [key for key in own if own[key] != defaults.get(key, _ABSENT)]
+    # prompts are the files of conf/prompt that other keys name.
+    keys = [key for key in own if own[key] != defaults.get(key, _ABSENT) and not key.startswith("prompts.")]
     return choices, {key: (own[key], defaults.get(key, _ABSENT)) for key in keys}
 
 
@@ -89,9 +90,9 @@ def overrides_of(cfg: Config) -> list[str]:
     return [*choices, *(f"{key}={_written(value)}" for key, (value, _) in changed.items())]
 
 
-def _experiment(own: Mapping[str, Any]) -> list[str]:
-    """The experiment whose every value the config has; of several the one that says most. None, where none
-    fits.
+def _experiment(composer: Composer, own: Mapping[str, Any]) -> list[str]:
+    """The experiment whose every value and variant the config has; of several the one that says most. None,
+    where none fits.
     """
     found = []
     for path in files_of("experiment"):
@@ -99,7 +100,12 @@ def _experiment(own: Mapping[str, Any]) -> list[str]:
         said = {k: v for k, v in held.items() if k not in ("defaults", "name") and not _is_open(v)}
         if said and all(own.get(key, _ABSENT) == value for key, value in said.items()):
             found.append((len(said), path.stem))
-    return [f"experiment={max(found)[1]}"] if found else []
+    keys = [f"{place}.{key}" for place, key in KINDS.items()]
+    for _, stem in sorted(found, reverse=True):
+        tree = composer.tree([f"experiment={stem}"])
+        if all(OmegaConf.select(tree, key) == own.get(key) for key in keys):
+            return [f"experiment={stem}"]
+    return []
 
 
 def _is_open(value: Any) -> bool:

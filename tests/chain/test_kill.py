@@ -220,7 +220,7 @@ def test_replacing_an_older_result_survives_kills(reference, forks, tmp_path):
     shutil.copytree(run, tmp_path / "whole" / "tiny")
     calls = forks.run("train", reference.elsewhere(tmp_path / "whole")).calls
     old = first_of(calls, "rename train")
-    for moment in range(old, old + 6):
+    for moment in range(old, min(old + 6, len(calls))):
         there = reference.elsewhere(tmp_path / str(moment))
         shutil.copytree(run, tmp_path / str(moment) / "tiny")
         assert forks.run("train", there, kill_at=moment).code == -signal.SIGKILL

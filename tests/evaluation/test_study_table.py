@@ -9,7 +9,6 @@ from nemo_cot.errors import UserError
 from nemo_cot.evaluation.study_table import Repeat, study_table
 from nemo_cot.report.study_text import (
     study_builtins,
-    study_html,
     study_markdown,
     study_notes,
     study_terminal,
@@ -87,10 +86,9 @@ def test_what_cannot_be_compared_is_refused():
 
 
 def test_one_row_per_variant_in_every_format(found):
-    markdown, html, builtins = study_markdown(found), study_html(found), study_builtins(found)
+    markdown, builtins = study_markdown(found), study_builtins(found)
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 4 and lines[4].startswith("| better | 2 |") and "*" in lines[4]
-    assert html.count("<tr>") == 5 and "Not finished" in html and "selection" in html
     assert [row["variant"] for row in builtins["rows"]] == ["plain", "same", "better", "gone"]
     assert study_terminal(found).row_count == 4 and any("Holm" in note for note in study_notes(found))
     assert msgspec.json.encode(builtins)
@@ -99,5 +97,5 @@ def test_one_row_per_variant_in_every_format(found):
 def test_names_are_made_harmless():
     evil = "<script>|x"
     found = table([Repeat(evil, evil, {}, lambda: run("x"))], baseline=evil)
-    assert "<script>" not in study_html(found) and "<script>" not in study_markdown(found)
+    assert "<script>" not in study_markdown(found)
     assert r"\|x" in study_markdown(found)

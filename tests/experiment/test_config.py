@@ -133,7 +133,7 @@ def test_a_value_of_one_step_of_a_list_is_a_key():
     assert cfg.transform.steps == [{"name": "digits", "dose": 0.5}, {"name": "shuffle", "dose": 0.2, "split": "paragraph"}]
     cfg = load_config(["refine.passes=[{prompt:self_checks}]", "refine.passes.0.prompt=paraphrase"])
     assert list(cfg.prompts) == ["paraphrase"]
-    assert "has no key 'dos'" in refusal(steps, "transform.steps.0.dos=1").what
+    assert refusal(steps, "transform.steps.0.dos=1").where == "transform.steps[0].dos"
     assert refusal(steps, "transform.steps.2.dose=1").where == "transform.steps[2]"
 
 
@@ -366,8 +366,8 @@ def test_a_folder_of_ones_own_experiments(extra):
 
 @pytest.mark.parametrize("override, hint", [
     ("experiment=quikstart", "did you mean experiment=quickstart? A file of your own: experiment=PATH/NAME.yaml, or"),
-    ("experiment=own", "choose one of paper_baselines, paper_human, "), ("experiment=null", "choose one of paper_baselines, "),
-    ("experiment=/no/such", "choose one of paper_baselines, "), ("teacher=modle", "did you mean teacher=model?"),
+    ("experiment=own", "choose one of paper_14b, paper_7b, "), ("experiment=null", "choose one of paper_14b, "),
+    ("experiment=/no/such", "choose one of paper_14b, "), ("teacher=modle", "did you mean teacher=model?"),
     ("evaluate.engine=nemo_skill", "did you mean evaluate.engine=nemo_skills? A file of your own: evaluate.engine=PATH/NAME.yaml"),
 ])  # fmt: skip
 def test_a_choice_that_is_not_there_names_those_that_are_and_where_ones_own_go(override, hint, monkeypatch):

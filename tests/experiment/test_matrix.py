@@ -127,7 +127,10 @@ RUNS: dict[str, dict[str, list[Callable[[Row], None]]]] = {
         "lora": [*COUNTED, lora(3e-3)],
     },
 }  # fmt: skip
-EVALUATED = {("experiment", "paper_baselines"), ("paper", "qwen_math_72b")}
+EVALUATED = {
+    ("paper", "qwen_math_72b"),
+    *(("experiment", name) for name in ("paper_baselines", "paper_prompting", "quickstart_prompting")),
+}
 """Rows that only evaluate, without traces."""
 
 

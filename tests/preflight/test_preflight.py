@@ -126,7 +126,7 @@ def test_memory_grows_with_the_pack_and_shrinks_with_activation_checkpointing():
 def test_a_stage_asks_its_own_rules():
     cfg = load_config(["experiment=quickstart"])
     names = {f.rule for f in preflight(cfg, estimate(cfg, None, 30), stage="evaluate")}
-    assert names == {"answer_fits_sampling", "packages_installed", "inputs_exist"}
+    assert names == {"answer_fits_sampling", "packages_installed", "inputs_exist", "examples_fit"}
 
 
 def test_rules_about_this_machine_say_nothing_for_another():

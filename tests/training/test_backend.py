@@ -96,7 +96,7 @@ def nudge(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"PYTHONPATH": path, "NEMO_COT_CONFIG_DIR": str(place / "conf")}
 
 
-LOCAL_KEYS = ("backend", "  - lora", "export_dtype", "device", "activation_checkpointing")
+LOCAL_KEYS = ("backend", "  - lora", "keep_checkpoints", "export_dtype", "device", "activation_checkpointing")
 
 
 def test_a_backend_of_one_s_own_is_a_package_and_a_file_and_trains_to_the_end(nudge, tiny_model, tmp_path):

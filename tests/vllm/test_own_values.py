@@ -42,7 +42,7 @@ pytestmark = pytest.mark.skipif(not VLLM, reason="NEMO_COT_VLLM is not set to a 
 MODEL = load_config(["model=hf_directory", "model.path=/none"]).model
 FORM = PromptFormat(MODEL.prompt, END, EOS)
 NEW, CONTEXT, SEEDS = 60, 400, range(3)
-SAMPLING = SamplingConfig(1.0, 0, 1.0, NEW, "fp32", 4, "cpu")
+SAMPLING = SamplingConfig(1.0, 0, 1.0, NEW, "fp32", 4, "cpu", True, None)
 QUESTIONS = ("What is 1 + 2?", "3: the answer\nis boxed")
 FILE = {
     "max_new_tokens": 20, "top_k": 1, "top_p": 0.2, "temperature": 0.1, "min_p": 0.5, "repetition_penalty": 1.7,
