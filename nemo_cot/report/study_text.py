@@ -36,7 +36,7 @@ def study_terminal(found: StudyTable) -> Table:
     table = Table("run", "repeats", *heads(found), title=escape(one_line(title_of(found))))
     for row in found.rows:
         cells = [f"{c.value}\n{c.moved}".rstrip() for c in row_cells(found, row.measures)]
-        table.addrow_cells(
+        table.add_row(
             escape(one_line(row.variant)), repeats_text(row.repeats, len(row.missing)), *map(escape, cells)
         )
     return table

@@ -16,7 +16,7 @@ import yaml
 from nemo_cot.config.cluster import ContainerConfig, SlurmCluster
 from nemo_cot.config.overrides import hydra_quoted
 from nemo_cot.errors import UserError
-from nemo_cot.experiment.compose import _parse, load_config
+from nemo_cot.experiment.compose import load_config, parse_override
 from nemo_cot.launchers.slurm import render
 from nemo_cot.launchers.slurm.jobs import ChainJob
 from nemo_cot.launchers.slurm.record import write_json
@@ -190,7 +190,7 @@ def test_each_as_an_override_as_it_stands_is_one_value_or_one_error():
     for number, text in enumerate(STRINGS):
         override = f"report.title={text}"
         try:
-            [parsed] = _parse([override])
+            parsed = parse_override(override)
             assert parsed.key_or_group == "report.title"
             if number % 10 == 0:
                 load_config([override])

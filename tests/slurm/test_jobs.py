@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nemo_cot.config import OWN_SUBJECTS, Config, EvaluatedModel
+from nemo_cot.config import OWN_SUBJECTS, Config
+from nemo_cot.config.engines import EvaluatedModel
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.graph import Graph, graph

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from nemo_cot import ROOT
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.launchers.slurm import scheduler
 from nemo_cot.launchers.slurm.jobs import ChainJob
@@ -66,7 +65,7 @@ except UserError as error:
 @pytest.fixture(scope="module")
 def ray() -> Path:
     """The program ray of a Python that has it."""
-    python = Path(os.environ.get("NEMO_COT_RAY") or ROOT / ".venv" / "ray" / "bin" / "python")
+    python = Path(os.environ.get("NEMO_COT_RAY") or Path(__file__).parents[2] / ".venv" / "ray" / "bin" / "python")
     if not python.with_name("ray").is_file():
         skip_or_fail(f"no ray beside {python}; make slurm installs it, NEMO_COT_RAY names another Python")
     return python.with_name("ray")
