@@ -20,7 +20,7 @@ from nemo_cot.report.results import Disagreement, Histogram, LengthSummary, Prob
 
 POWER = 0.8
 _BINS = 24
-_CHECKPOINT = re.compile(r"(?:checkpoint|step)[-_]?0*(\d+)$")
+_CHECKPOINT = re.compile(r"(?:^trained@|(?:checkpoint|step)[-_]?)0*(\d+)$")
 
 
 class SampleFacts(GradedSample, kw_only=True):
@@ -118,7 +118,7 @@ def token_budgets(
 
 
 def checkpoints(scores: Scores | None) -> list[Point]:
-    """pass@1 of the subjects that are named after a training step (checkpoint-10, step_20), by step."""
+    """pass@1 of the subjects that are named after a training step (trained@10, checkpoint-10, step_20), by step."""
     found = [
         Point(s.lenient.value, s.lenient.low, s.lenient.high, int(named[1]))
         for name, s in (scores.subjects.items() if scores else ())

@@ -1,16 +1,17 @@
 """Figures that only reports show, against values computed by hand."""
 
 import math
+from dataclasses import replace
 from statistics import NormalDist
 
 import pytest
 
-from nemo_cot.evaluation.scores import Change, Figure
+from nemo_cot.evaluation.scores import Change, Figure, score
 from nemo_cot.records import TraceLoss
 from nemo_cot.report import facts
 from nemo_cot.report.texts import _kept, _Sizes
 from nemo_cot.report.words import judged
-from tests.report.made import trace
+from tests.report.made import evaluation, graded, trace
 
 SETTINGS = {"resamples": 200, "confidence": 0.95, "seed": 0}
 
@@ -79,3 +80,10 @@ def test_helped_is_said_only_where_the_interval_leaves_out_zero(low, high, verdi
     before, after = Figure(0.2, 0.1, 0.3), Figure(0.2 + (low + high) / 2, 0.1, 0.5)
     found, sentence = judged(Change((low + high) / 2, low, high, 0.05), "Training", before, after)
     assert found == verdict and "20.0 %" in sentence
+
+
+def test_kept_models_of_the_training_are_points_of_the_curve_over_steps():
+    made = graded()
+    names = {"trained@20": made["trained"], "trained@5": made["base"], **made}
+    config = replace(evaluation(), subjects=list(names))
+    assert [point.k for point in facts.checkpoints(score(names, config))] == [5, 20]
