@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist, fmean, median
@@ -11,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from nemo_cot.evaluation.curves import within
 from nemo_cot.evaluation.graded_runs import GradedSample
 from nemo_cot.evaluation.intervals import bootstrap_intervals
-from nemo_cot.evaluation.metrics import Metric
+from nemo_cot.evaluation.measures import readings
+from nemo_cot.evaluation.metrics import pass_at_1
 from nemo_cot.evaluation.scores import Point, Scores
 from nemo_cot.records import TraceLoss
 from nemo_cot.report.results import Disagreement, Histogram, LengthSummary, ProblemRow, TraceCurve
 
 POWER = 0.8
 _BINS = 24
-_CHECKPOINT = re.compile(r"(?:^trained@|(?:checkpoint|step)[-_]?)0*(\d+)$")
 
 
 class SampleFacts(GradedSample, kw_only=True):
@@ -93,38 +93,22 @@ def gain(row: ProblemRow, pair: Sequence[str]) -> float:
     return row.right.get(pair[-1], 0.0) - row.right.get(pair[0], 0.0)
 
 
-def token_budgets(
-    samples: Mapping[str, Sequence[GradedSample]], settings: Mapping[str, Any]
-) -> dict[str, list[Point]]:
-    """pass@1 if every answer longer than a budget of tokens counted as wrong, by subject; no new samples are
-    drawn.
+def token_budgets(samples: Mapping[str, Sequence[GradedSample]], scores: Scores) -> dict[str, list[Point]]:
+    """pass@1 over a budget of tokens, by subject: the scores' own curve (evaluate.token_budgets), or else that of
+    :func:`nemo_cot.evaluation.curves.within` at twelve even steps up to the longest answer. No samples are drawn.
     """
+    own = {name: one.curves.budget_pass_at_1 for name, one in scores.subjects.items()}
+    if any(own.values()):
+        return {name: [Point(p.value, p.low, p.high, p.tokens) for p in points] for name, points in own.items()}
     longest = max((row.num_generated_tokens for rows in samples.values() for row in rows), default=0)
     budgets = sorted({math.ceil(longest * share / 12) for share in range(1, 13)} - {0})
     found = {}
     for name, rows in samples.items():
-        grouped: dict[str, list[tuple[int, bool]]] = defaultdict(list)
-        for row in rows:
-            grouped[row.problem_id].append((row.num_generated_tokens, row.verdict == "right"))
-        ids = tuple(grouped)
-        columns = [
-            np.array([fmean(right and tokens <= budget for tokens, right in grouped[p]) for p in ids])
-            for budget in budgets
-        ]
-        metrics = [Metric(f"pass@1 within {b} tokens", c, ids, 0.0) for b, c in zip(budgets, columns)]
-        ends = bootstrap_intervals(metrics, **settings) if metrics else []
+        read = readings(rows)
+        metrics = [pass_at_1(within(read.lenient, read.tokens, budget)) for budget in budgets]
+        ends = bootstrap_intervals(metrics, resamples=scores.bootstrap_resamples, confidence=scores.confidence)
         found[name] = [Point(m.value, low, high, b) for m, (low, high), b in zip(metrics, ends, budgets)]
     return found
-
-
-def checkpoints(scores: Scores | None) -> list[Point]:
-    """pass@1 of the subjects that are named after a training step (trained@10, checkpoint-10, step_20), by step."""
-    found = [
-        Point(s.lenient.value, s.lenient.low, s.lenient.high, int(named[1]))
-        for name, s in (scores.subjects.items() if scores else ())
-        if (named := _CHECKPOINT.search(name))
-    ]
-    return sorted(found, key=lambda point: point.k)
 
 
 def histogram(

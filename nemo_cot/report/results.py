@@ -173,7 +173,7 @@ class Provenance(msgspec.Struct):
 class RunResults(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One run. What it lacks is empty. ``sensitivity``: the smallest true difference of pass@1 that this
     evaluation would show with a power of 80 %; ``budgets``: pass@1 if answers longer than k tokens counted as
-    wrong; ``checkpoints``: pass@1 of subjects that are named after a step, at k = that step. ``like_chosen``:
+    wrong; ``checkpoints``: pass@1 after k steps of training (scores.over_steps). ``like_chosen``:
     Pearson's r of each set's transitions between kinds of steps with those of the chosen traces.
     ``problems``: each with what ``pair`` (the two subjects that are compared) got.
     """

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nemo_cot.evaluation.comparison import PAPER_SUBSETS
-from nemo_cot.evaluation.scores import Scores
+from nemo_cot.evaluation.scores import Point, Scores
 from nemo_cot.report import facts, words
 from nemo_cot.report.collect import Findings
 from nemo_cot.report.results import (
@@ -22,7 +22,6 @@ from nemo_cot.report.results import (
 from nemo_cot.stages.manifest import Manifest
 from nemo_cot.traces.structure.profile import Profile, transition_similarity
 
-SEED = 0
 """Of the bootstrap where a run does not record its own."""
 
 
@@ -49,8 +48,8 @@ def run_results(found: Findings, title: str) -> RunResults:
         paper=list(PAPER),
         papers_benchmark=papers,
         sensitivity=sensitivity,
-        budgets=facts.token_budgets(samples, _settings(scores)) if scores else {},
-        checkpoints=facts.checkpoints(scores),
+        budgets=facts.token_budgets(samples, scores) if scores else {},
+        checkpoints=[Point(p.value, p.low, p.high, p.step) for p in scores.over_steps] if scores else [],
         pair=pair,
         problems=problems,
         lengths=facts.histogram("tokens per answer", "tokens", lengths),
@@ -75,10 +74,6 @@ def _pair(samples: Mapping[str, Any]) -> list[str]:
     """The two subjects that are compared: base and trained, else the first two there are."""
     named = [name for name in ("base", "trained") if name in samples]
     return (named + [name for name in samples if name not in named])[:2]
-
-
-def _settings(scores: Scores) -> dict[str, Any]:
-    return {"resamples": scores.bootstrap_resamples, "confidence": scores.confidence, "seed": SEED}
 
 
 def _papers_benchmark(scores: Scores | None) -> bool:

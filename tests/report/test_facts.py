@@ -9,11 +9,10 @@ import pytest
 from nemo_cot.evaluation.scores import Change, Figure, score
 from nemo_cot.records import TraceLoss
 from nemo_cot.report import facts
+from nemo_cot.report.run_results import run_results
 from nemo_cot.report.texts import _kept, _Sizes
 from nemo_cot.report.words import judged
-from tests.report.made import evaluation, graded, trace
-
-SETTINGS = {"resamples": 200, "confidence": 0.95, "seed": 0}
+from tests.report.made import evaluation, findings, graded, trace
 
 
 def rows(**right: list[bool]) -> list:
@@ -43,11 +42,20 @@ def test_problems_are_ordered_by_gain_with_a_right_sample_of_each():
 
 
 def test_within_a_budget_a_longer_answer_is_wrong():
-    found = facts.token_budgets({"trained": rows(a=[True, True, False], b=[False, True, True])}, SETTINGS)["trained"]
+    samples = {"base": rows(a=[False] * 3, b=[False] * 3), "trained": rows(a=[True, True, False], b=[False, True, True])}
+    found = facts.token_budgets(samples, score(samples, replace(evaluation(3), token_budgets=[])))["trained"]
     by_budget = {point.k: point.value for point in found}
     assert by_budget[12] == pytest.approx(4 / 6), "all: what pass@1 is"
     assert by_budget[11] == pytest.approx((2 / 3 + 1 / 3) / 2) and by_budget[10] == pytest.approx((1 / 3 + 0) / 2)
     assert by_budget[9] == 0 and all(point.low <= point.value <= point.high for point in found)
+
+
+def test_the_budgets_of_the_config_and_what_answers_held_until_there_come_from_the_scores():
+    samples = {"base": rows(a=[False] * 2, b=[False] * 2), "trained": rows(a=[True, True], b=[True, True])}
+    held = {"trained": {10: samples["trained"]}}  # their text until there is right already
+    scores = score(samples, replace(evaluation(2), token_budgets=[10]), within_budgets=held)
+    (point,) = facts.token_budgets(samples, scores)["trained"]
+    assert (point.k, point.value) == (10, 1.0)
 
 
 def test_a_trace_is_learned_at_half_of_its_first_loss():
@@ -84,6 +92,7 @@ def test_helped_is_said_only_where_the_interval_leaves_out_zero(low, high, verdi
 
 def test_kept_models_of_the_training_are_points_of_the_curve_over_steps():
     made = graded()
-    names = {"trained@20": made["trained"], "trained@5": made["base"], **made}
-    config = replace(evaluation(), subjects=list(names))
-    assert [point.k for point in facts.checkpoints(score(names, config))] == [5, 20]
+    samples = {"trained@20": made["trained"], "trained@5": made["base"], **made}
+    scores = score(samples, replace(evaluation(), subjects=list(samples)), steps={"trained@20": 20, "trained@5": 5})
+    shown = run_results(findings(scores=scores, samples=samples), "t").checkpoints
+    assert [(point.k, point.value) for point in shown] == [(5, 0.25), (20, 0.75)]
