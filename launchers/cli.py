@@ -24,7 +24,7 @@ verbs
   compare  compare runs, with intervals: nemo-cot compare RUN[:SUBJECT] RUN[:SUBJECT] ...
            [--subject NAME] [--json FILE] [--markdown FILE] [runs_dir=DIR]
   traces   measure the structure of traces, sets side by side: nemo-cot traces FILE.jsonl|RUN[:WHERE] ...
-           WHERE: pool, chosen, transformed, or a subject of the evaluation [--by KEY] [--measures A,B]
+           WHERE: pool, chosen, generated, refined, transformed, or an evaluated subject [--by KEY] [--measures A,B]
            [--model DIR [--surprise FILE]] [--json FILE] [--plot FILE.html|FILE.svg] [marks=NAME]
   trace    lead a trace back to its problem, teacher and changes: nemo-cot trace RUN ID[:SAMPLE]
   show-tokens  print what is trained on and what is not: nemo-cot show-tokens RUN [--trace ID[:SAMPLE]]

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 
@@ -15,42 +12,35 @@ from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.io.atomic import write_bytes, write_text
 from nemo_cot.io.paths import user_path
+from nemo_cot.launchers.finished import output_file, split_arguments
 from nemo_cot.stages import RunDirectory
 
 SUBJECT = "trained"
 """The subject of a run given without one."""
 _OPTIONS = ("--subject", "--json", "--markdown")
 _KEYS = ("runs_dir", "experiment", "evaluate.bootstrap_resamples", "evaluate.confidence", "evaluate.seed")
-_OVERRIDE = re.compile(r"([a-z_]+(?:\.[a-z_]+)*)=")
 _USAGE = "nemo-cot compare RUN[:SUBJECT] RUN[:SUBJECT] ..."
-
-
-@dataclass
-class _Arguments:
-    runs: list[str] = field(default_factory=list)
-    overrides: list[str] = field(default_factory=list)
-    options: dict[str, str] = field(default_factory=dict)
 
 
 def compare_command(arguments: Sequence[str]) -> int:
     """``RUN[:SUBJECT] ... [--subject NAME] [--json FILE] [--markdown FILE] [overrides]``. Prints the
     comparison with the first run, and writes the files asked for. Raises UserError as :func:`compare`.
     """
-    given = _parse(arguments)
+    given = split_arguments(arguments, "nemo-cot compare", options=_OPTIONS, keys=_KEYS)
     cfg = load_config(given.overrides)
-    if len(given.runs) < 2:
-        name = given.runs[0].partition(":")[0] if given.runs else "RUN"
+    if len(given.names) < 2:
+        name = given.names[0].partition(":")[0] if given.names else "RUN"
         raise UserError(
-            f"{len(given.runs)} runs given, not 2 or more", where="nemo-cot compare",
+            f"{len(given.names)} runs given, not 2 or more", where="nemo-cot compare",
             fix=f"{_USAGE}; two subjects of one run: {name}:base {name}:trained",
         )  # fmt: skip
-    targets = {option: _target(given.options[option]) for option in _OPTIONS[1:] if option in given.options}
+    targets = {option: output_file(given.options[option]) for option in _OPTIONS[1:] if option in given.options}
     from nemo_cot.evaluation.comparison import compare
     from nemo_cot.evaluation.graded_runs import read_graded_run
     from nemo_cot.report.comparison_text import comparison_builtins, comparison_markdown, comparison_text
 
     subject = given.options.get("--subject", SUBJECT)
-    places = [named(text, subject, cfg) for text in given.runs]
+    places = [named(text, subject, cfg) for text in given.names]
     runs = [read_graded_run(run, of, label) for run, of, label in distinct(places)]
     settings = cfg.evaluate
     found = compare(
@@ -63,42 +53,6 @@ def compare_command(arguments: Sequence[str]) -> int:
     if "--markdown" in targets:
         write_text(targets["--markdown"], comparison_markdown(found))
     return 0
-
-
-def _parse(arguments: Sequence[str]) -> _Arguments:
-    found, rest = _Arguments(), list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        option, equals, value = argument.partition("=")
-        if option in _OPTIONS:
-            if not equals and rest:
-                value = rest.pop(0)
-            if not value:
-                raise UserError(f"{option} needs a value", where="nemo-cot compare", fix=f"{option} VALUE")
-            found.options[option] = value
-        elif argument.startswith("-"):
-            raise _unknown(argument, "option", _OPTIONS)
-        elif (key := _OVERRIDE.match(argument)) and not user_path(argument).exists():
-            if key[1] not in _KEYS:
-                raise _unknown(f"{key[1]}=", "key", [f"{known}=" for known in _KEYS])
-            found.overrides.append(argument)
-        else:
-            found.runs.append(argument)
-    return found
-
-
-def _unknown(argument: str, what: str, known: Sequence[str]) -> UserError:
-    near = difflib.get_close_matches(argument, known, n=1)
-    fix = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
-    return UserError(f"takes no {what} {argument}", where="nemo-cot compare", fix=fix)
-
-
-def _target(text: str) -> Path:
-    path = user_path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        what = "is a directory, not a file" if path.is_dir() else "its directory does not exist"
-        raise UserError(what, where=str(path), fix="name a file in a directory that exists")
-    return path
 
 
 def named(text: str, subject: str, cfg: Config) -> tuple[RunDirectory, str, str]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NoReturn
 
 from nemo_cot.errors import UserError
@@ -52,3 +55,59 @@ def open_run(name: str, runs_dir: str | None) -> RunDirectory:
         else "give the name of a run there, or a path; runs_dir=DIR names another"
     )
     raise UserError("no such run", where=f"{name} (below {below})", fix=fix)
+
+
+_OVERRIDE = re.compile(r"([a-z_]+(?:\.\w+)*)=")
+
+
+@dataclass
+class Given:
+    """The arguments of a verb about several runs: ``names`` of runs and files, Hydra's overrides, and options."""
+
+    names: list[str] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    options: dict[str, str] = field(default_factory=dict)
+
+
+def split_arguments(
+    arguments: Sequence[str], verb: str, *, options: Sequence[str], keys: Sequence[str] | None = None
+) -> Given:
+    """``arguments`` by their kinds; every option takes a value. ``keys`` that may be set, a group's name for all of
+    its keys; None: any, which Hydra checks. What is there as a file or folder is a name, though it holds a "=".
+
+    Raises UserError, naming the nearest, for an option or key that the verb does not have.
+    """
+    found, rest = Given(), list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        option, equals, value = argument.partition("=")
+        if option in options:
+            if not equals and rest:
+                value = rest.pop(0)
+            if not value:
+                raise UserError(f"{option} needs a value", where=verb, fix=f"{option} VALUE")
+            found.options[option] = value
+        elif argument.startswith("-"):
+            raise _unknown("option", option, [*options, "--help"], verb)
+        elif user_path(argument).exists() or not (equals if keys is None else _OVERRIDE.match(argument)):
+            found.names.append(argument)
+        elif keys is not None and option not in keys and option.partition(".")[0] not in keys:
+            raise _unknown("key", f"{option}=", [f"{known}=" for known in keys], verb)
+        else:
+            found.overrides.append(argument)
+    return found
+
+
+def output_file(text: str) -> Path:
+    """Raise UserError for a file that cannot be written."""
+    path = user_path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a directory, not a file" if path.is_dir() else "its directory does not exist"
+        raise UserError(what, where=str(path), fix="name a file in a directory that exists")
+    return path
+
+
+def _unknown(what: str, name: str, known: Sequence[str], verb: str) -> UserError:
+    near = difflib.get_close_matches(name, known, n=1)
+    fix = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
+    return UserError(f"takes no {what} {name}", where=verb, fix=fix)

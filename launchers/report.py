@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from nemo_cot.errors import UserError, one_line
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.existing import CONFIG_FILE, find_run
 from nemo_cot.io.paths import user_path
+from nemo_cot.launchers.finished import split_arguments
 from nemo_cot.recipes.report import report
 from nemo_cot.report.files import MARKDOWN, PAGE
 from nemo_cot.stages import run_stage
@@ -29,7 +29,9 @@ def report_command(arguments: Sequence[str]) -> int:
     several (or with subjects) a comparison with the first, in --output or runs_dir/reports. Prints the paths.
     Raises UserError.
     """
-    runs, overrides, output = _parse(arguments)
+    given = split_arguments(arguments, "nemo-cot report", options=(_OUTPUT,))
+    runs, overrides = given.names, given.overrides
+    output = user_path(given.options[_OUTPUT]) if _OUTPUT in given.options else None
     if not runs or (len(runs) == 1 and ":" not in runs[0]):
         if output is not None:
             raise UserError(
@@ -95,26 +97,6 @@ def _origin(run: Path) -> tuple[str, list]:
         return origin(cfg)
     except UserError:
         return "", []
-
-
-def _parse(arguments: Sequence[str]) -> tuple[list[str], list[str], Path | None]:
-    """Runs, overrides, and the folder of --output."""
-    runs, overrides, output, rest = [], [], None, list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        option, equals, value = argument.partition("=")
-        if option == _OUTPUT:
-            value = value if equals else rest.pop(0) if rest else ""
-            if not value:
-                raise UserError("needs a folder", where=_OUTPUT, fix=f"{_OUTPUT} DIR")
-            output = user_path(value)
-        elif argument.startswith("-"):
-            near = difflib.get_close_matches(option, (_OUTPUT, "--help"), n=1)
-            fix = f"did you mean {near[0]}?" if near else USAGE
-            raise UserError(f"there is no option {option!r}", where="nemo-cot report", fix=fix)
-        else:
-            (overrides if equals and not user_path(argument).is_dir() else runs).append(argument)
-    return runs, overrides, output
 
 
 def _place(run: str, overrides: Sequence[str]) -> list[str]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +14,9 @@ from nemo_cot.errors import UserError, one_line
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.io.atomic import write_bytes, write_text
 from nemo_cot.io.paths import user_path
+from nemo_cot.launchers.finished import output_file, split_arguments
 from nemo_cot.stages import RunDirectory
+from nemo_cot.traces.refine import REFINED
 
 if TYPE_CHECKING:
     from nemo_cot.traces.structure.profile import Measured, Structure
@@ -28,21 +28,13 @@ _KEYS = (
     "runs_dir", "experiment", "marks", "model", "evaluate.bootstrap_resamples", "evaluate.confidence", "evaluate.seed",
     "evaluate.sampling.precision", "evaluate.sampling.device",
 )  # fmt: skip
-_OVERRIDE = re.compile(r"([a-z_]+(?:\.\w+)*)=")
 PLACES = {
     "pool": "grade/graded.jsonl", "chosen": "curate/traces.jsonl", "transformed": "transform/traces.jsonl",
-    "generated": "generate/generations.jsonl", "refined": "refine/generations.jsonl",
+    "generated": "generate/generations.jsonl",
 }  # fmt: skip
-"""WHERE in a run, beside the subjects of its evaluation."""
+"""WHERE in a run, beside the subjects of its evaluation and `refined`: the traces after the last pass of refine."""
 SHOWN = ("pool", "chosen", "transformed")
 """Of a run that is named alone, with all of its subjects."""
-
-
-@dataclass
-class _Arguments:
-    sets: list[str] = field(default_factory=list)
-    overrides: list[str] = field(default_factory=list)
-    options: dict[str, str] = field(default_factory=dict)
 
 
 def traces_command(arguments: Sequence[str]) -> int:
@@ -50,10 +42,10 @@ def traces_command(arguments: Sequence[str]) -> int:
     [--plot FILE.html|svg] [overrides]``. Prints a table of all measures with intervals. Raises UserError for
     what cannot be read.
     """
-    given = _parse(arguments)
+    given = split_arguments(arguments, VERB, options=_OPTIONS, keys=_KEYS)
     cfg = load_config(given.overrides)
     targets = {
-        option: _target(given.options[option])
+        option: output_file(given.options[option])
         for option in ("--json", "--plot", "--surprise")
         if option in given.options
     }
@@ -62,7 +54,7 @@ def traces_command(arguments: Sequence[str]) -> int:
             "is neither .html nor .svg", where=f"--plot {targets['--plot']}", fix="name a file of either kind"
         )
     files: dict[str, Path] = {}
-    for text in dict.fromkeys(given.sets):
+    for text in dict.fromkeys(given.names):
         for name, path in _files(text, cfg).items():
             files[name if name not in files else str(path)] = path
     if "--surprise" in targets and "--model" not in given.options:
@@ -109,42 +101,6 @@ def traces_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parse(arguments: Sequence[str]) -> _Arguments:
-    found, rest = _Arguments(), list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        option, equals, value = argument.partition("=")
-        if option in _OPTIONS:
-            if not equals and rest:
-                value = rest.pop(0)
-            if not value:
-                raise UserError(f"{option} needs a value", where=VERB, fix=f"{option} VALUE")
-            found.options[option] = value
-        elif argument.startswith("-"):
-            raise _unknown(argument, "option", _OPTIONS)
-        elif (key := _OVERRIDE.match(argument)) and not user_path(argument).exists():
-            if key[1] not in _KEYS and key[1].partition(".")[0] not in ("marks", "model"):
-                raise _unknown(f"{key[1]}=", "key", [f"{known}=" for known in _KEYS])
-            found.overrides.append(argument)
-        else:
-            found.sets.append(argument)
-    return found
-
-
-def _unknown(argument: str, what: str, known: Sequence[str]) -> UserError:
-    near = difflib.get_close_matches(argument, known, n=1)
-    fix = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
-    return UserError(f"takes no {what} {argument}", where=VERB, fix=fix)
-
-
-def _target(text: str) -> Path:
-    path = user_path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        what = "is a directory, not a file" if path.is_dir() else "its directory does not exist"
-        raise UserError(what, where=str(path), fix="name a file in a directory that exists")
-    return path
-
-
 def _measures(text: str | None) -> list[str]:
     from nemo_cot.traces.structure import measure_names
 
@@ -175,6 +131,9 @@ def _files(text: str, cfg: Config) -> dict[str, Path]:
 
 def _of_run(run: RunDirectory, where: str) -> dict[str, Path]:
     places = {name: run.path / file for name, file in PLACES.items()}
+    passes = {path.parent.name: path for path in run.path.glob(f"refine/[0-9]*-*/{REFINED}")}
+    if passes:
+        places["refined"] = passes[max(passes, key=lambda name: int(name.partition("-")[0]))]
     subjects = {path.stem: path for path in sorted((run.path / "evaluate/scores").glob("*.jsonl"))}
     there = {name: path for name, path in {**places, **subjects}.items() if path.is_file()}
     if where and where not in there:

@@ -64,6 +64,15 @@ def test_a_place_of_a_run_and_a_split_by_a_key(file, runs):
     assert cells(nemo_cot_here("traces", file, "--by", "annotator"))["measure"][1:] == ["human.jsonl <b>bob", "human.jsonl ann"]
 
 
+def test_refined_are_the_traces_after_the_last_pass(file, runs):
+    for number, kept in ((1, 4), (2, 3), (10, 2)):
+        folder = runs / "tiny" / "refine" / f"{number}-paraphrase"
+        folder.mkdir(parents=True)
+        write_lines(folder / "refined.jsonl", [json.loads(line) for line in file.read_text().splitlines()[:kept]])
+    table = cells(nemo_cot_here("traces", "tiny:refined", f"runs_dir={runs}", "evaluate.bootstrap_resamples=100"))
+    assert table["traces (problems)"] == ["count", "2 (1)"]
+
+
 def test_two_files_of_one_name_are_told_apart(file, tmp_path):
     (tmp_path / "other").mkdir()
     other = shutil.copy(file, tmp_path / "other" / file.name)
