@@ -56,7 +56,8 @@ def traces_command(arguments: Sequence[str]) -> int:
     files: dict[str, Path] = {}
     for text in dict.fromkeys(given.names):
         for name, path in _files(text, cfg).items():
-            files[name if name not in files else str(path)] = path
+            if path not in files.values():
+                files[name if name not in files else str(path)] = path
     if "--surprise" in targets and "--model" not in given.options:
         raise UserError(
             "needs a model", where="--surprise", fix="add --model DIR, such as runs/NAME/convert/model"

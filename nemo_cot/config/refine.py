@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
@@ -18,21 +19,17 @@ _RULES = ("keep", "revert", "drop")
 
 
 @dataclass
-class RefineConfig:
-    """``passes``, in this order: {prompt: NAME of conf/prompt, and any of the other keys}, which change the
-    values here for that pass. None: the stage does not apply.
+class _Values:
+    """What RefineConfig says for all passes, and each of them may say for itself.
 
-    ``engine`` of a pass: a name in ``engines``; without it the pass takes ``engine``. ``path``: a Hugging
-    Face directory; null: the student's base model. ``template`` holds {problem}: the format around a message
-    for engines that render prompts. ``beginning``: the share of the thought's steps that the field
-    {beginning} holds; 1: the whole text. ``changed``, ``empty``, ``cut``: what becomes of a trace whose final
-    answer is not the same, whose new text is empty (or lacks the prompt's markers), or was cut short: keep,
-    revert (the text before the pass) or drop.
+    ``path``: a Hugging Face directory; null: the student's base model. ``template`` holds {problem}: the format
+    around a message for engines that render prompts. ``beginning``: the share of the thought's steps that the field
+    {beginning} holds; 1: the whole text. ``changed``, ``empty``, ``cut``: what becomes of a trace whose final answer
+    is not the same, whose new text is empty (or lacks the prompt's markers), or was cut short: keep, revert (the text
+    before the pass) or drop.
     """
 
-    passes: list[Any]
     engine: EngineConfig
-    engines: dict[str, EngineConfig]
     template: str
     end_of_turn: str
     beginning: float
@@ -42,6 +39,17 @@ class RefineConfig:
     seed: int
     sampling: SamplingConfig
     path: Optional[str] = runtime()  # noqa: UP045
+
+
+@dataclass
+class RefineConfig(_Values):
+    """``passes``, in this order: {prompt: NAME of conf/prompt, and any of the other keys}, which change the
+    values here for that pass. None: the stage does not apply. ``engine`` of a pass: a name in ``engines``;
+    without it the pass takes ``engine``.
+    """
+
+    passes: list[Any]
+    engines: dict[str, EngineConfig]
 
     def __post_init__(self) -> None:
         self.each()
@@ -56,9 +64,10 @@ class RefineConfig:
             raise UserError(
                 f"{given!r} is not a group with a prompt", where=key, fix="for example {prompt: paraphrase}"
             )
-        own = [f.name for f in dataclasses.fields(RefinePass)]
-        if unknown := [name for name in given if name not in own or name == "number"]:
-            raise UserError("unknown key", where=f"{key}.{unknown[0]}", fix=f"it has {', '.join(own[1:])}")
+        shared = [f.name for f in dataclasses.fields(_Values)]
+        if unknown := [name for name in given if name not in ("prompt", *shared)]:
+            fix = f"it has prompt, {', '.join(shared)}"
+            raise UserError("unknown key", where=f"{key}.{unknown[0]}", fix=fix)
         engine, named = self.engine, given.get("engine")
         if named is not None:
             if named not in self.engines:
@@ -71,40 +80,26 @@ class RefineConfig:
             raise UserError(
                 "unknown key", where=f"{key}.sampling.{unknown[0]}", fix=f"it has {', '.join(sampling_keys)}"
             )
-        common = {
-            name: getattr(self, name)
-            for name in own
-            if name not in ("number", "prompt", "engine", "sampling")
-        }
+        common = {name: getattr(self, name) for name in shared}
         try:
             sampling = msgspec.convert(
                 {**dataclasses.asdict(self.sampling), **(given.get("sampling") or {})}, SamplingConfig
             )
             values = {**common, **given, "sampling": sampling, "number": number + 1, "engine": engine}
-            types = {f.name: f.type for f in dataclasses.fields(RefinePass)}
+            types = typing.get_type_hints(RefinePass)
             for name in given.keys() - {"engine", "sampling"}:
-                values[name] = msgspec.convert(given[name], _TYPES[types[name]])
+                values[name] = msgspec.convert(given[name], types[name])
         except (msgspec.ValidationError, TypeError, ValueError) as error:
             raise UserError(f"{error}", where=key, fix="correct this value") from None
         return RefinePass(**values)
 
 
-@dataclass(frozen=True)
-class RefinePass:
+@dataclass
+class RefinePass(_Values):
     """One pass, with all of its values; ``number`` from 1."""
 
     number: int
     prompt: str
-    engine: EngineConfig
-    template: str
-    end_of_turn: str
-    beginning: float
-    changed: str
-    empty: str
-    cut: str
-    seed: int
-    sampling: SamplingConfig
-    path: str | None = runtime()
 
     def __post_init__(self) -> None:
         key = f"refine.passes[{self.number - 1}]"
@@ -137,6 +132,3 @@ class RefinePass:
                 where=f"{key}.engine.system_message",
                 fix="set one of them to null",
             )
-
-
-_TYPES = {"str": str, "float": float, "int": int, "str | None": str | None}

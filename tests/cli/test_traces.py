@@ -69,8 +69,8 @@ def test_refined_are_the_traces_after_the_last_pass(file, runs):
         folder = runs / "tiny" / "refine" / f"{number}-paraphrase"
         folder.mkdir(parents=True)
         write_lines(folder / "refined.jsonl", [json.loads(line) for line in file.read_text().splitlines()[:kept]])
-    table = cells(nemo_cot_here("traces", "tiny:refined", f"runs_dir={runs}", "evaluate.bootstrap_resamples=100"))
-    assert table["traces (problems)"] == ["count", "2 (1)"]
+    table = cells(nemo_cot_here("traces", "tiny:refined", runs / "tiny/refine/10-paraphrase/refined.jsonl", f"runs_dir={runs}", "evaluate.bootstrap_resamples=100"))
+    assert table["traces (problems)"] == ["count", "2 (1)"], "and a set that is named twice is one"
 
 
 def test_two_files_of_one_name_are_told_apart(file, tmp_path):
