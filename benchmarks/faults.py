@@ -195,7 +195,7 @@ def _bench() -> Iterator[Bench]:
         overrides = tiny_experiment(model, work / "runs")
         served = [
             "evaluate.engine=openai", "evaluate.subjects=[base]", f"evaluate.engine.server.base_url={server.base_url}",
-            "evaluate.engine.server.model_name=tiny", "evaluate.engine.retries=1",
+            "evaluate.engine.server.neutral=true", "evaluate.engine.server.model_name=tiny", "evaluate.engine.retries=1",
             "evaluate.engine.max_concurrent_requests=1", "evaluate.engine.server.connect_deadline_seconds=1",
         ]  # fmt: skip
         bench = Bench(work, Path(top) / "pristine", forks, overrides, served)

@@ -42,7 +42,7 @@ def test_every_figure_equals_results_json(opened, page_file):
             "() => [...document.querySelectorAll('[data-path]')].map(c => [c.dataset.path, c.firstChild.textContent, "
             "[...c.querySelectorAll('small')].map(s => s.textContent)])"
         )
-    assert len(cells) > 180
+    assert len(cells) > 150
     for path, shown, notes in cells:
         found = at(results, path)
         value = found["value"] if isinstance(found, dict) else found

@@ -47,6 +47,7 @@ def whole(forks, server, tiny_model, tmp_path_factory) -> tuple[Path, list[str],
         *tiny_experiment(tiny_model, tmp_path_factory.mktemp("whole")),
         "refine.passes=[{prompt:paraphrase},{prompt:paraphrase,seed:3}]", "refine.engine=openai",
         f"refine.engine.server.base_url={server.base_url}", "refine.engine.server.model_name=scripted",
+        "refine.engine.server.neutral=true",
         "refine.engine.max_concurrent_requests=2", "refine.changed=keep", "curate.verdicts=[right,wrong]", "curate.min_tokens=1",
         "transform.steps=[{name:shuffle,dose:1,split:paragraph},{name:digits,dose:0.5}]", "pack.capacity_tokens=2000",
     ]  # fmt: skip
