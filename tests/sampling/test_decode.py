@@ -70,7 +70,7 @@ def test_each_step_is_counted():
     stops = decoding(stop_ids=tuple(range(0, 64, 4)))
     found = sample_batch(tiny_model(), requests(), stops, lambda *seen: counts.append(seen))
     ended = [sum(c.finish_reason == "stop" and c.num_generated_tokens <= n for c in found) for n in range(1, len(counts) + 1)]
-    assert [count for count, _ in counts] == ended and 0 < ended[-1]
+    assert [count for count, _ in counts] == ended and ended[-1] > 0
     assert counts[-1][1] == sum(c.num_generated_tokens for c in found) and counts[0][1] == len(found)
 
 
