@@ -170,7 +170,7 @@ def _scoring(cfg: Config) -> Stage:
         },
         work=work,
         writes=("metrics.json", "structure.json", *(f"{subject}.jsonl" for subject in subjects)),
-        version=4,
+        version=5,
         resumable=True,
         compare=compare_gradings,
     )
