@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nemo_cot.evaluation.intervals import bootstrap_interval, bootstrap_intervals, paired_difference, student_t
+from nemo_cot.evaluation.intervals import (
+    bootstrap_interval,
+    bootstrap_intervals,
+    paired_difference,
+    student_t,
+)
 from nemo_cot.evaluation.metrics import Metric
 
 shares = st.lists(st.sampled_from([0.0, 0.0, 0.125, 0.5, 1.0]), min_size=1, max_size=40)
