@@ -42,6 +42,7 @@ class Marks:
     def __init__(self, config: MarksConfig) -> None:
         self.config = config
         self.kinds = [kind for kind in config.kinds if kind != LEAD]
+        self.step_kinds = [*self.kinds, STRAIGHT]
         self.shifts = frozenset(config.shifts)
         self._kind_of: dict[str, str] = {}
         for kind in (*self.kinds, LEAD):  # a phrase in two lists is of the first kind

@@ -98,6 +98,34 @@ def test_contamination_is_exact_by_ngram_or_fuzzy(text, kind):
         assert shown["text"] == text and shown["heldout_text"] in [p.problem for p in HELDOUT] and shown["dropped"]
 
 
+OPENING = "Let ABC be a triangle with AB = 13, BC = 14 and CA = 15."
+CENTRE, LETTERS = "Let I be its incenter; find the radius of the circle through I, B and C, times four.", "{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}"
+SUM = "State the final answer to the following arithmetic problem: {}"
+TASK = "At {0} a train leaves and goes {1} miles per hour; how far from the station that it left will it be at noon that day?"
+
+
+@pytest.mark.parametrize(
+    "text, heldout, kind",
+    [
+        # numbers are words, operators are none: 12 words, of which all must be the same
+        (SUM.format("3 + 8 - 5 ="), [SUM.format("3 + 8 + 5 ="), SUM.format("3 + 8 - 6 =")], None),
+        (SUM.format("3 + 8 - 5"), [SUM.format("3 + 8 - 5 =")], "ngram"),
+        # an opening, or a list, is a small part of a problem
+        (f"{OPENING} {CENTRE}", [f"{OPENING} Find its area, and the sum of the lengths of all of its medians and of all its altitudes."], None),
+        (f"{OPENING} Find its area.", [f"{OPENING} Find its area, as a decimal."], "ngram"),
+        (f"How many subsets of {LETTERS} are there?", [f"Two of {LETTERS} are drawn at random, without replacement, and added; what is the most likely sum that one may see?"], None),
+        # what more than ten problems have in common is a template
+        (TASK.format(7, 50), [TASK.format(8, n) for n in range(10)], "ngram"),
+        (TASK.format(7, 50), [TASK.format(8, n) for n in range(11)], None),
+        (TASK.format(7, 50), [*(TASK.format(8, n) for n in range(11)), TASK.format(7, 50) + " Why?"], "ngram"),
+    ],
+)
+def test_words_in_a_row_count_where_they_are_most_of_a_problem_and_no_template(text, heldout, kind):
+    problems = [Problem(problem_id=str(n), problem=one, expected_answer="1") for n, one in enumerate(heldout)]
+    found = bound(load_filters({"contamination": {"fuzzy": 100}}), Context(None, problems))["contamination"]
+    assert found(of_problem(text), 1) == (f"contamination_{kind}" if kind else False)
+
+
 def test_near_matches_are_shown_and_dropped_only_by_choice():
     context = Context(None, HELDOUT)
     found = bound(load_filters({"contamination": {}}), context)["contamination"]
@@ -142,6 +170,7 @@ def test_every_filter_has_a_case():
         ({"measure": {"bounds": {"stepps": {"most": 1}}}}, ("curate.filters.measure", "no measure 'stepps'")),
         ({"measure": {"bounds": {}}}, ("curate.filters.measure", "no bound")),
         ({"contamination": {"ngram": 1}}, ("curate.filters.contamination", "2 or more")),
+        ({"contamination": {"share": 1.0}}, ("curate.filters.contamination", "below 1")),
         ({"contamination": {"fuzzy": 0}}, ("curate.filters.contamination", "between 0 and 100")),
         ({"contamination": {"drop": ["near"]}}, ("curate.filters.contamination", "exact, ngram, fuzzy")),
     ],

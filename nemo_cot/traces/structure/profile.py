@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from nemo_cot.config import Config
-from nemo_cot.config.marks import STRAIGHT, MarksConfig
+from nemo_cot.config.marks import MarksConfig
 from nemo_cot.errors import UserError
 from nemo_cot.evaluation.intervals import bootstrap_intervals
 from nemo_cot.io.atomic import write_bytes
@@ -84,7 +84,7 @@ class Measured:
     @classmethod
     def empty(cls, marks: MarksConfig, names: Sequence[str] = ()) -> Measured:
         """A set without traces yet; all measures, without ``names``."""
-        kinds = kinds_of(Marks(marks))
+        kinds = Marks(marks).step_kinds
         return cls(
             kinds, list(names) or measure_names(), transitions=np.zeros((len(kinds),) * 2, dtype=np.int64)
         )
@@ -120,15 +120,10 @@ class Found:
     @classmethod
     def of(cls, view: View, names: Sequence[str], problem_id: str, group: str | None = None) -> Found:
         """What is kept of ``view``, with the measures ``names``."""
-        place = {kind: number for number, kind in enumerate(kinds_of(view.marks))}
+        place = {kind: number for number, kind in enumerate(view.marks.step_kinds)}
         values = np.array([view.measured(name) for name in names], dtype=np.float32)
         kinds = np.array([place[kind] for kind in view.kinds], dtype=np.uint8)
         return cls(problem_id, group, values, kinds, text_vector(view))
-
-
-def kinds_of(marks: Marks) -> list[str]:
-    """The kinds that a step may have, in order."""
-    return [*marks.kinds, STRAIGHT]
 
 
 class PlainRow(msgspec.Struct):
