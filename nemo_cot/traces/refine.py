@@ -148,9 +148,8 @@ def decided(
         step = {"refined_by": one.prompt, "pass": one.number, "outcome": outcome, "seed": one.seed,
                 "tokens": reply.num_generated_tokens, "finish_reason": reply.finish_reason}  # fmt: skip
         if rule == "keep":
-            before = trace.num_generated_tokens if prompt.result == "append" else 0
             changes = {"generation": text, "finish_reason": reply.finish_reason,
-                       "num_generated_tokens": reply.num_generated_tokens + before}  # fmt: skip
+                       "num_generated_tokens": reply.num_generated_tokens}  # fmt: skip
             trace = msgspec.structs.replace(trace, **changes)
         if rule != "drop":
             after.append(trace.with_step(**step))

@@ -41,6 +41,8 @@ CASES = [
     ("boxes", {}, r"\boxed{1}, so \boxed{1}", True),
     ("boxes", {"least": 0}, "1", False),
     ("boxes", {"most": 2}, r"\boxed{1}, so \boxed{1}", False),
+    ("boxes", {}, r"\boxed{1}, \boxed{} and \boxed{2", False),
+    ("boxes", {"final": True}, r"<think>1</think> \fbox{1}", False),
     ("boxes", {"final": True}, "<think>\\boxed{1}? No.</think> \\boxed{2}", False),
     ("boxes", {"final": True}, "<think>\\boxed{1}</think> 1", True),
     ("boxes", {"final": True}, "<think>2</think> \\boxed{1}, \\boxed{2}", True),
@@ -58,6 +60,8 @@ CASES = [
     ("script", {"most": 0.1}, "abcdefgh所以", True),
     ("script", {"allow": ["latin"]}, "\u03b1", True),
     ("script", {}, "12 + 3 = 15", False),
+    ("script", {}, "the n\u1d57\u02b0 of x\u207f, 3 \u00b5m, \u2135, \u210f, f\u02b9, n\u00ba and \ufb01t", False),
+    ("script", {}, "\uff76\uff85", True),
     ("repetition", {"most_ngrams": 0.5}, LOOP, "repetition_ngrams"),
     ("repetition", {"least_compression": 0.2}, LOOP, "repetition_compression"),
     ("repetition", {"most_loop": 0.5}, LOOP, "repetition_loop"),
@@ -172,7 +176,9 @@ def test_every_filter_has_a_case():
         ({"contamination": {"ngram": 1}}, ("curate.filters.contamination", "2 or more")),
         ({"contamination": {"share": 1.0}}, ("curate.filters.contamination", "below 1")),
         ({"contamination": {"fuzzy": 0}}, ("curate.filters.contamination", "between 0 and 100")),
-        ({"contamination": {"drop": ["near"]}}, ("curate.filters.contamination", "exact, ngram, fuzzy")),
+        ({"contamination": {"drop": ["near"]}}, ("curate.filters.contamination", "'near'", "drop")),
+        ({"verdict": {"keep": ["rigth"]}}, ("curate.filters.verdict", "'rigth'", "keep")),
+        ({"finish": {"reasons": ["end"]}}, ("curate.filters.finish", "'end'", "reasons")),
     ],
 )
 def test_a_mistake_is_one_line_with_its_key(chosen, parts):

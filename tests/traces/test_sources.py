@@ -213,7 +213,7 @@ def test_a_where_that_takes_nothing_is_an_error(where, what, tmp_path):
 ])  # fmt: skip
 def test_thinking_is_kept_cut_or_joined(text, cut, join, whole):
     config = teacher().thinking
-    assert _with_thought(text, None, config) == (text, True)
+    assert _with_thought(text, None, config) == (text, whole)
     assert _with_thought(text, None, replace(config, mode="cut")) == (cut, whole)
     assert _with_thought(text, None, replace(config, mode="join")) == (join, whole)
 
@@ -224,7 +224,7 @@ def test_marker_tokens_go_and_an_unfinished_thought_is_an_unfinished_trace(tmp_p
     assert {mode: t.generation for mode, t in modes.items()} == {"cut": "It is 1.", "join": "Hm.\n\nIt is 1."}
     assert modes["cut"].lineage[0]["thinking"] == "cut"
     cut_off = write(tmp_path / "c.jsonl", [{**ROWS[0], "generation": "<think>Hm"}])
-    assert [t.finish_reason for t in (*read(cut_off), *read(cut_off, "teacher.thinking.mode=join"))] == ["stop", "length"]
+    assert [read(cut_off, f"teacher.thinking.mode={mode}")[0].finish_reason for mode in ("keep", "cut", "join")] == ["length"] * 3
 
 
 @given(thought=st.text(alphabet="ab \n"), solution=st.text(alphabet="cd \n"), mode=st.sampled_from(["cut", "join"]))

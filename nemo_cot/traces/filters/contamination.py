@@ -7,13 +7,12 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from nemo_cot.errors import UserError
 from nemo_cot.records import Problem, Trace
 from nemo_cot.traces.filters import Context, Drops
 
-KINDS = ("exact", "ngram", "fuzzy")
 _WORD = re.compile(r"[^\W_]+|[+\-*/=<>^]")
 _SHORTEST = 5
 """Words of a held-out problem, below which only the same problem counts."""
@@ -44,7 +43,7 @@ class Filter:
     ngram: int = 13
     share: float = 0.5
     fuzzy: float = 85.0
-    drop: list[str] = field(default_factory=lambda: ["exact", "ngram"])
+    drop: list[Literal["exact", "ngram", "fuzzy"]] = field(default_factory=lambda: ["exact", "ngram"])
     generations: bool = False
 
     def __post_init__(self) -> None:
@@ -54,8 +53,6 @@ class Filter:
             raise ValueError(f"share is {self.share}; it must be 0 or more, and below 1")
         if not 0 < self.fuzzy <= 100:
             raise ValueError(f"fuzzy is {self.fuzzy}; it must lie between 0 and 100")
-        if unknown := [kind for kind in self.drop if kind not in KINDS]:
-            raise ValueError(f"drop holds {unknown[0]!r}; it may hold {', '.join(KINDS)}")
 
     def bind(self, context: Context) -> Drops:
         """Counted as contamination_KIND. Raises UserError without rapidfuzz."""

@@ -52,8 +52,8 @@ class Profile(msgspec.Struct):
 
 class Structure(msgspec.Struct):
     """structure.json: several sets side by side. ``units`` by measure; the last two by pairs of sets, as
-    [first, second, value]: Pearson's r of the transition matrices (arXiv 2601.06002), over the kinds that
-    both have, and the mean cosine of word vectors between them.
+    [first, second, value]: Pearson's r of the transition matrices (arXiv 2601.06002; see
+    :func:`transition_similarity`), and the mean cosine of word vectors between them.
     """
 
     confidence: float
