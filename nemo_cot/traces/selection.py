@@ -110,13 +110,28 @@ def _with_pass_rates(pool: Sequence[Candidate]) -> list[Candidate]:
     return [replace(c, pass_rate=rates[c.problem_id]) for c in pool]
 
 
+_REMEDIES = {
+    "too_short": "lower curate.min_tokens", "too_long": "raise curate.max_tokens", "unfinished": "curate.finish_reasons=[stop,length]",
+    "subset": "correct curate.subset", "pass_rate": "widen curate.pass_rate",
+}  # fmt: skip
+"""By the reason why traces were dropped."""
+
+
 def _too_few(found: Curated, quotas: Quotas, config: CurateConfig) -> UserError:
     counts = ", ".join(f"{reason} {count}" for reason, count in found.dropped.items()) or "none"
-    why = quotas.arithmetic()
+    why = list(filter(None, [quotas.arithmetic(), *(_values(found.pool, key) for key in config.subset if "subset" in found.dropped)]))
+    remedies = [_REMEDIES[reason] for reason, _ in Counter(found.dropped).most_common() if reason in _REMEDIES]
+    changes = [*remedies, "raise generate.samples_per_problem", "lower curate.num_traces"]
     return UserError(
         f"only {len(found.chosen)} of {config.num_traces} traces are left out of {len(found.pool)} (dropped: {counts})"
-        + (f"; {why}" if why else ""),
+        + "".join(f"; {reason}" for reason in why),
         where="curate",
-        fix="widen curate.min_tokens and curate.max_tokens, raise generate.samples_per_problem, or lower curate.num_traces"
-        + (f"; or change {quotas.keys()}" if why else ""),
+        fix=", or ".join(changes) + (f"; or change {quotas.keys()}" if quotas.arithmetic() else ""),
     )
+
+
+def _values(pool: Sequence[Candidate], key: str) -> str:
+    """The values of a key of curate.subset, the commonest first."""
+    values = Counter(c.keys[key] for c in pool if c.keys[key] is not None)
+    named = ", ".join(f"{value:.40}" for value, _ in values.most_common(8)) + ", ..." * (len(values) > 8)
+    return f"{key} is {named}" if values else f"no trace has the key {key}"

@@ -214,6 +214,21 @@ def test_too_few_is_an_error_with_the_whole_arithmetic():
     assert caught.value.where == "curate" and "curate.num_traces" in caught.value.fix
 
 
+@pytest.mark.parametrize(
+    ("changes", "what", "fix"),
+    [
+        ({"subset": {"annotator": "Ann"}}, "; annotator is ann, bob", "correct curate.subset, or raise generate"),
+        ({"subset": {"anotator": "ann"}}, "; no trace has the key anotator", "correct curate.subset"),
+        ({"min_tokens": 40}, "too_short 4", "lower curate.min_tokens, or raise generate"),
+        ({"verdicts": ["wrong"]}, "verdict_right 4", "raise generate.samples_per_problem, or lower"),
+    ],
+)
+def test_too_few_says_what_to_change_by_what_was_dropped(changes, what, fix):
+    with pytest.raises(UserError) as caught:
+        curate(by("annotator", "ann", "bob", count=2), [20] * 4, rules(**changes))
+    assert what in caught.value.what and caught.value.fix.startswith(fix)
+
+
 def test_too_few_though_none_was_dropped():
     with pytest.raises(UserError, match=r"only 1 of 2 traces are left out of 1 \(dropped: none\)"):
         curate([trace("a")], [30], rules(num_traces=2))
