@@ -4,15 +4,13 @@ keys.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-import msgspec
-
+from nemo_cot.config.checks import converted, group
 from nemo_cot.errors import UserError
 
 
@@ -31,12 +29,4 @@ def load_named(
     if not isinstance(name, str) or name not in names:
         raise UserError(f"there is no {what} {name!r}", where=key, fix=f"choose among {', '.join(names)}")
     kind = getattr(importlib.import_module(f"{package.__name__}.{name}"), class_name)
-    if not isinstance(values, Mapping):
-        raise UserError(f"{values!r} is not a group of keys", where=key, fix=f"set its keys, as in {key}.KEY=VALUE")
-    fields = [field.name for field in dataclasses.fields(kind)]
-    if unknown := [own for own in values if own not in fields]:
-        raise UserError(f"{name} has no such key", where=f"{key}.{unknown[0]}", fix=f"it has {', '.join(fields)}")
-    try:
-        return msgspec.convert(dict(values), kind)
-    except (msgspec.ValidationError, ValueError) as error:
-        raise UserError(f"{name}: {error}", where=key, fix=f"its keys are {', '.join(fields)}") from None
+    return converted(kind, group(key, values), key)

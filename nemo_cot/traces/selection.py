@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from nemo_cot.config import CurateConfig
 from nemo_cot.errors import UserError
 from nemo_cot.traces.candidates import Candidate, SelectionRow
-from nemo_cot.traces.orders import load_order
+from nemo_cot.traces.orders import ORDERS
 from nemo_cot.traces.quotas import Quotas
 
 
@@ -72,7 +72,7 @@ def choose(pool: Sequence[Candidate], config: CurateConfig) -> Curated:
     candidates = [c for c in pool if c.row not in reasons]
     random.Random(config.seed).shuffle(candidates)
     for name in reversed(config.ties):
-        candidates = [candidates[place] for place in load_order(name).walk(candidates, config)]
+        candidates = [candidates[place] for place in ORDERS[name](candidates, config)]
     quotas = Quotas(candidates, config)
     walked = _walk(candidates, quotas, config)
     if len(quotas.taken) < config.num_traces:
@@ -90,7 +90,7 @@ def _walk(candidates: Sequence[Candidate], quotas: Quotas, config: CurateConfig)
     """Take candidates in their order as long as the quotas have room. Returns those that were looked at, in
     order.
     """
-    walk, walked = load_order(config.order).walk(candidates, config), []
+    walk, walked = ORDERS[config.order](candidates, config), []
     try:
         place = next(walk)
         while len(quotas.taken) < config.num_traces:

@@ -7,6 +7,7 @@ better. Needs torch.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -71,13 +72,14 @@ def add_surprise(
     tokenizer = student_tokenizer(cfg.model, model)
     network = load_model(model, precision=sampling.precision, attention="sdpa", device=device)
     encoder = msgspec.json.Encoder()
-    with atomic_writer(details, "wb") if details else open("/dev/null", "wb") as out:
+    with atomic_writer(details, "wb") if details else contextlib.nullcontext() as out:
         for name, measured in sets.items():
             found = np.full((len(measured.values), len(SURPRISE)), np.nan, dtype=np.float32)
             with track(f"surprise {name}", len(found), "traces") as progress:
                 for one in surprises(files[name], network, tokenizer, Marks(cfg.marks)):
                     found[one.row] = one.nats / one.tokens, one.nats / len(one.steps) if one.steps else np.nan
-                    out.write(encoder.encode(one) + b"\n")
+                    if out is not None:
+                        out.write(encoder.encode(one) + b"\n")
                     progress.update(one.row + 1)
             measured.values = [np.concatenate(pair) for pair in zip(measured.values, found)]
             measured.names = [*measured.names, *SURPRISE]

@@ -389,7 +389,7 @@ def test_several_steps_are_done_in_order_and_counted():
         ({"name": "digits", "dose": float("nan")}, ("transform.steps[0].dose",)),
         ({"name": "digits", "dose": "all"}, ("Expected `float`",)),
         ({"name": "shuffle", "dose": 1, "split": "x"}, ("split",)),
-        ({"name": "keywords", "dose": 1, "kind": ["check"]}, ("keywords has no such key", ".kind")),
+        ({"name": "keywords", "dose": 1, "kind": ["check"]}, ("unknown key", ".kind")),
         ("digits", ("not a group",)),
         ({"dose": 1}, ("not a group with a name",)),
     ],

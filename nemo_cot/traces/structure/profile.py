@@ -4,9 +4,8 @@ similarity.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,10 @@ from nemo_cot.config import Config
 from nemo_cot.config.marks import MarksConfig
 from nemo_cot.errors import UserError
 from nemo_cot.evaluation.intervals import bootstrap_intervals
-from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.json_file import write_json
+from nemo_cot.io.jsonl import no_rows
 from nemo_cot.records import row_id
+from nemo_cot.traces.keys import value_of
 from nemo_cot.traces.marks import Marks
 from nemo_cot.traces.parallel import Line, over_rows
 from nemo_cot.traces.structure import View, measure_names, unit_of
@@ -158,9 +159,7 @@ def measured_sets(
     for found in over_rows(path, dict, _measurer, (path, marks, names, by), label=label, folder=folder):
         sets.setdefault(found.group or "", Measured.empty(marks, names)).add(found)
     if not sets:
-        raise UserError(
-            "the file holds no rows", where=str(path), fix="give a file with one JSON object per line"
-        )
+        raise no_rows(path)
     if by is not None and set(sets) == {""}:
         raise UserError(
             "no row has this key",
@@ -193,7 +192,6 @@ def plain_row(row: Mapping[str, Any], by: str | None = None, *, where: str = "")
             f"generation is missing or not text (its keys: {keys})", where=where,
             fix="give traces with the key generation, or run `teacher=file` on the file and name the run",
         )  # fmt: skip
-    group = _value(row, by) if by else None
     count = row.get("num_student_tokens") or row.get("num_generated_tokens")
 
     def text_of(key: str) -> str | None:
@@ -207,19 +205,8 @@ def plain_row(row: Mapping[str, Any], by: str | None = None, *, where: str = "")
         expected_answer=text_of("expected_answer"),
         predicted_answer=text_of("predicted_answer"),
         tokens=count if isinstance(count, int) and not isinstance(count, bool) else None,
-        group=None if group is None else str(group),
+        group=value_of(by, row, row.get("lineage")) if by else None,
     )
-
-
-def _value(row: Mapping[str, Any], key: str) -> Any:
-    """Of the row, else of the latest step of its lineage that has it, itself or in the columns of its source."""
-    steps = row.get("lineage")
-    places = (
-        [place for step in reversed(steps) if isinstance(step, dict) for place in (step, step.get("source"))]
-        if (isinstance(steps, list))
-        else []
-    )
-    return next((p[key] for p in (row, *places) if isinstance(p, dict) and p.get(key) is not None), None)
 
 
 @dataclass(frozen=True)
@@ -312,27 +299,18 @@ def _between(first: Measured, second: Measured) -> float | None:
     return float(first.vectors @ second.vectors) / pairs if pairs else None
 
 
-def finite(values: Iterable[float]) -> list[float]:
-    """The values that are defined."""
-    return [float(value) for value in values if math.isfinite(value)]
-
-
 def by_measure(sets: Mapping[str, Measured]) -> Iterator[tuple[str, dict[str, list[float]]]]:
     """Per measure, the defined values of each set, a value per trace."""
     found: dict[str, dict[str, list[float]]] = defaultdict(dict)
     for name, measured in sets.items():
         for number, key in enumerate(measured.names):
-            found[key][name] = finite(measured.table[:, number])
+            column = measured.table[:, number]
+            found[key][name] = column[np.isfinite(column)].tolist()
     yield from found.items()
 
 
 def write_structure(path: Path, sets: Mapping[str, Measured], cfg: Config) -> None:
     """Write structure.json, with the evaluation's settings of intervals."""
-    found = structure(
-        sets,
-        cfg.marks,
-        resamples=cfg.evaluate.bootstrap_resamples,
-        confidence=cfg.evaluate.confidence,
-        seed=cfg.evaluate.seed,
-    )
-    write_bytes(path, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    own = cfg.evaluate
+    settings = {"resamples": own.bootstrap_resamples, "confidence": own.confidence, "seed": own.seed}
+    write_json(path, structure(sets, cfg.marks, **settings))
