@@ -6,13 +6,10 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
-from typing import Any, TypeVar
-
-import msgspec
+from typing import Any
 
 from nemo_cot.errors import UserError
 
-T = TypeVar("T")
 _RUNTIME, _BEFORE = "runtime", "before"
 _SPELLED_OUT = re.compile(r"\\n(?![a-z]|Left|Right|V[Dd])")
 """Not the commands of LaTeX that begin so: neq, nabla, nRightarrow, nVdash, ..."""
@@ -51,31 +48,6 @@ def _as_before(value: Any, metadata: Mapping[str, Any]) -> bool:
         return False
     before = metadata[_BEFORE]
     return before(value) if callable(before) else value == before
-
-
-def converted(kind: type[T], values: Mapping[str, Any], key: str) -> T:
-    """``values`` as the dataclass ``kind``. Raises UserError for unknown keys and wrong values: ``key`` is where they
-    stand in the config.
-    """
-    names = [f.name for f in dataclasses.fields(kind)]
-    known_keys(key, values, names)
-    try:
-        return msgspec.convert(dict(values), kind)
-    except (msgspec.ValidationError, TypeError, ValueError) as error:
-        raise UserError(f"{error}", where=key, fix=f"correct this value; its keys are {', '.join(names)}") from None
-
-
-def group(key: str, values: Any) -> Mapping[str, Any]:
-    """``values``. Raises UserError unless they are a group of keys."""
-    if not isinstance(values, Mapping):
-        raise UserError(f"{values!r} is not a group of keys", where=key, fix=f"set its keys, as in {key}.KEY=VALUE")
-    return values
-
-
-def known_keys(key: str, values: Iterable[str], names: Sequence[str]) -> None:
-    """Raise UserError unless all ``values`` are among ``names``, the keys below ``key``."""
-    if unknown := [name for name in values if name not in names]:
-        raise UserError("unknown key", where=f"{key}.{unknown[0]}", fix=f"it has {', '.join(names)}")
 
 
 def one_of(key: str, value: str, allowed: Iterable[str]) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from nemo_cot.config.checks import at_least, converted, holds_problem, one_of, runtime, seed
+from nemo_cot.config.checks import at_least, holds_problem, one_of, runtime, seed
 from nemo_cot.errors import UserError
+from nemo_cot.named import converted
 from nemo_cot.text import PromptFormat, Shots
 
 ORDERS = ("as_is", "random", "longest", "shortest")

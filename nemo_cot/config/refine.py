@@ -10,10 +10,11 @@ from typing import Any, Optional
 
 import msgspec
 
-from nemo_cot.config.checks import between, converted, group, holds_problem, known_keys, one_of, runtime, seed
+from nemo_cot.config.checks import between, holds_problem, one_of, runtime, seed
 from nemo_cot.config.engines import EngineConfig, SamplingConfig
 from nemo_cot.config.prompts import OF_TRACES, PromptConfig
 from nemo_cot.errors import UserError
+from nemo_cot.named import converted, group, known_keys
 
 _RULES = ("keep", "revert", "drop")
 

@@ -22,7 +22,6 @@ from nemo_cot.records import Trace
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import Manifest
 
-FORMATS = ("jsonl", "parquet")
 _AS_JSON = ("lineage", "source")
 """Columns with JSON as text: what is in them differs from row to row."""
 _BATCH = 256

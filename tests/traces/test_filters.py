@@ -6,8 +6,10 @@ import msgspec
 import pytest
 
 from nemo_cot.errors import UserError
+from nemo_cot.named import names_in
 from nemo_cot.records import Problem, Trace
-from nemo_cot.traces.filters import Context, bound, filter_names, load_filters
+from nemo_cot.traces import filters
+from nemo_cot.traces.filters import Context, bound, load_filters
 from nemo_cot.traces.marks import Marks
 from tests.traces.test_selection import MARKS
 
@@ -154,7 +156,7 @@ def test_a_filter_drops_what_it_should(name, values, text, dropped):
 
 
 def test_every_filter_has_a_case():
-    assert {name for name, *_ in CASES} == set(filter_names())
+    assert {name for name, *_ in CASES} == set(names_in(filters))
 
 
 @pytest.mark.parametrize(
