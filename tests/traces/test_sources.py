@@ -66,6 +66,16 @@ def test_a_split_is_asked_for_where_there_are_several(tmp_path):
         read(tmp_path, "teacher.split=dev")
 
 
+def test_train_and_test_are_not_mixed(tmp_path):
+    for row, name in zip(ROWS, ("train", "test", "notes")):
+        write(tmp_path / f"{name}.jsonl", [row])
+    with pytest.raises(UserError, match="holds the splits test, train"):
+        read(tmp_path)
+    assert [t.problem_id for t in read(tmp_path, "teacher.split=train")] == ["p0"]
+    (tmp_path / "test.jsonl").unlink()
+    assert [t.problem_id for t in read(tmp_path)] == ["p2", "p0"], "one alone is a file as any other"
+
+
 def test_the_parts_of_a_saved_dataset_are_its_splits(tmp_path):
     import datasets
 
