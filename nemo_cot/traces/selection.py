@@ -32,7 +32,7 @@ class Curated:
     def remarks(self, config: CurateConfig, flagged: int) -> Iterator[str]:
         """What the user should know: a key that changed nothing, and what filters show."""
         most = max(Counter(c.problem_id for c in self.chosen).values())
-        if most < config.per_problem and config.num_problems is None and most == 1:
+        if most == 1 < config.per_problem and config.num_problems is None:
             yield (
                 f"curate.per_problem={config.per_problem} changed nothing: all are of different problems; for few problems "
                 "with many traces each, set curate.num_problems"

@@ -303,8 +303,7 @@ def by_measure(sets: Mapping[str, Measured]) -> Iterator[tuple[str, dict[str, li
     """Per measure, the defined values of each set, a value per trace."""
     found: dict[str, dict[str, list[float]]] = defaultdict(dict)
     for name, measured in sets.items():
-        for number, key in enumerate(measured.names):
-            column = measured.table[:, number]
+        for key, column in zip(measured.names, measured.table.T):
             found[key][name] = column[np.isfinite(column)].tolist()
     yield from found.items()
 
