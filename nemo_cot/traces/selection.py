@@ -119,14 +119,17 @@ _REMEDIES = {
 
 def _too_few(found: Curated, quotas: Quotas, config: CurateConfig) -> UserError:
     counts = ", ".join(f"{reason} {count}" for reason, count in found.dropped.items()) or "none"
-    why = list(filter(None, [quotas.arithmetic(), *(_values(found.pool, key) for key in config.subset if "subset" in found.dropped)]))
+    quota = quotas.arithmetic()
+    why = [quota] if quota else []
+    if "subset" in found.dropped:
+        why += [_values(found.pool, key) for key in config.subset]
     remedies = [_REMEDIES[reason] for reason, _ in Counter(found.dropped).most_common() if reason in _REMEDIES]
     changes = [*remedies, "raise generate.samples_per_problem", "lower curate.num_traces"]
     return UserError(
         f"only {len(found.chosen)} of {config.num_traces} traces are left out of {len(found.pool)} (dropped: {counts})"
         + "".join(f"; {reason}" for reason in why),
         where="curate",
-        fix=", or ".join(changes) + (f"; or change {quotas.keys()}" if quotas.arithmetic() else ""),
+        fix=", or ".join(changes) + (f"; or change {quotas.keys()}" if quota else ""),
     )
 
 
