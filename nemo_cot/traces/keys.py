@@ -70,14 +70,17 @@ def named_keys(config: CurateConfig) -> list[str]:
 
 
 def key_of(trace: Trace, key: str, problem: Mapping[str, Any] | None = None) -> str | None:
-    """The value of ``key`` as text: of the trace itself, else of the latest step of its lineage that has it,
-    itself or in the columns of the file that it came from, else of its problem's row.
-    """
+    """The value of ``key`` as text: of :data:`OWN_KEYS` the trace's own, of others see :func:`value_of`."""
     if key in OWN_KEYS:
-        value = getattr(trace, key)
-    else:
-        places = [place for step in reversed(trace.lineage) for place in (step, step.get("source"))]
-        value = next(
-            (p[key] for p in [*places, problem] if isinstance(p, dict) and p.get(key) is not None), None
-        )
+        return None if (value := getattr(trace, key)) is None else str(value)
+    return value_of(key, {}, trace.lineage, problem)
+
+
+def value_of(key: str, own: Mapping[str, Any], lineage: object, problem: Mapping[str, Any] | None = None) -> str | None:
+    """The value of ``key`` as text: ``own``, else of the latest step of the lineage that has it, itself or in the columns
+    of the file that it came from, else of its problem's row.
+    """
+    steps = [step for step in reversed(lineage) if isinstance(step, dict)] if isinstance(lineage, list) else []
+    places = (own, *(place for step in steps for place in (step, step.get("source"))), problem)
+    value = next((p[key] for p in places if isinstance(p, Mapping) and p.get(key) is not None), None)
     return None if value is None else str(value)
