@@ -14,7 +14,8 @@ from nemo_cot.preflight.engine_uses import EngineUse, engine_uses
 from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.preflight.sampling_cost import layout_of
 from nemo_cot.preflight.throughput import BF16
-from nemo_cot.serving.own_values import FILE, FLAG, PLACEHOLDER, reads_file, unsent
+from nemo_cot.serving.own_values import FILE, unsent
+from nemo_cot.serving.vllm_options import GENERATION_CONFIG, PLACEHOLDER, misused
 
 _PROBE_SECONDS = 20.0
 """Bound of the question whether an interpreter has a module."""
@@ -218,14 +219,18 @@ def engine_own_values(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Es
             f"{FILE} of its model",
             f"{way}{use.engine_key}.server.neutral=true if it is known not to (docs/engines.md)",
         )
-    elif trouble := reads_file(server):
-        yield "error", trouble[0], f"{use.key}: {trouble[1]}"
     elif found := use.own_values:
         yield (
             "error",
             f"the server would take {', '.join(found)} from {FILE} in {use.path}",
-            f"remove them there (in a copy), or add {FLAG}, '{PLACEHOLDER}' to {use.engine_key}.server.command for vLLM",
+            f"remove them there (in a copy), or add {GENERATION_CONFIG}, '{PLACEHOLDER}' to {use.engine_key}.server.command for vLLM",
         )
+
+
+@_each()
+def engine_options(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
+    """The options of the server that a stage starts are vLLM's, and contradict nothing that the stage sets."""
+    return misused(engine.server, use.engine_key)
 
 
 @_each()
@@ -250,5 +255,6 @@ SERVER_RULES = (
     engine_programs,
     engine_dialect,
     engine_own_values,
+    engine_options,
     engine_grading,
 )

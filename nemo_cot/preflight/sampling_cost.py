@@ -19,8 +19,18 @@ from nemo_cot.config.model import ModelShape
 from nemo_cot.config.rule import Found, Span
 from nemo_cot.io.json_file import DAMAGED
 from nemo_cot.preflight.engine_uses import EngineUse, engine_uses
-from nemo_cot.preflight.throughput import Lengths, Requests, Sampled, ServerLayout, measured, simulate
+from nemo_cot.preflight.throughput import (
+    MEMORY_SHARE,
+    MOST_SEQUENCES,
+    Lengths,
+    Requests,
+    Sampled,
+    ServerLayout,
+    measured,
+    simulate,
+)
 from nemo_cot.sampling.chunks import GENERATIONS
+from nemo_cot.serving.vllm_options import value_of
 from nemo_cot.stages import RunDirectory
 
 ERROR = 1.3
@@ -130,8 +140,14 @@ def layout_of(cfg: Config, engine: EndpointEngine) -> ServerLayout | None:
     if not server.takes_gpus:
         return None
     gpu = gpu_of(cfg.cluster.slurm.gpu_type if cfg.cluster.slurm else None)
-    overlapped = NO_ASYNC not in (*server.command, *server.arguments)
-    return ServerLayout(server.tensor_parallel_size, server.data_parallel_size, gpu, overlapped)
+    return ServerLayout(
+        server.tensor_parallel_size,
+        server.data_parallel_size,
+        gpu,
+        overlapped=NO_ASYNC not in (*server.command, *server.arguments),
+        memory_share=value_of(server, "--gpu-memory-utilization", MEMORY_SHARE),
+        most_sequences=int(value_of(server, "--max-num-seqs", MOST_SEQUENCES)),
+    )
 
 
 @functools.lru_cache(maxsize=256)
