@@ -45,7 +45,7 @@ def run_chain(overrides: Sequence[str]) -> int:
     cfg = to_dataclasses(tree)
     chain = graph(cfg)
     run = run_directory(cfg)
-    refuse_errors(examine(cfg, run)[1])
+    refuse_errors(examine(cfg, run, chain)[1])
     refuse_live_jobs(run.path)  # before the lock, which the jobs of a chain also hold
     with run_lock(run.create().path) as lock:
         refuse_live_jobs(run.path)  # a submission may have held it until now

@@ -110,8 +110,8 @@ def planned(cfg: Config, *, suggest: bool) -> Planned:
     """Plan the chain of ``cfg``. Writes nothing."""
     run = run_directory(cfg)
     elsewhere = cfg.cluster.slurm is not None
-    cost, findings = examine(cfg, run, elsewhere=elsewhere)
     chain = graph(cfg)
+    cost, findings = examine(cfg, run, chain, elsewhere=elsewhere)
     stages = _stages(chain, plan_chain(chain, run), durations(cfg, chain.stages, cost, run))
     left = [stage for stage in stages if not stage.settled]
     return Planned(

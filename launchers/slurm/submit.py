@@ -60,7 +60,7 @@ def submit_chain(arguments: Sequence[str]) -> int:
     cfg = to_dataclasses(tree)
     run = run_directory(cfg)
     check_place(cfg, run, overrides)
-    refuse_errors(examine(cfg, run, elsewhere=True)[1])
+    refuse_errors(examine(cfg, run, graph(cfg), elsewhere=True)[1])
     check_time(cfg)
     run.create()
     if dry_run:

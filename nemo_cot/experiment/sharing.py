@@ -87,14 +87,13 @@ def plan_study(chosen: Chosen, *, elsewhere: bool = False) -> StudyPlan:
         try:
             tree = composer.tree(run.overrides)
             cfg = to_dataclasses(tree)
-            meant = run.name in chosen.only
-            cost, findings = examine(cfg, run_directory(cfg), elsewhere=elsewhere) if meant else (None, [])
+            meant, chain, directory = run.name in chosen.only, graph(cfg), run_directory(cfg)
+            cost, findings = examine(cfg, directory, chain, elsewhere=elsewhere) if meant else (None, [])
         except UserError as error:
             if run.name not in chosen.only:
                 continue
             raise UserError(error.what, where=f"run {run.name}, {error.where}", fix=error.fix) from None
-        chain = graph(cfg)
-        steps = {step.stage.name: step for step in plan_chain(chain, run_directory(cfg))}
+        steps = {step.stage.name: step for step in plan_chain(chain, directory)}
         memory = cost.training.memory_bytes if cost and cfg.train.backend == "local" else None
         planned.append(PlannedRun(run, cfg, tree, chain, steps, stage_keys(chain), findings, memory))
     return StudyPlan(planned, [p for p in planned if p.name in chosen.only])

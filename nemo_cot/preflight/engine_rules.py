@@ -9,7 +9,7 @@ from functools import lru_cache, wraps
 
 from nemo_cot.config import Config
 from nemo_cot.config.engines import EndpointEngine
-from nemo_cot.config.rule import GIB, Found, Rule, rule
+from nemo_cot.config.rule import GIB, Found, Rule, rule, together
 from nemo_cot.preflight.engine_uses import EngineUse, engine_uses
 from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.preflight.sampling_cost import layout_of
@@ -31,12 +31,8 @@ def _each(
     def make(check: Callable[[EngineUse, EndpointEngine, Config, Estimate], Found]) -> Rule:
         @wraps(check)
         def each(cfg: Config, estimate: Estimate) -> Found:
-            labels: dict[tuple[str, str, str], list[str]] = {}
-            for use in engine_uses(cfg):
-                for found in check(use, use.engine.client, cfg, estimate) if use.engine.client else ():
-                    labels.setdefault(found, []).append(use.label)
-            for (level, what, fix), names in labels.items():
-                yield level, f"{', '.join(names)}: {what}", fix
+            uses = [(use, use.engine.client) for use in engine_uses(cfg) if use.engine.client]
+            return together((use.label, found) for use, client in uses for found in check(use, client, cfg, estimate))
 
         return rule("generate", "refine", "evaluate", of_machine=of_machine)(each)
 

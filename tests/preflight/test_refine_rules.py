@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.graph import graph
 from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.engine_uses import engine_uses
 from nemo_cot.preflight.estimate import estimate
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("large_disk")
 def found(rule: str, *overrides: str, elsewhere: bool = False) -> list[Finding]:
     """What ``rule`` has to say, but that all is well."""
     cfg = load_config(overrides)
-    findings = preflight(cfg, estimate(cfg, None, 30), elsewhere=elsewhere)
+    findings = preflight(cfg, estimate(cfg, None, 30), graph(cfg).kinds, elsewhere=elsewhere)
     assert any(f.rule == rule for f in findings)
     return [f for f in findings if f.rule == rule and f.level in ("error", "warning")]
 
