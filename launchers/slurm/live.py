@@ -49,9 +49,9 @@ def any_live(states: Mapping[str, Sequence[JobState]]) -> bool:
     return any(state.live for found in states.values() for state in found)
 
 
-def check_cluster(run: Path, submission: Submission | None) -> None:
-    """Raise UserError when the last chain of ``run`` was submitted to another cluster than this one."""
-    if submission is not None and submission.cluster != (here := scheduler.cluster_name()):
+def check_cluster(run: Path, submission: Submission | None, here: str | None = None) -> None:
+    """Raise UserError when the last chain of ``run`` was submitted to another cluster than ``here`` (None: this one)."""
+    if submission is not None and submission.cluster != (here := here or scheduler.cluster_name()):
         raise UserError(
             f"the chain was submitted to the cluster {submission.cluster}, and this is {here}",
             where=str(run),

@@ -184,7 +184,7 @@ def _prefix(job: ChainJob, chain: Chain) -> list[str]:
 
 def _folders(chain: Chain) -> tuple[Path, ...]:
     """What a container sees of ours: also the digests that submit has remembered, or each job would hash again."""
-    return (chain.cwd, chain.run, RunDirectory(chain.run).hashes, *reused_runs(chain.cfg).values())
+    return (chain.cwd, chain.run, chain.code, RunDirectory(chain.run).hashes, *reused_runs(chain.cfg).values())
 
 
 def _may_use_gpus(job: ChainJob, chain: Chain) -> bool:

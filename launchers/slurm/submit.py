@@ -107,14 +107,26 @@ def _refuse_own_files(overrides: Sequence[str]) -> None:
             )
 
 
+def copy_of_code(folder: Path, runs_dir: Path) -> Path:
+    """The code as it is now, in ``folder``, where the jobs find it."""
+    extra = os.environ.get(EXTRA_CONF)
+    return snapshot(folder, runs_dir=runs_dir, extra_conf=Path(extra).resolve() if extra else None)
+
+
 def rehearse(
-    cfg: Config, run: RunDirectory, overrides: Sequence[str], elsewhere: Mapping[str, str] | None = None
+    cfg: Config,
+    run: RunDirectory,
+    overrides: Sequence[str],
+    elsewhere: Mapping[str, str] | None = None,
+    code: Path | None = None,
 ) -> Queued | None:
-    """Write the job files of a dry run; None where nothing is to be done."""
+    """Write the job files of a dry run; None where nothing is to be done. ``elsewhere``, ``code``: as in
+    :func:`queue_chain`.
+    """
     jobs = _jobs(cfg, run, dry_run=True, elsewhere=elsewhere)
     if not jobs:
         return None
-    chain = _chain(cfg, run, overrides, dry_run=True)
+    chain = _chain(cfg, run, overrides, code, dry_run=True)
     return Queued(chain, jobs, _write_files(jobs, chain), jobs_record(jobs, chain))
 
 
@@ -124,9 +136,10 @@ def queue_chain(
     overrides: Sequence[str],
     tree: DictConfig,
     elsewhere: Mapping[str, str] | None = None,
+    code: Path | None = None,
 ) -> Queued | None:
     """Put the jobs of one chain into the queue, to be released; None where nothing is to be done. ``elsewhere``: as
-    in :func:`chain_jobs`.
+    in :func:`chain_jobs`. ``code``: the copy that the jobs run; None: one in the run's own directory.
     """
     refuse_live_jobs(run.path)  # before the lock, which the jobs of a chain hold as well
     with run_lock(run.path):
@@ -134,7 +147,7 @@ def queue_chain(
         jobs = _jobs(cfg, run, dry_run=False, elsewhere=elsewhere)
         if not jobs:
             return None
-        chain = _chain(cfg, run, overrides)
+        chain = _chain(cfg, run, overrides, code)
         if all(job.after_any for job in jobs):
             print("every stage is finished; only the report is made anew", flush=True)
         hash_outside([graph(cfg).stages[stage] for stage in _stages_of(jobs)], run)
@@ -171,14 +184,11 @@ def _warn_of_live_jobs(run: Path) -> None:
         print(one_line(f"warning: submit would be refused now: {error}"), flush=True)
 
 
-def _chain(cfg: Config, run: RunDirectory, overrides: Sequence[str], *, dry_run: bool = False) -> Chain:
-    extra = os.environ.get(EXTRA_CONF)
-    code = snapshot(
-        run.path,
-        runs_dir=run.path.parent,
-        extra_conf=Path(extra).resolve() if extra else None,
-    )
-    return Chain(cfg, run.path, code, Path.cwd(), tuple(overrides), bool(extra), dry_run)
+def _chain(
+    cfg: Config, run: RunDirectory, overrides: Sequence[str], code: Path | None, *, dry_run: bool = False
+) -> Chain:
+    code = code or copy_of_code(run.path, run.path.parent)
+    return Chain(cfg, run.path, code, Path.cwd(), tuple(overrides), bool(os.environ.get(EXTRA_CONF)), dry_run)
 
 
 def _check_path(run: Path) -> None:

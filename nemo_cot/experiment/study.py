@@ -6,7 +6,6 @@ and what is compared. Its runs lie in RUNS_DIR/STUDY, one directory per run and 
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ import yaml
 
 from nemo_cot.config import check_name
 from nemo_cot.config.overrides import hydra_quoted
-from nemo_cot.errors import UserError
+from nemo_cot.errors import UserError, nearest
 from nemo_cot.evaluation.compared import COMPARED
 from nemo_cot.experiment.compose import STUDY, parse_override, text_as_typed
 from nemo_cot.experiment.groups import EXTRA_CONF, file_of, files_of
@@ -94,11 +93,6 @@ class Chosen:
         return [run for run in self.study.runs if run.name in self.only]
 
 
-def asks_for_study(arguments: Sequence[str]) -> bool:
-    """Whether the arguments of a verb name a study, or ask for a sweep."""
-    return any(a in MULTIRUN or a.startswith(f"{STUDY}=") for a in arguments)
-
-
 def chosen_study(arguments: Sequence[str]) -> Chosen:
     """The study or sweep of ``arguments``: study=NAME or --multirun, overrides, --only NAME,NAME, --jobs N.
 
@@ -146,8 +140,7 @@ def _only(study: Study, text: str | None) -> frozenset[str]:
         own = {run.name for run in study.runs if wanted in (run.name, run.variant)}
         if not own:
             known = list(dict.fromkeys(name for run in study.runs for name in (run.variant, run.name)))
-            near = difflib.get_close_matches(wanted, known, n=1)
-            fix = f"did you mean {near[0]}?" if near else f"choose among {', '.join(known[:12])}"
+            fix = nearest(wanted, known, f"choose among {', '.join(known[:12])}")
             raise UserError(f"there is no run {wanted!r} in {study.name}", where="--only", fix=fix)
         found |= own
     return frozenset(found)
@@ -158,8 +151,7 @@ def read_study(name: str) -> StudyFile:
     path = file_of(f"{STUDY}/{name}") if re.fullmatch(r"[\w.-]+", name) else None
     if path is None:
         known = [found.stem for found in files_of(STUDY)]
-        near = difflib.get_close_matches(name, known, n=1)
-        fix = f"did you mean {STUDY}={near[0]}?" if near else f"choose among {', '.join(known) or 'none'}"
+        fix = nearest(name, known, f"choose among {', '.join(known) or 'none'}", before=f"{STUDY}=")
         raise UserError(
             f"there is no study {name!r}", where=STUDY, fix=f"{fix} or write DIR/study/NAME.yaml ({EXTRA_CONF}=DIR)"
         )
