@@ -23,7 +23,8 @@ from nemo_cot.models.tensors import INDEX, tensor_index
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.estimate import estimate
 from nemo_cot.text import PromptFormat
-from nemo_cot.training.nemo_aligner.weights import Heads, to_hugging_face, to_megatron
+from nemo_cot.training.nemo_aligner.weights import Heads, to_megatron
+from tests.megatron_weights import to_hugging_face
 from tests.models.headers import LLAMA, shapes_of, write_holes, write_weights
 from tests.support import nemo_cot, one_error, recipe, tiny_experiment
 from tests.tiny import EOS, START
