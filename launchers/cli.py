@@ -112,6 +112,7 @@ def _check_options(verb: str, arguments: Sequence[str], *, study: bool) -> None:
             otherwise = (
                 f"a key is set without dashes: {argument.lstrip('-')}" if equals
                 else f"leave it out; it belongs to nemo-cot {owner}" if owner
+                else "leave it out; it goes with study=NAME or --multirun" if name in _STUDY_OPTIONS
                 else f"use one of {', '.join(known)}"
             )  # fmt: skip
             fix = nearest(name, [option for option in known if option.startswith("--")], otherwise)

@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
-import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from nemo_cot.config import check_name
 from nemo_cot.config.overrides import hydra_quoted
@@ -155,18 +157,23 @@ def read_study(name: str) -> StudyFile:
         raise UserError(
             f"there is no study {name!r}", where=STUDY, fix=f"{fix} or write DIR/study/NAME.yaml ({EXTRA_CONF}=DIR)"
         )
-    try:
-        found = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), StudyFile)
-    except (yaml.YAMLError, *DAMAGED, OSError) as error:
+    try:  # OmegaConf, since it refuses a key that is there twice
+        found = msgspec.convert(OmegaConf.to_container(OmegaConf.load(path), resolve=False), StudyFile)
+    except (YAMLError, OmegaConfBaseException, *DAMAGED, OSError) as error:
         what = " ".join(str(error).split())
-        raise UserError(f"is not a study: {what}", where=str(path), fix="see docs/studies.md") from None
+        raise UserError(f"is not a study: {what}", where=str(path), fix=f"{_EXAMPLE} (docs/studies.md)") from None
     _check(found, str(path))
     return found
 
 
+_EXAMPLE = "write it like {runs: {plain: [], wrong: ['curate.verdicts=[wrong]']}, baseline: plain, repeats: {train.seed: [1, 2]}}"
+
+
 def _check(study: StudyFile, where: str) -> None:
-    for name in study.runs:
-        check_name(name)
+    for name, content in {"": study.overrides, **study.runs}.items():
+        if name:
+            check_name(name)
+        _refuse_set(content.overrides if isinstance(content, VariantFile) else content, study, where, ("name", "runs_dir"))
     if study.baseline not in study.runs:
         raise UserError(
             f"the baseline {study.baseline!r} is none of its runs", where=where, fix=f"choose among {', '.join(study.runs)}"
@@ -177,10 +184,24 @@ def _check(study: StudyFile, where: str) -> None:
     keys = [key for row in _repeats(study) for key in row]
     if wrong := next((key for key in keys if key not in SEEDS), None):
         raise UserError(f"{wrong} is no seed", where=f"{where}, repeats", fix=f"vary {', '.join(SEEDS)}")
-    if len({frozenset(row) for row in _repeats(study)}) > 1:
+    rows = _repeats(study)
+    if len({frozenset(row) for row in rows}) > 1:
         raise UserError(
             "its combinations name different seeds", where=f"{where}, repeats", fix="give every seed in each"
         )
+    if not rows or len({tuple(row.items()) for row in rows}) < len(rows):
+        what = "a combination is there twice" if rows else "a seed has no values"
+        raise UserError(what, where=f"{where}, repeats", fix="give each value once, as in {train.seed: [1, 2]}")
+
+
+def _refuse_set(overrides: Sequence[str], study: StudyFile, where: str, own: Sequence[str]) -> None:
+    """Raise UserError for an override of what the study sets itself: one of them would be ignored."""
+    for text in overrides:
+        key = text.partition("=")[0]
+        if key in own:
+            raise UserError("cannot be set: the study names its runs and their folder", where=f"{where}: {text}", fix="leave it out")
+        if any(key in row for row in _repeats(study)):
+            raise UserError(f"{key} is set by the study's repeats", where=f"{where}: {text}", fix="change the repeats")
 
 
 def _repeats(study: StudyFile) -> list[dict[str, int]]:
@@ -193,7 +214,7 @@ def _repeats(study: StudyFile) -> list[dict[str, int]]:
 
 def _of_file(name: str, overrides: Sequence[str]) -> Study:
     study = read_study(name)
-    _refuse(overrides, ("name",), "the study names its runs")
+    _refuse_set(overrides, study, "command line", ("name",))
     given, rest = _runs_dir(overrides)
     reused = [f"{given}/{run}" for run in study.reuse if (user_path(given) / run).is_dir()]
     runs_dir = f"{given}/{name}"
@@ -225,6 +246,8 @@ def _of_sweep(overrides: Sequence[str]) -> Study:
             axes.append([(text, "")])
             continue
         key = override.key_or_group
+        if key == "runs_dir":
+            raise UserError("cannot be swept: all runs lie in one folder", where=text, fix="give one runs_dir")
         try:
             values = list(override.sweep_string_iterator())
         except Exception as error:  # glob() needs the files of a group, which only Hydra's own sweeper has
@@ -233,6 +256,8 @@ def _of_sweep(overrides: Sequence[str]) -> Study:
         axes.append([(f"{key}={value}", f"{named}{value}") for value in values])
     runs = [_swept(combination) for combination in itertools.product(*axes)]
     names = [run.name for run in runs]
+    if not runs:
+        raise UserError("a value of the sweep has no choices", where="--multirun", fix="correct it, as in range(1,4)")
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError("two runs of the sweep have the same name", where=twice, fix="sweep each value once")
     return Study("sweep", given, runs)
@@ -253,13 +278,7 @@ def _swept(combination: Sequence[tuple[str, str]]) -> StudyRun:
 def _runs_dir(overrides: Sequence[str]) -> tuple[str, list[str]]:
     """The value of runs_dir, and the other overrides."""
     values = [text.partition("=")[2].strip("'\"") for text in overrides if text.startswith("runs_dir=")]
-    return (values or ["runs"])[-1], [text for text in overrides if not text.startswith("runs_dir=")]
-
-
-def _refuse(overrides: Sequence[str], keys: Sequence[str], why: str) -> None:
-    for text in overrides:
-        if text.partition("=")[0] in keys:
-            raise UserError(f"cannot be set: {why}", where=text, fix="leave it out")
+    return (values or ["runs"])[-1] or ".", [text for text in overrides if not text.startswith("runs_dir=")]
 
 
 def variants(runs: Sequence[StudyRun]) -> Iterator[tuple[str, list[StudyRun]]]:
