@@ -36,13 +36,13 @@ from nemo_cot.launchers.slurm.record import (
     write_json,
     write_submission,
 )
-from nemo_cot.launchers.slurm.render import Chain, job_arguments, log_pattern, nodes_and_gpus, render_script
+from nemo_cot.launchers.slurm.render import Chain, job_arguments, log_pattern, render_script
 from nemo_cot.launchers.slurm.snapshot import snapshot
 from nemo_cot.sampling.chunks import chunk_stage
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import run_lock
 from nemo_cot.stages.outside import hash_outside
-from nemo_cot.training.backend import backend_of
+from nemo_cot.training.backend import backend_of, job_size
 
 DRY_RUN = "--dry-run"
 _NO_JOB = "every stage is finished: there is nothing to submit"
@@ -280,7 +280,7 @@ def _check_nodes(jobs: Sequence[ChainJob], cfg: Config) -> None:
     for job in jobs:
         key, resources = cluster.resources.of(job.resources)
         name = resources.partition or cluster.partition or ""
-        wanted, nodes = nodes_and_gpus(job, cfg)[0], partitions.get(name)
+        wanted, nodes = job_size(cfg, job)[0], partitions.get(name)
         if nodes is None:  # several, or one that sbatch will refuse
             continue
         if wanted > nodes.there:
@@ -342,7 +342,7 @@ def _print(
     )
     cluster = cluster_of(chain.cfg)
     for job, record in zip(jobs, submitted, strict=True):
-        nodes, gpus = nodes_and_gpus(job, chain.cfg)
+        nodes, gpus = job_size(chain.cfg, job)
         size = (
             f"{len(job.array)} x " * bool(job.array)
             + f"{nodes} node{'s' * (nodes > 1)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from nemo_cot.config import Config
@@ -26,8 +26,8 @@ def cluster_images(cfg: Config, cluster: SlurmCluster, of: Placed) -> Found:
     """Every stage has an image that the runtime takes, and those with NeMo-Skills one for it."""
     if cluster.container.runtime == "none":
         return
-    sampled = _sampled(cfg, _needs_nemo_skills)
-    for stage in sampled:
+    skilled = {use.recipe for use, client in _clients(cfg) if any(skills for _, skills in client.programs().values())}
+    for stage in sorted(skilled):
         key, resources = of(stage)
         if resources.image is None:
             yield (
@@ -38,7 +38,7 @@ def cluster_images(cfg: Config, cluster: SlurmCluster, of: Placed) -> Found:
     for key, image in _images(cfg, cluster, of).items():
         if image is not None:
             yield from examine_image(cluster.container.runtime, key, image, Path.cwd())
-        elif set(cfg.launcher.stages) - sampled.keys():
+        elif set(cfg.launcher.stages) - skilled:
             yield (
                 "error",
                 "there is a container runtime, and no image",
@@ -145,14 +145,14 @@ def _mounts_there(mounts: Sequence[str]) -> Found:
 @rule()
 def cluster_gpus(cfg: Config, cluster: SlurmCluster, of: Placed) -> Found:
     """A job has the GPUs of the server that it starts, and none that stay idle."""
-    for stage, engine in _sampled(cfg, lambda client: client.server.takes_gpus).items():
+    servers = {use.engine_key: (use.recipe, client.server) for use, client in _clients(cfg) if client.server.takes_gpus}
+    for engine, (stage, server) in servers.items():
         key, resources = of(stage)
-        if (resources.gpus_per_node or 0) < engine.server.num_gpus:
-            section = "teacher" if stage == "generate" else stage
+        if (resources.gpus_per_node or 0) < server.num_gpus:
             yield (
                 "error",
-                f"{stage}: a server over {engine.server.num_gpus} GPUs in a job of {resources.gpus_per_node or 0}",
-                f"raise {key}.gpus_per_node, or lower {section}.engine.server.num_gpus",
+                f"{stage}: a server over {server.num_gpus} GPUs in a job of {resources.gpus_per_node or 0}",
+                f"raise {key}.gpus_per_node, or lower {engine}.server.num_gpus",
             )
     most: dict[str, tuple[int, str]] = {}
     for stage, used in _gpus_used(cfg).items():
@@ -203,19 +203,6 @@ def _kinds(cfg: Config, of: Placed) -> dict[str, ResourcesConfig]:
 def _clients(cfg: Config) -> list[tuple[EngineUse, EndpointEngine]]:
     """The uses of a server, with its client."""
     return [(use, use.engine.client) for use in engine_uses(cfg) if use.engine.client]
-
-
-def _sampled(cfg: Config, wanted: Callable[[EndpointEngine], bool]) -> dict[str, EndpointEngine]:
-    """The stages that sample through a server that is ``wanted``."""
-    found: dict[str, EndpointEngine] = {}
-    for use, client in _clients(cfg):
-        if wanted(client):
-            found.setdefault(use.recipe, client)
-    return found
-
-
-def _needs_nemo_skills(client: EndpointEngine) -> bool:
-    return any(with_skills for _, with_skills in client.programs().values())
 
 
 def _contained(cfg: Config) -> dict[str, str]:

@@ -74,7 +74,7 @@ def engine_heads(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimat
         return
     if heads is None:
         yield "unknown", f"{_unread(use, engine)}: its attention heads are not known", ""
-    elif heads[0] % size or (heads[1] % size and size % heads[1]):
+    elif not use.splits(size):
         yield (
             "error",
             f"tensor parallel size {size} (num_gpus / data_parallel_size) does not fit {heads[0]} heads and {heads[1]} "

@@ -66,3 +66,15 @@ def test_its_job_has_the_gpus_of_its_server():
 def test_its_embedded_engine_needs_a_python_with_torch():
     (error,) = found("cluster_torch", *QUICK, *CLUSTER, "launcher.stages=[refine]", elsewhere=True)
     assert error.what.startswith("refine: ") and "cluster.resources.generate.python" in error.fix
+
+
+def test_the_server_of_every_pass_has_its_gpus_not_the_first_ones_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("NEMO_COT_CONFIG_DIR", str(tmp_path))
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - quickstart\n  - /engine@refine.engines.large: openai\n  - _self_\nrefine:\n"
+        "  passes: [{prompt: self_checks}, {prompt: paraphrase, engine: large}]\n"
+        "  engines: {large: {server: {num_gpus: 64}}}\n"
+    )
+    errors = [f for f in found("cluster_gpus", "experiment=mine", "refine.engine=openai", *CLUSTER, elsewhere=True) if f.level == "error"]
+    assert ["refine.engines.large.server.num_gpus" in error.fix for error in errors] == [True]
