@@ -92,7 +92,7 @@ def _folder(study: Study) -> Path:
 
 def _plan(chosen: Chosen) -> int:
     """What would run in which run, each shared stage once. Writes nothing."""
-    plan = plan_study(chosen, elsewhere=any(run.startswith("cluster=") for run in chosen.runs[0].overrides))
+    plan = plan_study(chosen, elsewhere=None)
     makers, console = plan.makers(), _console()
     recipes = list(dict.fromkeys(recipe for p in plan.chosen for recipe in p.chain.recipes))
     table = _table(f"plan of {chosen.study.runs_dir}", recipes)

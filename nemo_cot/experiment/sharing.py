@@ -80,15 +80,19 @@ class StudyPlan:
         return found
 
 
-def plan_study(chosen: Chosen, *, elsewhere: bool = False) -> StudyPlan:
-    """Compose, check and plan every run. Writes nothing. Raises UserError for a config that is none, naming the run."""
+def plan_study(chosen: Chosen, *, elsewhere: bool | None = False) -> StudyPlan:
+    """Compose, check and plan every run. Writes nothing. Raises UserError for a config that is none, naming the run.
+
+    ``elsewhere``: as in preflight; None: where a run's config has a cluster.
+    """
     composer, planned = Composer(), []
     for run in chosen.study.runs:
         try:
             tree = composer.tree(run.overrides)
             cfg = to_dataclasses(tree)
             meant, chain, directory = run.name in chosen.only, graph(cfg), run_directory(cfg)
-            cost, findings = examine(cfg, directory, chain, elsewhere=elsewhere) if meant else (None, [])
+            away = cfg.cluster.slurm is not None if elsewhere is None else elsewhere
+            cost, findings = examine(cfg, directory, chain, elsewhere=away) if meant else (None, [])
         except UserError as error:
             if run.name not in chosen.only:
                 continue
