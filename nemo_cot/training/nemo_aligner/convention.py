@@ -15,7 +15,7 @@ import msgspec
 
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import write_bytes
-from nemo_cot.io.hashing import digest
+from nemo_cot.io.hashing import sha256_of
 from nemo_cot.io.json_file import DAMAGED
 
 NEMO_VERSIONS = ("2.1",)
@@ -156,5 +156,5 @@ def _check_file(path: Path, convention: Convention, check_hash: bool) -> None:
         raise UserError(
             f"has {size} bytes, its sidecar says {convention.file_bytes}", where=str(path), fix=fix
         )
-    if check_hash and digest(path) != convention.file_sha256:
+    if check_hash and sha256_of(path) != convention.file_sha256:
         raise UserError("is not the file that its sidecar describes (sha256)", where=str(path), fix=fix)
