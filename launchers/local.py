@@ -27,7 +27,7 @@ from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.guard import INTERRUPTED, LIFELINE
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.paths import CHAIN_FILE
-from nemo_cot.launchers.submitted import refuse_live_jobs
+from nemo_cot.launchers.slurm.live import refuse_live_jobs
 from nemo_cot.records import StageEnd
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import INHERITED, run_lock
@@ -46,9 +46,9 @@ def run_chain(overrides: Sequence[str]) -> int:
     chain = graph(cfg)
     run = run_directory(cfg)
     refuse_errors(examine(cfg, run, chain)[1])
-    refuse_live_jobs(run.path)  # before the lock, which the jobs of a chain also hold
+    refuse_live_jobs(run.path, may_lack_slurm=True)  # before the lock, which the jobs of a chain also hold
     with run_lock(run.create().path) as lock:
-        refuse_live_jobs(run.path)  # a submission may have held it until now
+        refuse_live_jobs(run.path, may_lack_slurm=True)  # a submission may have held it until now
         looked_at = run_directory(cfg)
         print_replaced(plan_chain(chain, looked_at), looked_at)
         looked_at.hasher().save()

@@ -27,7 +27,7 @@ from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.experiment.sharing import PlannedRun, StudyPlan
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.launchers.local import run_recipe_process, run_recipes, stop_recipes
-from nemo_cot.launchers.submitted import refuse_live_jobs
+from nemo_cot.launchers.slurm.live import refuse_live_jobs
 from nemo_cot.records import StageEnd
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import run_lock
@@ -155,9 +155,9 @@ class _Runner:
         started = time.monotonic()
         print(one_line(f"run {self.planned.name}: {self.run_dir.path}"), flush=True)
         try:
-            refuse_live_jobs(self.run_dir.path)
+            refuse_live_jobs(self.run_dir.path, may_lack_slurm=True)
             with run_lock(self.run_dir.create().path) as lock:
-                refuse_live_jobs(self.run_dir.path)
+                refuse_live_jobs(self.run_dir.path, may_lack_slurm=True)
                 write_bytes(self.run_dir.path / "config.yaml", to_yaml(self.planned.tree).encode())
                 ended = run_recipes(self.planned.chain, self.run_dir, lambda recipe: self._recipe(recipe, lock))
                 outcome = self._outcome(ended)
