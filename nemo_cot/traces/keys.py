@@ -4,6 +4,7 @@ problems.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,12 +49,18 @@ def marks_config(marks: MarksConfig, *, decide: bool = False) -> dict[str, str]:
     why a stage runs again. Where they only enter its structure.json, the shipped English ones are left out, so that
     stages that finished before there was that file stay valid.
     """
-    shipped = msgspec.yaml.decode((ROOT / "conf/marks/english.yaml").read_bytes())
     encode = msgspec.json.encode  # in the order of the lists, which counts
-    if not decide and encode((marks.words, marks.shifts)) == encode((shipped["words"], shipped["shifts"])):
+    if not decide and encode((marks.words, marks.shifts)) == _shipped_marks():
         return {}
     digest = hashlib.sha256(encode(fingerprinted(marks))).hexdigest()[:16]
     return {"marks": f"{', '.join(marks.words) or 'none'} {digest}"}
+
+
+@functools.cache
+def _shipped_marks() -> bytes:
+    """Words and shifts of conf/marks/english.yaml, as :func:`marks_config` compares them."""
+    shipped = msgspec.yaml.decode((ROOT / "conf/marks/english.yaml").read_bytes())
+    return msgspec.json.encode((shipped["words"], shipped["shifts"]))
 
 
 def problem_keys(path: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
