@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  (the signs are meant as they stand)
 """reasoning-gym as a scorer: all tasks that there are, hostile answers, and full credit for more than the answer."""
 
 import importlib.util
@@ -12,7 +13,16 @@ import pytest
 from nemo_cot.errors import UserError
 from nemo_cot.grading import grade_many
 from nemo_cot.grading.scorers import judge, load_scorer, question
-from nemo_cot.grading.verifiers import CARE, HASHED, OWN_ANSWERS, REFUSED, is_arithmetic, is_expression, is_safe_data, value_of
+from nemo_cot.grading.verifiers import (
+    CARE,
+    HASHED,
+    OWN_ANSWERS,
+    REFUSED,
+    is_arithmetic,
+    is_expression,
+    is_safe_data,
+    value_of,
+)
 from nemo_cot.problems.reasoning_gym import drawn, entries, shared
 
 if importlib.util.find_spec("reasoning_gym") is None:
@@ -21,9 +31,6 @@ if importlib.util.find_spec("reasoning_gym") is None:
 from nemo_cot.grading.scorers.reasoning_gym import imported
 
 TASKS = sorted(imported().factory.DATASETS)
-TOLERANT = {"coin_flip", "decimal_arithmetic", "number_format", "pool_matrix"}
-"""Their rule has a tolerance: a digit more at the end is the same answer."""
-
 
 @pytest.fixture(autouse=True)
 def any_hash_seed(monkeypatch):
@@ -58,13 +65,13 @@ def test_every_task_makes_problems_or_is_refused_with_a_reason(task):
     for entry in made:
         data = json.loads(json.dumps({"task": task, "config": {}, "metadata": entry["metadata"]}))
         scorer, gold = load_scorer("reasoning_gym", data, where="here"), entry["answer"]
-        for text in (f"So \\boxed{{{gold}}}.", f"so\n<answer>\n{gold}\n</answer>", f"The answer is:\n\n{gold}\n\nDone."):
-            if text[0] == "T" and "\n\n" in gold or text[3] == "\\" and ("{" in gold or "[" in gold):
-                continue  # braces, and a blank line, end it
+        texts = [f"so\n<answer>\n{gold}\n</answer>"]
+        texts += [f"So \\boxed{{{gold}}}."] if not {*gold} & {*"{}\\"} else []
+        texts += [f"The answer is:\n\n{gold}\n\nDone."] if "\n\n" not in gold else []
+        for text in texts:
             found = scorer.extract(text, fallback="phrase", thoughts="ignore").answer
             assert scorer.verdict(gold, found).outcome == "right", text
-        others = [other for other in answers if other != gold and task not in ("propositional_logic",)]
-        for wrong in corrupted(gold, others):
+        for wrong in corrupted(gold, [other for other in answers if other != gold]):
             verdict = of(task, entry["metadata"], gold, wrong)
             assert verdict.outcome != "right" or (task == "gsm_symbolic" and gold in wrong), (wrong, verdict)
 
