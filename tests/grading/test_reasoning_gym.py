@@ -67,7 +67,7 @@ def test_every_task_makes_problems_or_is_refused_with_a_reason(task):
         scorer, gold = load_scorer("reasoning_gym", data, where="here"), entry["answer"]
         texts = [f"so\n<answer>\n{gold}\n</answer>"]
         texts += [f"So \\boxed{{{gold}}}."] if not {*gold} & {*"{}\\"} else []
-        texts += [f"The answer is:\n\n{gold}\n\nDone."] if "\n\n" not in gold else []
+        texts += [f"The answer is:\n\n{gold}\n\nDone."] if all(line.strip() for line in gold.split("\n")) else []
         for text in texts:
             found = scorer.extract(text, fallback="phrase", thoughts="ignore").answer
             assert scorer.verdict(gold, found).outcome == "right", text
