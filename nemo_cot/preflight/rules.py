@@ -205,6 +205,8 @@ def packages_installed(cfg: Config, _: Estimate) -> Found:
         needed["httpx"] = "'httpx>=0.27'"
     if "problems" in stages:
         needed |= cfg.problems.packages
+    if {"grade", "evaluate"} & {*stages}:
+        needed |= cfg.problems.scorer_packages
     if "curate" in stages:
         needed |= filter_packages(cfg.curate)
     needed |= trace_packages(cfg)

@@ -243,6 +243,14 @@ def test_without_the_package_answers_are_undecided():
     assert "undecided" in done.stdout and "ModuleNotFoundError" in done.stdout, done.stderr
 
 
+def test_a_file_is_not_graded_without_the_package(monkeypatch):
+    """It would be undecided from end to end."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="the package reasoning_gym is not installed") as caught:
+        grade_many([("x", "y")], workers=1, deadline_seconds=2.0, scorer="reasoning_gym")
+    assert "pip install" in caught.value.fix
+
+
 def test_the_problems_of_some_tasks_need_a_fixed_hash(monkeypatch):
     monkeypatch.setattr("nemo_cot.problems.reasoning_gym.HASHED", {"gcd"})
     monkeypatch.setattr("sys.flags", type("Flags", (), {"hash_randomization": 1}))
