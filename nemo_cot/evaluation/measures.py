@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import msgspec
@@ -129,7 +129,7 @@ def _keep_boxed(outcomes: Outcomes, boxed: Sequence[np.ndarray]) -> Outcomes:
     verdicts = outcomes.verdicts.copy()
     for row, flags in zip(verdicts, boxed):
         row[: len(flags)][~flags] = WRONG
-    return Outcomes(outcomes.problem_ids, verdicts, outcomes.answers, outcomes.finish_reasons)
+    return replace(outcomes, verdicts=verdicts)
 
 
 def _subsets(rows: Sequence[GradedRow], problem_ids: Sequence[str]) -> dict[str, np.ndarray]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from nemo_cot.errors import UserError
+from nemo_cot.grading.scorers import MATH
 
 RIGHT, WRONG, UNDECIDED, ABSENT = 1, 0, -1, -2
 """Codes in Outcomes.verdicts; ABSENT pads problems that have fewer samples than others."""
@@ -24,13 +25,14 @@ class Outcomes:
     ``problem_ids``: P ids, distinct. ``verdicts``: int8 array [P, S] of the codes above, where S is
     the largest number of samples; problems with fewer are padded with ABSENT at the end. ``answers``: per
     problem the extracted answers of its samples (None: no answer). ``finish_reasons``: the same
-    shape, None if the file has none.
+    shape, None if the file has none. ``scorers``: of each problem; none at all: mathematics.
     """
 
     problem_ids: tuple[str, ...]
     verdicts: np.ndarray
     answers: tuple[tuple[str | None, ...], ...]
     finish_reasons: tuple[tuple[str | None, ...], ...]
+    scorers: tuple[str | None, ...] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.problem_ids)) != len(self.problem_ids):
@@ -60,7 +62,7 @@ class Outcomes:
         rows = [place[name] for name in problem_ids]
         return Outcomes(
             tuple(problem_ids), self.verdicts[rows], tuple(self.answers[r] for r in rows),
-            tuple(self.finish_reasons[r] for r in rows),
+            tuple(self.finish_reasons[r] for r in rows), tuple(self.scorers[r] for r in rows) if self.scorers else (),
         )  # fmt: skip
 
 
@@ -69,20 +71,22 @@ def from_rows(rows: Iterable[Mapping[str, Any]], *, grader: str = "ours") -> Out
 
     ``grader="ours"`` reads ``verdict`` and ``predicted_answer``. ``grader="nemo_skills"`` reads
     ``symbolic_correct`` and ``nemo_skills_answer`` (``predicted_answer`` if a file of
-    NeMo-Skills has no such key); a symbolic_correct of null counts as undecided. The problem is
-    identified by ``problem_id``, ``id`` or ``problem``; its samples are ordered by ``sample`` (as a
+    NeMo-Skills has no such key); a symbolic_correct of null counts as undecided. It is about mathematics: of other
+    scorers ours are read. The problem is identified by ``problem_id``, ``id`` or ``problem``; its samples are ordered by ``sample`` (as a
     number), else by the order of the rows. Raises UserError naming row and field.
     """
     if grader not in ("ours", "nemo_skills"):
         raise ValueError(f"grader is {grader!r}; it must be ours or nemo_skills")
     problems: dict[str, list[tuple[Any, int, str | None, str | None]]] = {}
+    scorers: dict[str, str | None] = {}
     for number, row in enumerate(rows, start=1):
         code, answer = _graded(row, number, grader)
         sample = (_sample(row, number), code, answer, row.get("finish_reason"))
-        problems.setdefault(_problem(row, number), []).append(sample)
+        problems.setdefault(name := _problem(row, number), []).append(sample)
+        scorers[name] = row.get("scorer")
     if not problems:
         raise UserError("there are no rows", where="graded rows", fix="grade a file with at least one row")
-    return _assemble(problems)
+    return replace(_assemble(problems), scorers=tuple(scorers.values()) if any(scorers.values()) else ())
 
 
 def _assemble(problems: dict[str, list[tuple[Any, int, str | None, str | None]]]) -> Outcomes:
@@ -127,7 +131,7 @@ def _sample(row: Mapping[str, Any], number: int) -> int | None:
 
 def _graded(row: Mapping[str, Any], number: int, grader: str) -> tuple[int, str | None]:
     """Code and answer of one row."""
-    if grader == "ours":
+    if grader == "ours" or row.get("scorer") not in (None, MATH):
         verdict = row.get("verdict")
         if verdict not in _CODES:
             raise UserError(

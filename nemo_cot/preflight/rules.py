@@ -112,6 +112,19 @@ def enough_candidates(cfg: Config, _: Estimate) -> Found:
         )
 
 
+@rule("generate")
+def teacher_fits(cfg: Config, _: Estimate) -> Found:
+    """The teacher can write traces to these problems, and there are some to train on."""
+    if cfg.problems.no_sums and cfg.teacher.kind == "procedural":
+        yield (
+            "error",
+            f"the procedural teacher adds numbers, and the problems of problems.source={cfg.problems.source} are no sums",
+            "choose teacher=model or teacher=file",
+        )
+    if cfg.problems.counts[0] == 0:
+        yield "error", "no training problems: nothing can be generated", cfg.problems.more
+
+
 @rule("curate", "pack")
 def trace_fits_pack(cfg: Config, estimate: Estimate) -> Found:
     """The longest trace that curation lets through fits a pack."""
@@ -200,6 +213,8 @@ def packages_installed(cfg: Config, _: Estimate) -> Found:
         needed["httpx"] = "'httpx>=0.27'"
     if "problems" in stages:
         needed |= cfg.problems.packages
+    if {"grade", "evaluate"} & {*stages}:
+        needed |= cfg.problems.scorer_packages
     if "curate" in stages:
         needed |= filter_packages(cfg.curate)
     needed |= trace_packages(cfg)
@@ -244,6 +259,6 @@ def _nearest(cfg: Config) -> Path:
 
 
 RULES = (
-    enough_candidates, trace_fits_pack, answer_fits_sampling, target_in_window, eos_not_in_prompt, batch_covers_traces,
+    teacher_fits, enough_candidates, trace_fits_pack, answer_fits_sampling, target_in_window, eos_not_in_prompt, batch_covers_traces,
     warmup_share,
 )  # fmt: skip
