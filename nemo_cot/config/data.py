@@ -59,20 +59,21 @@ class ChainSumProblems(ProblemsConfig):
 
 @dataclass
 class FileProblems(ProblemsConfig):
-    """Problems out of two JSON-lines files with the keys problem and expected_answer.
+    """Problems out of two JSON-lines files with the keys problem and expected_answer; ``train_path`` null: nothing is
+    trained on any.
 
     Paths here and below are ``runtime()`` where what lies there is an input of the stage, hashed.
     """
 
     more = "raise problems.train_path's rows"
 
-    train_path: str = runtime()
+    train_path: Optional[str] = runtime()  # noqa: UP045
     heldout_path: str = runtime()
 
     @property
     def files(self) -> dict[str, str]:  # type: ignore[override]
         """Both."""
-        return {"train": self.train_path, "heldout": self.heldout_path}
+        return {**({"train": self.train_path} if self.train_path else {}), "heldout": self.heldout_path}
 
 
 @dataclass

@@ -15,7 +15,7 @@ from nemo_cot.records import Problem, row_id
 def make(config: FileProblems) -> ProblemSet:
     """Every row of both. Raises UserError that names file, line and field."""
     return ProblemSet(
-        read_problems(config.train_path, "problems.train_path"),
+        read_problems(config.train_path, "problems.train_path") if config.train_path else [],
         read_problems(config.heldout_path, "problems.heldout_path"),
     )
 
