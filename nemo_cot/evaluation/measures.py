@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from nemo_cot.errors import UserError
+from nemo_cot.evaluation.chance import chance_of
 from nemo_cot.evaluation.compared import COMPARED
 from nemo_cot.evaluation.metrics import Metric, from_rows, majority_at_k, pass_at_1, pass_at_k
 from nemo_cot.evaluation.outcomes import UNDECIDED, WRONG, Outcomes
@@ -17,6 +18,7 @@ from nemo_cot.evaluation.outcomes import UNDECIDED, WRONG, Outcomes
 STRICT_SOURCE = "boxed"
 """Strict correctness requires the answer in a box; lenient accepts it wherever the grader finds it."""
 NO_REASON = "unknown"
+
 
 class GradedRow(Protocol):
     """A graded sample: a records.Trace, or a Struct with these of its fields."""
@@ -39,7 +41,8 @@ class Readings:
 
     ``lenient`` and ``strict`` have our verdicts, ``nemo_skills`` has its verdicts and answers.
     ``boxed``: bool arrays, and ``tokens``: int arrays, per problem over its samples.
-    ``subsets``: indices of the problems of each subset_for_metrics, in the order of first occurrence.
+    ``subsets``: indices of the problems of each subset_for_metrics, in the order of first occurrence. ``chance``: the
+    share that guessing gets right, float [P], NaN where nothing can be guessed.
     """
 
     lenient: Outcomes
@@ -48,6 +51,12 @@ class Readings:
     boxed: Sequence[np.ndarray]
     tokens: Sequence[np.ndarray]
     subsets: Mapping[str, np.ndarray]
+    chance: np.ndarray
+
+    def chance_at(self, places: np.ndarray | slice = slice(None)) -> float | None:
+        """Mean over the problems at ``places``; None where some of them have none."""
+        found = self.chance[places]
+        return None if np.isnan(found).any() else float(found.mean())
 
 
 def readings(rows: Sequence[GradedRow]) -> Readings:
@@ -55,6 +64,7 @@ def readings(rows: Sequence[GradedRow]) -> Readings:
     plain = [msgspec.structs.asdict(row) for row in rows]
     lenient = from_rows(plain)
     ordered = sorted(rows, key=lambda row: row.sample)
+    guessed = {row.problem_id: chance_of(row) for row in rows}
     boxed = _grouped(ordered, lenient.problem_ids, lambda row: row.answer_source == STRICT_SOURCE)
     return Readings(
         lenient=lenient,
@@ -63,6 +73,7 @@ def readings(rows: Sequence[GradedRow]) -> Readings:
         boxed=boxed,
         tokens=_grouped(ordered, lenient.problem_ids, lambda row: row.num_generated_tokens),
         subsets=_subsets(rows, lenient.problem_ids),
+        chance=np.array([guessed[name] for name in lenient.problem_ids], dtype=float),  # None is NaN
     )
 
 

@@ -53,8 +53,10 @@ class BudgetPoint(Figure):
     tokens: int
 
 
-class Figures(msgspec.Struct):
-    """The figures over a set of problems. ``lenient_undecided_right`` is an upper bound of lenient."""
+class Figures(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The figures over a set of problems. ``lenient_undecided_right`` is an upper bound of lenient; ``chance``: pass@1 of
+    guessing, where every problem has options to choose from.
+    """
 
     problems: int
     samples: int
@@ -71,6 +73,7 @@ class Figures(msgspec.Struct):
     no_answer: CountedFigure
     finish_reasons: dict[str, CountedFigure]
     mean_tokens: Figure
+    chance: float | None = None
 
 
 class Curves(msgspec.Struct):
@@ -200,6 +203,7 @@ def _figures(
         "problems": len(places),
         "samples": int(counts.sum()),
         "finish_reasons": reasons,
+        "chance": read.chance_at(places),
         **figures,
     }
 

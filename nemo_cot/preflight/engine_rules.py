@@ -33,7 +33,7 @@ def _each(
             labels: dict[tuple[str, str, str], list[str]] = {}
             for use in engine_uses(cfg):
                 for found in check(use, use.engine.client, cfg, estimate) if use.engine.client else ():
-                    labels.setdefault(found, []).append(use.label)
+                    labels.setdefault(found, []).append(use.shown)
             for (level, what, fix), names in labels.items():
                 yield level, f"{', '.join(names)}: {what}", fix
 
@@ -148,7 +148,7 @@ def engine_model_name(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Es
             f"the endpoint is asked for a model named by its path, {use.path}",
             f"set {use.engine_key}.server.model_name to a name that it lists at /v1/models",
         )
-    subjects = [other for other in engine_uses(cfg) if other.key == use.key == "evaluate"]
+    subjects = {other.label for other in engine_uses(cfg) if other.key == use.key == "evaluate"}
     if engine.server.base_url is not None and len(subjects) > 1:
         yield (
             "error",
