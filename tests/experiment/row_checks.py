@@ -218,6 +218,17 @@ def lora(lr: float) -> Callable[[Row], None]:
     return check
 
 
+def sums_of(name: str, terms: int) -> Callable[[Row], None]:
+    """The further held-out set ``name`` has such sums, and the run's own has not."""
+
+    def check(row: Row) -> None:
+        for problems, wanted in ((row.cfg.evaluate.sets[name].problems, True), (row.cfg.problems, False)):
+            found = {len(re.findall(r"\d+", p.problem)) == terms for p in make_problems(problems).heldout}
+            assert found == {wanted}
+
+    return check
+
+
 def learning_rate(lr: float) -> Callable[[Row], None]:
     def check(row: Row) -> None:
         assert row.cfg.train.optim.lr == lr
