@@ -74,8 +74,8 @@ class Tracker:
     def _line(self, now: float) -> str:
         state = self._state
         fresh = state.done - self._first
-        left = (now - self._started) / fresh * (state.total - state.done) if fresh else 0.0
-        return f"  {state.label}: {state.done}/{state.total} {state.unit}  {state.figures}  {left:.0f} s left".rstrip()
+        left = f"  {(now - self._started) / fresh * (state.total - state.done):.0f} s left" if fresh else ""
+        return f"  {state.label}: {state.done}/{state.total} {state.unit}  {state.figures}{left}".rstrip()
 
     def _write_file(self) -> None:
         """Not synced to disk: losing it costs nothing."""
