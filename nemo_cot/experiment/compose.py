@@ -99,11 +99,7 @@ class Composer:
     def _choose_problems(self, tree: DictConfig, key: str, choice: str) -> None:
         """Fill ``key``, the problems of a set that need not be there yet, with the file of ``choice``."""
         chosen = self._files((*_search_path(), f"problems={choice.partition('=')[2]}")).problems
-        sets, name = tree.evaluate.sets, key.split(".")[2]
-        if name not in sets:
-            with open_dict(sets):
-                sets[name] = OmegaConf.structured(SetConfig)
-        sets[name].problems = copy.deepcopy(chosen)
+        fill_set(tree, key, copy.deepcopy(chosen))
 
     def _files(self, choices: tuple[str, ...]) -> DictConfig:
         if choices not in self._chosen:
@@ -111,6 +107,15 @@ class Composer:
             with initialize_config_dir(str(CONF), version_base="1.3"):
                 self._chosen[choices] = compose(groups.register(), overrides=list(choices))
         return self._chosen[choices]
+
+
+def fill_set(tree: DictConfig, key: str, problems: DictConfig) -> None:
+    """Make ``problems`` those of ``key``, evaluate.sets.NAME.problems; the set need not be there yet."""
+    sets, name = tree.evaluate.sets, key.split(".")[2]
+    if name not in sets:
+        with open_dict(sets):
+            sets[name] = OmegaConf.structured(SetConfig)
+    sets[name].problems = problems
 
 
 def _chooses_file(override: Override) -> bool:

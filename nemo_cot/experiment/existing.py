@@ -14,7 +14,7 @@ from yaml import YAMLError
 
 from nemo_cot.config import Config, check_name
 from nemo_cot.errors import UserError
-from nemo_cot.experiment.compose import compose_config, explain, to_dataclasses
+from nemo_cot.experiment.compose import compose_config, explain, fill_set, to_dataclasses
 from nemo_cot.experiment.groups import KINDS, OPEN, SETS, entries, variants_of
 from nemo_cot.io.json_file import DAMAGED
 from nemo_cot.io.paths import user_path
@@ -118,7 +118,7 @@ def _typed(text: str) -> DictConfig:
     for name, engine in (OmegaConf.select(plain, "refine.engines") or {}).items():
         tree.refine.engines[name] = OmegaConf.structured(variants_of("refine.engine")[engine.kind])
     for key in entries(f"{SETS}.problems", plain):
-        OmegaConf.update(tree, key, variants_of(key)[OmegaConf.select(plain, f"{key}.source")], force_add=True)
+        fill_set(tree, key, OmegaConf.structured(variants_of(key)[OmegaConf.select(plain, f"{key}.source")]))
     return typing.cast(DictConfig, OmegaConf.merge(tree, plain))
 
 

@@ -15,6 +15,7 @@ import pytest
 from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.grading import extract, grade
+from nemo_cot.problems import make_problems
 from nemo_cot.traces.edits import share
 from nemo_cot.traces.marks import Marks
 from nemo_cot.traces.steps import segment, sentences
