@@ -18,13 +18,19 @@ def row_id(row: dict[str, Any]) -> str | None:
 
 
 class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One problem with its gold answer. ``expected_answer`` is text, also for numbers."""
+    """One problem with its gold answer. ``expected_answer`` is text, also for numbers.
+
+    ``scorer`` says how answers are scored (a module of nemo_cot.grading.scorers; None: as mathematics), and
+    ``scorer_data`` what it needs beside the expected answer. Both go with every trace of the problem.
+    """
 
     problem_id: str
     problem: str
     expected_answer: str
     subset_for_metrics: str | None = None
     reference_solution: str | None = None
+    scorer: str | None = None
+    scorer_data: dict[str, Any] | None = None
 
 
 class Trace(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -48,6 +54,8 @@ class Trace(msgspec.Struct, kw_only=True, omit_defaults=True):
     finish_reason: str
     num_student_tokens: int | None = None
     subset_for_metrics: str | None = None
+    scorer: str | None = None
+    scorer_data: dict[str, Any] | None = None
     predicted_answer: str | None = None
     answer_source: str | None = None
     verdict: str | None = None
@@ -66,6 +74,8 @@ class Trace(msgspec.Struct, kw_only=True, omit_defaults=True):
             problem=problem.problem,
             expected_answer=problem.expected_answer,
             subset_for_metrics=problem.subset_for_metrics,
+            scorer=problem.scorer,
+            scorer_data=problem.scorer_data,
             **own,
         )
 

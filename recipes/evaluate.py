@@ -19,8 +19,8 @@ from nemo_cot.evaluation.examples import (
 from nemo_cot.evaluation.sets import HeldOut, held_out_sets
 from nemo_cot.evaluation.subjects import asked_of, steps_of, subject_names, subject_of
 from nemo_cot.experiment.recipe import recipe_main
-from nemo_cot.grading import GRADER_VERSION
 from nemo_cot.grading.moves import compare_gradings
+from nemo_cot.grading.scorers import scorer_versions
 from nemo_cot.grading.stage import grade_generations
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
@@ -166,7 +166,7 @@ def _scoring(one: HeldOut) -> Stage:
         },
         config={
             "grade": fingerprinted(cfg.grade),
-            "grader_version": GRADER_VERSION,
+            "grader_version": scorer_versions(cfg.problems.scorers),
             "evaluate": {key: getattr(cfg.evaluate, key) for key in figures} | budgets,
             **({"steps": steps} if steps else {}),
             **marks_config(cfg.marks),

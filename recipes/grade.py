@@ -6,8 +6,8 @@ from pathlib import Path
 from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.experiment.recipe import recipe_main
-from nemo_cot.grading import GRADER_VERSION
 from nemo_cot.grading.moves import compare_gradings
+from nemo_cot.grading.scorers import scorer_versions
 from nemo_cot.grading.stage import grade_generations
 from nemo_cot.stages import Stage
 from nemo_cot.traces.refine import generations
@@ -22,7 +22,7 @@ def grade(cfg: Config) -> Iterator[Stage]:
     yield Stage(
         "grade",
         inputs={"generations": generations(cfg)},
-        config={"grade": fingerprinted(cfg.grade), "grader_version": GRADER_VERSION},
+        config={"grade": fingerprinted(cfg.grade), "grader_version": scorer_versions(cfg.problems.scorers)},
         work=work,
         writes=("graded.jsonl",),
         resumable=True,

@@ -22,12 +22,11 @@ from nemo_cot.config.checks import (
 from nemo_cot.config.cluster import ClusterConfig
 from nemo_cot.config.data import (  # noqa: F401 (the whole schema is imported from here)
     ChainSumProblems,
+    ChoiceColumns,
+    ChoiceProblems,
     FileProblems,
-    FileTeacher,
-    ModelTeacher,
+    GymProblems,
     ProblemsConfig,
-    ProceduralTeacher,
-    TeacherConfig,
     TracesProblems,
 )
 from nemo_cot.config.engines import PRECISIONS, SamplingConfig  # noqa: F401
@@ -36,6 +35,7 @@ from nemo_cot.config.marks import MarksConfig
 from nemo_cot.config.model import ModelConfig
 from nemo_cot.config.prompts import PromptConfig, is_prompt_name
 from nemo_cot.config.refine import RefineConfig
+from nemo_cot.config.teacher import FileTeacher, ModelTeacher, ProceduralTeacher, TeacherConfig  # noqa: F401
 from nemo_cot.config.transform import TransformConfig, check_kinds
 from nemo_cot.errors import UserError
 from nemo_cot.traces.filters import load_filters

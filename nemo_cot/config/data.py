@@ -1,15 +1,24 @@
-"""The schema of what traces are made of: problems, and the teacher that writes solutions to them."""
+"""The schema of problems: where they come from, and how their answers are scored."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Optional
 
-from nemo_cot.config.checks import added, at_least, between, holds_problem, one_of, runtime, seed
-from nemo_cot.config.engines import EngineConfig, SamplingConfig
-from nemo_cot.config.prompts import PromptConfig, is_prompt_name
+from nemo_cot.config.checks import added, at_least, one_of, runtime, seed
 from nemo_cot.errors import UserError
+from nemo_cot.io.paths import user_path
+from nemo_cot.io.tables import table_packages
+
+PER_ROW = "per_row"
+"""problems.scorer, where each row has its own."""
+
+
+def scorer_names() -> list[str]:
+    """The names that problems.scorer may have. (A function: grading is not loaded for every config.)"""
+    from nemo_cot.grading import scorers
+
+    return scorers.scorer_names()
 
 
 @dataclass
@@ -18,15 +27,21 @@ class ProblemsConfig:
 
     ``packages`` are the modules that making them imports, and what pip installs them with; ``more`` says
     how to have more training problems. ``counts``: training and held-out problems, where the config says how
-    many; ``files``: those that they are read from, called train and heldout.
+    many; ``files``: those that they are read from, called train and heldout. ``scorers``: how their answers are
+    scored (nemo_cot.grading.scorers).
     """
 
     counts: ClassVar[tuple[int | None, int | None]] = (None, None)
     files: ClassVar[dict[str, str]] = {}
     packages: ClassVar[dict[str, str]] = {}
     more: ClassVar[str] = "raise their number"
+    holds: ClassVar[str] = "JSON lines with the keys problem and expected_answer"
+    """What its files are."""
     of_traces: ClassVar[bool] = False
     """Whether the training problems are those of the teacher's file."""
+    scorers: ClassVar[tuple[str, ...]] = ("math",)
+    no_sums: ClassVar[bool] = False
+    """Whether they are known to be something else than sums, which alone the procedural teacher can write traces to."""
 
     source: str
 
@@ -59,21 +74,37 @@ class ChainSumProblems(ProblemsConfig):
 
 @dataclass
 class FileProblems(ProblemsConfig):
-    """Problems out of two JSON-lines files with the keys problem and expected_answer; ``train_path`` null: nothing is
-    trained on any.
+    """Problems out of two JSON-lines files with the keys problem and expected_answer; ``train_path`` null: none are
+    trained on.
 
-    Paths here and below are ``runtime()`` where what lies there is an input of the stage, hashed.
+    Paths here and below are ``runtime()`` where what lies there is an input of the stage, hashed. ``scorer``: of all
+    rows, "per_row" as each row's own ``scorer`` says; null: mathematics.
     """
 
-    more = "raise problems.train_path's rows"
+    more = "raise the rows of problems.train_path"
 
     train_path: Optional[str] = runtime()  # noqa: UP045
     heldout_path: str = runtime()
+    scorer: Optional[str] = added(None)  # noqa: UP045
+
+    def __post_init__(self) -> None:
+        if self.scorer is not None:
+            one_of("problems.scorer", self.scorer, (PER_ROW, *scorer_names()))
 
     @property
     def files(self) -> dict[str, str]:  # type: ignore[override]
-        """Both."""
-        return {**({"train": self.train_path} if self.train_path else {}), "heldout": self.heldout_path}
+        """Those that are named."""
+        return _files(self.train_path, self.heldout_path)
+
+    @property
+    def counts(self) -> tuple[int | None, None]:  # type: ignore[override]
+        """None are trained on without a file."""
+        return (None if self.train_path else 0), None
+
+    @property
+    def scorers(self) -> tuple[str, ...]:  # type: ignore[override]
+        """As configured; all of them where the rows say it."""
+        return tuple(scorer_names()) if self.scorer == PER_ROW else (self.scorer or "math",)
 
 
 @dataclass
@@ -108,204 +139,143 @@ class TracesProblems(ProblemsConfig):
 
 
 @dataclass
-class TeacherConfig:
-    """Who writes the traces; ``kind`` names the subclass: procedural, model or file."""
+class GymProblems(ProblemsConfig):
+    """Problems of reasoning-gym (procedural, offline), scored by the verifier of their task.
 
-    resumable: ClassVar[bool] = False
-    """Whether writing that was cut short goes on where it was."""
-    draws_batches: ClassVar[bool] = False
-    """Whether a trace depends on those that are drawn beside it, as with the embedded engine."""
-    in_one_piece: ClassVar[bool] = False
-    """Whether all samples come at once, so that there are no chunks."""
+    ``task``: its name, with ``options`` for its config; or ``tasks``: several by name, each with its share of the
+    problems, or {share: 1, options: {}}.
+    """
 
-    by_model: ClassVar[ModelTeacher | None] = None
-    """Itself, where a model writes the traces."""
-    traces: ClassVar[FileTeacher | None] = None
-    """Itself, where the traces are read from a file."""
-    named_path: ClassVar[str | None] = None
-    """The file or folder that teacher.path names."""
-    described: ClassVar[str] = "written by a procedure"
-    """Who wrote the traces, behind "20 traces"."""
+    packages: ClassVar[dict[str, str]] = {"reasoning_gym": "-e '.[local]' in the clone"}
+    more = "raise problems.num_train"
+    scorers = ("reasoning_gym",)
 
-    kind: str
+    task: Optional[str]  # noqa: UP045
+    options: dict[str, Any]
+    tasks: dict[str, Any]
+    num_train: int
+    num_heldout: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if (self.task is None) == (not self.tasks):
+            fix = "set problems.task=NAME, or problems.tasks={NAME: SHARE, ...}"
+            raise UserError("one task, or several, must be named", where="problems.task", fix=fix)
+        if self.tasks and self.options:
+            fix = "give each task its own: problems.tasks.NAME={share: 1, options: {...}}"
+            raise UserError("are those of problems.task, and there are several", where="problems.options", fix=fix)
+        at_least("problems.num_train", self.num_train, 0)
+        at_least("problems.num_heldout", self.num_heldout, 1)
+        seed("problems.seed", self.seed)
+        for name, (share, _) in self.shares.items():
+            if not share > 0:
+                raise UserError(f"{share} is no share of the problems", where=f"problems.tasks.{name}", fix="give it one above 0")
+
+    @property
+    def shares(self) -> dict[str, tuple[float, dict[str, Any]]]:
+        """Share and options of each task. Raises UserError for what is neither."""
+        if self.task is not None:
+            return {self.task: (1.0, self.options)}
+        found = {}
+        for name, given in self.tasks.items():
+            own = given if isinstance(given, dict) else {"share": given}
+            share, options = own.get("share", 1), own.get("options") or {}
+            number = isinstance(share, (int, float)) and not isinstance(share, bool)
+            if not number or not isinstance(options, dict) or own.keys() - {"share", "options"}:
+                fix = "give a number, or {share: 1, options: {...}}"
+                raise UserError(f"{given!r} is no share of the problems", where=f"problems.tasks.{name}", fix=fix)
+            found[name] = (float(share), options)
+        return found
+
+    @property
+    def counts(self) -> tuple[int, int]:  # type: ignore[override]
+        """As configured."""
+        return self.num_train, self.num_heldout
+
+    @property
+    def no_sums(self) -> bool:  # type: ignore[override]
+        """Of every task but one."""
+        return self.shares.keys() != {"chain_sum"}
 
 
 @dataclass
-class ProceduralTeacher(TeacherConfig):
-    """Counting-style traces with a check of their own steps; some wrong, too short or too long.
-
-    The three rates are probabilities of a trace and exclude each other; the rest is good.
+class ChoiceColumns:
+    """Which column holds what. The options: ``correct`` and ``incorrect``, a column each; or ``choices``, one column with
+    a list or dict of them, or one per option, and ``answer``, with the letter, the number from 0, or the text of the
+    right one. ``problem_id`` null: problem_id, or else id.
     """
 
-    wrong_rate: float
-    short_rate: float
-    long_rate: float
+    question: str
+    correct: Optional[str]  # noqa: UP045
+    incorrect: list[str]
+    choices: Any
+    answer: Optional[str]  # noqa: UP045
+    problem_id: Optional[str]  # noqa: UP045
+    subset_for_metrics: Optional[str]  # noqa: UP045
 
     def __post_init__(self) -> None:
-        for key in ("wrong_rate", "short_rate", "long_rate"):
-            between(f"teacher.{key}", getattr(self, key), 0.0, 1.0)
-        between("the sum of teacher.*_rate", self.wrong_rate + self.short_rate + self.long_rate, 0.0, 1.0)
+        if (self.correct is None) == (self.answer is None):
+            fix = "set problems.columns.correct and .incorrect, or .choices and .answer; the others to null and []"
+            raise UserError("what is right must stand in one way", where="problems.columns", fix=fix)
+        key, options = ("choices", self.choices) if self.correct is None else ("incorrect", self.incorrect)
+        if not options:
+            raise UserError("no column holds the options", where=f"problems.columns.{key}", fix="name it")
+
+    @property
+    def option_columns(self) -> list[str]:
+        """Those of the options, the right one first where it has its own."""
+        if self.correct is not None:
+            return [self.correct, *self.incorrect]
+        return list(self.choices) if isinstance(self.choices, list) else [self.choices]
 
 
 @dataclass
-class ModelTeacher(TeacherConfig):
-    """Traces sampled from a Hugging Face directory; ``path`` null: the student's base model.
+class ChoiceProblems(ProblemsConfig):
+    """Multiple choice out of tables (nemo_cot.io.tables); ``train_path`` null: nothing is trained on any.
 
-    ``prompt`` holds {problem}, or is the name of a file of conf/prompt. Engines that render prompts put ``template``,
-    which holds {problem} too, around such a file's message; null: model.prompt.
+    ``shuffle``: the options come in an order that hangs on ``seed`` and the problem's id alone; else as in the file, the
+    right one first where it has a column of its own. ``template`` holds {question} and {options}, ``option`` {letter}
+    and {text}.
     """
 
-    resumable = True
+    more = "raise the rows of problems.train_path"
+    holds = "a table with a question, its options and the right one per row"
+    scorers = ("choice",)
+    no_sums = True
 
-    prompt: str
-    end_of_turn: str
-    sampling: SamplingConfig
-    engine: EngineConfig
-    path: Optional[str] = runtime()  # noqa: UP045 (OmegaConf reads Optional on Python 3.10)
-    template: Optional[str] = added(None)  # noqa: UP045
-
-    def __post_init__(self) -> None:
-        if not is_prompt_name(self.prompt):
-            holds_problem("teacher.prompt", self.prompt)
-        if self.template is not None:
-            holds_problem("teacher.template", self.template)
-
-    def check(self, prompt: PromptConfig) -> None:
-        """Raise UserError for a prompt file that cannot be asked of a teacher, or an engine that asks something else."""
-        client, key = self.engine.client, "teacher.prompt"
-        holds_problem(f"prompts.{self.prompt}", prompt.in_one_message(prompt.user))
-        if prompt.fields != {"problem"} or prompt.result != "replace" or prompt.between:
-            raise UserError(f"{self.prompt} is for traces that are there", where=key,
-                            fix="choose one with {problem} alone, result: replace and between: []")  # fmt: skip
-        if getattr(client, "prompt_config", None) is not None:
-            raise UserError("the engine has a prompt of NeMo-Skills' own", where=key, fix="set teacher.engine.prompt_config=null")
-        if client and client.system_message is not None and prompt.system:
-            raise UserError("the prompt has a system message too", where="teacher.engine.system_message", fix="set one of them to null")
-
-    @property
-    def by_model(self) -> ModelTeacher:  # type: ignore[override]
-        """Itself."""
-        return self
-
-    @property
-    def draws_batches(self) -> bool:  # type: ignore[override]
-        """As its engine does."""
-        return self.engine.draws_batches
-
-    @property
-    def named_path(self) -> str | None:  # type: ignore[override]
-        """Its Hugging Face directory."""
-        return self.path
-
-    @property
-    def described(self) -> str:  # type: ignore[override]
-        """By its name."""
-        served = self.engine.client and self.engine.client.server
-        name = self.path or (served and served.base_url and served.model_name)
-        return f"by {Path(name).name}" if name else "by the model itself"
-
-
-@dataclass
-class TraceColumns:
-    """Which column of a trace file holds what; null: none does. A column that is not there counts as null.
-
-    ``generation``: the solution, or a list of several. ``messages``: a chat ([{role, content}] or [{from,
-    value}]) whose last answer is the solution, in place of ``generation``, and whose last question before
-    it is the problem where the row has no ``problem``. ``thought``: the thinking, where it stands apart
-    from the solution. ``problem_id`` null: problem_id, or else id. ``expected_answer`` counts for
-    problems=from_traces; of one with boxes the last box. ``kept``: columns for the lineage, such as the
-    annotator.
-    """
-
-    problem_id: Optional[str] = added(None)  # noqa: UP045
-    problem: Optional[str] = added("problem")  # noqa: UP045
-    expected_answer: Optional[str] = added("expected_answer")  # noqa: UP045
-    subset_for_metrics: Optional[str] = added("subset_for_metrics")  # noqa: UP045
-    generation: Optional[str] = added("generation")  # noqa: UP045
-    messages: Optional[str] = added(None)  # noqa: UP045
-    thought: Optional[str] = added(None)  # noqa: UP045
-    finish_reason: Optional[str] = added("finish_reason")  # noqa: UP045
-    kept: list[str] = added([])  # noqa: RUF009
+    train_path: Optional[str] = runtime()  # noqa: UP045
+    heldout_path: str = runtime()
+    format: str
+    columns: ChoiceColumns
+    shuffle: bool
+    seed: int
+    template: str
+    option: str
 
     def __post_init__(self) -> None:
-        if self.generation is None and self.messages is None:
-            fix = "set teacher.columns.generation or teacher.columns.messages"
-            raise UserError("no column holds the solution", where="teacher.columns", fix=fix)
+        one_of("problems.format", self.format, ("auto", "jsonl", "json", "csv", "parquet"))
+        seed("problems.seed", self.seed)
+        for key, names in (("template", ("{question}", "{options}")), ("option", ("{letter}", "{text}"))):
+            for name in names:
+                if getattr(self, key).count(name) != 1:
+                    raise UserError(f"must hold {name} exactly once", where=f"problems.{key}", fix=f"correct problems.{key}")
 
     @property
-    def named(self) -> set[str]:
-        """All columns that are read."""
-        single = (self.problem_id, self.problem, self.expected_answer, self.subset_for_metrics, self.generation,
-                  self.messages, self.thought, self.finish_reason)  # fmt: skip
-        ids = () if self.problem_id else ("problem_id", "id")
-        return {column for column in (*single, *ids, *self.kept) if column is not None}
-
-
-@dataclass
-class ThinkingConfig:
-    """How the thinking is told from the solution, and what becomes of it.
-
-    ``open`` and ``close`` stand around it, in the text or, with a column of its own, from now on;
-    ``others`` are further markers, such as those around the solution. ``mode``: keep (all as it is), cut
-    (the solution alone) or join (both, without any marker).
-    """
-
-    open: str = added("<think>")
-    close: str = added("</think>")
-    others: list[str] = added([])  # noqa: RUF009
-    mode: str = added("keep")
-
-    def __post_init__(self) -> None:
-        one_of("teacher.thinking.mode", self.mode, ("keep", "cut", "join"))
-        for key, marker in (("open", self.open), ("close", self.close), *(("others", m) for m in self.others)):
-            if not marker.strip():
-                fix = "give the text that stands there, such as <think>"
-                raise UserError("a marker is empty", where=f"teacher.thinking.{key}", fix=fix)
-
-
-@dataclass
-class FileTeacher(TeacherConfig):
-    """Traces out of a table (nemo_cot.io.tables): a file, or a folder of files or of a saved dataset.
-
-    ``format``: auto, by the name; ``split``: which part of a folder. ``match``: rows find their problem by
-    its id, else by its text, or by the text alone. ``where``: rows are taken if each named column has the
-    value, or one of the list (null: any); of a column with a list per generation, those generations.
-    ``prefixes``: instructions that the set puts before its problems, taken off.
-    """
-
-    in_one_piece = True
-
-    path: str = runtime()
-    format: str = added("auto")
-    split: Optional[str] = added(None)  # noqa: UP045
-    match: str = added("id")
-    columns: TraceColumns = added({})  # noqa: RUF009
-    where: dict[str, Any] = added({})  # noqa: RUF009
-    prefixes: list[str] = added([])  # noqa: RUF009
-    thinking: ThinkingConfig = added({})  # noqa: RUF009
-
-    def __post_init__(self) -> None:
-        one_of("teacher.format", self.format, ("auto", "jsonl", "json", "csv", "parquet", "saved"))
-        one_of("teacher.match", self.match, ("id", "text"))
-        for column, wanted in self.where.items():
-            values = wanted if isinstance(wanted, list) else [wanted]
-            if wanted is not None and not all(isinstance(value, (str, int, float)) for value in values):
-                fix = "give a value, a list of values, or null for any"
-                raise UserError(f"{wanted!r} is neither", where=f"teacher.where.{column}", fix=fix)
+    def counts(self) -> tuple[int | None, None]:  # type: ignore[override]
+        """None are trained on without a file."""
+        return (None if self.train_path else 0), None
 
     @property
-    def traces(self) -> FileTeacher:  # type: ignore[override]
-        """Itself."""
-        return self
+    def files(self) -> dict[str, str]:  # type: ignore[override]
+        """Those that are named."""
+        return _files(self.train_path, self.heldout_path)
 
     @property
-    def named_path(self) -> str | None:  # type: ignore[override]
-        """The file."""
-        return self.path
+    def packages(self) -> dict[str, str]:  # type: ignore[override]
+        """Those of the files' formats."""
+        kinds = (table_packages(user_path(path), self.format, None) for path in self.files.values())
+        return {name: install for found in kinds for name, install in found.items()}
 
-    @property
-    def described(self) -> str:  # type: ignore[override]
-        """By the file's name, and by what is taken of it."""
-        wanted = {c: v if isinstance(v, list) else [v] for c, v in self.where.items() if v is not None}
-        taken = ", ".join(f"{column} {' or '.join(map(str, values))}" for column, values in wanted.items())
-        return f"of the file {Path(self.path).name}" + (f" ({taken})" if taken else "")
+
+def _files(train: str | None, heldout: str) -> dict[str, str]:
+    return {**({"train": train} if train else {}), "heldout": heldout}

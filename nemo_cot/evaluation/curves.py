@@ -53,7 +53,9 @@ def majority_curve(outcomes: Outcomes, *, vote: str = "string", seed: int = 0) -
     counts = outcomes.sample_counts
     sizes = curve_sizes(int(counts.min()))
     equivalence = vote == "equivalence"
-    cast = ballots(outcomes.verdicts, outcomes.answers, equivalence=equivalence, undecided="wrong")
+    cast = ballots(
+        outcomes.verdicts, outcomes.answers, equivalence=equivalence, undecided="wrong", scorers=outcomes.scorers
+    )
     values = np.empty((len(sizes), len(counts)))
     for samples in np.unique(counts):
         chosen = np.flatnonzero(counts == samples)

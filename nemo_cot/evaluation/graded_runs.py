@@ -33,6 +33,8 @@ class GradedSample(msgspec.Struct, kw_only=True):
     num_generated_tokens: int
     finish_reason: str
     subset_for_metrics: str | None = None
+    scorer: str | None = None
+    scorer_data: dict[str, Any] | None = None
     predicted_answer: str | None = None
     answer_source: str | None = None
     verdict: str | None = None

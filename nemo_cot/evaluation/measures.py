@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 
 from nemo_cot.errors import UserError
-from nemo_cot.evaluation.chance import chance_of
 from nemo_cot.evaluation.compared import COMPARED
 from nemo_cot.evaluation.metrics import Metric, from_rows, majority_at_k, pass_at_1, pass_at_k
 from nemo_cot.evaluation.outcomes import UNDECIDED, WRONG, Outcomes
+from nemo_cot.grading.scorers import chance
 
 STRICT_SOURCE = "boxed"
 """Strict correctness requires the answer in a box; lenient accepts it wherever the grader finds it."""
@@ -33,6 +33,8 @@ class GradedRow(Protocol):
     verdict: str | None
     symbolic_correct: bool | None
     nemo_skills_answer: str | None
+    scorer: str | None
+    scorer_data: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def readings(rows: Sequence[GradedRow]) -> Readings:
     plain = [msgspec.structs.asdict(row) for row in rows]
     lenient = from_rows(plain)
     ordered = sorted(rows, key=lambda row: row.sample)
-    guessed = {row.problem_id: chance_of(row) for row in rows}
+    problems = {row.problem_id: row for row in rows}
+    guessed = {name: chance(row.scorer, row.scorer_data) for name, row in problems.items()}
     boxed = _grouped(ordered, lenient.problem_ids, lambda row: row.answer_source == STRICT_SOURCE)
     return Readings(
         lenient=lenient,
@@ -140,7 +143,7 @@ def _keep_boxed(outcomes: Outcomes, boxed: Sequence[np.ndarray]) -> Outcomes:
     verdicts = outcomes.verdicts.copy()
     for row, flags in zip(verdicts, boxed):
         row[: len(flags)][~flags] = WRONG
-    return Outcomes(outcomes.problem_ids, verdicts, outcomes.answers, outcomes.finish_reasons)
+    return replace(outcomes, verdicts=verdicts)
 
 
 def _subsets(rows: Sequence[GradedRow], problem_ids: Sequence[str]) -> dict[str, np.ndarray]:

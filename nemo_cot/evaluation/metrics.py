@@ -104,8 +104,8 @@ def majority_at_k(
 
     ``vote="string"``: NeMo-Skills' rule. Votes are (answer string, verdict) pairs, so equivalent
     spellings do not join; None does not vote, the empty string does; a tie gives the mean of the
-    tied entries; all None gives 0. ``vote="equivalence"``: mathematically equal answers vote
-    together, all right answers do, and the empty string does not vote.
+    tied entries; all None gives 0. ``vote="equivalence"``: answers that are equal (mathematically, or by the normal form of
+    the problem's scorer) vote together, all right answers do, and the empty string does not vote.
     ``undecided`` as in the module's docstring; "exclude" removes the vote, and leaves out a problem
     whose samples are all undecided. Raises UserError if a problem has fewer than k
     samples.
@@ -115,7 +115,7 @@ def majority_at_k(
     verdicts = _first(outcomes, k)
     _check_policy(undecided)
     scores = majority_scores(
-        verdicts, outcomes.answers, equivalence=vote == "equivalence", undecided=undecided
+        verdicts, outcomes.answers, equivalence=vote == "equivalence", undecided=undecided, scorers=outcomes.scorers
     )
     name = f"maj@{'all' if k is None else k}" + ("" if vote == "string" else "[equivalence]")
     return Metric(name, scores, outcomes.problem_ids, undecided_share(verdicts))

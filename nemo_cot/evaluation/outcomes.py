@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,14 @@ class Outcomes:
     ``problem_ids``: P ids, distinct. ``verdicts``: int8 array [P, S] of the codes above, where S is
     the largest number of samples; problems with fewer are padded with ABSENT at the end. ``answers``: per
     problem the extracted answers of its samples (None: no answer). ``finish_reasons``: the same
-    shape, None if the file has none.
+    shape, None if the file has none. ``scorers``: of each problem; none at all: mathematics.
     """
 
     problem_ids: tuple[str, ...]
     verdicts: np.ndarray
     answers: tuple[tuple[str | None, ...], ...]
     finish_reasons: tuple[tuple[str | None, ...], ...]
+    scorers: tuple[str | None, ...] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.problem_ids)) != len(self.problem_ids):
@@ -60,7 +61,7 @@ class Outcomes:
         rows = [place[name] for name in problem_ids]
         return Outcomes(
             tuple(problem_ids), self.verdicts[rows], tuple(self.answers[r] for r in rows),
-            tuple(self.finish_reasons[r] for r in rows),
+            tuple(self.finish_reasons[r] for r in rows), tuple(self.scorers[r] for r in rows) if self.scorers else (),
         )  # fmt: skip
 
 
@@ -76,13 +77,15 @@ def from_rows(rows: Iterable[Mapping[str, Any]], *, grader: str = "ours") -> Out
     if grader not in ("ours", "nemo_skills"):
         raise ValueError(f"grader is {grader!r}; it must be ours or nemo_skills")
     problems: dict[str, list[tuple[Any, int, str | None, str | None]]] = {}
+    scorers: dict[str, str | None] = {}
     for number, row in enumerate(rows, start=1):
         code, answer = _graded(row, number, grader)
         sample = (_sample(row, number), code, answer, row.get("finish_reason"))
-        problems.setdefault(_problem(row, number), []).append(sample)
+        problems.setdefault(name := _problem(row, number), []).append(sample)
+        scorers[name] = row.get("scorer")
     if not problems:
         raise UserError("there are no rows", where="graded rows", fix="grade a file with at least one row")
-    return _assemble(problems)
+    return replace(_assemble(problems), scorers=tuple(scorers.values()) if any(scorers.values()) else ())
 
 
 def _assemble(problems: dict[str, list[tuple[Any, int, str | None, str | None]]]) -> Outcomes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import copy
+from dataclasses import dataclass
 
 from nemo_cot.config import Config
 from nemo_cot.evaluation.examples import EXAMPLES
@@ -61,10 +62,12 @@ def on_set(what: str, name: str) -> str:
 
 def further_sets(cfg: Config) -> list[HeldOut]:
     """Those of evaluate.sets."""
-    return [
-        HeldOut(name, replace(cfg, problems=one.problems, evaluate=cfg.evaluate.on(name)))
-        for name, one in cfg.evaluate.sets.items()
-    ]
+    found = []
+    for name, one in cfg.evaluate.sets.items():
+        own = copy.copy(cfg)  # not checked anew: the teacher need not be able to solve these problems
+        own.problems, own.evaluate = one.problems, cfg.evaluate.on(name)
+        found.append(HeldOut(name, own))
+    return found
 
 
 def held_out_sets(cfg: Config) -> list[HeldOut]:

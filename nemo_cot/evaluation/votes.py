@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nemo_cot.evaluation.outcomes import ABSENT, RIGHT, UNDECIDED
-from nemo_cot.grading.answers.canonical import canonical_key
+from nemo_cot.grading.scorers import scorer_class
 
 _CELLS = 2_000_000
 """Counters, and votes, processed at a time over subsets: 4 MB of int16 each, 16 MB of scores."""
 
 _INTEGER = re.compile(r"[1-9][0-9]{0,14}")
-"""Most answers: each is its own canonical key, so no key need be computed."""
+"""Most answers: each is its own normal form, so none need be computed."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,19 @@ class Ballots:
 
 
 def majority_scores(
-    verdicts: np.ndarray, answers: Sequence[Sequence[str | None]], *, equivalence: bool, undecided: str
+    verdicts: np.ndarray,
+    answers: Sequence[Sequence[str | None]],
+    *,
+    equivalence: bool,
+    undecided: str,
+    scorers: Sequence[str | None] = (),
 ) -> np.ndarray:
     """Score of the most frequent answer for each problem, float array [P]; see metrics.majority_at_k.
 
     ``verdicts`` [P, k] holds the codes of outcomes; ``answers`` may hold more than k per problem.
+    ``scorers`` as in Outcomes.
     """
-    cast = ballots(verdicts, answers, equivalence=equivalence, undecided=undecided)
+    cast = ballots(verdicts, answers, equivalence=equivalence, undecided=undecided, scorers=scorers)
     scores = whole_scores(cast)
     if undecided == "exclude":
         unsure = np.isin(verdicts, (UNDECIDED, ABSENT)).all(axis=1) & (verdicts == UNDECIDED).any(axis=1)
@@ -48,15 +54,21 @@ def majority_scores(
 
 
 def ballots(
-    verdicts: np.ndarray, answers: Sequence[Sequence[str | None]], *, equivalence: bool, undecided: str
+    verdicts: np.ndarray,
+    answers: Sequence[Sequence[str | None]],
+    *,
+    equivalence: bool,
+    undecided: str,
+    scorers: Sequence[str | None] = (),
 ) -> Ballots:
     """The votes of ``verdicts`` [P, S] and ``answers`` by one of the two rules of metrics.majority_at_k."""
     votes = np.full(verdicts.shape, -1, dtype=np.int16)
     known: list[dict[tuple[Hashable, float], int]] = []
-    for row, codes, texts in zip(votes, verdicts.tolist(), answers):
+    for row, codes, texts, scorer in zip(votes, verdicts.tolist(), answers, scorers or [None] * len(votes)):
+        key = scorer_class(scorer).ballot if equivalence else None
         seen: dict[tuple[Hashable, float], int] = {}
         for place, (code, text) in enumerate(zip(codes, texts)):
-            if (ballot := _ballot(code, text, equivalence, undecided)) is not None:
+            if (ballot := _ballot(code, text, key, undecided)) is not None:
                 row[place] = seen.setdefault(ballot, len(seen))
         known.append(seen)
     scores = np.zeros((len(votes), max([1, *map(len, known)])))
@@ -98,18 +110,20 @@ def mean_majority_scores(cast: Ballots, subsets: np.ndarray, sizes: Sequence[int
     return {size: np.concatenate(found) for size, found in parts.items()}
 
 
-def _ballot(code: int, text: str | None, equivalence: bool, undecided: str) -> tuple[Hashable, float] | None:
-    """What a sample votes for, with its correctness; None if it does not vote.
+def _ballot(
+    code: int, text: str | None, key: Callable[[str], Hashable] | None, undecided: str
+) -> tuple[Hashable, float] | None:
+    """What a sample votes for, with its correctness; None if it does not vote. ``key``: by equality; None: as text.
 
-    All right answers equal the gold, so they are one ballot by equality; others join by their canonical form.
+    All right answers equal the gold, so they are one ballot by equality; others join by their scorer's normal form.
     """
     excluded = code == ABSENT or (code == UNDECIDED and undecided == "exclude")
-    if excluded or text is None or (equivalence and not text.strip()):
+    if excluded or text is None or (key and not text.strip()):
         return None
     score = float(code == RIGHT or (code == UNDECIDED and undecided == "right"))
-    if not equivalence:
+    if key is None:
         return text, score
-    return ("right" if code == RIGHT else text if _INTEGER.fullmatch(text) else canonical_key(text)), score
+    return ("right" if code == RIGHT else text if _INTEGER.fullmatch(text) else key(text)), score
 
 
 def _count(counts: np.ndarray, votes: np.ndarray) -> None:

@@ -133,9 +133,20 @@ def to_dataclasses(tree: DictConfig) -> schema.Config:
         except OmegaConfBaseException:
             OmegaConf.missing_keys(tree)  # its error names the key of an interpolation that leads nowhere
             raise
+        for key in groups.entries(f"{groups.SETS}.problems", tree):
+            _check_set(tree, key)
         return typing.cast(schema.Config, OmegaConf.to_object(tree))
     except OmegaConfBaseException as error:
         raise explain(error) from None
+
+
+def _check_set(tree: DictConfig, key: str) -> None:
+    """Raise UserError as the problems of ``key`` do, who know themselves as problems."""
+    try:
+        OmegaConf.to_object(OmegaConf.select(tree, key))
+    except UserError as error:
+        where, fix = (re.sub(r"\bproblems\.", f"{key}.", text) for text in (error.where, error.fix))
+        raise UserError(error.what, where=where, fix=fix) from None
 
 
 def to_yaml(tree: DictConfig) -> str:

@@ -119,6 +119,9 @@ def _typed(text: str) -> DictConfig:
         tree.refine.engines[name] = OmegaConf.structured(variants_of("refine.engine")[engine.kind])
     for key in entries(f"{SETS}.problems", plain):
         fill_set(tree, key, OmegaConf.structured(variants_of(key)[OmegaConf.select(plain, f"{key}.source")]))
+        for place in (place for place in OPEN if place.startswith(f"{SETS}.problems.")):
+            if (node := OmegaConf.select(tree, place.replace(f"{SETS}.problems", key))) is not None:
+                OmegaConf.set_struct(node, False)
     return typing.cast(DictConfig, OmegaConf.merge(tree, plain))
 
 

@@ -26,7 +26,13 @@ EXTRA_CONF = "NEMO_COT_CONFIG_DIR"
 """Environment variable: a further folder with config groups (one's own experiments, models)."""
 
 _VARIANTS: dict[str, dict[str, type]] = {
-    "problems": {"chain_sum": schema.ChainSumProblems, "file": schema.FileProblems, "from_traces": schema.TracesProblems},
+    "problems": {
+        "chain_sum": schema.ChainSumProblems,
+        "file": schema.FileProblems,
+        "from_traces": schema.TracesProblems,
+        "multiple_choice": schema.ChoiceProblems,
+        "reasoning_gym": schema.GymProblems,
+    },
     "teacher": {
         "procedural": schema.ProceduralTeacher,
         "model": schema.ModelTeacher,
@@ -62,8 +68,9 @@ BY_CHOICE = {f"{place}.{kind}": place for place, kind in KINDS.items()} | {"mode
 """Keys that come with the chosen file, by the place to choose: alone they would change nothing but the name."""
 
 OPEN = (
-    "curate.filters", "curate.subset", "curate.verdict_mix", "marks.words", "refine.passes", "teacher.where",
-    "train.overrides", "transform.steps",
+    "curate.filters", "curate.subset", "curate.verdict_mix", "marks.words", "problems.options", "problems.tasks",
+    "evaluate.sets.problems.options", "evaluate.sets.problems.tasks", "refine.passes", "teacher.where", "train.overrides",
+    "transform.steps",
 )  # fmt: skip
 """Dicts and lists whose entries, and all below them, are the user's own: an override may name one of them, or a new
 one: transform.steps.0.dose=0.5.
@@ -144,7 +151,7 @@ def holds_text(key: str) -> bool:
 
 def is_open(key: str) -> bool:
     """Whether ``key`` is one of :data:`OPEN`, or below one."""
-    return _BELOW_OPEN.fullmatch(key) is not None
+    return _BELOW_OPEN.fullmatch(without_entry(key)) is not None
 
 
 def without_entry(key: str) -> str:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from nemo_cot.grading.answers.rules import grade_by_rules
 from nemo_cot.grading.cache import VerdictCache
+from nemo_cot.grading.scorers import MATH, judge, scorer_class, scorer_version
 from nemo_cot.grading.verdict import RIGHT, UNDECIDED, WRONG, Verdict
+from nemo_cot.grading.worker import NEMO_SKILLS
 from nemo_cot.grading.workers import grade_in_workers
 
 DEADLINE_SECONDS = 2.0
@@ -19,16 +21,17 @@ _IN_PROCESS = 2000
 _CACHE_EVERY = 256
 
 Pair = tuple[str, str | None]
+"""What is asked (a scorers.question: of mathematics the expected answer), and an answer."""
 Progress = Callable[[int, int], None]
 
 
-def grade(gold: str, prediction: str | None) -> Verdict:
-    """Verdict on one prediction. Use :func:`grade_many` for more than a few.
+def grade(gold: str, prediction: str | None, *, scorer: str = MATH) -> Verdict:
+    """Verdict on one prediction; ``gold`` and ``scorer`` as in :func:`grade_many`, which is for more than a few.
 
     The typed rules run here; what they leave to math-verify runs in a worker with a deadline of
     2 s, to which the first call adds the start of that process (the import of SymPy). Never raises for any text; raises UserError if the worker process cannot start.
     """
-    return grade_many([(gold, prediction)], workers=1, deadline_seconds=DEADLINE_SECONDS)[0]
+    return grade_many([(gold, prediction)], workers=1, deadline_seconds=DEADLINE_SECONDS, scorer=scorer)[0]
 
 
 def grade_many(
@@ -38,19 +41,24 @@ def grade_many(
     deadline_seconds: float,
     cache: Path | None = None,
     progress: Progress | None = None,
+    scorer: str = MATH,
 ) -> list[Verdict]:
-    """Verdicts of ``pairs`` (gold, prediction) in their order; each distinct pair is graded once.
+    """Verdicts of ``pairs`` by one scorer, in their order; each distinct pair is graded once.
 
     ``workers`` processes share the work; an answer that takes longer than ``deadline_seconds``
     is undecided. ``cache`` is a directory for verdicts of this grader version. ``progress`` is
     called with the number of distinct pairs done and their total. Works from any thread.
     """
-    batch = _Batch(pairs, VerdictCache(cache) if cache else None, progress)
+    batch = _Batch(pairs, VerdictCache(cache, scorer_version(scorer)) if cache else None, progress)
     todo = batch.unknown()
-    if len(todo) <= _IN_PROCESS:
+    if not scorer_class(scorer).in_workers:
+        for pair in todo:
+            batch.store(pair, judge(scorer, *pair))
+        todo = []
+    elif scorer == MATH and len(todo) <= _IN_PROCESS:
         todo = batch.grade_here(todo)
     grade_in_workers(
-        todo, rule="ours", workers=workers, deadline_seconds=deadline_seconds,
+        todo, rule=scorer, workers=workers, deadline_seconds=deadline_seconds,
         on_verdict=lambda index, verdict: batch.store(todo[index], verdict),
     )  # fmt: skip
     batch.flush()
@@ -77,7 +85,7 @@ def nemo_skills_verdicts(
         else:
             todo.append(pair)
     grade_in_workers(
-        todo, rule="nemo_skills", workers=workers, deadline_seconds=deadline_seconds,
+        todo, rule=NEMO_SKILLS, workers=workers, deadline_seconds=deadline_seconds,
         on_verdict=lambda index, verdict: batch.store(todo[index], verdict),
     )  # fmt: skip
     meaning = {RIGHT: True, WRONG: False, UNDECIDED: None}

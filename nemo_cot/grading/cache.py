@@ -1,4 +1,4 @@
-"""Verdicts on disk, one file per grader version: grading the same answers again costs a look-up."""
+"""Verdicts on disk, one file per version of a scorer: grading the same answers again costs a look-up."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ class VerdictCache:
     A line cut by a kill or mixed up by a network file system is passed over: it is a cache.
     """
 
-    def __init__(self, directory: Path) -> None:
-        name = re.sub(r"[^\w.]+", "-", grader_version())
+    def __init__(self, directory: Path, version: str | None = None) -> None:
+        """``version``: of the scorer; None: of mathematics."""
+        name = re.sub(r"[^\w.]+", "-", version or grader_version())
         self.path = Path(directory) / f"verdicts-{name}.jsonl"
         self._encode = msgspec.json.Encoder().encode
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,7 +22,7 @@ _BARE = re.compile(
     r"\s*(\\[dt]?frac\s*(?:\{[^{}]*\}|\d)\s*(?:\{[^{}]*\}|\d)|\\sqrt\s*\{[^{}]*\}|"
     r"[-+]?\d[\d,]*(?:\.\d+)?(?:/\d+)?(?![\w\\^])|[a-zA-Z](?![a-zA-Z])|\\(?:pi|infty|emptyset)(?![a-zA-Z]))"
 )
-_PHRASE = re.compile(
+PHRASE = re.compile(
     r"\b(?:final\s+)?answer\b(?:\s{1,9}(?:to|for)\b[^.\n]{0,80}?)?"
     r"(?:\s{0,9}(?:(?:\*\*|__)\s{0,9})?[:=]|\s{1,9}(?:is|equals|must\s{1,9}be|would\s{1,9}be|=))\s{0,9}[:=]?\s{0,9}"
     r"|(?:\*\*|__|^\#{1,6}\s{0,3})(?:the\s)?(?:final\s)?answer\s?(?:\*\*|__)?\s{0,3}\n\s{0,9}"
@@ -30,11 +31,11 @@ _PHRASE = re.compile(
 )
 _NUMBER = re.compile(r"(?<![\w.])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d))(?:\s*/\s*\d+)?%?")
 _MATH_SPAN = re.compile(r"\s*(?:\*\*)?\s*(\$\$.+?\$\$|\$.+?\$|\\\(.+?\\\)|\\\[.+?\\\])", re.DOTALL)
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n|</answer>|[。，]")
+SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n|</answer>|[。，]")
 _PHRASE_WINDOW = 400
 """Characters after "the answer is" that are looked at: an answer longer than this is prose."""
 
-_PLACEHOLDER = re.compile(
+PLACEHOLDER = re.compile(
     r"[\s{}<\[.]*(?:\\(?:text|mathrm|mathbf|textbf)\s?\{\s?)?(?:(?:your|the|my|final|correct)[\s_-]?){0,3}"
     r"(?:answer|ans|result|solution|\.\.\.|…|\\[lc]?dots|\\square|\?{1,3}|_{1,9})(?:[\s_-]?here)?[\s{}>\].]*",
     re.IGNORECASE,
@@ -55,7 +56,7 @@ _MAX_JOINT, _MAX_BOXES = 60, 12
 class Extraction:
     """What was found: ``answer`` and where (``source``), or None and ``reason``, why nothing was.
 
-    ``source`` is "boxed", "phrase" ("the answer is ...") or "last_number".
+    ``source`` is "boxed", "phrase" ("the answer is ...") or "last_number" (of other scorers: "last_line").
     """
 
     answer: str | None
@@ -63,23 +64,27 @@ class Extraction:
     reason: str
 
 
-def extract(text: str, *, fallback: str, thoughts: str = THOUGHTS[0]) -> Extraction:
+def extract(
+    text: str, *, fallback: str, thoughts: str = THOUGHTS[0], find: Callable[[str, str], Extraction] | None = None
+) -> Extraction:
     r"""Final answer of ``text``: the last complete, non-empty ``\boxed`` or ``\fbox``, with the boxes that
     share its sentence; a box that only repeats the format (``\boxed{answer}``) is passed over.
 
     ``fallback`` says what counts when there is no box: "none", "phrase" ("the answer is ...", a
     heading, ``#### 24``, ``<answer>``), or "last_number" (the phrase, then the last number). What
     follows ``</think>`` comes first; ``thoughts`` says whether an answer inside counts where none
-    follows: "last_resort", or "ignore". Time is linear in the text. Raises ValueError for other options.
+    follows: "last_resort", or "ignore". ``find``: another way to look for it, of (text, fallback). Time is linear in
+    the text. Raises ValueError for other options.
     """
     if fallback not in FALLBACKS:
         raise ValueError(f"fallback is {fallback!r}; it must be one of {', '.join(FALLBACKS)}")
     if thoughts not in THOUGHTS:
         raise ValueError(f"thoughts is {thoughts!r}; it must be one of {', '.join(THOUGHTS)}")
+    find = find or _extract
     inside, outside = _thoughts(with_backslashes(text))
-    found = _extract(outside, fallback)
+    found = find(outside, fallback)
     if found.answer is None and inside and thoughts == "last_resort":
-        last = _extract(inside, fallback)
+        last = find(inside, fallback)
         return last if last.answer is not None or not outside.strip() else found
     return found
 
@@ -94,7 +99,7 @@ def _thoughts(text: str) -> tuple[str, str]:
 
 
 def _extract(text: str, fallback: str) -> Extraction:
-    answer, reason = _last_box(text)
+    answer, reason = last_box(text)
     if answer is not None:
         return Extraction(answer, "boxed", "")
     if fallback != "none":
@@ -122,7 +127,7 @@ def boxes(text: str) -> list[tuple[int, int]]:
     return [(at, closing[at - 1]) for at in opened if at - 1 in closing and text[at : closing[at - 1]].strip()]
 
 
-def _last_box(text: str) -> tuple[str | None, str]:
+def last_box(text: str) -> tuple[str | None, str]:
     """Content of the last good boxes and "", or None and why."""
     starts = list(_BOX.finditer(text))
     if not starts:
@@ -131,7 +136,7 @@ def _last_box(text: str) -> tuple[str | None, str]:
     reason = ""
     for place in range(len(starts) - 1, -1, -1):
         content, _, problem = _box_content(text, starts[place].end(), closing)
-        if content and _PLACEHOLDER.fullmatch(content):
+        if content and PLACEHOLDER.fullmatch(content):
             problem = "a box for the answer, without it"
         elif content and not _BOX.match(content):  # a box around nothing but an empty box
             return _with_its_sentence(text, starts[: place + 1], closing, content), ""
@@ -193,12 +198,12 @@ def _matching_braces(text: str, start: int) -> dict[int, int]:
 
 def _after_phrase(text: str) -> str | None:
     """What follows the last "the answer is": a formula, or the rest of the sentence."""
-    for match in reversed(deque(_PHRASE.finditer(text), maxlen=5)):
+    for match in reversed(deque(PHRASE.finditer(text), maxlen=5)):
         tail = text[match.end() : match.end() + _PHRASE_WINDOW]
         span = _MATH_SPAN.match(tail)
         if span:
             return span.group(1).strip()
-        end = _SENTENCE_END.search(tail)
+        end = SENTENCE_END.search(tail)
         answer = (tail[: end.start()] if end else tail).strip().strip("*_` ").strip()
         if answer:
             return answer

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from nemo_cot.errors import UserError
-from nemo_cot.grading.batch import Pair, grade_many, nemo_skills_verdicts
-from nemo_cot.grading.extraction import THOUGHTS, extract
+from nemo_cot.grading.batch import Pair, Progress, grade_many, nemo_skills_verdicts
+from nemo_cot.grading.extraction import THOUGHTS
 from nemo_cot.grading.nemo_skills_rule import nemo_skills_answer
-from nemo_cot.grading.verdict import RIGHT, Verdict, grader_version
+from nemo_cot.grading.scorers import MATH, Scoring, load_scorer, question, scorer_version
+from nemo_cot.grading.verdict import RIGHT, Verdict
 from nemo_cot.io.jsonl import iter_numbered_jsonl, write_jsonl
 
 MAX_EXAMPLES = 50
@@ -50,13 +53,13 @@ class GradeSummary:
     differing: Counter[tuple[str, str]] = field(default_factory=Counter)
     differing_examples: list[Change] = field(default_factory=list)
     previous_versions: Counter[str] = field(default_factory=Counter)
-    grader_version: str = field(default_factory=grader_version)
 
 
 @dataclass(frozen=True)
 class _Graded:
     """What is added to one row."""
 
+    scorer: str
     answer: str | None
     source: str | None
     verdict: Verdict
@@ -73,30 +76,42 @@ def grade_file(
     deadline_seconds: float,
     cache: Path | None,
     nemo_skills: bool,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     thoughts: str = THOUGHTS[0],
 ) -> GradeSummary:
-    """Grade each row of ``input`` (``generation``, ``expected_answer``) and write ``output`` atomically.
+    """Grade each row of ``input`` (``generation``, ``expected_answer``, and ``scorer`` with its ``scorer_data`` where it is
+    no mathematics) and write ``output`` atomically.
 
     Adds predicted_answer, answer_source, verdict, verdict_reason, grader_version; with
-    ``nemo_skills`` also symbolic_correct (null where their rule did not end) and
+    ``nemo_skills`` also symbolic_correct (null where their rule did not end, and for what is no mathematics) and
     nemo_skills_answer, what their rule extracts. All other keys pass through unchanged. ``input``
     is read twice, so that memory holds answers and not generations; it may be ``output``.
     ``fallback`` and ``thoughts`` as in :func:`extract`. Raises UserError naming file, line and field.
     """
-    asked = [
-        _ask(input, line, row, fallback, thoughts, nemo_skills) for line, row in iter_numbered_jsonl(input)
-    ]
+    ask = _Reader(input, fallback, thoughts, nemo_skills)
+    asked = [ask(line, row) for line, row in iter_numbered_jsonl(input)]
     if not asked:
         raise UserError(
             "the file holds no rows", where=str(input), fix="give a file with one JSON object a line"
         )
     limits = {"workers": workers, "deadline_seconds": deadline_seconds}
-    verdicts = grade_many([(a.gold, a.answer) for a in asked], cache=cache, progress=progress, **limits)
+    verdicts: list[Verdict | None] = [None] * len(asked)
     theirs: list[bool | None] = [None] * len(asked)
-    if nemo_skills:
-        theirs = nemo_skills_verdicts([(a.gold, a.their_answer) for a in asked], progress=progress, **limits)
-    graded = [_Graded(a.answer, a.source, v, t, a.their_answer) for a, v, t in zip(asked, verdicts, theirs)]
+    for scorer in dict.fromkeys(a.scorer for a in asked):
+        places = [place for place, a in enumerate(asked) if a.scorer == scorer]
+        pairs = [(asked[place].question, asked[place].answer) for place in places]
+        found = grade_many(pairs, cache=cache, progress=progress, scorer=scorer, **limits)
+        for place, verdict in zip(places, found):
+            verdicts[place] = verdict
+        if nemo_skills and scorer == MATH:
+            said = [(asked[place].question, asked[place].their_answer) for place in places]
+            for place, symbolic in zip(places, nemo_skills_verdicts(said, progress=progress, **limits)):
+                theirs[place] = symbolic
+    graded = [
+        _Graded(a.scorer, a.answer, a.source, v, t, a.their_answer)
+        for a, v, t in zip(asked, verdicts, theirs)
+        if v is not None
+    ]
     summary = GradeSummary()
     write_jsonl(output, _rows(input, graded, summary, nemo_skills))
     return summary
@@ -104,26 +119,38 @@ def grade_file(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is graded of one row."""
+    """What is graded of one row. ``question``: as in scorers.question."""
 
-    gold: str
+    scorer: str
+    question: str
     answer: str | None
     source: str | None
     their_answer: str | None
 
 
-def _ask(
-    path: Path, line: int, row: dict[str, Any], fallback: str, thoughts: str, nemo_skills: bool
-) -> _Asked:
-    generation = row.get("generation")
-    if not isinstance(generation, str):
-        raise _field_error(path, line, "generation", generation, "a string")
-    gold = row.get("expected_answer")
-    if isinstance(gold, bool) or not isinstance(gold, str | int | float):
-        raise _field_error(path, line, "expected_answer", gold, "a string or a number")
-    found = extract(generation, fallback=fallback, thoughts=thoughts)
-    theirs = nemo_skills_answer(generation) if nemo_skills else None
-    return _Asked(str(gold), found.answer, found.source, theirs)
+class _Reader:
+    """What the rows of a file ask."""
+
+    def __init__(self, path: Path, fallback: str, thoughts: str, nemo_skills: bool) -> None:
+        self.path, self.options, self.nemo_skills = path, {"fallback": fallback, "thoughts": thoughts}, nemo_skills
+        self._known: dict[tuple[str, bytes], Scoring] = {}
+
+    def __call__(self, line: int, row: dict[str, Any]) -> _Asked:
+        generation, gold = row.get("generation"), row.get("expected_answer")
+        if not isinstance(generation, str):
+            raise _field_error(self.path, line, "generation", generation, "a string")
+        if isinstance(gold, bool) or not isinstance(gold, str | int | float):
+            raise _field_error(self.path, line, "expected_answer", gold, "a string or a number")
+        name, data, gold = row.get("scorer") or MATH, row.get("scorer_data"), str(gold)
+        found = self._scorer(line, name, data).extract(generation, **self.options)
+        theirs = nemo_skills_answer(generation) if self.nemo_skills and name == MATH else None
+        return _Asked(name, question(name, gold, data), found.answer, found.source, theirs)
+
+    def _scorer(self, line: int, name: Any, data: Any) -> Scoring:
+        key = str(name), msgspec.json.encode(data)
+        if key not in self._known:
+            self._known[key] = load_scorer(name, data, where=f"{self.path}, line {line}, field scorer")
+        return self._known[key]
 
 
 def _field_error(path: Path, line: int, name: str, value: Any, wanted: str) -> UserError:
@@ -137,12 +164,12 @@ def _rows(
     path: Path, graded: list[_Graded], summary: GradeSummary, nemo_skills: bool
 ) -> Iterator[dict[str, Any]]:
     """The rows of ``path`` with their verdicts, counted on the way."""
-    rows = iter_numbered_jsonl(path)
+    rows, versions = iter_numbered_jsonl(path), {}
     for (line, row), result in zip(rows, graded):
         _count(summary, line, row, result, nemo_skills)
         row["predicted_answer"], row["answer_source"] = result.answer, result.source
         row["verdict"], row["verdict_reason"] = result.verdict.outcome, result.verdict.reason
-        row["grader_version"] = summary.grader_version
+        row["grader_version"] = versions.setdefault(result.scorer, scorer_version(result.scorer))
         if nemo_skills:
             row["symbolic_correct"], row["nemo_skills_answer"] = result.theirs, result.their_answer
         yield row
@@ -164,7 +191,7 @@ def _count(summary: GradeSummary, line: int, row: dict[str, Any], result: _Grade
         if old != outcome:
             summary.moved[str(old), outcome] += 1
             _keep(summary.moved_examples, line, row, result, str(old))
-    if nemo_skills and result.theirs != (outcome == RIGHT):
+    if nemo_skills and result.scorer == MATH and result.theirs != (outcome == RIGHT):
         theirs = {True: "right", False: "wrong", None: "undecided"}[result.theirs]
         if theirs != outcome:
             summary.differing[theirs, outcome] += 1

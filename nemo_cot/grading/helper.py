@@ -6,8 +6,8 @@ the process that grades has loaded; the workers it forks are its own children, s
 it kills is never another process's.
 
 Commands on the socket that :func:`main` is given, each answered before
-the next: ``F`` with a descriptor forks a worker that serves it and answers its process id;
-``K`` with a process id kills that worker. It ends, with all workers, when the socket closes.
+the next: ``F`` with a rule (its place in :func:`rules`) and a descriptor forks a worker that serves it, and answers its
+process id, after the imports of that rule the first time; ``K`` with a process id kills that worker. It ends, with all workers, when the socket closes.
 """
 
 from __future__ import annotations
@@ -19,8 +19,16 @@ import socket
 import struct
 from typing import NoReturn
 
+from nemo_cot.grading.scorers import scorer_class, scorer_names
+from nemo_cot.grading.worker import NEMO_SKILLS, serve
+
 COMMAND = struct.Struct("!cq")
 ANSWER = struct.Struct("!q")
+
+
+def rules() -> list[str]:
+    """What a worker may be asked for: NeMo-Skills' rule, and those of the scorers."""
+    return [NEMO_SKILLS, *scorer_names()]
 
 
 def main(descriptor: int) -> None:
@@ -29,6 +37,7 @@ def main(descriptor: int) -> None:
     control = socket.socket(fileno=descriptor)
     _warm_up()
     children: set[int] = set()
+    warm = {NEMO_SKILLS}
     control.sendall(ANSWER.pack(0))
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, COMMAND.size, 1)
@@ -36,6 +45,9 @@ def main(descriptor: int) -> None:
             break
         command, pid = COMMAND.unpack(message)
         if command == b"F":
+            if (rule := rules()[pid]) not in warm:
+                scorer_class(rule).warm_up()
+                warm.add(rule)
             answer = _fork(control, descriptors[0])
             children.add(answer)
         else:
@@ -74,8 +86,6 @@ def _run_worker(control: socket.socket, descriptor: int) -> NoReturn:
     status = 1
     try:
         control.close()
-        from nemo_cot.grading.worker import serve
-
         serve(descriptor)
         status = 0
     finally:

@@ -10,15 +10,19 @@ from multiprocessing.connection import Connection
 
 import msgspec
 
-from nemo_cot.grading.answers.rules import grade_by_rules
+from nemo_cot.grading.scorers import judge
 from nemo_cot.grading.verdict import RIGHT, UNDECIDED, WRONG, Verdict
 
 MEMORY_BYTES = 400 << 20
 """Address space that a worker may add to what it was forked with."""
 
 
+NEMO_SKILLS = "nemo_skills"
+"""The rule of NeMo-Skills, beside those of the scorers."""
+
+
 class Batch(msgspec.Struct):
-    """Pairs (gold, prediction) for one worker. ``rule`` is "ours" or "nemo_skills"."""
+    """Pairs (gold, prediction) for one worker. ``rule``: a scorer, whose golds are scorers.question, or NEMO_SKILLS."""
 
     rule: str
     cpu_seconds: float
@@ -79,22 +83,11 @@ def _allow_cpu(seconds: float) -> None:
 
 def _grade(rule: str, gold: str, prediction: str | None) -> Verdict:
     try:
-        return _nemo_skills(gold, prediction) if rule == "nemo_skills" else grade_fully(gold, prediction)
+        return _nemo_skills(gold, prediction) if rule == NEMO_SKILLS else judge(rule, gold, prediction)
     except MemoryError:
         return Verdict(UNDECIDED, "memory: the worker's limit was reached")
     except RecursionError:
         return Verdict(UNDECIDED, "too-deep")
-
-
-def grade_fully(gold: str, prediction: str | None) -> Verdict:
-    """The typed rules, then math-verify on what they leave open."""
-    verdict, open_for_sympy = grade_by_rules(gold, prediction)
-    if not open_for_sympy:
-        return verdict
-    from nemo_cot.grading.answers.symbolic import grade_by_sympy
-
-    found = grade_by_sympy(gold, prediction)
-    return found if found.outcome != UNDECIDED else Verdict(UNDECIDED, f"{verdict.reason}; {found.reason}")
 
 
 def _nemo_skills(gold: str, prediction: str) -> Verdict:

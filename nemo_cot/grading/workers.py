@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from nemo_cot.errors import UserError
-from nemo_cot.grading.helper import ANSWER, COMMAND
+from nemo_cot.grading.helper import ANSWER, COMMAND, rules
 from nemo_cot.grading.verdict import UNDECIDED, Verdict
 from nemo_cot.grading.worker import Batch, Reply
 
@@ -40,11 +40,11 @@ class _Helper:
         self._control: socket.socket | None = None
         self._process: subprocess.Popen | None = None
 
-    def fork(self) -> tuple[int, Connection]:
-        """Process id of a new worker, and the connection to it."""
+    def fork(self, rule: str) -> tuple[int, Connection]:
+        """Process id of a new worker for ``rule``, and the connection to it."""
         ours, theirs = socket.socketpair()
         with theirs:
-            pid = self._command(b"F", 0, theirs)
+            pid = self._command(b"F", rules().index(rule), theirs)
         return pid, Connection(ours.detach())
 
     def kill(self, pid: int) -> None:
@@ -115,8 +115,8 @@ _HELPER = _Helper()
 class _Worker:
     """One worker, the pairs it still owes, and since when it has been at the first of them."""
 
-    def __init__(self) -> None:
-        self.pid, self.connection = _HELPER.fork()
+    def __init__(self, rule: str) -> None:
+        self.pid, self.connection = _HELPER.fork(rule)
         self.owed: deque[int] = deque()
         self.since = time.monotonic()
 
@@ -140,7 +140,7 @@ def grade_in_workers(
 ) -> None:
     """Call ``on_verdict(index, verdict)`` for every pair, in any order.
 
-    ``rule`` is "ours" or "nemo_skills". A pair that takes longer than ``deadline_seconds``, or
+    ``rule`` and ``pairs`` as in :class:`worker.Batch`. A pair that takes longer than ``deadline_seconds``, or
     that ends its worker, is undecided and costs that worker, which is replaced. Works from any
     thread. Raises UserError if the helper process cannot run.
     """
@@ -178,7 +178,7 @@ class _Run:
     def _give_out(self) -> None:
         """Chunks to idle workers; fewer at the end, so that all finish together."""
         while self.waiting and len(self.workers) < self.limit:
-            worker = _Worker()
+            worker = _Worker(self.rule)
             self.workers[worker.connection] = worker
         for worker in list(self.workers.values()):
             if worker.owed or not self.waiting:

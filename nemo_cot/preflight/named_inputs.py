@@ -16,7 +16,7 @@ from nemo_cot.io.paths import user_path
 from nemo_cot.io.tables import table_packages
 from nemo_cot.models.convert import check_hf_directory
 from nemo_cot.preflight.estimate import Estimate
-from nemo_cot.problems import check_apart, make_problems
+from nemo_cot.problems import check_apart, check_problems, make_problems
 from nemo_cot.text import TextTokenizer
 from nemo_cot.traces.sources import file_traces
 
@@ -56,7 +56,7 @@ def inputs_exist(cfg: Config, _: Estimate) -> Found:
     """Every file and folder that the config names is there."""
     for key, path in named_paths(cfg).items():
         if not user_path(path).exists():
-            holds = " (JSON lines with the keys problem and expected_answer)" if "problems" in key else ""
+            holds = f" ({cfg.problems.holds})" if "problems" in key else ""
             yield "error", f"{key}: there is no {path}", f"correct {key}{holds}"
 
 
@@ -81,8 +81,9 @@ def _checks(cfg: Config, there: dict[str, str]) -> Iterator[Callable[[], object]
     own, *further = (_readable(one, there) for one in held_out_sets(cfg))
     of_traces = "teacher.path" in there or not cfg.problems.of_traces
     readable = own and of_traces and all(map(find_spec, trace_packages(cfg)))
-    if readable and (cfg.problems.files or cfg.problems.of_traces):
-        yield lambda: make_problems(cfg.problems, cfg.teacher)
+    if readable:
+        in_files = cfg.problems.files or cfg.problems.of_traces
+        yield lambda: make_problems(cfg.problems, cfg.teacher) if in_files else check_problems(cfg.problems)
     for one, there_too in zip(further_sets(cfg), further):
         if there_too and readable:
             yield partial(_check_set, cfg, one)

@@ -105,6 +105,19 @@ def enough_candidates(cfg: Config, _: Estimate) -> Found:
         )
 
 
+@rule("generate")
+def teacher_fits(cfg: Config, _: Estimate) -> Found:
+    """The teacher can write traces to these problems, and there are some to train on."""
+    if cfg.problems.no_sums and cfg.teacher.kind == "procedural":
+        yield (
+            "error",
+            f"the procedural teacher adds numbers, and the problems of problems.source={cfg.problems.source} are no sums",
+            "choose teacher=model or teacher=file",
+        )
+    if cfg.problems.counts[0] == 0:
+        yield "error", "no training problems: nothing can be generated", cfg.problems.more
+
+
 @rule("curate", "pack")
 def trace_fits_pack(cfg: Config, estimate: Estimate) -> Found:
     """The longest trace that curation lets through fits a pack."""
@@ -244,6 +257,6 @@ def sampling_time(cfg: Config, cluster: SlurmCluster, costs: tuple[SamplingCost,
 
 
 RULES = (
-    enough_candidates, trace_fits_pack, answer_fits_sampling, target_in_window, eos_not_in_prompt, batch_covers_traces,
+    teacher_fits, enough_candidates, trace_fits_pack, answer_fits_sampling, target_in_window, eos_not_in_prompt, batch_covers_traces,
     warmup_share,
 )  # fmt: skip

@@ -31,6 +31,7 @@ ERROR = 1.3
 SHARE_OF_LIMIT = 0.5
 """Of the limit of new tokens that answers are taken to have where sampling.expected_tokens is null; between a quarter of
 the limit and all of it for the range."""
+_TABLES = (".csv", ".parquet", ".json")
 _MOST_COUNTED = 5000
 """Answers whose lengths are read of those that were drawn before."""
 NO_ASYNC = "--no-async-scheduling"
@@ -141,10 +142,13 @@ def num_heldout_of(one: HeldOut, run: RunDirectory | None) -> int | None:
 
 
 def num_problems(cfg: Config, part: str = "train") -> int | None:
-    """Training or ``heldout`` problems; None where a file is not there."""
+    """Training or ``heldout`` problems; None where a file is not there, or its rows are no lines."""
     counts = dict(zip(("train", "heldout"), cfg.problems.counts))
     path = cfg.problems.files.get(part)
-    return rows_of(user_path(path)) if path else counts[part]
+    if path is None:
+        return counts[part]
+    lines = getattr(cfg.problems, "format", "auto") in ("auto", "jsonl") and not path.endswith(_TABLES)
+    return rows_of(user_path(path)) if lines else None
 
 
 def rows_of(path: Path) -> int | None:

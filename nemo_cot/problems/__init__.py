@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from types import ModuleType
 
 from nemo_cot.config import ProblemsConfig, TeacherConfig
 from nemo_cot.errors import UserError
 from nemo_cot.problems.problem_set import ProblemSet
 from nemo_cot.records import Problem
 
-__all__ = ["ProblemSet", "check_apart", "make_problems"]
+__all__ = ["ProblemSet", "check_apart", "check_problems", "make_problems"]
 
 
 def make_problems(config: ProblemsConfig, teacher: TeacherConfig | None = None) -> ProblemSet:
     """The problems of ``config``, checked: not empty, ids unique, no training problem twice, train and
     held-out disjoint. ``teacher``: whose file they may come out of."""
     more = (teacher,) if config.of_traces else ()
-    problems = importlib.import_module(f"{__name__}.{config.source}").make(config, *more)
+    problems = _source(config).make(config, *more)
     _check(problems)
     return problems
 
@@ -32,6 +33,16 @@ def check_apart(train: Sequence[Problem], heldout: Sequence[Problem], *, of: str
                 where=f"problem {problem.problem_id}",
                 fix="take it out of one of the two sets",
             )
+
+
+def check_problems(config: ProblemsConfig) -> None:
+    """What can be said of the config of problems that are in no file without making them all. Raises UserError."""
+    if (check := getattr(_source(config), "check", None)) is not None:
+        check(config)
+
+
+def _source(config: ProblemsConfig) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{config.source}")
 
 
 def _check(problems: ProblemSet) -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from nemo_cot import ROOT
 from nemo_cot.config import FileTeacher
-from nemo_cot.config.data import ThinkingConfig
+from nemo_cot.config.teacher import ThinkingConfig
 from nemo_cot.errors import UserError
 from nemo_cot.io.tables import Row, read_table
 

@@ -75,7 +75,7 @@ def test_problems_out_of_files_keep_their_ids(tmp_path):
         str(write_lines(tmp_path / "train.jsonl", train)),
         str(write_lines(tmp_path / "heldout.jsonl", [{"problem": "d", "expected_answer": "4"}])),
     ]
-    made = make_problems(FileProblems("file", *paths))
+    made = make_problems(FileProblems("file", *paths, None))
     assert [p.problem_id for p in made.train] == ["0", "x", "train-3"] and made.heldout[
         0
     ].problem_id == "heldout-1"
@@ -88,7 +88,7 @@ def test_held_out_problems_that_differ_by_blanks_only_are_refused(tmp_path):
         for name, text in (("train", "1 + 1"), ("heldout", " 1  +\n1"))
     ]
     with pytest.raises(UserError, match="is a training problem too"):
-        make_problems(FileProblems("file", *paths))
+        make_problems(FileProblems("file", *paths, None))
 
 
 def test_a_training_problem_that_stands_there_twice_is_refused(tmp_path):
@@ -97,9 +97,9 @@ def test_a_training_problem_that_stands_there_twice_is_refused(tmp_path):
     twice = str(write_lines(tmp_path / "twice.jsonl", rows))
     other = str(write_lines(tmp_path / "other.jsonl", [{"problem": "5", "expected_answer": "5"}]))
     with pytest.raises(UserError, match="the same as twice-1") as caught:
-        make_problems(FileProblems("file", twice, other))
+        make_problems(FileProblems("file", twice, other, None))
     assert caught.value.where == "problem twice-3" and "problems.train_path" in caught.value.fix
-    assert len(make_problems(FileProblems("file", other, twice)).heldout) == 3
+    assert len(make_problems(FileProblems("file", other, twice, None)).heldout) == 3
 
 
 @pytest.mark.parametrize(

@@ -268,6 +268,7 @@ def test_of_a_models_limit_and_a_sets_the_lower_one_holds(own, limit, expected, 
     ([FOUR[0], f"{PROBLEMS}.source=file"], f"{PROBLEMS}.source", "comes with the choice"),
     ([f"{PROBLEMS}=file"], f"{PROBLEMS}.heldout_path", "must be given"),
     ([f"{PROBLEMS}=from_traces", f"{PROBLEMS}.heldout_path=x"], PROBLEMS, "a file of their own"),
+    ([f"{PROBLEMS}=chain_sum", f"{PROBLEMS}.terms=1"], f"{PROBLEMS}.terms", f"set {PROBLEMS}.terms to 2"),
     ([*FOUR[:1], "evaluate.sets.four.samples_per_problem=0"], "evaluate.sets.four.samples_per_problem", "below 1"),
     (["evaluate.sets.problems=chain_sum"], "evaluate.sets.problems", "names no set"),
 ])  # fmt: skip

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nemo_cot.config import TracesProblems
 from nemo_cot.config.checks import fingerprinted
-from nemo_cot.config.data import ThinkingConfig
+from nemo_cot.config.teacher import ThinkingConfig
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.groups import CONF
 from nemo_cot.problems import make_problems
