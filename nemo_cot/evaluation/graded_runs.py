@@ -12,6 +12,7 @@ import msgspec
 from nemo_cot.errors import UserError
 from nemo_cot.evaluation.sets import EVALUATE, on_set, stage_on
 from nemo_cot.io.jsonl import read_jsonl
+from nemo_cot.records import Trace
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import flatten, read_manifest
 
@@ -24,7 +25,7 @@ NOT_SAMPLING = {
 
 
 class GradedSample(msgspec.Struct, kw_only=True):
-    """A row of evaluate/scores/SUBJECT.jsonl without its long texts; see records.Trace."""
+    """A row of evaluate/scores/SUBJECT.jsonl, or a trace of the pool, without its long texts; see records.Trace."""
 
     problem_id: str
     sample: int
@@ -38,9 +39,16 @@ class GradedSample(msgspec.Struct, kw_only=True):
     predicted_answer: str | None = None
     answer_source: str | None = None
     verdict: str | None = None
+    verdict_reason: str | None = None
+    num_student_tokens: int | None = None
     symbolic_correct: bool | None = None
     nemo_skills_answer: str | None = None
     grader_version: str | None = None
+
+
+def tokens_of(row: GradedSample | Trace) -> int:
+    """The length of a trace in tokens of the student where they were counted, else of the model that wrote it."""
+    return row.num_student_tokens or row.num_generated_tokens
 
 
 @dataclass(frozen=True)

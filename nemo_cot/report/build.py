@@ -113,7 +113,7 @@ def _part(s: SetResults, name: str, r: RunResults) -> dict[str, Any]:
     assert s.scores is not None
     root = f"sets.{name}." if name else ""
     budgets = {subject: [(p.k, p.value, p.low, p.high) for p in points] for subject, points in s.budgets.items()}
-    saved = [(p.k, p.value, p.low, p.high) for p in s.checkpoints]
+    saved = [(p.step, p.value, p.low, p.high) for p in s.scores.over_steps]
     return {
         "name": name,
         "s": s,

@@ -7,38 +7,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from nemo_cot.errors import UserError
-from nemo_cot.evaluation.graded_runs import METRICS, graded_files, scored_sets, scores_folder
+from nemo_cot.evaluation.graded_runs import METRICS, GradedSample, graded_files, scored_sets, scores_folder
 from nemo_cot.evaluation.scores import Scores
 from nemo_cot.evaluation.sets import on_set
 from nemo_cot.io.json_file import read_json
 from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.io.paths import CHAIN_FILE
 from nemo_cot.records import PackingFigures, StageEnd, StepMetrics, TraceLoss
-from nemo_cot.report.facts import SampleFacts
 from nemo_cot.report.results import ChangedKey
 from nemo_cot.report.texts import TextSet, text_name
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import MANIFEST, Artifact, Manifest, read_manifest
 from nemo_cot.stages.rundir import CHUNKS, OLD, PARTIAL, stage_of
+from nemo_cot.traces.candidates import SelectionRow
 from nemo_cot.traces.structure.profile import Structure
 
 T = TypeVar("T")
-
-
-class Selection(msgspec.Struct):
-    """A row of curate/selection.jsonl: a trace of the pool, whether it was chosen, and by which rule."""
-
-    problem_id: str
-    sample: int
-    chosen: bool = False
-    rule: str = ""
-    rank: int | None = None
-    num_student_tokens: int | None = None
-    pass_rate: float | None = None
-    measures: dict[str, float | None] = {}
 
 
 @dataclass
@@ -67,7 +52,7 @@ class Findings(Evaluated):
     trace_losses: list[TraceLoss] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
     packing: PackingFigures | None = None
-    selection: list[Selection] = field(default_factory=list)
+    selection: list[SelectionRow] = field(default_factory=list)
     structures: list[Structure] = field(default_factory=list)
     flagged: int = 0
     traces: Sequence[Any] = field(default_factory=list)
@@ -197,14 +182,14 @@ def collect(
         trace_losses=_rows(run.stage("train") / "trace_losses.jsonl", TraceLoss),
         dropped=_figures(run, "curate", "dropped.json", dict[str, int]) or {},
         packing=_figures(run, "pack", "packing.json", PackingFigures),
-        selection=_rows(selection, Selection),
+        selection=_rows(selection, SelectionRow),
         structures=[
             found
             for stage in ("curate", "evaluate/scores")
             if (found := _figures(run, stage, "structure.json", Structure)) is not None
         ],
         flagged=len(_rows(flagged, dict)),
-        traces=_rows(chosen, SampleFacts),
+        traces=_rows(chosen, GradedSample),
         texts=_texts(run, chosen),
         command=command,
         changed=list(changed),
@@ -217,7 +202,7 @@ def _evaluated(run: RunDirectory, name: str) -> Evaluated:
     fix = f"remove {folder} and run evaluate again; nothing is sampled again"
     scores = read_json(folder / METRICS, Scores, fix=fix)
     graded = graded_files(run, name) if scores else {}
-    return Evaluated(scores, {subject: _rows(path, SampleFacts) for subject, path in graded.items()})
+    return Evaluated(scores, {subject: _rows(path, GradedSample) for subject, path in graded.items()})
 
 
 def _texts(run: RunDirectory, chosen: Path) -> list[TextSet]:

@@ -23,18 +23,6 @@ from nemo_cot.report.results import Disagreement, Histogram, LengthSummary, Prob
 _BINS = 24
 
 
-class SampleFacts(GradedSample, kw_only=True):
-    """A graded sample, or a trace of the pool, without its text."""
-
-    verdict_reason: str | None = None
-    num_student_tokens: int | None = None
-
-
-def tokens_of(row: Any) -> int:
-    """The length of a trace in tokens of the student where they were counted, else of the model that wrote it."""
-    return row.num_student_tokens or row.num_generated_tokens
-
-
 def rates(rows: Sequence[GradedSample]) -> dict[str, float]:
     """By problem, the share of samples that are right."""
     found: dict[str, list[bool]] = defaultdict(list)

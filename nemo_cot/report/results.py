@@ -10,6 +10,7 @@ from nemo_cot.evaluation.comparison import Comparison
 from nemo_cot.evaluation.scores import Point, Scores
 from nemo_cot.records import PackingFigures, StepMetrics
 from nemo_cot.stages.manifest import Manifest
+from nemo_cot.traces.candidates import SelectionRow
 from nemo_cot.traces.structure.profile import Figure as MeasureFigure
 
 
@@ -114,18 +115,6 @@ class TraceCurve(msgspec.Struct):
     learned: int | None = None
 
 
-class SelectedTrace(msgspec.Struct):
-    """A trace that was chosen: by which rule, and what it is like."""
-
-    problem_id: str
-    sample: int
-    rank: int | None
-    rule: str
-    tokens: int | None
-    pass_rate: float | None
-    measures: dict[str, float | None]
-
-
 class MeasureRow(msgspec.Struct):
     """A measure of structure, of every set of traces: the pool, the chosen ones, what each subject wrote."""
 
@@ -164,14 +153,12 @@ class OnProblems(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class SetResults(OnProblems, kw_only=True, omit_defaults=True):
-    """A run on one held-out set. ``budgets``: pass@1 if answers longer than k tokens counted as wrong; ``checkpoints``:
-    pass@1 after k steps of training (scores.over_steps).
+    """A run on one held-out set. ``budgets``: pass@1 if answers longer than k tokens counted as wrong.
     """
 
     scores: Scores | None = None
     papers_benchmark: bool = False
     budgets: dict[str, list[Point]] = {}
-    checkpoints: list[Point] = []
     disagreements: list[Disagreement] = []
 
 
@@ -195,7 +182,7 @@ class RunResults(SetResults, kw_only=True, omit_defaults=True):
     trace_curves: list[TraceCurve] = []
     dropped: dict[str, int] = {}
     packing: PackingFigures | None = None
-    selected: list[SelectedTrace] = []
+    selected: list[SelectionRow] = []
     structure: list[MeasureRow] = []
     like_chosen: dict[str, float | None] = {}
     provenance: Provenance

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from nemo_cot.evaluation.comparison import is_papers_benchmark
-from nemo_cot.evaluation.scores import Point, Scores
+from nemo_cot.evaluation.graded_runs import tokens_of
+from nemo_cot.evaluation.scores import Scores
 from nemo_cot.report import facts, words
 from nemo_cot.report.collect import Evaluated, Findings
 from nemo_cot.report.results import (
@@ -18,10 +19,10 @@ from nemo_cot.report.results import (
     MeasureRow,
     Provenance,
     RunResults,
-    SelectedTrace,
     SetResults,
 )
 from nemo_cot.stages.manifest import Manifest
+from nemo_cot.traces.candidates import SelectionRow
 from nemo_cot.traces.structure.profile import Profile, transition_similarity
 
 
@@ -58,14 +59,13 @@ def set_results(found: Evaluated, traces: Sequence[Any] = ()) -> SetResults:
     """On one held-out set; ``traces``: those trained on, whose lengths stand beside."""
     scores, samples = found.scores, found.samples
     groups = {"traces trained on": traces, **samples}
-    lengths = {name: [facts.tokens_of(row) for row in rows] for name, rows in groups.items() if rows}
+    lengths = {name: [tokens_of(row) for row in rows] for name, rows in groups.items() if rows}
     confidence = scores.confidence if scores else 0.95
     return SetResults(
         **facts.on_problems(samples, _pair(samples) if scores else [], confidence, lengths),
         scores=scores,
         papers_benchmark=_papers_benchmark(scores),
         budgets=facts.token_budgets(samples, scores) if scores else {},
-        checkpoints=[Point(p.value, p.low, p.high, p.step) for p in scores.over_steps] if scores else [],
         disagreements=facts.disagreements(samples),
     )
 
@@ -88,26 +88,16 @@ def _forest(scores: Scores | None) -> list[Bar]:
     return ours + [Bar(f"paper: {paper.system}", paper.pass_at_1, ours=False) for paper in PAPER]
 
 
-def _selected(found: Findings) -> list[SelectedTrace]:
+def _selected(found: Findings) -> list[SelectionRow]:
     """From selection.jsonl; without one, the traces themselves."""
-    chosen = [
-        SelectedTrace(
-            row.problem_id,
-            row.sample,
-            row.rank,
-            row.rule,
-            row.num_student_tokens,
-            row.pass_rate,
-            row.measures,
-        )
-        for row in found.selection
-        if row.chosen
-    ]
     plain = [
-        SelectedTrace(t.problem_id, t.sample, rank, "", facts.tokens_of(t), None, {})
-        for rank, t in enumerate(found.traces)
-    ]
-    return sorted(chosen, key=lambda row: row.rank or 0) or plain
+        SelectionRow(
+            problem_id=t.problem_id, sample=t.sample, row=row, chosen=True, rule="", rank=row,
+            num_student_tokens=tokens_of(t),
+        )
+        for row, t in enumerate(found.traces)
+    ]  # fmt: skip
+    return sorted((row for row in found.selection if row.chosen), key=lambda row: row.rank or 0) or plain
 
 
 def _profiles(found: Findings) -> dict[str, Profile]:

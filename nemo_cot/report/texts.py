@@ -22,10 +22,10 @@ import msgspec
 
 from nemo_cot.config import VERDICTS as GRADED
 from nemo_cot.config.marks import MarksConfig
+from nemo_cot.evaluation.graded_runs import tokens_of
 from nemo_cot.io.jsonl import iter_jsonl
 from nemo_cot.progress import track
 from nemo_cot.records import Trace
-from nemo_cot.report.facts import tokens_of
 from nemo_cot.traces.marks import Marks
 
 CHUNK = 192 * 1024
