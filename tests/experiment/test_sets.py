@@ -36,6 +36,17 @@ FOUR = [
     "evaluate.sets.four.samples_per_problem=3", "evaluate.sets.four.max_new_tokens=9",
 ]  # fmt: skip
 
+QUESTIONS = """Question,Correct Answer,Incorrect Answer 1,Incorrect Answer 2,Incorrect Answer 3
+What is 2 + 2?,four,five,six,seven
+What is 2 + 3?,five,four,six,
+"""
+
+
+def quiz(folder: Path) -> list[str]:
+    """Two questions with four and with three options."""
+    (folder / "quiz.csv").write_text(QUESTIONS)
+    return ["evaluate.sets.quiz.problems=multiple_choice", f"evaluate.sets.quiz.problems.heldout_path={folder / 'quiz.csv'}"]
+
 
 def of_file(path: Path, *texts: str) -> list[str]:
     """A set out of a file of such problems."""
@@ -59,11 +70,13 @@ def made(run) -> dict[str, int]:
 @pytest.fixture(scope="module")
 def finished(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory):
     """A run that was finished without a further set, and got one later; its overrides, and the stages before."""
-    overrides = tiny_experiment(tiny_model, tmp_path_factory.mktemp("sets") / "runs")
+    folder = tmp_path_factory.mktemp("sets")
+    overrides = tiny_experiment(tiny_model, folder / "runs")
     run = run_stages(overrides, *CHAIN)
     before = made(run)
-    run_stages([*overrides, *FOUR], *CHAIN)
-    (run.path / "config.yaml").write_text(to_yaml(compose_config([*overrides, *FOUR])))
+    sets = [*FOUR, *quiz(folder)]
+    run_stages([*overrides, *sets], *CHAIN)
+    (run.path / "config.yaml").write_text(to_yaml(compose_config([*overrides, *sets])))
     return run, overrides, before
 
 
@@ -71,7 +84,8 @@ def test_adding_a_set_to_a_finished_run_draws_that_set_alone(finished):
     run, _, before = finished
     after = made(run)
     assert after.items() >= before.items()
-    assert after.keys() - before == {"problems.sets/four", "evaluate/four/base", "evaluate/four/trained", "evaluate/four/scores"}
+    parts = ("problems.sets/{}", "evaluate/{}/base", "evaluate/{}/trained", "evaluate/{}/scores")
+    assert after.keys() - before == {part.format(name) for part in parts for name in ("four", "quiz")}
 
 
 def test_each_set_is_sampled_and_scored_on_its_own_problems(finished):
@@ -90,6 +104,19 @@ def test_each_set_is_sampled_and_scored_on_its_own_problems(finished):
         assert [f["problems"] for f in scores["subjects"].values()] == [count, count]
     four = {p["problem"] for p in rows(run.path / "problems.sets/four/heldout.jsonl")}
     assert all(len(re.findall(r"\d+", text)) == 4 for text in four)
+
+
+def test_a_set_of_another_kind_has_its_own_scorer_and_chance_level(finished):
+    run, *_ = finished
+    graded = rows(run.path / "evaluate/quiz/scores/trained.jsonl")
+    assert {r["scorer"] for r in graded} == {"choice"} and {r["expected_answer"] for r in graded} <= set("ABCD")
+    for at, expected in (("evaluate/quiz", (1 / 4 + 1 / 3) / 2), ("evaluate/four", None), ("evaluate", None)):
+        subjects = json.loads((run.path / at / "scores/metrics.json").read_text())["subjects"]
+        assert [f.get("chance") for f in subjects.values()] == [pytest.approx(expected)] * 2 if expected else [None] * 2
+    text = (run.path / "report/report.md").read_text()
+    assert "pass@1 of guessing" in text.partition("## On quiz")[2] and "| quiz \\(2 x 2\\) |" in text
+    versions = [json.loads((run.path / at / "scores/manifest.json").read_text())["config"]["grader_version"] for at in ("evaluate", "evaluate/quiz")]
+    assert "choice" not in versions[0] and "choice" in versions[1]
 
 
 def test_the_report_has_every_set_under_its_name_and_the_headline_of_its_own(finished):
@@ -141,7 +168,7 @@ def test_runs_are_compared_on_each_set_that_all_have(finished, tmp_path):
 
 def test_the_run_is_read_back_and_can_be_run_again(finished):
     run, overrides, _ = finished
-    cfg = load_config([*overrides, *FOUR])
+    cfg = load_config([*overrides, *FOUR, *quiz(run.path.parent.parent)])
     assert OmegaConf.to_object(stored_config(run.path / "config.yaml")) == cfg
     assert load_config(overrides_of(cfg)) == cfg
 
