@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nemo_cot.errors import UserError
-from nemo_cot.evaluation.graded_runs import METRICS, GradedSample, graded_files, scored_sets, scores_folder
-from nemo_cot.evaluation.scores import Scores
+from nemo_cot.evaluation.graded_runs import GradedSample, graded_files, scored_sets
+from nemo_cot.evaluation.scores import Scores, read_scores
 from nemo_cot.evaluation.sets import on_set
 from nemo_cot.io.json_file import read_json
 from nemo_cot.io.jsonl import read_jsonl
@@ -197,10 +197,8 @@ def collect(
 
 
 def _evaluated(run: RunDirectory, name: str) -> Evaluated:
-    """On the set ``name``; metrics.json is checked against its type: another version of the code may have written it."""
-    folder = scores_folder(run, name)
-    fix = f"remove {folder} and run evaluate again; nothing is sampled again"
-    scores = read_json(folder / METRICS, Scores, fix=fix)
+    """On the set ``name``."""
+    scores = read_scores(run, name)
     graded = graded_files(run, name) if scores else {}
     return Evaluated(scores, {subject: _rows(path, GradedSample) for subject, path in graded.items()})
 

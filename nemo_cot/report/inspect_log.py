@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_cot.errors import UserError
-from nemo_cot.evaluation.graded_runs import METRICS, graded_files, not_scored
-from nemo_cot.evaluation.scores import Scores, SubjectScores
+from nemo_cot.evaluation.graded_runs import graded_files, not_scored
+from nemo_cot.evaluation.scores import SubjectScores, read_scores
 from nemo_cot.evaluation.sets import on_set, stage_on
-from nemo_cot.io.json_file import read_json
 from nemo_cot.io.jsonl import iter_jsonl
 from nemo_cot.records import Trace
 from nemo_cot.stages import RunDirectory
@@ -79,7 +78,7 @@ def inspect_log(run: RunDirectory, subject: str, rows: Path, name: str = "") -> 
     return EvalLog(
         status="success",
         eval=spec,
-        results=_results(rows.parent, subject, len(samples)),
+        results=_results(run, name, subject, len(samples)),
         stats=EvalStats(started_at=finished, completed_at=finished),
         samples=samples,
     )
@@ -119,10 +118,10 @@ def _samples(rows: Path, subject: str) -> Iterator[EvalSample]:
         )
 
 
-def _results(folder: Path, subject: str, samples: int) -> Any:
+def _results(run: RunDirectory, name: str, subject: str, samples: int) -> Any:
     from inspect_ai.log import EvalMetric, EvalResults, EvalScore
 
-    scores = read_json(folder / METRICS, Scores, fix="run evaluate again")
+    scores = read_scores(run, name)
     found: SubjectScores | None = scores.subjects.get(subject) if scores else None
     names = ("lenient", "strict", "pass_at_k", "majority_equivalence", "undecided") if found else ()
     metrics = {name: EvalMetric(name=name, value=getattr(found, name).value) for name in names}

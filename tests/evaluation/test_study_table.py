@@ -123,7 +123,7 @@ def test_a_measure_on_a_set_has_that_sets_problems_and_samples_and_its_own_corre
     groups = [on_sets("plain", 0.4, 0.8, 10), on_sets("lower", 0.4, 0.35, 20), on_sets("without", 0.45, None, 30)]
     found = table(*groups, measures=("lenient", "four.pass_at_k"))
     assert (found.problems, found.k, found.sets["four"].problems, found.sets["four"].k) == (40, 4, 25, 3)
-    plain, lower, without = found.rows
+    _, lower, without = found.rows
     own = table(*groups, measures=("lenient",))
     for row, alone in zip(found.rows, own.rows):
         assert row.measures["lenient"] == alone.measures["lenient"], "a set changes nothing of the runs' own"
