@@ -134,7 +134,7 @@ def few_problems(count: int, sensitivity: float | None) -> Iterator[str]:
     """Where they are few, with what is then missed."""
     if count < FEW_PROBLEMS:
         missed = f"a true difference below {100 * (sensitivity or 0):.0f} points would often be missed"
-        yield f"Only {count} problems{f': {missed}' if sensitivity else ''}."
+        yield f"Only {count} problem{'s' * (count != 1)}{f': {missed}' if sensitivity else ''}."
 
 
 def read_next(own: SetResults, sets: Mapping[str, SetResults], found: Findings) -> Iterator[Remark]:

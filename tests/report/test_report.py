@@ -95,7 +95,7 @@ def test_a_further_set_stands_under_its_name_and_the_headline_is_of_the_runs_own
     assert (results.headline, results.forest, results.pair, results.problems) == (plain.headline, plain.forest, plain.pair, plain.problems)
     assert results.scores == plain.scores and results.sets["quiz"].scores == found.sets["quiz"].scores
     assert [(p.problem_id, p.right) for p in results.sets["quiz"].problems] == [("a", {"base": 1.0, "trained": 0.5})]
-    assert "quiz: Only 1 problems." in [remark.text for remark in results.remarks]
+    assert "quiz: Only 1 problem." in [remark.text for remark in results.remarks]
     assert any(remark.text.startswith("quiz: ") and "from 100.0 % to 50.0 %" in remark.text for remark in results.read_next)
     markdown, html = written(tmp_path, found)
     line = next(line for line in markdown.splitlines() if line.startswith("| quiz "))
