@@ -109,7 +109,7 @@ def unknown_option(name: str, given: Mapping[str, str]) -> UserError:
 def must_be_given(*keys: str) -> UserError:
     """All of them at once: one a command would be as many commands."""
     problems = any("problems" in key for key in keys)
-    kind = "; problems are files of JSON lines with the keys problem and expected_answer" if problems else ""
+    kind = "; problems are JSON lines with the keys problem and expected_answer, or tables of options" if problems else ""
     what = "this value must be given" if len(keys) == 1 else "these values must be given"
     return UserError(what, where=", ".join(keys), fix=f"add {' '.join(f'{key}=VALUE' for key in keys)}{kind}")
 

@@ -133,7 +133,7 @@ def decided(
         new_text(prompt, trace, reply.generation, one.beginning, marks)
         for trace, reply in zip(traces, replies, strict=True)
     ]
-    changed = answers_changed([t.generation for t in traces], [text or "" for text in texts], grade)
+    changed = answers_changed(traces, [text or "" for text in texts], grade)
     after, outcomes = [], Counter()
     for trace, reply, text, other in zip(traces, replies, texts, changed, strict=True):
         trouble, rule = None, "keep"
@@ -180,16 +180,24 @@ def new_text(prompt: PromptConfig, trace: Trace, reply: str, beginning: float, m
     return reply
 
 
-def answers_changed(before: Sequence[str], after: Sequence[str], config: GradeConfig) -> list[bool]:
-    """Whether each text's final answer is another one afterwards: unless the grader finds the two equal
-    (right), it is. A text without an answer has none to change.
+def answers_changed(before: Sequence[Trace], after: Sequence[str], config: GradeConfig) -> list[bool]:
+    """Whether the final answer of each text ``after`` is another one than before: unless the grader finds the two equal
+    (right), or, where they are no mathematics, they vote together, it is. A text without an answer has none to change.
     """
-    from nemo_cot.grading import extract, grade_many
+    from nemo_cot.grading import grade_many
+    from nemo_cot.grading.scorers import load_scorer
 
-    old, new = (
-        [extract(t, fallback=config.fallback, thoughts=config.thoughts).answer for t in texts]
-        for texts in (before, after)
-    )
-    pairs = [(a, b) for a, b in zip(old, new, strict=True) if a is not None]
-    verdicts = iter(grade_many(pairs, workers=config.workers, deadline_seconds=config.deadline_seconds))
-    return [a is not None and next(verdicts).outcome != "right" for a in old]
+    changed, pairs = [], {}
+    for place, (trace, text) in enumerate(zip(before, after, strict=True)):
+        scorer = load_scorer(trace.scorer, trace.scorer_data, where=f"trace {trace.problem_id}")
+        old, new = (
+            scorer.extract(each, fallback=config.fallback, thoughts=config.thoughts).answer
+            for each in (trace.generation, text)
+        )
+        changed.append(old is not None and (new is None or scorer.ballot(old) != scorer.ballot(new)))
+        if trace.scorer is None and old is not None:
+            pairs[place] = (old, new)
+    verdicts = grade_many([*pairs.values()], workers=config.workers, deadline_seconds=config.deadline_seconds)
+    for place, verdict in zip(pairs, verdicts):
+        changed[place] = verdict.outcome != "right"
+    return changed

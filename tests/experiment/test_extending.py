@@ -197,6 +197,38 @@ def test_a_transform_is_one_file(copy: Copy, tiny: list[str], tmp_path: Path):
     assert "[pack] runs" in copy("run", *tiny, "launcher.stages=[transform,pack]"), "without it, of curate's traces again"
 
 
+SCORER = '''"""length: as many characters as the expected answer, or nearly."""
+
+from dataclasses import dataclass
+
+from nemo_cot.grading.scorers import Scoring
+from nemo_cot.grading.verdict import RIGHT, WRONG, Verdict
+
+
+@dataclass(frozen=True)
+class Scorer(Scoring):
+    off_by: int = 0
+
+    def verdict(self, gold, answer):
+        right = abs(len(gold) - len(answer)) <= self.off_by
+        return Verdict(RIGHT if right else WRONG, "length")
+'''
+
+
+def test_a_scorer_is_one_file(copy: Copy, tmp_path: Path):
+    copy.add(nemo_cot__grading__scorers__length_dot_py=SCORER)
+    row = {"problem": "p", "expected_answer": "abc", "scorer": "length", "generation": "\\boxed{xyzw}"}
+    rows = [row, row | {"scorer_data": {"off_by": 1}, "problem": "q"}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    assert "right 1, wrong 1" in copy("grade", tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    graded = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [each["grader_version"] for each in graded] == ["nemo-cot length 1"] * 2
+    files = [f"problems.{label}_path={tmp_path / 'in.jsonl'}" for label in ("train", "heldout")]
+    shown = copy("show", "problems=file", *files, "problems.scorer=length")
+    assert "scorer: length" in shown
+    assert "choose one" in copy("show", "problems=file", *files, "problems.scorer=lenght", fails=2)
+
+
 def test_an_experiment_is_one_file(copy: Copy):
     copy.add(conf__experiment__mine_dot_yaml="# @package _global_\nname: mine\ntrain:\n  max_steps: 7\n")
     assert "max_steps: 7" in copy("show", "experiment=mine")

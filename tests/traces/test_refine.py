@@ -126,7 +126,10 @@ def test_what_counts_as_a_changed_answer():
     before = [r"\boxed{4}", r"\boxed{\frac12}", r"\boxed{4}", "no answer", r"\boxed{4}"]
     after = [r"so \boxed{4.0}", r"\boxed{0.5}", r"\boxed{5}", r"\boxed{7}", "it is lost"]
     cfg = load_config(["grade.fallback=none"]).grade
-    assert answers_changed(before, after, cfg) == [False, False, True, False, True]
+    assert answers_changed([trace(text) for text in before], after, cfg) == [False, False, True, False, True]
+    named = msgspec.structs.replace(trace("the answer: Paris"), scorer="text", expected_answer="Rome")
+    cfg = load_config(["grade.fallback=phrase"]).grade
+    assert answers_changed([named] * 3, ["answer: the paris", "answer: Rome", "lost"], cfg) == [False, True, True]
 
 
 # The chain

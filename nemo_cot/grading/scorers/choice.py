@@ -108,7 +108,8 @@ class Scorer(Scoring):
             while further := _FURTHER.match(head, at):
                 named.append(further[1])
                 at = further.end()
-            by_text = by_text or self._with_text(answer[match.end() :].lstrip(_BETWEEN))
+            if len(named) == 1:  # B) and a text
+                by_text = by_text or self._with_text(answer[match.end() :].lstrip(_BETWEEN))
         elif match := _AT_END.search(answer[-_HEAD:]):
             named = [match[1]]
             by_text = by_text or self._with_text(answer[: answer.rindex("(")])

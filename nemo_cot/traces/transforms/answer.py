@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nemo_cot.errors import UserError
-from nemo_cot.grading import extract
-from nemo_cot.grading.extraction import boxes
+from nemo_cot.grading.extraction import THOUGHTS, boxes
+from nemo_cot.grading.scorers import MATH, load_scorer, question
 from nemo_cot.records import Trace
 from nemo_cot.traces.thought import Parts
 from nemo_cot.traces.transforms import Edit, Site
@@ -34,7 +34,7 @@ class Transform:
         if site.draw.random() >= self.dose:
             return Edit(trace.generation, {"answers": 0})
         text, spans = trace.generation, boxes(trace.generation)
-        old = text[slice(*spans[-1])].strip() if spans else extract(text, fallback="last_number").answer
+        old = text[slice(*spans[-1])].strip() if spans else _found(trace)
         if not old:
             raise _impossible(trace, "no answer is found in it")
         new = self._wrong(trace, old, site)
@@ -59,11 +59,17 @@ class Transform:
     def _wrong(self, trace: Trace, old: str, site: Site) -> str:
         from nemo_cot.grading import grade
 
+        asked = question(trace.scorer, trace.expected_answer, trace.scorer_data)
         for _ in range(_DRAWS):
             new = _other(trace, old, site)
-            if new != old and grade(trace.expected_answer, new).outcome == "wrong":
+            if new != old and grade(asked, new, scorer=trace.scorer or MATH).outcome == "wrong":
                 return new
         raise _impossible(trace, f"no answer that is surely wrong was found in place of {old!r}")
+
+
+def _found(trace: Trace) -> str | None:
+    scorer = load_scorer(trace.scorer, trace.scorer_data, where=f"trace {trace.problem_id}")
+    return scorer.extract(trace.generation, fallback="last_number", thoughts=THOUGHTS[0]).answer
 
 
 def _other(trace: Trace, old: str, site: Site) -> str:
@@ -78,7 +84,8 @@ def _other(trace: Trace, old: str, site: Site) -> str:
         return old[: one.start()] + changed[:cut] + dot + changed[cut:] + old[one.end() :]
     if letters := list(_LETTER.finditer(old)):
         one = site.draw.choice(letters)
-        return old[: one.start()] + site.draw.choice("ABCDE") + old[one.end() :]
+        letters_there = [*(trace.scorer_data or {}).get("options", "ABCDE")]
+        return old[: one.start()] + site.draw.choice(letters_there) + old[one.end() :]
     return site.donors.another(trace, site.draw).expected_answer
 
 
