@@ -49,7 +49,7 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "orders": (
         ("traces/orders/__init__.py", "traces/orders/diverse_structure.py", "traces/candidates.py", "traces/keys.py"),
-        ("traces/test_selection.py",),
+        ("traces/test_selection.py", "traces/test_keys.py"),
     ),
     "structure": (
         ("traces/structure/__init__.py", "traces/structure/profile.py", "traces/structure/vectors.py"),

@@ -173,7 +173,7 @@ def _scoring(one: HeldOut) -> Stage:
         },
         work=work,
         writes=("metrics.json", "structure.json", *(f"{subject}.jsonl" for subject in subjects)),
-        version=4,
+        version=5,
         resumable=True,
         compare=compare_gradings,
     )

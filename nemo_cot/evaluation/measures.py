@@ -119,11 +119,11 @@ def further_metrics(read: Readings) -> dict[str, Metric]:
 
 
 def finish_metrics(outcomes: Outcomes) -> dict[str, Metric]:
-    """Share of the samples of each problem that ended with each finish reason, by reason."""
+    """Share of the samples of each problem that ended with each finish reason, by reason; length is always there."""
     ended = [[reason or NO_REASON for reason in reasons] for reasons in outcomes.finish_reasons]
     shares = {
         reason: np.array([row.count(reason) / len(row) for row in ended])
-        for reason in dict.fromkeys(reason for row in ended for reason in row)
+        for reason in dict.fromkeys(["length", *(reason for row in ended for reason in row)])
     }
     return {name: Metric(name, column, outcomes.problem_ids, 0.0) for name, column in shares.items()}
 

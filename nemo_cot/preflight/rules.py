@@ -146,9 +146,9 @@ def answer_fits_sampling(cfg: Config, _: Estimate) -> Found:
 
 @rule("curate")
 def target_in_window(cfg: Config, _: Estimate) -> Found:
-    """The target length lies in the length window."""
+    """The target length lies in the length window, where an order goes by it."""
     c = cfg.curate
-    if not c.min_tokens <= c.target_tokens <= c.max_tokens:
+    if "target" in (c.order, *c.ties) and not c.min_tokens <= c.target_tokens <= c.max_tokens:
         yield (
             "warning",
             f"curate.target_tokens {c.target_tokens} is outside {c.min_tokens} to {c.max_tokens}",

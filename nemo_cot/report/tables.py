@@ -282,7 +282,7 @@ def _cell(key: str, figures: Figures, path: str | None) -> Cell:
     if key != "cut":
         return share(getattr(figures, key), at)
     cut = figures.finish_reasons.get("length")
-    return share(cut, at) if cut else share(CountedFigure(0.0, 0.0, 0.0, 0, figures.samples))
+    return share(cut, at) if cut else Cell("0.0 %")
 
 
 def _end(value: float) -> str:

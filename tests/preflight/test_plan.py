@@ -41,7 +41,8 @@ def printed(capsys: pytest.CaptureFixture, *arguments: str) -> tuple[int, list[s
 
 
 def test_errors_come_first_then_warnings_the_rules_in_one_line_and_a_summary_last(here, capsys):
-    code, lines = printed(capsys, "experiment=quickstart", "curate.num_traces=100", "curate.target_tokens=9")
+    wrong = ("curate.num_traces=100", "curate.target_tokens=9", "curate.order=target")
+    code, lines = printed(capsys, "experiment=quickstart", *wrong)
     assert code == 2
     assert lines[0].startswith("error: enough_candidates: ") and "Fix: " in lines[0]
     assert lines[1].startswith("warning: target_in_window: ")

@@ -41,7 +41,9 @@ def test_every_rule_reports_and_the_quickstart_has_no_error():
         ("enough_candidates", "error", ["curate.num_traces=61"]),
         ("trace_fits_pack", "warning", ["pack.capacity_tokens=100"]),
         ("answer_fits_sampling", "warning", ["evaluate.sampling.max_new_tokens=64"]),
-        ("target_in_window", "warning", ["curate.target_tokens=500"]),
+        ("target_in_window", "warning", ["curate.target_tokens=500", "curate.order=target"]),
+        ("target_in_window", "warning", ["curate.target_tokens=500", "curate.ties=[target]", "curate.order=longest"]),
+        ("target_in_window", "ok", ["curate.target_tokens=500"]),
         ("eos_not_in_prompt", "error", ["model.eos_token='<|im_end|>'"]),
         ("batch_covers_traces", "warning", ["train.global_batch_size=4"]),
         ("literal_cost", "warning", ["train.batching=literal"]),
@@ -65,7 +67,6 @@ def test_what_no_stage_of_the_chain_is_about_is_not_asked():
     for rule, override in (
         ("enough_candidates", "curate.num_traces=61"),
         ("literal_cost", "train.batching=literal"),
-        ("target_in_window", "curate.target_tokens=500"),
     ):
         assert found(override)[rule] != "ok"
         assert rule not in found(override, few)
