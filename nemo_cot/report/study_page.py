@@ -62,6 +62,7 @@ def write_study_page(
         "map": problem_part(compared, set_of(measure)),
         "stats": [],
         "baseline": found.baseline,
+        "measure": tables.label(measure, found.k_of(measure)),
         "heads": heads(found),
         "rows": [
             (row.variant, repeats_text(row.repeats, len(row.missing)), list(row_cells(found, row.measures)))
@@ -136,13 +137,12 @@ def _compared(found: StudyTable, rows: Sequence[Row], runs_dir: Path, measure: s
         for row in rows[:_MOST_SETS]
         if measure in row.measures and (change := row.measures[measure].minus_baseline) is not None
     ]
-    if base is None or not moved:
+    other = max(moved, key=lambda item: item[0])[1] if moved else None
+    runs = [(row, RunDirectory(runs_dir / row.runs[0])) for row in (base, other) if row is not None]
+    name = set_of(measure)
+    if len(runs) < 2 or any(row.subject not in graded_files(run, name) for row, run in runs):
         return OnProblems()
-    other = max(moved, key=lambda item: item[0])[1]
-    samples = {
-        _label(row): read_graded_run(RunDirectory(runs_dir / row.runs[0]), row.subject, _label(row), set_of(measure)).rows
-        for row in (base, other)
-    }
+    samples = {_label(row): read_graded_run(run, row.subject, _label(row), name).rows for row, run in runs}
     return OnProblems(pair=list(samples), problems=facts.problem_rows(samples, list(samples)))
 
 
