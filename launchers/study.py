@@ -34,9 +34,9 @@ from nemo_cot.stages.lock import run_lock, stage_holders
 from nemo_cot.stages.manifest import MANIFEST
 
 if TYPE_CHECKING:
+    from nemo_cot.evaluation.graded_runs import GradedRun
     from nemo_cot.evaluation.study_table import StudyTable
 
-SCORES = "evaluate/scores"
 FAILED = 1
 
 
@@ -222,7 +222,7 @@ def _report(chosen: Chosen) -> int:
 
 def table_of(chosen: Chosen) -> StudyTable:
     """The table of the finished runs among those chosen. Raises UserError as evaluation/study_table.py does."""
-    from nemo_cot.evaluation.graded_runs import read_graded_run
+    from nemo_cot.evaluation.graded_runs import graded_files
     from nemo_cot.evaluation.study_table import Repeat, study_table
     from nemo_cot.experiment.study import SEEDS
 
@@ -233,11 +233,11 @@ def table_of(chosen: Chosen) -> StudyTable:
         subjects[variant] = runs[0].subject
         for run in runs:
             directory = RunDirectory(user_path(study.runs_dir) / run.name)
-            if not (directory.stage(SCORES) / f"{run.subject}.jsonl").is_file():
+            if run.subject not in graded_files(directory):
                 missing.setdefault(variant, []).append(run.name)
                 continue
             seeds = {SEEDS[key]: value for key, value in run.seeds.items()}
-            repeats.append(Repeat(variant, run.name, seeds, _reader(read_graded_run, directory, run)))
+            repeats.append(Repeat(variant, run.name, seeds, _reader(directory, run)))
     return study_table(
         repeats,
         study=study.name,
@@ -252,5 +252,11 @@ def table_of(chosen: Chosen) -> StudyTable:
     )
 
 
-def _reader(read: Callable, directory: RunDirectory, run: StudyRun) -> Callable:
-    return lambda: read(directory, run.subject, f"{run.name}:{run.subject}")
+def _reader(directory: RunDirectory, run: StudyRun) -> Callable[..., GradedRun | None]:
+    from nemo_cot.evaluation.graded_runs import graded_files, read_graded_run
+
+    def read(name: str = "") -> GradedRun | None:
+        there = not name or run.subject in graded_files(directory, name)
+        return read_graded_run(directory, run.subject, f"{run.name}:{run.subject}", name) if there else None
+
+    return read

@@ -31,7 +31,7 @@ PLACES = {
     "pool": "grade/graded.jsonl", "chosen": "curate/traces.jsonl", "transformed": "transform/traces.jsonl",
     "generated": "generate/generations.jsonl",
 }  # fmt: skip
-"""WHERE in a run, beside the subjects of its evaluation and `refined`: the traces after the last pass of refine."""
+"""WHERE in a run, beside the subjects of its evaluation (SET/SUBJECT: on a further held-out set) and `refined`: the traces after the last pass of refine."""
 SHOWN = ("pool", "chosen", "transformed")
 """Of a run that is named alone, with all of its subjects."""
 
@@ -121,10 +121,16 @@ def _files(text: str, cfg: Config) -> dict[str, Path]:
 
 def _of_run(run: RunDirectory, where: str) -> dict[str, Path]:
     places = {name: run.path / file for name, file in PLACES.items()}
+    from nemo_cot.evaluation.graded_runs import graded_files, scored_sets
+
     passes = {path.parent.name: path for path in run.path.glob(f"refine/[0-9]*-*/{REFINED}")}
     if passes:
         places["refined"] = passes[max(passes, key=lambda name: int(name.partition("-")[0]))]
-    subjects = {path.stem: path for path in sorted((run.path / "evaluate/scores").glob("*.jsonl"))}
+    subjects = {
+        f"{name}/{subject}" if name else subject: path
+        for name in ("", *scored_sets(run))
+        for subject, path in graded_files(run, name).items()
+    }
     there = {name: path for name, path in {**places, **subjects}.items() if path.is_file()}
     if where and where not in there:
         fix = f"choose among {', '.join(there) or 'nothing yet'}; or run the stage"

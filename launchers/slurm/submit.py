@@ -98,11 +98,11 @@ def _refuse_own_files(overrides: Sequence[str]) -> None:
     """A config file given by its path is no part of the snapshot: it may change before a job reads it."""
     for override in overrides:
         key, _, value = override.partition("=")
-        if value.strip("'\"").endswith(".yaml") and groups.is_group(groups.PLACES.get(key, key)):
+        if value.strip("'\"").endswith(".yaml") and groups.is_group(groups.group_of(key)):
             raise UserError(
                 "jobs would read this file when they start, changed or not",
                 where=override,
-                fix=f"put it into a folder DIR/{groups.PLACES.get(key, key)}, set NEMO_COT_CONFIG_DIR=DIR, which is "
+                fix=f"put it into a folder DIR/{groups.group_of(key)}, set NEMO_COT_CONFIG_DIR=DIR, which is "
                 f"copied, and choose it by name: {key}={Path(value).stem}",
             )
 

@@ -23,7 +23,7 @@ from nemo_cot.experiment.examine import examine
 from nemo_cot.experiment.graph import Graph, graph
 from nemo_cot.experiment.planner import Step, plan_chain
 from nemo_cot.experiment.rundirs import run_directory
-from nemo_cot.experiment.study import Chosen, StudyRun
+from nemo_cot.experiment.study import Chosen, Study, StudyRun
 from nemo_cot.preflight import Finding
 from nemo_cot.stages import Output, Source, Stage
 
@@ -90,6 +90,7 @@ def plan_study(chosen: Chosen, *, elsewhere: bool | None = False) -> StudyPlan:
         try:
             tree = composer.tree(run.overrides)
             cfg = to_dataclasses(tree)
+            _check_measures(chosen.study, cfg)
             meant, chain, directory = run.name in chosen.only, graph(cfg), run_directory(cfg)
             away = cfg.cluster.slurm is not None if elsewhere is None else elsewhere
             cost, findings = examine(cfg, directory, chain, elsewhere=away) if meant else (None, [])
@@ -101,6 +102,18 @@ def plan_study(chosen: Chosen, *, elsewhere: bool | None = False) -> StudyPlan:
         memory = cost.training.memory_bytes if cost and cfg.train.backend == "local" else None
         planned.append(PlannedRun(run, cfg, tree, chain, steps, stage_keys(chain), findings, memory))
     return StudyPlan(planned, [p for p in planned if p.name in chosen.only])
+
+
+def _check_measures(study: Study, cfg: Config) -> None:
+    """Raise UserError where a measure is on a held-out set that a run does not have."""
+    for name in (measure.rpartition(".")[0] for measure in study.measures):
+        if name and name not in cfg.evaluate.sets:
+            there = ", ".join(cfg.evaluate.sets) or "none"
+            raise UserError(
+                f"is measured on the set {name}, which this run does not have (it has {there})",
+                where=f"study {study.name}, measures",
+                fix=f"set evaluate.sets.{name}.problems=FILE in the study's overrides, or leave it out of measures",
+            )
 
 
 def refuse_study_errors(plan: StudyPlan) -> None:

@@ -178,9 +178,9 @@ def _check(study: StudyFile, where: str) -> None:
         raise UserError(
             f"the baseline {study.baseline!r} is none of its runs", where=where, fix=f"choose among {', '.join(study.runs)}"
         )
-    if unknown := [m for m in study.measures if m not in COMPARED] or not study.measures:
+    if unknown := [m for m in study.measures if m.rpartition(".")[2] not in COMPARED] or not study.measures:
         what = f"there is no measure {unknown[0]!r}" if isinstance(unknown, list) else "measures is empty"
-        raise UserError(what, where=where, fix=f"choose among {', '.join(COMPARED)}")
+        raise UserError(what, where=where, fix=f"choose among {', '.join(COMPARED)}; on a set of evaluate.sets: NAME.lenient")
     keys = [key for row in _repeats(study) for key in row]
     if wrong := next((key for key in keys if key not in SEEDS), None):
         raise UserError(f"{wrong} is no seed", where=f"{where}, repeats", fix=f"vary {', '.join(SEEDS)}")

@@ -10,6 +10,7 @@ from nemo_cot.config import Config
 from nemo_cot.config.cluster import Placed, ResourcesConfig, SlurmCluster
 from nemo_cot.config.engines import EndpointEngine
 from nemo_cot.config.rule import Found, rule
+from nemo_cot.evaluation.sets import held_out_sets
 from nemo_cot.io.paths import user_path
 from nemo_cot.preflight.engine_uses import EngineUse, engine_uses
 from nemo_cot.preflight.image_names import examine_image
@@ -76,9 +77,9 @@ def cluster_torch(cfg: Config, cluster: SlurmCluster, of: Placed) -> Found:
 def _with_local_packages(cfg: Config) -> list[str]:
     """The stages of the chain that import what only `pip install -e '.[local]'` installs."""
     wanting = {
-        "problems": cfg.problems.packages,
+        "problems": any(one.cfg.problems.packages for one in held_out_sets(cfg)),
         "grade": cfg.problems.scorer_packages,
-        "evaluate": cfg.problems.scorer_packages,
+        "evaluate": any(one.cfg.problems.scorer_packages for one in held_out_sets(cfg)),
         "convert": cfg.model.source == "gguf_package",
         "train": backend_of(cfg.train).packages,
         **{use.recipe: True for use in engine_uses(cfg) if use.engine.client is None},

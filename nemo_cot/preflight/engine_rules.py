@@ -32,7 +32,7 @@ def _each(
         @wraps(check)
         def each(cfg: Config, estimate: Estimate) -> Found:
             uses = [(use, use.engine.client) for use in engine_uses(cfg) if use.engine.client]
-            return together((use.label, found) for use, client in uses for found in check(use, client, cfg, estimate))
+            return together((use.shown, found) for use, client in uses for found in check(use, client, cfg, estimate))
 
         return rule("generate", "refine", "evaluate", of_machine=of_machine)(each)
 
@@ -145,7 +145,7 @@ def engine_model_name(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Es
             f"the endpoint is asked for a model named by its path, {use.path}",
             f"set {use.engine_key}.server.model_name to a name that it lists at /v1/models",
         )
-    subjects = [other for other in engine_uses(cfg) if other.key == use.key == "evaluate"]
+    subjects = {other.label for other in engine_uses(cfg) if other.key == use.key == "evaluate"}
     if engine.server.base_url is not None and len(subjects) > 1:
         yield (
             "error",

@@ -13,15 +13,16 @@ from typing import Any
 from nemo_cot.config import Config
 from nemo_cot.config.cluster import ResourcesConfig
 from nemo_cot.config.rule import GIB, KNOWN_LATER, Found, Rule, rule
+from nemo_cot.evaluation.sets import held_out_sets
 from nemo_cot.io.paths import real_path, user_path
 from nemo_cot.preflight.cluster_rules import CLUSTER_RULES
 from nemo_cot.preflight.engine_rules import SERVER_RULES
 from nemo_cot.preflight.engine_uses import engine_uses
-from nemo_cot.preflight.estimate import Estimate, num_problems
+from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.preflight.example_rules import EXAMPLE_RULES
 from nemo_cot.preflight.model_rules import MODEL_RULES
 from nemo_cot.preflight.named_inputs import INPUT_RULES, trace_packages
-from nemo_cot.preflight.sampling_cost import sampling_time
+from nemo_cot.preflight.sampling_cost import num_problems, sampling_time
 from nemo_cot.traces.keys import filter_packages
 from nemo_cot.training.backend import backend_of
 
@@ -141,13 +142,14 @@ def trace_fits_pack(cfg: Config, estimate: Estimate) -> Found:
 @rule("evaluate")
 def answer_fits_sampling(cfg: Config, _: Estimate) -> Found:
     """The evaluation lets the model write as much as it was taught to."""
-    if "trained" in cfg.evaluate.subjects and cfg.evaluate.sampling.max_new_tokens < cfg.curate.max_tokens:
-        yield (
-            "warning",
-            f"evaluate.sampling.max_new_tokens {cfg.evaluate.sampling.max_new_tokens} is below curate.max_tokens "
-            f"{cfg.curate.max_tokens}: trained answers may be cut",
-            f"set evaluate.sampling.max_new_tokens to {cfg.curate.max_tokens} or more",
-        )
+    for use in engine_uses(cfg):
+        if use.heldout and use.label == "trained" and use.sampling.max_new_tokens < cfg.curate.max_tokens:
+            yield (
+                "warning",
+                f"{use.new_tokens_key} {use.sampling.max_new_tokens} is below curate.max_tokens {cfg.curate.max_tokens}: "
+                "trained answers may be cut",
+                f"set {use.new_tokens_key} to {cfg.curate.max_tokens} or more",
+            )
 
 
 @rule("curate")
@@ -212,9 +214,11 @@ def packages_installed(cfg: Config, _: Estimate) -> Found:
     if any(engine.client for engine in engines):
         needed["httpx"] = "'httpx>=0.27'"
     if "problems" in stages:
-        needed |= cfg.problems.packages
-    if {"grade", "evaluate"} & {*stages}:
+        needed |= {module: how for one in held_out_sets(cfg) for module, how in one.cfg.problems.packages.items()}
+    if "grade" in stages:
         needed |= cfg.problems.scorer_packages
+    if "evaluate" in stages:
+        needed |= {m: how for one in held_out_sets(cfg) for m, how in one.cfg.problems.scorer_packages.items()}
     if "curate" in stages:
         needed |= filter_packages(cfg.curate)
     needed |= trace_packages(cfg)

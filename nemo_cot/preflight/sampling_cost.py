@@ -16,7 +16,10 @@ from nemo_cot.config.engines import EndpointEngine
 from nemo_cot.config.gpus import gpu_of
 from nemo_cot.config.model import ModelShape
 from nemo_cot.config.rule import Found, Span, rule, together
+from nemo_cot.evaluation.sets import HeldOut
 from nemo_cot.io.json_file import DAMAGED
+from nemo_cot.io.jsonl import count_lines
+from nemo_cot.io.paths import user_path
 from nemo_cot.preflight.engine_uses import EngineUse, engine_uses
 from nemo_cot.preflight.throughput import (
     MEMORY_SHARE,
@@ -37,6 +40,7 @@ ERROR = 1.3
 SHARE_OF_LIMIT = 0.5
 """Of the limit of new tokens that answers are taken to have where sampling.expected_tokens is null; between a quarter of
 the limit and all of it for the range."""
+_TABLES = (".csv", ".parquet", ".json")
 _MOST_COUNTED = 5000
 """Answers whose lengths are read of those that were drawn before."""
 NO_ASYNC = "--no-async-scheduling"
@@ -117,20 +121,51 @@ class SamplingCost:
 def sampling_costs(
     cfg: Config, prompt_tokens: int, num_train: int | None, num_heldout: int | None, run: RunDirectory | None = None
 ) -> tuple[SamplingCost, ...]:
-    """The cost of each model that the chain samples; ``num_train`` and ``num_heldout`` count problems. ``run``: where
-    its stages' answers may be.
+    """The cost of each model that the chain samples; ``num_train`` and ``num_heldout`` count the run's own problems.
+    ``run``: where its stages' answers, and the problems of further sets, may be.
     """
     counts = {"train": num_train, "heldout": num_heldout}
+
+    def problems(use: EngineUse) -> int | None:
+        further = use.heldout if use.heldout and use.heldout.name else None
+        return counts[use.part] if further is None else num_heldout_of(further, run)
+
     return tuple(
         SamplingCost(
             use,
-            counts[use.part],
+            problems(use),
             prompt_tokens + use.trace_tokens,
             use.engine.client and layout_of(cfg, use.engine.client),
             run.stage(use.stage) / GENERATIONS if run else None,
         )
         for use in engine_uses(cfg)
     )
+
+
+def num_heldout_of(one: HeldOut, run: RunDirectory | None) -> int | None:
+    """Problems of a held-out set: those that are made, else by the config; None where they are not there, also while
+    another job publishes its stage.
+    """
+    made = rows_of(run.stage(one.problems.stage) / one.problems.file) if run else None
+    return num_problems(one.cfg, "heldout") if made is None else made
+
+
+def num_problems(cfg: Config, part: str = "train") -> int | None:
+    """Training or ``heldout`` problems; None where a file is not there, or its rows are no lines."""
+    counts = dict(zip(("train", "heldout"), cfg.problems.counts))
+    path = cfg.problems.files.get(part)
+    if path is None:
+        return counts[part]
+    lines = getattr(cfg.problems, "format", "auto") in ("auto", "jsonl") and not path.endswith(_TABLES)
+    return rows_of(user_path(path)) if lines else None
+
+
+def rows_of(path: Path) -> int | None:
+    """Rows of a JSON-lines file; None where there is none, also where another job takes it away meanwhile."""
+    try:
+        return count_lines(path)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return None
 
 
 def layout_of(cfg: Config, engine: EndpointEngine) -> ServerLayout | None:

@@ -20,16 +20,19 @@ from typing import Any
 
 import msgspec
 
+from nemo_cot.config import VERDICTS as GRADED
 from nemo_cot.config.marks import MarksConfig
+from nemo_cot.evaluation.graded_runs import tokens_of
 from nemo_cot.io.jsonl import iter_jsonl
 from nemo_cot.progress import track
+from nemo_cot.records import Trace
 from nemo_cot.traces.marks import Marks
 from nemo_cot.traces.steps import segment
 from nemo_cot.traces.thought import marked_thought
 
 CHUNK = 192 * 1024
 """Characters of a chunk before compression: decoded in some milliseconds, and well compressed."""
-VERDICTS = ("right", "wrong", "undecided", "ungraded")
+VERDICTS = (*GRADED, "ungraded")
 _LEVEL = 6
 _ENCODED = 4 / 3
 """Base64."""
@@ -41,25 +44,9 @@ read.
 """
 
 
-class TextRow(msgspec.Struct, kw_only=True):
-    """What the viewer reads of a trace; rows of other versions lack some of it."""
-
-    problem_id: str
-    sample: int
-    problem: str
-    generation: str
-    expected_answer: str = ""
-    num_generated_tokens: int = 0
-    finish_reason: str = ""
-    num_student_tokens: int | None = None
-    subset_for_metrics: str | None = None
-    predicted_answer: str | None = None
-    answer_source: str | None = None
-    verdict: str | None = None
-    verdict_reason: str | None = None
-    symbolic_correct: bool | None = None
-    nemo_skills_answer: str | None = None
-    lineage: list[dict[str, Any]] = []
+def text_name(subject: str, name: str) -> str:
+    """The name of the samples of ``subject`` (or of a run) on the held-out set ``name``; empty: the run's own."""
+    return f"{name}/{subject}" if name else subject
 
 
 @dataclass(frozen=True)
@@ -70,12 +57,12 @@ class TextSet:
 
     name: str
     label: str
-    read: Callable[[], Iterable[Any]]
+    read: Callable[[], Iterable[Trace]]
 
     @staticmethod
     def of_file(name: str, label: str, path: Path) -> TextSet:
         """The rows of ``path``, read one by one."""
-        return TextSet(name, label, lambda: iter_jsonl(path, TextRow))
+        return TextSet(name, label, lambda: iter_jsonl(path, Trace))
 
 
 class IndexedSet(msgspec.Struct):
@@ -182,7 +169,7 @@ class _Builder:
             indexed.problem.append(problem)
             indexed.sample.append(row.sample)
             indexed.verdict.append(VERDICTS.index(row.verdict) if row.verdict in VERDICTS else 3)
-            indexed.tokens.append(row.num_student_tokens or row.num_generated_tokens)
+            indexed.tokens.append(tokens_of(row))
             indexed.finish.append(reasons.setdefault(row.finish_reason or "unknown", len(reasons)))
             answer = (row.predicted_answer or "")[:_LONGEST]
             indexed.answer.append(self.answers.setdefault(answer, len(self.answers)))
@@ -195,7 +182,7 @@ class _Builder:
         indexed.reasons = list(reasons)
         return indexed, sizes
 
-    def _problem(self, row: Any) -> int:
+    def _problem(self, row: Trace) -> int:
         key = (row.problem_id, row.problem[:_LONGEST], row.expected_answer[:_LONGEST])
         if key not in self.problems:
             self.problems[key] = len(self.problems)
@@ -295,7 +282,7 @@ def _utf16(text: str) -> int:
     return len(text) if text.isascii() else len(text) + sum(letter > "\uffff" for letter in text)
 
 
-def _details(row: Any) -> dict[str, Any]:
+def _details(row: Trace) -> dict[str, Any]:
     """What is shown below a text; what it lacks is left out."""
     found = {
         "verdict reason": row.verdict_reason,

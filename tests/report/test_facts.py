@@ -112,5 +112,5 @@ def test_kept_models_of_the_training_are_points_of_the_curve_over_steps():
     made = graded()
     samples = {"trained@20": made["trained"], "trained@5": made["base"], **made}
     scores = score(samples, replace(evaluation(), subjects=list(samples)), steps={"trained@20": 20, "trained@5": 5})
-    shown = run_results(findings(scores=scores, samples=samples), "t").checkpoints
-    assert [(point.k, point.value) for point in shown] == [(5, 0.25), (20, 0.75)]
+    shown = run_results(findings(scores=scores, samples=samples), "t").scores.over_steps
+    assert [(point.step, point.value) for point in shown] == [(5, 0.25), (20, 0.75)]
