@@ -5,7 +5,7 @@ import random
 from string import ascii_uppercase
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_cot.errors import UserError
@@ -97,6 +97,7 @@ def test_fallback_and_thoughts_bound_where_an_answer_is_looked_for():
         read("text", {}, "x", fallback="anywhere")
 
 
+@settings(deadline=None)
 @given(st.integers(2, 26), st.randoms(use_true_random=False))
 def test_every_letter_is_itself_alone(number, draw):
     """Off by one in a letter, or a letter of another order, must show."""
@@ -143,6 +144,7 @@ def test_the_normal_form_of_words(text, form):
     assert normal_form(text) == form
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_a_normal_form_stays_as_it_is(text):
     assert normal_form(normal_form(text)) == normal_form(text) or not normal_form(text)
