@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from dataclasses import replace
 
 from nemo_cot.grading.extraction import PHRASE, PLACEHOLDER, Extraction, last_box
 
@@ -60,6 +61,13 @@ def plain(answer: str) -> str:
     for mark in _DELIMITERS:
         answer = answer.replace(mark, "")
     return unmarked(answer)
+
+
+def bare(found: Extraction) -> Extraction:
+    """With a :func:`plain` answer; without one, if nothing but markup was found."""
+    if found.answer is None:
+        return found
+    return replace(found, answer=text) if (text := plain(found.answer)) else Extraction(None, None, "nothing but markup")
 
 
 def unmarked(answer: str) -> str:

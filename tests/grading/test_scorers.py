@@ -165,6 +165,7 @@ TEXTS = [
     ("The answer is St. Paris", "St. Paris", "phrase", "wrong"),
     (r"\boxed{answer} Answer: Paris", "Paris", "phrase", "right"),
     ("", None, None, "wrong"),
+    (r"\boxed{\text{}}", None, None, "wrong"),
 ]
 
 
@@ -196,6 +197,7 @@ def test_chance_is_known_where_there_are_options():
     assert chance("choice", {"options": OPTIONS}) == 0.2
     assert chance(None, None) is chance("text", {}) is None
     assert chance("choice", {"options": "all"}) is chance("choice", None) is chance("nothing", None) is None
+    assert chance("choice", {"options": {}}) is None
 
 
 def test_scorers_are_found_by_their_files_and_a_wrong_name_or_key_is_one_line():
