@@ -1,5 +1,5 @@
 # ruff: noqa: RUF001  (the signs are meant as they stand)
-"""Answers that are words, letters or grids and not formulas: where they stand, and how they read without markup."""
+"""Answers that are words, letters or grids and not formulas: where they stand, read without markup."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def bare(found: Extraction) -> Extraction:
     """With a :func:`plain` answer; without one, if nothing but markup was found."""
     if found.answer is None:
         return found
-    return replace(found, answer=text) if (text := plain(found.answer)) else Extraction(None, None, "nothing but markup")
+    text = plain(found.answer)
+    return replace(found, answer=text) if text else Extraction(None, None, "nothing but markup")
 
 
 def unmarked(answer: str) -> str:
