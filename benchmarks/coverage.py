@@ -2,14 +2,15 @@
 
     python benchmarks/coverage.py [--simulations 2000] [--ours] [--repeats]
 
-Each problem has a chance of being solved, drawn from a beta distribution with the stated rate and one of three
+Each problem has a chance of being solved, drawn from a beta distribution with the stated rate and one of some
 spreads (alpha + beta: 0.3, nearly all or nothing; 1; 10, problems alike); its wrong answers share the rest by a Dirichlet
 distribution, so that some are popular. pass@1, pass@8, pass@k and maj@k are computed from k samples of n problems;
 their truths from a million problems of the same kind (pass@1's is the rate). ``outside``: where the coverage is not
 between 92 and 99 %; ``no``: of those, where the truth is so near 0 or 1 that 99 % of the simulations show nothing
 else, and every interval that holds what it shows covers more than 99 %.
 
---ours: ours alone. --repeats: the hierarchical bootstrap over repeats and problems, and its speed and memory.
+--ours: ours alone. --repeats: the hierarchical bootstrap over repeats and problems, and its speed and memory. --seed,
+--rates, --spreads: cells that the rule was not chosen on.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -178,13 +179,19 @@ METHODS: dict[str, Callable[[np.ndarray, int], Ends]] = {
 }  # fmt: skip
 
 
-def print_coverage(simulations: int, methods: dict[str, Callable[[np.ndarray, int], Ends]]) -> None:
+def print_coverage(
+    simulations: int,
+    methods: dict[str, Callable[[np.ndarray, int], Ends]],
+    seed: int,
+    rates: Sequence[float],
+    spreads: Sequence[float],
+) -> None:
     print("  n  k spread rate  figure   truth   " + "  ".join(f"{m:>13}" for m in methods) + "  (coverage, mean width)")
     found: dict[str, list[tuple[float, bool]]] = {name: [] for name in methods}
     for n, k in SIZES:
-        for spread in SPREADS:
-            for rate in RATES:
-                right, score = samples((simulations, n), k, rate, spread, seed=1)
+        for spread in spreads:
+            for rate in rates:
+                right, score = samples((simulations, n), k, rate, spread, seed)
                 for name, values in figures(right, score, k).items():
                     truth = truths(k, rate, spread)[name]
                     shown = [(values == end).all(1).mean() for end in (0, 1)]
@@ -205,13 +212,13 @@ def print_coverage(simulations: int, methods: dict[str, Callable[[np.ndarray, in
         )
 
 
-def print_repeats(simulations: int) -> None:
+def print_repeats(simulations: int, seed: int) -> None:
     """Coverage of the hierarchical bootstrap, 3 and 5 repeats, and its speed at the size of a real study."""
     print("hierarchical bootstrap: coverage of ten variants' rates, and of nine differences of 0 to the baseline")
     for count, n, k in ((2, 30, 8), (3, 30, 8), (3, 256, 64), (5, 256, 64)):
         for rate in (0.05, 0.4):
             for luck in (0.0, 0.2, 0.6):
-                cell = _repeats_cell(simulations // 10, count, n, k, rate, luck)
+                cell = _repeats_cell(simulations // 10, count, n, k, rate, luck, seed)
                 print(f"{count} repeats, {n} x {k}, rate {rate}, sd of a run's logit {luck}: {cell}", flush=True)
     variants = np.random.default_rng(0).random((20, 3, 256, 64)) < 0.3
     started = time.perf_counter()
@@ -224,8 +231,8 @@ def print_repeats(simulations: int) -> None:
     print(f"20 variants x 3 repeats x 256 problems x 64 samples, 10,000 resamples: {seconds:.2f} s, {memory:.2f} GiB at most")
 
 
-def _repeats_cell(simulations: int, count: int, n: int, k: int, rate: float, luck: float) -> str:
-    rng = np.random.default_rng(3)
+def _repeats_cell(simulations: int, count: int, n: int, k: int, rate: float, luck: float, seed: int) -> str:
+    rng = np.random.default_rng(seed)
 
     def chances(problems: int, runs: int) -> np.ndarray:
         base = np.clip(rng.beta(rate, 1 - rate, size=(1, problems)), 1e-9, 1 - 1e-9)
@@ -250,12 +257,16 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=2000)
     parser.add_argument("--ours", action="store_true")
     parser.add_argument("--repeats", action="store_true")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES)
+    parser.add_argument("--spreads", type=float, nargs="+", default=SPREADS)
     chosen = parser.parse_args()
     print(describe_machine())
     if chosen.repeats:
-        print_repeats(chosen.simulations)
+        print_repeats(chosen.simulations, chosen.seed)
     else:
-        print_coverage(chosen.simulations, {"ours": ours} if chosen.ours else METHODS)
+        methods = {"ours": ours} if chosen.ours else METHODS
+        print_coverage(chosen.simulations, methods, chosen.seed, chosen.rates, chosen.spreads)
 
 
 if __name__ == "__main__":

@@ -29,21 +29,22 @@ from nemo_cot.packing.sequences import TokenSequence
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
-PACKAGES = ("torch", "transformers", "trl", "accelerate")
+PACKAGES = ("torch", "transformers", "trl", "accelerate", "peft")
 NOTES = """\
 ours: nemo_cot.training.train as the train stage runs it. bf16: bfloat16 weights and activations; float32
   master weights, gradients, moments and loss. Attention sequence by sequence, projection at trained
   positions only, freed memory kept in the process (glibc mallopt). AdamW (fused), clipping at 1.
 TRL: SFTTrainer, packing=True, packing_strategy="bfd", sdpa, one pack a forward pass, gradients accumulated
   over the packs. bf16: bf16=True, float32 weights under autocast. AdamW (torch, fused), clipping at 1.
+LoRA: the adapters of conf/train/lora on every linear layer on both sides (peft's LoraConfig in TRL).
 fp32: float32 weights, activations and gradients on both sides. Activation checkpointing: alike on both sides
   (TRL's own default is on).
 tokens/s: all tokens of the data, prompts included, by wall time of whole optimizer steps. GiB: peak RSS."""
 
 HEAD = (
-    "| precision | traces | pack | checkpointing | runs | ours tokens/s | TRL tokens/s | ratio | ours GiB "
+    "| precision | trained | traces | pack | checkpointing | runs | ours tokens/s | TRL tokens/s | ratio | ours GiB "
     "| TRL GiB | first loss, ours / TRL |",
-    "|---|---|---|---|---|---|---|---|---|---|---|",
+    "|---|---|---|---|---|---|---|---|---|---|---|---|",
 )
 
 
@@ -67,7 +68,8 @@ def main() -> None:
 
 def _cases(arguments: argparse.Namespace) -> list[dict]:
     return [
-        {"precision": precision, "data": data, "capacity": capacity, "checkpointing": arguments.checkpointing}
+        {"precision": precision, "data": data, "capacity": capacity, "checkpointing": arguments.checkpointing,
+         "lora": arguments.lora}
         for precision in arguments.precision
         for data in arguments.data
         for capacity in arguments.capacity
@@ -84,6 +86,7 @@ def _ours(task: dict) -> dict:
         1 + task["steps"],
         precision=task["precision"],
         activation_checkpointing=task["checkpointing"],
+        **{"lora.enabled": task["lora"]},
     )
     with tempfile.TemporaryDirectory() as folder:
         train(
@@ -100,6 +103,8 @@ def _trl(task: dict) -> dict:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
     from trl.data_utils import pack_dataset
+
+    from nemo_cot.training.local.lora import peft_config
 
     disable_progress_bar()
     sequences = traces(Path(task["model"]), *DATA[task["data"]])
@@ -140,6 +145,7 @@ def _trl(task: dict) -> dict:
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
             callbacks=[clock],
+            peft_config=peft_config(train_config(1, 1).lora) if task["lora"] else None,
         )
         trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
@@ -189,7 +195,7 @@ def _table(rows: list[dict]) -> str:
 
 
 def _key(row: dict) -> tuple:
-    return row["precision"], row["data"], row["capacity"], row["checkpointing"]
+    return row["precision"], row.get("lora", False), row["data"], row["capacity"], row["checkpointing"]
 
 
 def _line(key: tuple, rows: list[dict]) -> str:
@@ -197,11 +203,11 @@ def _line(key: tuple, rows: list[dict]) -> str:
         found = [row[field] for row in rows if row["side"] == side]
         return statistics.median(found) if found else float("nan")
 
-    precision, data, capacity, checkpointing = key
+    precision, lora, data, capacity, checkpointing = key
     ours, trl = (median(side, "tokens_per_second") for side in ("ours", "trl"))
     memory, loss = ([median(side, field) for side in ("ours", "trl")] for field in ("peak_gib", "loss"))
     return (
-        f"| {precision} | {data} | {capacity:,} | {'on' if checkpointing else 'off'} | {len(rows) // 2} | "
+        f"| {precision} | {'LoRA' if lora else 'all'} | {data} | {capacity:,} | {'on' if checkpointing else 'off'} | {len(rows) // 2} | "
         f"{ours:.0f} | {trl:.0f} | {ours / trl:.2f} | {memory[0]:.2f} | {memory[1]:.2f} | "
         f"{loss[0]:.4f} / {loss[1]:.4f} |"
     )
@@ -221,6 +227,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--data", nargs="+", default=list(DATA))
     parser.add_argument("--capacity", nargs="+", type=int, default=[1024, 4096])
     parser.add_argument("--checkpointing", action="store_true", help="activation checkpointing on both sides")
+    parser.add_argument("--lora", action="store_true", help="train adapters, on both sides")
     parser.add_argument("--task", help=argparse.SUPPRESS)
     return parser.parse_args()
 

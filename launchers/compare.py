@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,20 +11,24 @@ from nemo_cot.config import Config
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.io.atomic import write_bytes, write_text
-from nemo_cot.io.paths import user_path
-from nemo_cot.launchers.finished import output_file, split_arguments
+from nemo_cot.launchers.finished import output_file, run_and_part, split_arguments
 from nemo_cot.stages import RunDirectory
+
+if TYPE_CHECKING:
+    from nemo_cot.evaluation.comparison import Comparison
+    from nemo_cot.evaluation.graded_runs import GradedRun
 
 SUBJECT = "trained"
 """The subject of a run given without one."""
-_OPTIONS = ("--subject", "--json", "--markdown")
+_OPTIONS = ("--subject", "--set", "--json", "--markdown")
 _KEYS = ("runs_dir", "experiment", "evaluate.bootstrap_resamples", "evaluate.confidence", "evaluate.seed")
-_USAGE = "nemo-cot compare RUN[:SUBJECT] RUN[:SUBJECT] ..."
+_USAGE = "nemo-cot compare RUN[:SUBJECT] RUN[:SUBJECT] ... [--set NAME]"
 
 
 def compare_command(arguments: Sequence[str]) -> int:
-    """``RUN[:SUBJECT] ... [--subject NAME] [--json FILE] [--markdown FILE] [overrides]``. Prints the
-    comparison with the first run, and writes the files asked for. Raises UserError as :func:`compare`.
+    """``RUN[:SUBJECT] ... [--subject NAME] [--set NAME] [--json FILE] [--markdown FILE] [overrides]``. Prints the
+    comparison with the first run on each held-out set that all have, and writes the files asked for. Raises UserError
+    as :func:`compare`.
     """
     given = split_arguments(arguments, "nemo-cot compare", options=_OPTIONS, keys=_KEYS)
     cfg = load_config(given.overrides)
@@ -34,44 +38,57 @@ def compare_command(arguments: Sequence[str]) -> int:
             f"{len(given.names)} runs given, not 2 or more", where="nemo-cot compare",
             fix=f"{_USAGE}; two subjects of one run: {name}:base {name}:trained",
         )  # fmt: skip
-    targets = {option: output_file(given.options[option]) for option in _OPTIONS[1:] if option in given.options}
-    from nemo_cot.evaluation.comparison import compare
-    from nemo_cot.evaluation.graded_runs import read_graded_run
-    from nemo_cot.report.comparison_text import comparison_builtins, comparison_markdown, comparison_text
+    targets = {option: output_file(given.options[option]) for option in ("--json", "--markdown") if option in given.options}
+    from nemo_cot.report.comparison_text import comparison_markdown, comparison_text, sets_builtins
 
     subject = given.options.get("--subject", SUBJECT)
-    places = [named(text, subject, cfg) for text in given.names]
-    runs = [read_graded_run(run, of, label) for run, of, label in distinct(places)]
-    settings = cfg.evaluate
-    found = compare(
-        runs, resamples=settings.bootstrap_resamples, confidence=settings.confidence, seed=settings.seed
-    )
-    print(comparison_text(found), end="")
+    places = distinct([named(text, subject, cfg) for text in given.names])
+    found, _ = compared(places, cfg, given.options.get("--set"))
+    print("\n".join(map(comparison_text, found.values())), end="")
     if "--json" in targets:
-        json = msgspec.json.encode(comparison_builtins(found))
+        json = msgspec.json.encode(sets_builtins(found))
         write_bytes(targets["--json"], msgspec.json.format(json, indent=2) + b"\n")
     if "--markdown" in targets:
-        write_text(targets["--markdown"], comparison_markdown(found))
+        write_text(targets["--markdown"], comparison_markdown(list(found.values())))
     return 0
+
+
+def compared(
+    places: Sequence[tuple[RunDirectory, str, str]], cfg: Config, wanted: str | None = None
+) -> tuple[dict[str, Comparison], dict[str, list[GradedRun]]]:
+    """The comparison of ``places`` (run, subject, label) on the runs' own held-out problems (an empty name) and each
+    further set that all have, or on the set that is ``wanted`` alone; and what was read of each. Raises UserError.
+    """
+    from nemo_cot.evaluation.comparison import compare_sets
+    from nemo_cot.evaluation.graded_runs import common_sets, read_graded_run
+
+    common = common_sets([(run, subject) for run, subject, _ in places])
+    if wanted is not None and wanted not in common:
+        fix = f"choose among {', '.join(common)}" if common else "leave it out"
+        raise UserError(f"not all of them have scores on a set {wanted!r}", where="--set", fix=fix)
+    read: dict[str, list[GradedRun]] = {}
+
+    def read_set(name: str) -> list[GradedRun]:
+        read[name] = [read_graded_run(run, subject, label, name) for run, subject, label in places]
+        return read[name]
+
+    settings, sets = cfg.evaluate, ["", *common] if wanted is None else [wanted]
+    try:
+        found = compare_sets(
+            read_set, sets, resamples=settings.bootstrap_resamples, confidence=settings.confidence, seed=settings.seed
+        )
+    except UserError as error:
+        if not common or wanted is not None:
+            raise
+        fix = f"{error.fix}; or on a set that all have: --set {common[0]}"
+        raise UserError(error.what, where=error.where, fix=fix) from None
+    return found, read
 
 
 def named(text: str, subject: str, cfg: Config) -> tuple[RunDirectory, str, str]:
     """The run, subject and name of ``text``: RUN or RUN:SUBJECT, where RUN is a name or a path."""
-    runs_dir = user_path(cfg.runs_dir)
-    before, colon, after = text.rpartition(":")
-    for name, of in ((text, subject), (before, after if colon else "")):
-        found = next((p for p in (runs_dir / name, user_path(name)) if name and p.is_dir()), None)
-        if found is not None and of:
-            run = RunDirectory(found)
-            return run, of, run.path.name
-    known = sorted(p.name for p in runs_dir.glob("*") if p.is_dir())
-    near = difflib.get_close_matches(before or text, known, n=1)
-    fix = (
-        f"did you mean {near[0]}?"
-        if near
-        else "give the name of a run there, or a path; runs_dir=DIR names another directory"
-    )
-    raise UserError("no such run", where=f"{text} (below {runs_dir})", fix=fix)
+    run, of = run_and_part(text, cfg.runs_dir)
+    return run, of or subject, run.path.name
 
 
 def distinct(places: Sequence[tuple[RunDirectory, str, str]]) -> list[tuple[RunDirectory, str, str]]:

@@ -14,7 +14,7 @@ from nemo_cot.report.collect import read_manifests
 SUBJECT = "trained"
 """Whose samples --inspect writes, unless --subject names another."""
 USAGE = (
-    "RUN --dataset DIR [--format jsonl|parquet] [--pool] | RUN --model DIR | RUN --inspect FILE [--subject NAME] "
+    "RUN --dataset DIR [--format jsonl|parquet] [--pool] | RUN --model DIR | RUN --inspect FILE [--subject NAME] [--set NAME] "
     "[runs_dir=DIR]"
 )
 
@@ -28,11 +28,12 @@ def export_command(arguments: Sequence[str]) -> int:
     parser.add_argument("--pool", action="store_true")
     parser.add_argument("--inspect")
     parser.add_argument("--subject")
+    parser.add_argument("--set", default="")
     given = parser.read(arguments)
     if not given.dataset and not given.model and not given.inspect:
         parser.error("says neither --dataset DIR nor --model DIR nor --inspect FILE")
-    if given.subject and not given.inspect:
-        parser.error("--subject belongs to --inspect FILE")
+    if (given.subject or given.set) and not given.inspect:
+        parser.error("--subject and --set belong to --inspect FILE")
     if (given.pool or given.format) and not given.dataset:
         parser.error("--pool and --format belong to --dataset DIR")
     run = open_run(given.run, given.runs_dir)
@@ -56,6 +57,6 @@ def export_command(arguments: Sequence[str]) -> int:
         from nemo_cot.report.inspect_log import write_inspect_log
 
         target = user_path(given.inspect)
-        print(f"{target}: {write_inspect_log(run, given.subject or SUBJECT, target)} samples")
+        print(f"{target}: {write_inspect_log(run, given.subject or SUBJECT, target, given.set)} samples")
         print(f"to read it: inspect view --log-dir {shlex.quote(str(target.parent))}")
     return 0

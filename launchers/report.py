@@ -56,30 +56,23 @@ def write_report_again(overrides: Sequence[str]) -> int:
 
 def compare_runs(names: Sequence[str], overrides: Sequence[str], output: Path | None) -> int:
     """One report about several runs on the same problems. Raises UserError as `nemo-cot compare`."""
-    from nemo_cot.evaluation.comparison import compare
-    from nemo_cot.evaluation.graded_runs import read_graded_run
-    from nemo_cot.launchers.compare import SUBJECT, distinct, named
+    from nemo_cot.launchers.compare import SUBJECT, compared, distinct, named
     from nemo_cot.report.compared import Variant, write_comparison
 
     cfg = load_config(overrides)
     if len(names) < 2:
         raise UserError("1 run with a subject, not 2 or more", where=names[0], fix=USAGE)
     chosen = distinct([named(text, SUBJECT, cfg) for text in names])
+    sets, read = compared(chosen, cfg)
+    own = sets.pop("")
     variants = [
-        Variant(run, subject, read_graded_run(run, subject, label), *_origin(run.path))
-        for run, subject, label in chosen
+        Variant(run, subject, read[""][i], *_origin(run.path), sets={name: read[name][i] for name in sets})
+        for i, (run, subject, _) in enumerate(chosen)
     ]
-    settings = cfg.evaluate
-    found = compare(
-        [v.graded for v in variants],
-        resamples=settings.bootstrap_resamples,
-        confidence=settings.confidence,
-        seed=settings.seed,
-    )
     folder = output or user_path(cfg.runs_dir) / _FOLDER / _folder_of([v.label for v in variants])
     title = cfg.report.title or " and ".join(one_line(v.label) for v in variants[:4])
     limit = round(cfg.report.max_megabytes * 1e6)
-    write_comparison(found, variants, folder, title=title, marks=cfg.marks, max_bytes=limit)
+    write_comparison(own, variants, folder, title=title, marks=cfg.marks, max_bytes=limit, sets=sets)
     _print(folder)
     return 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nemo_cot.config import Config
-from nemo_cot.errors import UserError, one_line
+from nemo_cot.errors import UserError, nearest, one_line
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.io.atomic import write_bytes, write_text
 from nemo_cot.io.paths import user_path
-from nemo_cot.launchers.finished import output_file, split_arguments
+from nemo_cot.launchers.finished import output_file, run_and_part, split_arguments
 from nemo_cot.stages import RunDirectory
 from nemo_cot.traces.refine import REFINED
 
@@ -32,7 +31,7 @@ PLACES = {
     "pool": "grade/graded.jsonl", "chosen": "curate/traces.jsonl", "transformed": "transform/traces.jsonl",
     "generated": "generate/generations.jsonl",
 }  # fmt: skip
-"""WHERE in a run, beside the subjects of its evaluation and `refined`: the traces after the last pass of refine."""
+"""WHERE in a run, beside the subjects of its evaluation (SET/SUBJECT: on a further held-out set) and `refined`: the traces after the last pass of refine."""
 SHOWN = ("pool", "chosen", "transformed")
 """Of a run that is named alone, with all of its subjects."""
 
@@ -108,8 +107,7 @@ def _measures(text: str | None) -> list[str]:
     names = text.split(",") if text else []
     for name in names:
         if name not in measure_names():
-            near = difflib.get_close_matches(name, measure_names(), n=1)
-            fix = f"did you mean {near[0]}?" if near else f"choose among {', '.join(measure_names())}"
+            fix = nearest(name, measure_names(), f"choose among {', '.join(measure_names())}")
             raise UserError(f"there is no measure {name!r}", where="--measures", fix=fix)
     return names
 
@@ -118,24 +116,21 @@ def _files(text: str, cfg: Config) -> dict[str, Path]:
     """The files that ``text`` names, by what the table calls them: a file, a run, or one place of a run."""
     if user_path(text).is_file():
         return {Path(text).name: user_path(text)}
-    runs_dir = user_path(cfg.runs_dir)
-    before, colon, after = text.rpartition(":")
-    for name, where in ((text, ""), (before, after if colon else "")):
-        folder = next((p for p in (runs_dir / name, user_path(name)) if name and p.is_dir()), None)
-        if folder is not None and (not where or name == before):
-            return _of_run(RunDirectory(folder), where)
-    known = sorted(p.name for p in runs_dir.glob("*") if p.is_dir())
-    near = difflib.get_close_matches(before or text, known, n=1)
-    fix = f"did you mean {near[0]}?" if near else f"{USAGE}; runs_dir=DIR names another directory of runs"
-    raise UserError("no such file or run", where=f"{text} (below {runs_dir})", fix=fix)
+    return _of_run(*run_and_part(text, cfg.runs_dir, what="file or run"))
 
 
 def _of_run(run: RunDirectory, where: str) -> dict[str, Path]:
     places = {name: run.path / file for name, file in PLACES.items()}
+    from nemo_cot.evaluation.graded_runs import graded_files, scored_sets
+
     passes = {path.parent.name: path for path in run.path.glob(f"refine/[0-9]*-*/{REFINED}")}
     if passes:
         places["refined"] = passes[max(passes, key=lambda name: int(name.partition("-")[0]))]
-    subjects = {path.stem: path for path in sorted((run.path / "evaluate/scores").glob("*.jsonl"))}
+    subjects = {
+        f"{name}/{subject}" if name else subject: path
+        for name in ("", *scored_sets(run))
+        for subject, path in graded_files(run, name).items()
+    }
     there = {name: path for name, path in {**places, **subjects}.items() if path.is_file()}
     if where and where not in there:
         fix = f"choose among {', '.join(there) or 'nothing yet'}; or run the stage"

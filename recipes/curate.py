@@ -7,8 +7,9 @@ import msgspec
 
 from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
+from nemo_cot.evaluation.sets import held_out_sets
 from nemo_cot.experiment.recipe import recipe_main
-from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.json_file import write_json
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.format import base_model, format_config
@@ -26,8 +27,8 @@ def curate(cfg: Config) -> Iterator[Stage]:
         "graded": Output("grade", "graded.jsonl"),
         "tokenizer": base_model(cfg.model) / "tokenizer.json",
     }
-    if needs_heldout(cfg.curate):
-        inputs["heldout"] = Output("problems", "heldout.jsonl")
+    heldout_sets = {one.named("heldout"): one.problems for one in held_out_sets(cfg) if needs_heldout(cfg.curate)}
+    inputs |= heldout_sets
     more = [key for key in named_keys(cfg.curate) if key not in OWN_KEYS]
     if more and "train" in cfg.problems.files:  # further columns of the problems
         inputs["problems"] = user_path(cfg.problems.files["train"])
@@ -41,7 +42,7 @@ def curate(cfg: Config) -> Iterator[Stage]:
         from nemo_cot.traces.structure.profile import measured_sets, write_structure
 
         graded = inputs["graded"]
-        heldout = read_jsonl(inputs["heldout"], Problem) if "heldout" in inputs else []
+        heldout = [problem for label in heldout_sets for problem in read_jsonl(inputs[label], Problem)]
         columns = problem_keys(inputs["problems"], more) if "problems" in inputs else None
         tokenizer = inputs["tokenizer"].parent
         pool = read_pool(graded, tokenizer, cfg.model, cfg.curate, cfg.marks, heldout, columns, folder)
@@ -56,7 +57,7 @@ def curate(cfg: Config) -> Iterator[Stage]:
         write_jsonl(folder / "traces.jsonl", chosen)
         write_jsonl(folder / "selection.jsonl", found.rows())
         write_jsonl(folder / "flagged.jsonl", pool.shown)
-        write_bytes(folder / "dropped.json", msgspec.json.format(msgspec.json.encode(found.dropped)) + b"\n")
+        write_json(folder / "dropped.json", found.dropped)
         chosen_set = measured_sets(folder / "traces.jsonl", cfg.marks, label="measure the chosen")[""]
         write_structure(folder / "structure.json", {"pool": pool.measured, "chosen": chosen_set}, cfg)
         dropped = ", ".join(f"{reason} {count}" for reason, count in found.dropped.items())

@@ -1,5 +1,5 @@
-"""evaluate: sample the held-out problems from the base and the trained model, grade, and score; some models are asked
-with examples before the problem.
+"""evaluate: sample the held-out problems from the base and the trained model, grade, and score, on each held-out set;
+some models are asked with examples before the problem.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,13 +10,13 @@ import msgspec
 from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.evaluation.examples import (
-    EXAMPLES,
     chosen_examples,
     read_examples,
     traces_source,
     turns,
     with_examples,
 )
+from nemo_cot.evaluation.sets import HeldOut, held_out_sets
 from nemo_cot.evaluation.subjects import asked_of, steps_of, subject_names, subject_of
 from nemo_cot.experiment.recipe import recipe_main
 from nemo_cot.grading.moves import compare_gradings
@@ -26,27 +26,29 @@ from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
 from nemo_cot.models.format import format_config
 from nemo_cot.records import Problem, Trace
-from nemo_cot.sampling.chunks import GENERATIONS, Sampling
+from nemo_cot.sampling.chunks import Sampling
 from nemo_cot.sampling.engines import sample
 from nemo_cot.sampling.job import SamplingJob
-from nemo_cot.stages import Output, Stage
+from nemo_cot.stages import Stage
 from nemo_cot.text import TextTokenizer
 from nemo_cot.traces.keys import marks_config
 
 
 def evaluate(cfg: Config) -> Iterator[Stage]:
-    """The stages of choosing each subject's examples (if it has some) and of sampling it, then evaluate/scores over
-    all of them.
+    """On each held-out set: the stages of choosing each subject's examples (if it has some) and of sampling it, then
+    evaluate/scores (of a further set: evaluate/SET/scores) over all of them.
     """
-    for subject in subject_names(cfg):
-        if cfg.evaluate.examples_of(subject) is not None:
-            yield _choosing(cfg, subject)
-        yield from _sampling(cfg, subject).stages()
-    yield _scoring(cfg)
+    for one in held_out_sets(cfg):
+        for subject in subject_names(cfg):
+            if cfg.evaluate.examples_of(subject) is not None:
+                yield _choosing(one, subject)
+            yield from _sampling(one, subject).stages()
+        yield _scoring(one)
 
 
-def _choosing(cfg: Config, name: str) -> Stage:
+def _choosing(one: HeldOut, name: str) -> Stage:
     """Write evaluate/examples-NAME/examples.jsonl: its digest is the examples', for the sampling's fingerprint."""
+    cfg, examples_at = one.cfg, one.examples(name)
     subject, asked = subject_of(cfg, name), asked_of(cfg, name)
     assert subject.examples is not None
     examples = subject.examples
@@ -54,14 +56,14 @@ def _choosing(cfg: Config, name: str) -> Stage:
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
         heldout = read_jsonl(inputs["problems"], Problem)
         chosen = chosen_examples(inputs["traces"], examples, asked, inputs["tokenizer"].parent, heldout)
-        write_jsonl(folder / EXAMPLES, chosen)
+        write_jsonl(folder / examples_at.file, chosen)
         print(f"  {len(chosen)} examples of {sum(e.num_tokens for e in chosen)} tokens")
 
     return Stage(
-        f"evaluate/examples-{name}",
+        examples_at.stage,
         inputs={
             "traces": traces_source(cfg, examples, asked.key),
-            "problems": Output("problems", "heldout.jsonl"),
+            "problems": one.problems,
             "tokenizer": subject.files("tokenizer.json"),
             "config": subject.files("config.json"),
         },
@@ -72,13 +74,13 @@ def _choosing(cfg: Config, name: str) -> Stage:
             "max_model_len": asked.max_model_len,
         },
         work=work,
-        writes=(EXAMPLES,),
+        writes=(examples_at.file,),
     )
 
 
-def _sampling(cfg: Config, name: str) -> Sampling:
+def _sampling(one: HeldOut, name: str) -> Sampling:
     """Write evaluate/NAME/generations.jsonl."""
-    subject, settings = subject_of(cfg, name), cfg.evaluate
+    subject, settings = subject_of(one.cfg, name), one.cfg.evaluate
     shots = subject.form.shots
 
     def work(folder: Path, inputs: Mapping[str, Path], samples: range) -> None:
@@ -97,7 +99,7 @@ def _sampling(cfg: Config, name: str) -> Sampling:
             sampling=subject.sampling,
             lineage=name,
             folder=folder,
-            label=f"evaluate {name}",
+            label=f"evaluate {one.named(name)}",
             turns=said,
             examples=tuple(example.name for example in examples),
         )
@@ -111,10 +113,10 @@ def _sampling(cfg: Config, name: str) -> Sampling:
         "model": format_config(subject.form),
         **({"examples": {"between": shots.between, "stops": list(shots.stops)}} if shots else {}),
     }
-    examples = {"examples": Output(f"evaluate/examples-{name}", EXAMPLES)} if shots else {}
+    examples = {"examples": one.examples(name)} if shots else {}
     return Sampling(
-        f"evaluate/{name}",
-        {"model": subject.model, "problems": Output("problems", "heldout.jsonl"), **examples},
+        one.stage(name),
+        {"model": subject.model, "problems": one.problems, **examples},
         config,
         work,
         samples=settings.samples_per_problem,
@@ -127,8 +129,9 @@ def _sampling(cfg: Config, name: str) -> Sampling:
     )
 
 
-def _scoring(cfg: Config) -> Stage:
+def _scoring(one: HeldOut) -> Stage:
     """Write evaluate/scores/SUBJECT.jsonl (graded), metrics.json and structure.json."""
+    cfg = one.cfg
     subjects, steps = subject_names(cfg), steps_of(cfg)
     recut = {name: subject_of(cfg, name) for name in subjects if cfg.evaluate.over_budget == "found"}
     recut = recut if cfg.evaluate.token_budgets else {}
@@ -140,13 +143,13 @@ def _scoring(cfg: Config) -> Stage:
 
         graded, sets, cut = {}, {}, {}
         for subject in subjects:
-            target = folder / f"{subject}.jsonl"
-            grade_generations(inputs[subject], target, cfg.grade, folder, label=f"grade {subject}")
+            target, shown = folder / f"{subject}.jsonl", one.named(subject)
+            grade_generations(inputs[subject], target, cfg.grade, folder, label=f"grade {shown}")
             graded[subject] = read_jsonl(target, Trace)
-            sets[subject] = measured_sets(target, cfg.marks, label=f"measure {subject}", folder=folder)[""]
+            sets[subject] = measured_sets(target, cfg.marks, label=f"measure {shown}", folder=folder)[""]
             if subject in recut:
                 tokenizer = TextTokenizer(inputs[f"{subject} tokenizer"].parent, recut[subject].form)
-                rows, label = graded[subject], f"grade {subject}"
+                rows, label = graded[subject], f"grade {shown}"
                 cut[subject] = graded_within(rows, cfg.evaluate.token_budgets, tokenizer, cfg.grade, folder, label=label)
         scores = msgspec.json.encode(score(graded, cfg.evaluate, steps, cut))
         write_structure(folder / "structure.json", sets, cfg)
@@ -156,9 +159,9 @@ def _scoring(cfg: Config) -> Stage:
     budgets |= {"over_budget": "found"} if recut else {}
     figures = ("samples_per_problem", "bootstrap_resamples", "confidence", "seed")
     return Stage(
-        "evaluate/scores",
+        one.stage("scores"),
         inputs={
-            **{subject: Output(f"evaluate/{subject}", GENERATIONS) for subject in subjects},
+            **{subject: one.generations(subject) for subject in subjects},
             **{f"{name} tokenizer": found.files("tokenizer.json") for name, found in recut.items()},
         },
         config={
@@ -170,7 +173,7 @@ def _scoring(cfg: Config) -> Stage:
         },
         work=work,
         writes=("metrics.json", "structure.json", *(f"{subject}.jsonl" for subject in subjects)),
-        version=4,
+        version=5,
         resumable=True,
         compare=compare_gradings,
     )

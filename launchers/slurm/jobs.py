@@ -11,7 +11,8 @@ from nemo_cot.errors import UserError
 from nemo_cot.experiment.graph import Graph
 from nemo_cot.experiment.planner import Step
 
-_SCORES = "evaluate/scores"
+_SCORES = "scores"
+"""Of a held-out set: evaluate/scores, evaluate/SET/scores."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def chain_jobs(
             job = _with_task(job, wholes[name], jobs)
         elif stage.recipe == "train":
             job = _behind_earlier_training(job, jobs, cluster_of(cfg).train_jobs)
-        elif name == _SCORES and not beside and (early := _early_scores(step, job, ends, jobs)) is not None:
+        elif stage.recipe == "evaluate" and name.endswith(f"/{_SCORES}") and not beside and (early := _early_scores(step, job, ends, jobs)) is not None:
             _add(early, jobs)
             job = replace(job, after=(*after, early.key))
         _add(job, jobs)
@@ -90,7 +91,9 @@ def chain_jobs(
 def _add(job: ChainJob, jobs: dict[str, ChainJob]) -> None:
     if job.key in jobs and jobs[job.key].stage != job.stage:  # of two subjects, such as base-chunks
         raise UserError(
-            f"{job.key} would be the name of two jobs", where="evaluate.models", fix="rename the subject"
+            f"{job.key} would be the name of two jobs",
+            where="evaluate.models, evaluate.sets",
+            fix="rename the subject or the set",
         )
     jobs[job.key] = job
 
@@ -117,12 +120,12 @@ def _early_scores(
     """A job that scores the subjects that need not wait for the training, where others do: should the training
     fail, the report has these scores. None where they are all sampled, and there are scores from then.
     """
-    needs = step.stage.needs
+    needs = [need for need in step.stage.needs if need.startswith("evaluate/")]  # not a model, for its tokenizer
     early = [need for need in needs if need not in ends or not _behind_training(ends[need], jobs)]
     after = tuple(ends[need] for need in early if need in ends)
     if not early or len(early) == len(needs) or (step.finished and not after):
         return None
-    subjects = ",".join(need.partition("/")[2] for need in early)
+    subjects = ",".join(need.rpartition("/")[2] for need in early)
     overrides = (f"evaluate.subjects=[{subjects}]",)
     return replace(scores, key=f"{scores.key}-early", after=after, overrides=overrides, spare=True)
 

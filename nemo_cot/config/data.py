@@ -76,7 +76,8 @@ class ChainSumProblems(ProblemsConfig):
 
 @dataclass
 class FileProblems(ProblemsConfig):
-    """Problems out of two JSON-lines files with the keys problem and expected_answer.
+    """Problems out of two JSON-lines files with the keys problem and expected_answer; ``train_path`` null: none are
+    trained on.
 
     Paths here and below are ``runtime()`` where what lies there is an input of the stage, hashed. ``scorer``: of all
     rows, "per_row" as each row's own ``scorer`` says; null: mathematics.

@@ -4,17 +4,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Optional
 
 from nemo_cot.config.checks import at_least, between, holds_problem, one_of, plain_name, seed, some_of
+from nemo_cot.config.data import ProblemsConfig
 from nemo_cot.config.engines import EngineConfig, EvaluatedModel, SamplingConfig
 from nemo_cot.config.examples import ExamplesConfig
 from nemo_cot.errors import UserError
 
 OWN_SUBJECTS = ("base", "prompted", "trained")
 """Models of the run itself (prompted: the base model, with evaluate.examples); evaluate.models may name more."""
+_TAKEN = ("examples-", "chunk-")
+"""How stages beside those of a set begin."""
 CHECKPOINTS, AT_STEP = "checkpoints", "trained@"
 """In evaluate.subjects, all models that training kept before the last; and one of them, with its step behind."""
+
+
+@dataclass
+class SetConfig:
+    """A further held-out set: the held-out part of ``problems``, a file of conf/problems. The others null: as for the
+    run's own (evaluate.samples_per_problem, evaluate.sampling.max_new_tokens).
+    """
+
+    problems: ProblemsConfig
+    samples_per_problem: Optional[int] = None  # noqa: UP045
+    max_new_tokens: Optional[int] = None  # noqa: UP045
+
+    def check(self, key: str) -> None:
+        """Raise UserError, naming keys below ``key``."""
+        for name in ("samples_per_problem", "max_new_tokens"):
+            if (value := getattr(self, name)) is not None:
+                at_least(f"{key}.{name}", value, 1)
+        if self.problems.of_traces:
+            raise UserError("its held-out problems are a file of their own", where=f"{key}.problems",
+                            fix=f"set {key}.problems=file and {key}.problems.heldout_path")  # fmt: skip
 
 
 @dataclass
@@ -24,7 +48,8 @@ class EvaluateConfig:
 
     ``chunks``: as in :class:`GenerateConfig`. ``examples``: those of the subject prompted, and of each of ``models`` that
     has some. ``token_budgets``: tokens per answer at which the samples are scored as if longer answers were cut; ``over_budget``: such
-    an answer counts as wrong (cut), or with what is found in its text so far (found).
+    an answer counts as wrong (cut), or with what is found in its text so far (found). ``sets``: further held-out
+    problems, by name, which all subjects are asked too.
     """
 
     subjects: list[str]
@@ -39,11 +64,17 @@ class EvaluateConfig:
     examples: ExamplesConfig
     token_budgets: list[int]
     over_budget: str
+    sets: dict[str, SetConfig]
 
     def __post_init__(self) -> None:
         for name, model in self.models.items():
             plain_name("evaluate.models", name, taken=(*OWN_SUBJECTS, CHECKPOINTS, "scores"))
             holds_problem(f"evaluate.models.{name}.prompt", model.prompt)
+        for name, one in self.sets.items():
+            plain_name("evaluate.sets", name, taken=(*OWN_SUBJECTS, CHECKPOINTS, "scores", *self.models))
+            if name.startswith(_TAKEN):
+                raise UserError(f"{name!r} would be the name of another stage", where="evaluate.sets", fix="rename it")
+            one.check(f"evaluate.sets.{name}")
         steps = [name for name in self.subjects if re.fullmatch(rf"{AT_STEP}[1-9]\d*", name)]
         some_of("evaluate.subjects", self.subjects, (*OWN_SUBJECTS, CHECKPOINTS, *self.models, *steps))
         for name in self.subjects:
@@ -64,6 +95,19 @@ class EvaluateConfig:
                 f"{budgets} are not rising numbers between 1 and evaluate.sampling.max_new_tokens {limit}: longer answers "
                 "are not sampled", where="evaluate.token_budgets", fix=f"for example [{max(1, limit // 4)}, {limit}]",
             )  # fmt: skip
+
+    def on(self, name: str) -> EvaluateConfig:
+        """As it applies to the set ``name``, with no other: a model's own limit of new tokens holds where it is lower."""
+        one, sampling, models = self.sets[name], self.sampling, self.models
+        samples = one.samples_per_problem or self.samples_per_problem
+        if (limit := one.max_new_tokens) is not None:
+            sampling = replace(sampling, max_new_tokens=limit)
+            own = {key: model.max_new_tokens and min(model.max_new_tokens, limit) for key, model in models.items()}
+            models = {key: replace(model, max_new_tokens=own[key]) for key, model in models.items()}
+        return replace(
+            self, samples_per_problem=samples, chunks=min(self.chunks, samples), sampling=sampling, models=models, sets={},
+            token_budgets=[budget for budget in self.token_budgets if budget <= sampling.max_new_tokens],
+        )  # fmt: skip
 
     def steps_asked(self, kept: Sequence[int]) -> list[int]:
         """Those of the ``kept`` steps of training whose models are among the subjects."""

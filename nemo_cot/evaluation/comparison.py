@@ -36,7 +36,9 @@ class ComparedRun(msgspec.Struct):
 class Comparison(msgspec.Struct):
     """``k``: samples per problem of pass@k and maj@k, the smallest number in any run; maj@k takes the
     first k in the order of their seeds, pass@1 all samples. ``differences``: of each run minus
-    the first, problem by problem. ``papers_benchmark``: whether the problems are those of the paper.
+    the first, problem by problem. ``papers_benchmark``: whether the problems are those of the paper. ``chance``: pass@1
+    of guessing; None where the problems have no options to choose from. ``set``: of the held-out set, empty for the
+    runs' own.
     """
 
     problems: int
@@ -48,12 +50,35 @@ class Comparison(msgspec.Struct):
     papers_benchmark: bool
     warnings: list[str]
     runs: list[ComparedRun]
+    chance: float | None = None
+    set: str = ""
+
+
+def compare_sets(
+    read: Callable[[str], Sequence[GradedRun]], sets: Sequence[str], **settings: Any
+) -> dict[str, Comparison]:
+    """:func:`compare` what is ``read`` of each of ``sets``, by name. One behind the first whose problems differ between
+    the runs is left out, and named among the warnings of the first.
+    """
+    first, *others = sets
+    found = {first: compare(read(first), name=first, **settings)}
+    for name in others:
+        try:
+            found[name] = compare(read(name), name=name, **settings)
+        except UserError as error:
+            found[first].warnings.append(f"the set {name} is left out: {error.what}")
+    return found
 
 
 def compare(
-    runs: Sequence[GradedRun], *, resamples: int = 10_000, confidence: float = 0.95, seed: int = 0
+    runs: Sequence[GradedRun],
+    *,
+    resamples: int = 10_000,
+    confidence: float = 0.95,
+    seed: int = 0,
+    name: str = "",
 ) -> Comparison:
-    """Compare two or more runs with the first.
+    """Compare two or more runs with the first; ``name``: of the held-out set, empty for their own.
 
     Raises UserError, naming problems, for runs whose problems differ in id, text or expected answer.
     """
@@ -70,7 +95,9 @@ def compare(
         bootstrap_resamples=resamples,
         bootstrap_seed=seed,
         undecided_counted_as=POLICY,
-        papers_benchmark={name: len(places) for name, places in read[0].subsets.items()} == PAPER_SUBSETS,
+        papers_benchmark=is_papers_benchmark({name: len(places) for name, places in read[0].subsets.items()}),
+        chance=read[0].chance_at(),
+        set=name,
         warnings=run_warnings(runs, read, k),
         runs=[
             ComparedRun(run.label, _samples(found), own["lenient"].undecided, run.graders, figures, change)
@@ -79,6 +106,11 @@ def compare(
             )
         ],
     )
+
+
+def is_papers_benchmark(subsets: Mapping[str, int]) -> bool:
+    """Whether so many problems per subset are those of Comp-Math-24-25."""
+    return dict(subsets) == PAPER_SUBSETS
 
 
 def _figures(

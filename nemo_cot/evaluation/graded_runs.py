@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,13 @@ from typing import Any
 import msgspec
 
 from nemo_cot.errors import UserError
+from nemo_cot.evaluation.sets import EVALUATE, on_set, stage_on
 from nemo_cot.io.jsonl import read_jsonl
+from nemo_cot.records import Trace
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import flatten, read_manifest
 
-SCORES = "evaluate/scores"
+METRICS = "metrics.json"
 NOT_SAMPLING = {
     "samples_per_problem", "seed", "chunks", "sampling.batch_size", "engine.server.base_url",
     "engine.server.model_name",
@@ -23,7 +25,7 @@ NOT_SAMPLING = {
 
 
 class GradedSample(msgspec.Struct, kw_only=True):
-    """A row of evaluate/scores/SUBJECT.jsonl without its long texts; see records.Trace."""
+    """A row of evaluate/scores/SUBJECT.jsonl, or a trace of the pool, without its long texts; see records.Trace."""
 
     problem_id: str
     sample: int
@@ -37,9 +39,16 @@ class GradedSample(msgspec.Struct, kw_only=True):
     predicted_answer: str | None = None
     answer_source: str | None = None
     verdict: str | None = None
+    verdict_reason: str | None = None
+    num_student_tokens: int | None = None
     symbolic_correct: bool | None = None
     nemo_skills_answer: str | None = None
     grader_version: str | None = None
+
+
+def tokens_of(row: GradedSample | Trace) -> int:
+    """The length of a trace in tokens of the student where they were counted, else of the model that wrote it."""
+    return row.num_student_tokens or row.num_generated_tokens
 
 
 @dataclass(frozen=True)
@@ -64,13 +73,32 @@ class GradedRun:
         return sorted({row.grader_version or "unknown" for row in self.rows})
 
 
-def read_graded_run(run: RunDirectory, subject: str, label: str) -> GradedRun:
-    """Read the graded samples of ``subject`` in ``run``. Raises UserError if it has not been evaluated."""
-    folder = run.stage(SCORES)
-    path = folder / f"{subject}.jsonl"
-    if not path.is_file():
-        raise _not_there(run.path, folder, subject, label)
-    scores, sampled = read_manifest(folder), read_manifest(run.stage(f"evaluate/{subject}"))
+def scores_folder(run: RunDirectory, name: str = "") -> Path:
+    """Where the graded samples of each subject on the set ``name`` (empty: the run's own) lie, and metrics.json."""
+    return run.stage(stage_on(name, "scores"))
+
+
+def graded_files(run: RunDirectory, name: str = "") -> dict[str, Path]:
+    """The graded samples on the set ``name``, by subject."""
+    return {path.stem: path for path in sorted(scores_folder(run, name).glob("*.jsonl"))}
+
+
+def scored_sets(run: RunDirectory) -> list[str]:
+    """The further sets on which ``run`` has scores."""
+    return sorted(path.parent.parent.name for path in run.path.glob(f"{EVALUATE}/*/scores/{METRICS}"))
+
+
+def common_sets(places: Sequence[tuple[RunDirectory, str]]) -> list[str]:
+    """The further sets on which all of ``places``, runs with their subjects, have scores."""
+    return [name for name in scored_sets(places[0][0]) if all(of in graded_files(run, name) for run, of in places)]
+
+
+def read_graded_run(run: RunDirectory, subject: str, label: str, name: str = "") -> GradedRun:
+    """Read the graded samples of ``subject`` in ``run`` on the set ``name``. Raises UserError if there are none."""
+    files = graded_files(run, name)
+    if (path := files.get(subject)) is None:
+        raise not_scored(files, subject, f"{on_set(label, name)} ({run.path})")
+    scores, sampled = read_manifest(path.parent), read_manifest(run.stage(stage_on(name, subject)))
     read = scores.inputs.get(subject) if scores else None
     made = sampled.outputs.get("generations.jsonl") if sampled else None
     return GradedRun(
@@ -85,16 +113,10 @@ def _sampling(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flatten(config).items() if key not in NOT_SAMPLING}
 
 
-def _not_there(run: Path, folder: Path, subject: str, label: str) -> UserError:
-    others = sorted(path.stem for path in folder.glob("*.jsonl"))
+def not_scored(files: Iterable[str], subject: str, where: str) -> UserError:
+    """There are scores of the subjects in ``files`` alone."""
+    others = ", ".join(files)
     if not others:
-        return UserError(
-            "this run has no scores",
-            where=f"{label} ({run})",
-            fix="run its stage evaluate, or name another run",
-        )
-    return UserError(
-        f"there are no scores of the subject {subject!r}",
-        where=f"{label} ({run})",
-        fix=f"choose among {', '.join(others)}, with RUN:SUBJECT or --subject",
-    )
+        return UserError("there are no scores", where=where, fix="run its stage evaluate, or name another run or set")
+    fix = f"choose among {others}, with RUN:SUBJECT or --subject"
+    return UserError(f"there are no scores of the subject {subject!r}", where=where, fix=fix)

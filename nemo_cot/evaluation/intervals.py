@@ -14,7 +14,8 @@ includes 0 where less than half a problem is right in all, 1 where less than hal
 percentile bootstrap, whose interval is [0, 0] where nothing is right, covers far less than it reports at
 low rates: benchmarks/coverage.py, which also shows the alternatives.
 
-Other figures (tokens) have the expanded percentile bootstrap (Hesterberg 2015), differences the plain one.
+Other figures (tokens) have the expanded percentile bootstrap (Hesterberg 2015), differences the plain one, but for
+those that are the same on every problem (nothing right in both runs, say): see :func:`same_everywhere`.
 """
 
 from __future__ import annotations
@@ -144,9 +145,10 @@ def paired_differences(
 ) -> list[Difference]:
     """:func:`paired_difference` of each (first, second), for little more than the time of one."""
     columns = [_change(first, second) for first, second in pairs]
+    shares = [first.share and second.share for first, second in pairs]
     return [
-        _difference(change, means, confidence)
-        for change, means in zip(columns, resampled_means(columns, resamples, seed))
+        _difference(change, means, confidence, share)
+        for change, means, share in zip(columns, resampled_means(columns, resamples, seed), shares)
     ]
 
 
@@ -167,10 +169,23 @@ def _change(first: PerProblem, second: PerProblem) -> np.ndarray:
     return change
 
 
-def _difference(change: np.ndarray, means: np.ndarray, confidence: float) -> Difference:
-    low, high = percentiles(means, confidence)
+def _difference(change: np.ndarray, means: np.ndarray, confidence: float, share: bool) -> Difference:
     kept = change[~np.isnan(change)]
+    low, high = (share and same_everywhere(kept, confidence)) or percentiles(means, confidence)
     return Difference(float(kept.mean()), low, high, two_sided(means), len(kept))
+
+
+def same_everywhere(change: np.ndarray, confidence: float) -> tuple[float, float] | None:
+    """The interval of a mean change of a share that is the same on all n problems; None for any other ``change`` [n].
+
+    Up to 1 - (tail)^(1/n) of all problems may then change otherwise (the exact bound for 0 of n), by -1 to 1. A
+    bootstrap would have no width here.
+    """
+    if np.ptp(change) > _NOTHING:
+        return None
+    others = 1 - ((1 - confidence) / 2) ** (1 / len(change))
+    middle = (1 - others) * float(change.mean())
+    return max(-1.0, middle - others), min(1.0, middle + others)
 
 
 def two_sided(means: np.ndarray) -> float:

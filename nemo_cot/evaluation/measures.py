@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -13,10 +13,12 @@ from nemo_cot.errors import UserError
 from nemo_cot.evaluation.compared import COMPARED
 from nemo_cot.evaluation.metrics import Metric, from_rows, majority_at_k, pass_at_1, pass_at_k
 from nemo_cot.evaluation.outcomes import UNDECIDED, WRONG, Outcomes
+from nemo_cot.grading.scorers import chance
 
 STRICT_SOURCE = "boxed"
 """Strict correctness requires the answer in a box; lenient accepts it wherever the grader finds it."""
 NO_REASON = "unknown"
+
 
 class GradedRow(Protocol):
     """A graded sample: a records.Trace, or a Struct with these of its fields."""
@@ -31,6 +33,8 @@ class GradedRow(Protocol):
     verdict: str | None
     symbolic_correct: bool | None
     nemo_skills_answer: str | None
+    scorer: str | None
+    scorer_data: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ class Readings:
 
     ``lenient`` and ``strict`` have our verdicts, ``nemo_skills`` has its verdicts and answers.
     ``boxed``: bool arrays, and ``tokens``: int arrays, per problem over its samples.
-    ``subsets``: indices of the problems of each subset_for_metrics, in the order of first occurrence.
+    ``subsets``: indices of the problems of each subset_for_metrics, in the order of first occurrence. ``chance``: the
+    share that guessing gets right, float [P], NaN where nothing can be guessed.
     """
 
     lenient: Outcomes
@@ -48,6 +53,12 @@ class Readings:
     boxed: Sequence[np.ndarray]
     tokens: Sequence[np.ndarray]
     subsets: Mapping[str, np.ndarray]
+    chance: np.ndarray
+
+    def chance_at(self, places: np.ndarray | slice = slice(None)) -> float | None:
+        """Mean over the problems at ``places``; None where some of them have none."""
+        found = self.chance[places]
+        return None if np.isnan(found).any() else float(found.mean())
 
 
 def readings(rows: Sequence[GradedRow]) -> Readings:
@@ -55,6 +66,8 @@ def readings(rows: Sequence[GradedRow]) -> Readings:
     plain = [msgspec.structs.asdict(row) for row in rows]
     lenient = from_rows(plain)
     ordered = sorted(rows, key=lambda row: row.sample)
+    problems = {row.problem_id: row for row in rows}
+    guessed = {name: chance(row.scorer, row.scorer_data) for name, row in problems.items()}
     boxed = _grouped(ordered, lenient.problem_ids, lambda row: row.answer_source == STRICT_SOURCE)
     return Readings(
         lenient=lenient,
@@ -63,6 +76,7 @@ def readings(rows: Sequence[GradedRow]) -> Readings:
         boxed=boxed,
         tokens=_grouped(ordered, lenient.problem_ids, lambda row: row.num_generated_tokens),
         subsets=_subsets(rows, lenient.problem_ids),
+        chance=np.array([guessed[name] for name in lenient.problem_ids], dtype=float),  # None is NaN
     )
 
 
@@ -105,11 +119,11 @@ def further_metrics(read: Readings) -> dict[str, Metric]:
 
 
 def finish_metrics(outcomes: Outcomes) -> dict[str, Metric]:
-    """Share of the samples of each problem that ended with each finish reason, by reason."""
+    """Share of the samples of each problem that ended with each finish reason, by reason; length is always there."""
     ended = [[reason or NO_REASON for reason in reasons] for reasons in outcomes.finish_reasons]
     shares = {
         reason: np.array([row.count(reason) / len(row) for row in ended])
-        for reason in dict.fromkeys(reason for row in ended for reason in row)
+        for reason in dict.fromkeys(["length", *(reason for row in ended for reason in row)])
     }
     return {name: Metric(name, column, outcomes.problem_ids, 0.0) for name, column in shares.items()}
 

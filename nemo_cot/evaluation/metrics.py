@@ -12,7 +12,6 @@ Definitions follow NeMo-Skills (nemo_skills/evaluation/metrics/base.py, commit 0
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -30,8 +29,8 @@ from nemo_cot.evaluation.outcomes import ABSENT, RIGHT, UNDECIDED, Outcomes, fro
 from nemo_cot.evaluation.votes import majority_scores
 
 __all__ = [
-    "Difference", "Metric", "Outcomes", "Rates", "bootstrap_interval", "bootstrap_intervals", "from_rows",
-    "majority_at_k", "paired_difference", "paired_differences", "pass_at_1", "pass_at_k", "rates",
+    "Difference", "Metric", "Outcomes", "bootstrap_interval", "bootstrap_intervals", "from_rows",
+    "majority_at_k", "paired_difference", "paired_differences", "pass_at_1", "pass_at_k",
 ]  # fmt: skip
 
 UNDECIDED_POLICIES = ("wrong", "right", "exclude")
@@ -119,33 +118,6 @@ def majority_at_k(
     )
     name = f"maj@{'all' if k is None else k}" + ("" if vote == "string" else "[equivalence]")
     return Metric(name, scores, outcomes.problem_ids, undecided_share(verdicts))
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Shares of all samples, each between 0 and 1; ``finish_reasons`` by reason, "unknown" for None."""
-
-    samples: int
-    right: float
-    wrong: float
-    undecided: float
-    no_answer: float
-    finish_reasons: dict[str, float]
-
-
-def rates(outcomes: Outcomes) -> Rates:
-    """How the samples ended: verdicts, answers missing (None or empty), finish reasons."""
-    present = outcomes.verdicts[outcomes.verdicts != ABSENT]
-    total = len(present)
-    if not total:
-        raise UserError("there are no samples", where="outcomes", fix="grade a file with at least one row")
-    missing = sum(1 for answers in outcomes.answers for a in answers if a is None or not a.strip())
-    ended = Counter(reason or "unknown" for row in outcomes.finish_reasons for reason in row)
-    reasons = {reason: count / total for reason, count in ended.items()}
-    right, unsure = int((present == RIGHT).sum()), int((present == UNDECIDED).sum())
-    return Rates(
-        total, right / total, (total - right - unsure) / total, unsure / total, missing / total, reasons
-    )
 
 
 def _first(outcomes: Outcomes, k: int | None, *, at_least: int = 1) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -48,22 +48,6 @@ class Outcomes:
     def sample_counts(self) -> np.ndarray:
         """Number of samples per problem, int array [P]."""
         return (self.verdicts != ABSENT).sum(axis=1)
-
-    def subset(self, problem_ids: Sequence[str]) -> Outcomes:
-        """The same outcomes for ``problem_ids``, in that order. Raises UserError for an unknown id."""
-        place = {name: i for i, name in enumerate(self.problem_ids)}
-        unknown = [name for name in problem_ids if name not in place]
-        if unknown:
-            raise UserError(
-                f"{len(unknown)} problems have no samples, {unknown[0]!r} first",
-                where="outcomes",
-                fix="generate them",
-            )
-        rows = [place[name] for name in problem_ids]
-        return Outcomes(
-            tuple(problem_ids), self.verdicts[rows], tuple(self.answers[r] for r in rows),
-            tuple(self.finish_reasons[r] for r in rows), tuple(self.scorers[r] for r in rows) if self.scorers else (),
-        )  # fmt: skip
 
 
 def from_rows(rows: Iterable[Mapping[str, Any]], *, grader: str = "ours") -> Outcomes:

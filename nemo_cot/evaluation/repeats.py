@@ -23,7 +23,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nemo_cot.evaluation.intervals import mean_interval, percentiles, resampled_means, two_sided
+from nemo_cot.evaluation.intervals import (
+    mean_interval,
+    percentiles,
+    resampled_means,
+    same_everywhere,
+    two_sided,
+)
 
 POWER = 0.8
 """The chance of seeing the smallest difference that a study reports as detectable."""
@@ -84,7 +90,7 @@ def repeated_differences(
     found = []
     level = (1 - confidence) / max(1, len(columns))
     for column, draws in zip(columns, _draws(columns, scales, False, resamples, seed)):
-        low, high = percentiles(draws, confidence)
+        low, high = (share and same_everywhere(column.mean(axis=0), confidence)) or percentiles(draws, confidence)
         seen, power = np.quantile(np.abs(draws - np.median(draws)), [1 - level, 2 * POWER - 1])
         found.append(Estimate(float(column.mean()), low, high, two_sided(draws), float(seen + power)))
     return found

@@ -10,6 +10,7 @@ import numpy as np
 
 from nemo_cot.config import EvaluateConfig
 from nemo_cot.evaluation.curves import SUBSETS, budget_curves, majority_curve, pass_curve, within
+from nemo_cot.evaluation.graded_runs import METRICS, scores_folder
 from nemo_cot.evaluation.intervals import bootstrap_intervals, paired_differences
 from nemo_cot.evaluation.measures import (
     COMPARED,
@@ -21,6 +22,8 @@ from nemo_cot.evaluation.measures import (
     readings,
 )
 from nemo_cot.evaluation.metrics import Metric
+from nemo_cot.io.json_file import read_json
+from nemo_cot.stages import RunDirectory
 
 POLICY = "wrong"
 """The verdict of undecided samples in every figure except lenient_undecided_right; recorded in metrics.json."""
@@ -53,8 +56,10 @@ class BudgetPoint(Figure):
     tokens: int
 
 
-class Figures(msgspec.Struct):
-    """The figures over a set of problems. ``lenient_undecided_right`` is an upper bound of lenient."""
+class Figures(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The figures over a set of problems. ``lenient_undecided_right`` is an upper bound of lenient; ``chance``: pass@1 of
+    guessing, where every problem has options to choose from.
+    """
 
     problems: int
     samples: int
@@ -71,6 +76,7 @@ class Figures(msgspec.Struct):
     no_answer: CountedFigure
     finish_reasons: dict[str, CountedFigure]
     mean_tokens: Figure
+    chance: float | None = None
 
 
 class Curves(msgspec.Struct):
@@ -120,6 +126,14 @@ class Scores(msgspec.Struct):
     subjects: dict[str, SubjectScores]
     learning_effect: dict[str, Change]
     over_steps: list[StepPoint] = []
+
+
+def read_scores(run: RunDirectory, name: str = "") -> Scores | None:
+    """metrics.json of ``run`` on the held-out set ``name`` (empty: its own); None without one. Raises UserError for a
+    damaged one: another version of the code may have written it.
+    """
+    folder = scores_folder(run, name)
+    return read_json(folder / METRICS, Scores, fix=f"remove {folder} and run evaluate again; nothing is sampled again")
 
 
 def score(
@@ -200,6 +214,7 @@ def _figures(
         "problems": len(places),
         "samples": int(counts.sum()),
         "finish_reasons": reasons,
+        "chance": read.chance_at(places),
         **figures,
     }
 

@@ -33,12 +33,14 @@ _OF_SAMPLES = ("lenient", "strict", "format_rate", "nemo_skills_pass_at_1")
 
 @dataclass(frozen=True)
 class Repeat:
-    """A finished run of ``variant``; ``seeds``: those that the study varies, by what each decides."""
+    """A finished run of ``variant``; ``seeds``: those that the study varies, by what each decides. ``read()``: its
+    samples on its own held-out problems, ``read(NAME)`` on a further set: None where it has none.
+    """
 
     variant: str
     name: str
     seeds: Mapping[str, int]
-    read: Callable[[], GradedRun]
+    read: Callable[..., GradedRun | None]
 
 
 class Corrected(Change):
@@ -69,8 +71,16 @@ class Row(msgspec.Struct):
     measures: dict[str, Cell]
 
 
+class OnSet(msgspec.Struct):
+    """A further held-out set of a study's measures (SET.MEASURE)."""
+
+    problems: int
+    k: int
+    chance: float | None
+
+
 class StudyTable(msgspec.Struct):
-    """``variance``: per measure, the share of each source in the variance between runs of one variant, and as
+    """``problems``, ``k`` and ``chance``: of the runs' own held-out problems; ``sets``: of the further ones. ``variance``: per measure, the share of each source in the variance between runs of one variant, and as
     ``total`` its square root, a run's standard deviation. ``detectable``: per measure, the median over variants.
     """
 
@@ -87,11 +97,23 @@ class StudyTable(msgspec.Struct):
     rows: list[Row]
     variance: dict[str, dict[str, float]]
     detectable: dict[str, float]
+    chance: float | None = None
+    sets: dict[str, OnSet] = {}
+
+    def k_of(self, measure: str) -> int:
+        """The samples per problem of a measure."""
+        name = set_of(measure)
+        return self.sets[name].k if name else self.k
+
+
+def set_of(measure: str) -> str:
+    """The held-out set of a measure: its own part before the dot; empty for the runs' own problems."""
+    return measure.rpartition(".")[0]
 
 
 @dataclass
 class _Read:
-    """A repeat with its samples read: ``label`` and what warnings need, without the rows."""
+    """A repeat with its samples on one set read, without the rows. ``metrics``, ``sampling``: by measure."""
 
     repeat: Repeat
     graded: GradedRun
@@ -118,25 +140,24 @@ def study_table(
 
     Raises UserError without a finished run of the baseline, and for runs over different problems.
     """
-    read = [_read(repeat) for repeat in repeats]
-    if not any(one.repeat.variant == baseline for one in read):
-        raise UserError(
-            f"no run of the baseline {baseline} has scores", where=f"study {study}", fix=f"nemo-cot run study={study}"
-        )
-    for other in read[1:]:
-        check_same_problems(read[0].graded, other.graded)
-    k = min(int(one.readings.lenient.sample_counts.min()) for one in read)
-    order = read[0].readings.lenient.problem_ids
-    for one in read:
-        one.metrics = {m: _ordered(v, order) for m, v in compared_metrics(one.readings, k, measures).items()}
-        counts = one.readings.lenient.sample_counts
-        one.sampling = {
-            m: sampling_variance(compared.per_problem, counts)
-            for m, compared in compared_metrics(one.readings, k, [m for m in measures if m in _OF_SAMPLES]).items()
-        }
     settings = {"resamples": resamples, "confidence": confidence, "seed": seed}
-    own = {name: [one for one in read if one.repeat.variant == name] for name in subjects}
-    columns = {m: _cells(own, baseline, m, settings) for m in measures}
+    sets = dict.fromkeys(["", *map(set_of, measures)])
+    read = {name: _read_set(repeats, name, [m for m in measures if set_of(m) == name]) for name in sets}
+    columns, variance = {}, {}
+    for measure in measures:
+        found = read[set_of(measure)]
+        if not any(one.repeat.variant == baseline for one in found):
+            name = set_of(measure)
+            raise UserError(
+                f"no run of the baseline {baseline} has scores{f' on {name}' if name else ''}",
+                where=f"study {study}",
+                fix=f"nemo-cot run study={study}",
+            )
+        own = {name: [one for one in found if one.repeat.variant == name] for name in subjects}
+        columns[measure] = _cells(own, baseline, measure, settings)
+        variance[measure] = _variance(own, measure)
+    counts = {name: _on_set(found) for name, found in read.items() if found}
+    runs = {name: [one for one in read[""] if one.repeat.variant == name] for name in subjects}
     rows = [
         Row(
             name,
@@ -146,27 +167,56 @@ def study_table(
             list(missing.get(name, ())),
             {m: columns[m][name] for m in measures if name in columns[m]},
         )
-        for name, found in own.items()
+        for name, found in runs.items()
     ]
+    own_set = counts.pop("")
     return StudyTable(
         study=study,
         title=title,
         baseline=baseline,
-        problems=len(order),
-        k=k,
+        problems=own_set.problems,
+        k=own_set.k,
         confidence=confidence,
         bootstrap_resamples=resamples,
         power=POWER,
         undecided_counted_as=POLICY,
-        warnings=_warnings(read, k),
+        warnings=[line for name, found in read.items() for line in _warnings(found, name)],
         rows=rows,
-        variance={m: _variance(own, m) for m in measures},
+        variance=variance,
         detectable={m: _detectable(columns[m]) for m in measures},
+        chance=own_set.chance,
+        sets=counts,
     )
 
 
-def _read(repeat: Repeat) -> _Read:
-    graded = repeat.read()
+def _read_set(repeats: Sequence[Repeat], name: str, measures: Sequence[str]) -> list[_Read]:
+    """The repeats on the set ``name``, with ``measures``, which are of that set; of a further one those that have it.
+    Raises UserError for runs over different problems.
+    """
+    read = [one for repeat in repeats if (one := _read(repeat, name)) is not None]
+    for other in read[1:]:
+        check_same_problems(read[0].graded, other.graded)
+    keys = {measure.rpartition(".")[2]: measure for measure in measures}
+    k = min((int(one.readings.lenient.sample_counts.min()) for one in read), default=1)
+    for one in read:
+        order, counts = read[0].readings.lenient.problem_ids, one.readings.lenient.sample_counts
+        found = compared_metrics(one.readings, k, list(keys))
+        one.metrics = {keys[key]: _ordered(metric, order) for key, metric in found.items()}
+        one.sampling = {
+            keys[key]: sampling_variance(found[key].per_problem, counts) for key in keys if key in _OF_SAMPLES
+        }
+    return read
+
+
+def _on_set(read: Sequence[_Read]) -> OnSet:
+    counts = [int(one.readings.lenient.sample_counts.min()) for one in read]
+    return OnSet(len(read[0].readings.lenient.problem_ids), min(counts), read[0].readings.chance_at())
+
+
+def _read(repeat: Repeat, name: str) -> _Read | None:
+    graded = repeat.read(name) if name else repeat.read()
+    if graded is None:
+        return None
     found = readings(graded.rows)
     one_each = list({row.problem_id: row for row in graded.rows}.values())  # a study may have a million
     return _Read(repeat, replace(graded, rows=one_each), found, {}, {})
@@ -236,8 +286,9 @@ def _detectable(cells: Mapping[str, Cell]) -> float:
     return median(found) if found else float("nan")
 
 
-def _warnings(read: Sequence[_Read], k: int) -> list[str]:
+def _warnings(read: Sequence[_Read], name: str) -> list[str]:
     """Those of compared runs, and repeats that are none: runs whose samples came out the same."""
+    k = _on_set(read).k if read else 0
     found = run_warnings([one.graded for one in read], [one.readings for one in read], k)
     same: dict[tuple, list[_Read]] = {}
     for one in read:
@@ -248,4 +299,4 @@ def _warnings(read: Sequence[_Read], k: int) -> list[str]:
         if differing:
             names = ", ".join(one.repeat.name for one in runs)
             found.append(f"{variant}: the same answers in {names}: the seed of {' and '.join(differing)} did not act")
-    return found
+    return [f"{name}: {line}" if name else line for line in found]

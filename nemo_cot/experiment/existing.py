@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,9 +12,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from nemo_cot.config import Config, check_name
-from nemo_cot.errors import UserError
-from nemo_cot.experiment.compose import compose_config, explain, to_dataclasses
-from nemo_cot.experiment.groups import KINDS, OPEN, variants_of
+from nemo_cot.errors import UserError, nearest
+from nemo_cot.experiment.compose import compose_config, explain, fill_set, to_dataclasses
+from nemo_cot.experiment.groups import KINDS, OPEN, SETS, entries, variants_of
 from nemo_cot.io.json_file import DAMAGED
 from nemo_cot.io.paths import user_path
 from nemo_cot.stages import RunDirectory
@@ -71,8 +70,8 @@ def _directory(tree: DictConfig) -> RunDirectory:
     if run.path.is_dir():
         return run
     parent = run.path.parent
-    near = difflib.get_close_matches(name, [p.name for p in parent.iterdir()] if parent.is_dir() else [], n=1)
-    fix = f"did you mean name={near[0]}?" if near else "give the name= and runs_dir= that it was started with"
+    known = [path.name for path in parent.iterdir()] if parent.is_dir() else []
+    fix = nearest(name, known, "give the name= and runs_dir= that it was started with", before="name=")
     raise UserError("no such run", where=str(run.path), fix=fix)
 
 
@@ -101,7 +100,7 @@ def _typed(text: str) -> DictConfig:
     plain = OmegaConf.create(text) if text.endswith("\n") else None
     if not isinstance(plain, DictConfig):
         raise ValueError("it is cut short, or holds no keys")
-    found = {place: OmegaConf.select(plain, f"{place}.{key}") for place, key in KINDS.items()}
+    found = {place: OmegaConf.select(plain, f"{place}.{key}") for place, key in KINDS.items() if not place.startswith(SETS)}
     if absent := [place for place, kind in found.items() if kind is None and place not in ("teacher.engine", "refine.engine")]:
         raise ValueError(f"it is cut short, without {', '.join(absent)}")
     for key, now in _FORMER.items():
@@ -112,11 +111,16 @@ def _typed(text: str) -> DictConfig:
             group.pop(name, None)
     chosen = [f"{place}={kind}" for place, kind in found.items() if kind is not None]
     tree = compose_config([_FILES.get(choice, choice) for choice in chosen])
-    for place in ("evaluate.models", "cluster.environment", "prompts", "refine.engines", *OPEN):
+    for place in ("evaluate.models", SETS, "cluster.environment", "prompts", "refine.engines", *OPEN):
         if (node := OmegaConf.select(tree, place)) is not None:
             OmegaConf.set_struct(node, False)
     for name, engine in (OmegaConf.select(plain, "refine.engines") or {}).items():
         tree.refine.engines[name] = OmegaConf.structured(variants_of("refine.engine")[engine.kind])
+    for key in entries(f"{SETS}.problems", plain):
+        fill_set(tree, key, OmegaConf.structured(variants_of(key)[OmegaConf.select(plain, f"{key}.source")]))
+        for place in (place for place in OPEN if place.startswith(f"{SETS}.problems.")):
+            if (node := OmegaConf.select(tree, place.replace(f"{SETS}.problems", key))) is not None:
+                OmegaConf.set_struct(node, False)
     return typing.cast(DictConfig, OmegaConf.merge(tree, plain))
 
 

@@ -8,8 +8,9 @@ import importlib
 import os
 import re
 import typing
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
@@ -47,8 +48,10 @@ _VARIANTS: dict[str, dict[str, type]] = {
 }
 """Config groups whose schema depends on the chosen file; the rest follow from :func:`config_class`."""
 
-PLACES = {"evaluate.engine": "engine", "teacher.engine": "engine", "refine.engine": "engine"}
-"""Keys that a file of another group fills: evaluate.engine=NAME is Hydra's engine@evaluate.engine=NAME."""
+PLACES = {"evaluate.engine": "engine", "teacher.engine": "engine", "refine.engine": "engine", "evaluate.sets.problems": "problems"}
+"""Keys that a file of another group fills: evaluate.engine=NAME is Hydra's engine@evaluate.engine=NAME. Of an entry of a
+dict as :func:`without_entry` has it: evaluate.sets.NAME.problems=FILE.
+"""
 
 KINDS = {
     "problems": "source",
@@ -58,6 +61,7 @@ KINDS = {
     "teacher.engine": "kind",
     "evaluate.engine": "kind",
     "refine.engine": "kind",
+    "evaluate.sets.problems": "source",
 }
 """Per place, the key that names its variant."""
 BY_CHOICE = {f"{place}.{kind}": place for place, kind in KINDS.items()} | {"model.source": "model"}
@@ -65,15 +69,19 @@ BY_CHOICE = {f"{place}.{kind}": place for place, kind in KINDS.items()} | {"mode
 
 OPEN = (
     "curate.filters", "curate.subset", "curate.verdict_mix", "marks.words", "problems.options", "problems.tasks",
-    "refine.passes", "teacher.where", "train.overrides", "transform.steps",
+    "evaluate.sets.problems.options", "evaluate.sets.problems.tasks", "refine.passes", "teacher.where", "train.overrides",
+    "transform.steps",
 )  # fmt: skip
 """Dicts and lists whose entries, and all below them, are the user's own: an override may name one of them, or a new
 one: transform.steps.0.dose=0.5.
 """
 _BELOW_OPEN = re.compile(rf"({'|'.join(map(re.escape, OPEN))})(\.\w+)*")
 
-_ENTRY = re.compile(r"^evaluate\.models\.[\w-]+(?=\.|$)")
+SETS = "evaluate.sets"
+_ENTRY = re.compile(r"^(evaluate\.models|evaluate\.sets)\.[\w-]+(?=\.|$)")
 """An entry of a dict, whose name is the user's own; its keys are those of evaluate.models in known_keys."""
+SET_PROBLEMS = re.compile(r"^evaluate\.sets\.([\w-]+)\.problems$")
+"""The problems of one set, which a file fills."""
 
 
 @functools.cache
@@ -114,7 +122,7 @@ def register() -> str:
 
 def variants_of(place: str) -> dict[str, type]:
     """The schemas that ``place`` may have, by what its key of :data:`KINDS` then says; none where it has one."""
-    return _VARIANTS.get(PLACES.get(place, place), {})
+    return _VARIANTS.get(group_of(place), {})
 
 
 @functools.cache
@@ -130,28 +138,41 @@ def is_group(name: str) -> bool:
     return (CONF / name).is_dir()
 
 
+def group_of(key: str) -> str:
+    """The config group whose files fill ``key``; of any other key, that key."""
+    return PLACES.get(key) or PLACES.get(without_entry(key), key)
+
+
 def holds_text(key: str) -> bool:
     """Whether the value of ``key`` is text, or null; a choice of a group is one."""
     hint = schema_keys(config_class(), "").get(without_entry(key))
-    return hint in (str, str | None) or is_group(PLACES.get(key, key))
+    return hint in (str, str | None) or is_group(group_of(key))
 
 
 def is_open(key: str) -> bool:
     """Whether ``key`` is one of :data:`OPEN`, or below one."""
-    return _BELOW_OPEN.fullmatch(key) is not None
+    return _BELOW_OPEN.fullmatch(without_entry(key)) is not None
 
 
 def without_entry(key: str) -> str:
     """``key`` as known_keys has it: evaluate.models.NAME.path is evaluate.models.path there."""
-    return _ENTRY.sub("evaluate.models", key)
+    return _ENTRY.sub(r"\1", key)
 
 
 def settable(beside: str) -> set[str]:
     """The known keys that a message about the key ``beside`` may name: for an entry of a dict those of that entry."""
     if entry := _ENTRY.match(beside):
-        keys = {key.partition("evaluate.models.")[2] for key in known_keys()}
+        keys = {key.partition(f"{entry[1]}.")[2] for key in known_keys() - BY_CHOICE.keys()}
         return {f"{entry[0]}.{key}" for key in keys if key}
-    return {k for k in known_keys() if not k.startswith("evaluate.models.") and k not in BY_CHOICE}
+    return {k for k in known_keys() if not k.startswith(("evaluate.models.", f"{SETS}.")) and k not in BY_CHOICE}
+
+
+def entries(place: str, tree: Mapping[str, Any]) -> list[str]:
+    """The keys of ``tree``, a config, that ``place`` stands for: itself, or evaluate.sets.NAME.problems of each set."""
+    if not place.startswith(f"{SETS}."):
+        return [place]
+    sets = (tree.get("evaluate") or {}).get("sets") or {}
+    return [f"{SETS}.{name}.problems" for name in sets]
 
 
 @functools.cache
@@ -190,7 +211,7 @@ def file_of(option: str) -> Path | None:
 def choices(place: str, variants: Collection[str] | None = None) -> str:
     """place=A or place=B: the files of its group, all or those whose schema is one of ``variants``."""
     marks = None if variants is None else [f"- {name}_schema".encode() for name in variants]
-    files = files_of(PLACES.get(place, place))
+    files = files_of(group_of(place))
     names = [p.stem for p in files if marks is None or any(mark in content(p) for mark in marks)]
     return " or ".join(f"{place}={name}" for name in dict.fromkeys(names))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from omegaconf import OmegaConf
 
-from nemo_cot.errors import UserError
+from nemo_cot.errors import UserError, nearest
 from nemo_cot.experiment import groups
 from nemo_cot.experiment.groups import EXTRA_CONF, KINDS, PLACES
 from nemo_cot.experiment.typed import not_filled_in, wanted_type
@@ -79,7 +79,8 @@ def hydras_own(override: str) -> UserError:
 
 def comes_with_the_choice(key: str, value: object) -> UserError:
     """A key of :data:`groups.BY_CHOICE` that was set by hand: name what to choose."""
-    place = groups.BY_CHOICE[key]
+    plain = groups.without_entry(key)
+    place = groups.BY_CHOICE[key] if plain == key else key.rpartition(".")[0]
     named = {str(value)} & groups.variants_of(place).keys() or None
     return UserError(
         f"comes with the choice of {place}; {value!r} by itself would be ignored",
@@ -96,10 +97,9 @@ def unknown_option(name: str, given: Mapping[str, str]) -> UserError:
         fix = f"the config groups there are: {', '.join(known)}"
         return UserError("is in no config group", where=name, fix=fix)
     option = name.removeprefix(f"{group}/")
-    place = next((p for p, filled_by in PLACES.items() if filled_by == group and p in given), group)
+    place = next((key for key in given if groups.group_of(key) == group != key), group)
     options = list(dict.fromkeys(path.stem for path in groups.files_of(group)))
-    near = difflib.get_close_matches(option, options, n=1)
-    hint = f"did you mean {place}={near[0]}?" if near else f"choose one of {', '.join(options)}."
+    hint = nearest(option, options, f"choose one of {', '.join(options)}.", before=f"{place}=")
     folder = os.environ.get(EXTRA_CONF) or "DIR"
     own = f"A file of your own: {place}=PATH/NAME.yaml, or {EXTRA_CONF}={folder} with {group}/NAME.yaml in it"
     return UserError(f"there is no {option!r}", where=place, fix=f"{hint} {own}")
@@ -115,20 +115,24 @@ def must_be_given(*keys: str) -> UserError:
 
 def _key_out_of_place(key: str) -> UserError:
     """A key that the composed config does not have: unknown, or another option's of its group."""
+    entry, plain = ".".join(key.split(".")[:3]), groups.without_entry(key)
     if key.startswith("evaluate.models."):
-        model = ".".join(key.split(".")[:3])
         fix = "write it into an experiment file, as conf/experiment/paper_baselines.yaml does"
-        return UserError("there is no such model", where=model, fix=fix)
-    if key not in groups.known_keys():
+        return UserError("there is no such model", where=entry, fix=fix)
+    if plain not in groups.known_keys():
         return unknown_key(key)
-    place = next((p for p in (*PLACES, *KINDS) if key.startswith(f"{p}.")), key.partition(".")[0])
-    chosen = _choices_with(place, key)
+    place = next((p for p in (*PLACES, *KINDS) if plain.startswith(f"{p}.")), plain.partition(".")[0])
+    if plain.startswith(f"{groups.SETS}.") and place not in KINDS:
+        fix = f"choose its problems first: {entry}.problems=FILE, a file of conf/problems"
+        return UserError("there is no such set", where=entry, fix=fix)
+    chosen = _choices_with(place, plain).replace(f"{groups.SETS}.", f"{entry}.")
     parent, _, own = place.partition(".")
     if own and chosen:  # an engine of the teacher: it, too, is a key that not every teacher has
         outer = _choices_with(parent, place)
         chosen += f" (with {outer})" if outer else ""
     fix = f"choose {chosen}, or leave {key} out" if chosen else f"leave {key} out"
-    return UserError(f"the chosen {place} has no such key", where=key, fix=fix)
+    shown = place.replace(f"{groups.SETS}.", f"{entry}.")
+    return UserError(f"the chosen {shown} has no such key", where=key, fix=fix)
 
 
 def _choices_with(place: str, key: str) -> str:
@@ -170,7 +174,7 @@ def _not_utf8(error: UnicodeDecodeError) -> UserError:
 
 
 def _names_itself(given: Mapping[str, str]) -> UserError:
-    starts = (f"{PLACES.get(place, place)}/{option}" for place, option in given.items())
+    starts = (f"{groups.group_of(place)}/{option}" for place, option in given.items())
     circle = next(filter(None, map(_circle, starts)), ())
     return UserError(
         "its defaults lead back to itself",

@@ -18,7 +18,7 @@ from nemo_cot.config import Config
 from nemo_cot.config.overrides import hydra_value
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import Composer
-from nemo_cot.experiment.groups import KINDS, PLACES, content, files_of
+from nemo_cot.experiment.groups import KINDS, content, entries, files_of, group_of, without_entry
 from nemo_cot.report.results import ChangedKey
 from nemo_cot.stages.manifest import flatten
 
@@ -116,11 +116,12 @@ def _is_open(value: Any) -> bool:
 def _choices(plain: Mapping[str, Any]) -> Iterator[str]:
     """The file of each group whose schema depends on it, and the model's."""
     for place, key in KINDS.items():
-        node: Any = plain
-        for part in place.split("."):
-            node = (node or {}).get(part)
-        if node and node.get(key) is not None and (name := _file_of(place, node)):
-            yield f"{place}={name}"
+        for own in entries(place, plain):
+            node: Any = plain
+            for part in own.split("."):
+                node = (node or {}).get(part)
+            if node and node.get(key) is not None and (name := _file_of(own, node)):
+                yield f"{own}={name}"
     named = {
         path.stem: OmegaConf.to_container(OmegaConf.load(path), resolve=False) for path in files_of("model")
     }
@@ -133,10 +134,10 @@ def _choices(plain: Mapping[str, Any]) -> Iterator[str]:
 
 def _file_of(place: str, node: Mapping[str, Any]) -> str | None:
     """Of the files that give this variant the one with the most values of ``node``; its name's before others."""
-    kind = node[KINDS[place]]
+    kind = node[KINDS[without_entry(place)]]
     mark, own = f"- {kind}_schema".encode(), flatten(node)
     best: tuple[int, bool, str] | None = None
-    for path in files_of(PLACES.get(place, place)):
+    for path in files_of(group_of(place)):
         if mark not in content(path):
             continue
         held = flatten(OmegaConf.to_container(OmegaConf.load(path), resolve=False))

@@ -23,7 +23,7 @@ from nemo_cot.experiment.examine import examine
 from nemo_cot.experiment.graph import Graph, graph
 from nemo_cot.experiment.planner import Step, plan_chain
 from nemo_cot.experiment.rundirs import run_directory
-from nemo_cot.experiment.study import Chosen, StudyRun
+from nemo_cot.experiment.study import Chosen, Study, StudyRun
 from nemo_cot.preflight import Finding
 from nemo_cot.stages import Output, Source, Stage
 
@@ -80,24 +80,40 @@ class StudyPlan:
         return found
 
 
-def plan_study(chosen: Chosen, *, elsewhere: bool = False) -> StudyPlan:
-    """Compose, check and plan every run. Writes nothing. Raises UserError for a config that is none, naming the run."""
+def plan_study(chosen: Chosen, *, elsewhere: bool | None = False) -> StudyPlan:
+    """Compose, check and plan every run. Writes nothing. Raises UserError for a config that is none, naming the run.
+
+    ``elsewhere``: as in preflight; None: where a run's config has a cluster.
+    """
     composer, planned = Composer(), []
     for run in chosen.study.runs:
         try:
             tree = composer.tree(run.overrides)
             cfg = to_dataclasses(tree)
-            meant = run.name in chosen.only
-            cost, findings = examine(cfg, run_directory(cfg), elsewhere=elsewhere) if meant else (None, [])
+            _check_measures(chosen.study, cfg)
+            meant, chain, directory = run.name in chosen.only, graph(cfg), run_directory(cfg)
+            away = cfg.cluster.slurm is not None if elsewhere is None else elsewhere
+            cost, findings = examine(cfg, directory, chain, elsewhere=away) if meant else (None, [])
         except UserError as error:
             if run.name not in chosen.only:
                 continue
             raise UserError(error.what, where=f"run {run.name}, {error.where}", fix=error.fix) from None
-        chain = graph(cfg)
-        steps = {step.stage.name: step for step in plan_chain(chain, run_directory(cfg))}
+        steps = {step.stage.name: step for step in plan_chain(chain, directory)}
         memory = cost.training.memory_bytes if cost and cfg.train.backend == "local" else None
         planned.append(PlannedRun(run, cfg, tree, chain, steps, stage_keys(chain), findings, memory))
     return StudyPlan(planned, [p for p in planned if p.name in chosen.only])
+
+
+def _check_measures(study: Study, cfg: Config) -> None:
+    """Raise UserError where a measure is on a held-out set that a run does not have."""
+    for name in (measure.rpartition(".")[0] for measure in study.measures):
+        if name and name not in cfg.evaluate.sets:
+            there = ", ".join(cfg.evaluate.sets) or "none"
+            raise UserError(
+                f"is measured on the set {name}, which this run does not have (it has {there})",
+                where=f"study {study.name}, measures",
+                fix=f"set evaluate.sets.{name}.problems=FILE in the study's overrides, or leave it out of measures",
+            )
 
 
 def refuse_study_errors(plan: StudyPlan) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nemo_cot.errors import UserError
-from nemo_cot.evaluation.scores import Scores
+from nemo_cot.evaluation.graded_runs import scored_sets
+from nemo_cot.evaluation.scores import read_scores
 from nemo_cot.export.card import write_card
 from nemo_cot.export.dataset import trained_traces
 from nemo_cot.export.folder import new_folder
-from nemo_cot.io.json_file import read_json
 from nemo_cot.io.jsonl import count_lines
 from nemo_cot.models.convert import check_hf_directory
 from nemo_cot.stages import RunDirectory
@@ -44,14 +44,14 @@ def export_model(run: RunDirectory, manifests: Mapping[str, Manifest], target: P
             _link_or_copy(path, copy)
         (folder / "README.md").unlink(missing_ok=True)  # of the base model
         train, convert = manifests.get("train"), manifests.get("convert")
-        scores = run.stage("evaluate/scores") / "metrics.json"
+        scored = {name: read_scores(run, name) for name in ("", *scored_sets(run))}
         traces = trained_traces(run, manifests)
         write_card(
             folder, "model", manifests, name=run.path.name, train=train,
             base=Path((convert.config.get("model", {}) if convert else {}).get("name", "unknown")).name,
             form=manifests["pack"].config.get("model", {}) if "pack" in manifests else {},
             traces=count_lines(traces) if traces.exists() else 0,
-            scores=read_json(scores, Scores, fix="run evaluate again"),
+            sets={name: scores for name, scores in scored.items() if scores},
             weights={p.name: run.hasher().sha256(p) for p in sorted(source.glob("*.safetensors"))},
         )  # fmt: skip
     return source

@@ -10,6 +10,7 @@ from nemo_cot.config.engines import EngineConfig
 from nemo_cot.config.model import ModelConfig
 from nemo_cot.config.refine import RefinePass
 from nemo_cot.errors import UserError
+from nemo_cot.evaluation.sets import HeldOut, held_out_sets
 from nemo_cot.evaluation.subjects import engine_of, sampling_of, subject_names
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.facts import ModelFacts, context_tokens, model_facts
@@ -25,7 +26,7 @@ class EngineUse:
     ``key``: the part of the config that holds its sampling, ``engine_key`` that of its engine. ``model`` is the config of
     the run's own base model, None for another; ``form`` how it is asked. ``length_key`` and ``new_tokens_key`` are the
     config keys of the server's context and of the limit of new tokens. ``samples`` are drawn of each of the ``part``
-    (train, heldout) problems, in ``chunks``. ``trace_tokens``: of traces in the prompt, beside the
+    (train, heldout) problems, in ``chunks``; ``heldout`` is their set. ``trace_tokens``: of traces in the prompt, beside the
     problem; of examples that are not chosen yet the fewest that there can be.
     """
 
@@ -44,6 +45,12 @@ class EngineUse:
     chunks: int
     engine_key: str
     trace_tokens: int = 0
+    heldout: HeldOut | None = None
+
+    @property
+    def shown(self) -> str:
+        """The label, with the held-out set that is not the run's own."""
+        return self.heldout.named(self.label) if self.heldout else self.label
 
     @property
     def recipe(self) -> str:
@@ -81,6 +88,13 @@ class EngineUse:
             return heads, config.get("num_key_value_heads") or heads
         return (shape.heads, shape.kv_heads) if shape else None
 
+    def splits(self, size: int) -> bool:
+        """Whether ``size`` GPUs of one copy can share the heads: vLLM repeats key-value heads that are fewer."""
+        if self.heads is None:
+            return True
+        heads, kv_heads = self.heads
+        return not (heads % size or (kv_heads % size and size % kv_heads))
+
     @property
     def context(self) -> int | None:
         """Tokens that the model has positions for, of its config.json, or else of the config."""
@@ -95,7 +109,8 @@ def engine_uses(cfg: Config) -> list[EngineUse]:
     uses = [_teacher(cfg, teacher)] if teacher else []
     subjects = subject_names(cfg) if "evaluate" in cfg.launcher.stages else []
     passes = cfg.refine.each() if "refine" in cfg.launcher.stages else []
-    return [*uses, *(_pass(cfg, one) for one in passes), *(_subject(cfg, name) for name in subjects)]
+    of_sets = [(one, name) for one in held_out_sets(cfg) for name in subjects]
+    return [*uses, *(_pass(cfg, one) for one in passes), *(_subject(cfg, one, name) for one, name in of_sets)]
 
 
 def _teacher(cfg: Config, teacher: ModelTeacher) -> EngineUse:
@@ -118,19 +133,23 @@ def _pass(cfg: Config, one: RefinePass) -> EngineUse:
     )  # fmt: skip
 
 
-def _subject(cfg: Config, name: str) -> EngineUse:
+def _subject(whole: Config, one: HeldOut, name: str) -> EngineUse:
+    cfg = one.cfg
     other = cfg.evaluate.models.get(name)
     alone = f"evaluate.models.{name}"
     length = (
         f"{alone}.max_model_len" if other and other.max_model_len else "evaluate.engine.server.max_model_len"
     )
     new = f"{alone}.max_new_tokens" if other and other.max_new_tokens else "evaluate.sampling.max_new_tokens"
+    if sampling_of(cfg, name) != sampling_of(whole, name):
+        new = f"evaluate.sets.{one.name}.max_new_tokens"
     path, own = (other.path, None) if other else (cfg.model.path, cfg.model)
     asks = other or cfg.model
     form = PromptFormat(asks.prompt, asks.end_of_turn, asks.eos_token)
     examples = cfg.evaluate.examples_of(name)
     return EngineUse(
-        f"evaluate/{name}", "evaluate", name, engine_of(cfg, name), sampling_of(cfg, name), path, own, form, length,
+        one.stage(name), "evaluate", name, engine_of(cfg, name), sampling_of(cfg, name), path, own, form, length,
         new, "heldout", cfg.evaluate.samples_per_problem, cfg.evaluate.chunks, "evaluate.engine",
         trace_tokens=examples.number * cfg.curate.min_tokens if examples and not (examples.run or examples.file) else 0,
+        heldout=one,
     )  # fmt: skip

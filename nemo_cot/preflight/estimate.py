@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_cot.config import Config
-from nemo_cot.io.jsonl import count_lines
-from nemo_cot.io.paths import user_path
 from nemo_cot.models.facts import ModelFacts, model_facts
 from nemo_cot.preflight.sampling_cost import SamplingCost, sampling_costs
 from nemo_cot.stages import RunDirectory
@@ -63,18 +61,3 @@ def estimate(
         sampled_tokens_at_most=None if None in evaluated else sum(n for n in evaluated if n),
         sampling=sampling,
     )
-
-
-def num_problems(cfg: Config, part: str = "train") -> int | None:
-    """Training or ``heldout`` problems; None where a file is not there."""
-    counts = dict(zip(("train", "heldout"), cfg.problems.counts))
-    path = cfg.problems.files.get(part)
-    return rows_of(user_path(path)) if path else counts[part]
-
-
-def rows_of(path: Path) -> int | None:
-    """Rows of a JSON-lines file; None where there is none, also where another job takes it away meanwhile."""
-    try:
-        return count_lines(path)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        return None

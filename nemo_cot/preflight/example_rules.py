@@ -21,11 +21,16 @@ from nemo_cot.stages import Output
 @rule("evaluate")
 def examples_fit(cfg: Config, _: Estimate) -> Found:
     """Examples before a problem are there, are no held-out problems, and fit the model's context."""
+    yield from dict.fromkeys(_each_set(cfg))  # several held-out sets may have the same to say
+
+
+def _each_set(cfg: Config) -> Found:
     for use in engine_uses(cfg):
-        examples = cfg.evaluate.examples_of(use.label) if use.key == "evaluate" else None
-        if examples is None:
+        examples = cfg.evaluate.examples_of(use.label) if use.heldout else None
+        if examples is None or use.heldout is None:
             continue
-        asked, folder = asked_of(cfg, use.label), user_path(use.path) if use.path else None
+        own = use.heldout.cfg
+        asked, folder = asked_of(own, use.label), user_path(use.path) if use.path else None
         source = traces_source(cfg, examples, asked.key)
         if isinstance(source, Output):
             yield from _of_this_run(cfg, examples.number, asked, asked.max_model_len or use.context)
@@ -36,9 +41,9 @@ def examples_fit(cfg: Config, _: Estimate) -> Found:
                 continue  # the rule inputs_exist says it
             read_examples(path)
             if folder is None or not (folder / "tokenizer.json").is_file():
-                yield "unknown", f"{use.label}: its tokenizer is not there to count the examples with", ""
+                yield "unknown", f"{use.shown}: its tokenizer is not there to count the examples with", ""
             else:
-                chosen_examples(path, examples, asked, folder, _heldout(cfg))
+                chosen_examples(path, examples, asked, folder, _heldout(own))
         except UserError as error:
             yield "error", f"{error.where}: {error.what}", error.fix
 

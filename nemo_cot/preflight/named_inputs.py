@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
 from typing import cast
@@ -11,11 +11,12 @@ from typing import cast
 from nemo_cot.config import Config, FileTeacher
 from nemo_cot.config.rule import Found, rule
 from nemo_cot.errors import UserError
+from nemo_cot.evaluation.sets import HeldOut, further_sets, held_out_sets
 from nemo_cot.io.paths import user_path
 from nemo_cot.io.tables import table_packages
 from nemo_cot.models.convert import check_hf_directory
 from nemo_cot.preflight.estimate import Estimate
-from nemo_cot.problems import check_problems, make_problems
+from nemo_cot.problems import check_apart, check_problems, make_problems
 from nemo_cot.text import TextTokenizer
 from nemo_cot.traces.sources import file_traces
 
@@ -34,8 +35,9 @@ def named_paths(cfg: Config, *, used: bool = False) -> dict[str, str]:
 
 def _named(cfg: Config) -> Iterator[tuple[str, str | None, tuple[str, ...]]]:
     """Key, path and the stages that read it; none for those with a tokenizer or a model."""
-    for label, path in cfg.problems.files.items():
-        yield f"problems.{label}_path", path, ("problems",)
+    for one in held_out_sets(cfg):
+        for label, path in one.cfg.problems.files.items():
+            yield f"{one.key}.{label}_path", path, ("problems",)
     readers = ("problems", "generate") if cfg.problems.of_traces else ("generate",)
     yield "teacher.path", cfg.teacher.named_path, readers
     for one in cfg.refine.each():
@@ -76,19 +78,33 @@ def inputs_hold(cfg: Config, _: Estimate) -> Found:
 
 def _checks(cfg: Config, there: dict[str, str]) -> Iterator[Callable[[], object]]:
     """By the same readers as the stages'."""
-    files = [f"problems.{label}_path" for label in cfg.problems.files]
-    files += ["teacher.path"] if cfg.problems.of_traces else []
-    packages = {**cfg.problems.packages, **trace_packages(cfg)}
-    # Of a package that is not installed the rule packages_installed says so.
-    readable = set(files) <= there.keys() and all(map(find_spec, packages))
+    own, *further = (_readable(one, there) for one in held_out_sets(cfg))
+    of_traces = "teacher.path" in there or not cfg.problems.of_traces
+    readable = own and of_traces and all(map(find_spec, trace_packages(cfg)))
     if readable:
-        yield lambda: make_problems(cfg.problems, cfg.teacher) if files else check_problems(cfg.problems)
+        in_files = cfg.problems.files or cfg.problems.of_traces
+        yield lambda: make_problems(cfg.problems, cfg.teacher) if in_files else check_problems(cfg.problems)
+    for one, there_too in zip(further_sets(cfg), further):
+        if there_too and readable:
+            yield partial(_check_set, cfg, one)
     for key, path in there.items():
         is_teacher = key == "teacher.path" and cfg.teacher.by_model
         if is_teacher or key == "model.path" or _is_model(key):
             yield partial(check_hf_directory, user_path(path), key=key)
     if cfg.teacher.traces and "teacher.path" in there and readable:
         yield partial(_read_traces, cfg, cfg.teacher.traces)
+
+
+def _readable(one: HeldOut, there: Mapping[str, str]) -> bool:
+    """Whether the problems can be made here: of a package that is not installed the rule packages_installed says so."""
+    problems = one.cfg.problems
+    return all(f"{one.key}.{label}_path" in there for label in problems.files) and all(map(find_spec, problems.packages))
+
+
+def _check_set(cfg: Config, one: HeldOut) -> None:
+    """As the stage reads it. Raises UserError."""
+    heldout = make_problems(one.cfg.problems).heldout
+    check_apart(make_problems(cfg.problems, cfg.teacher).train, heldout, of=f" of {one.name}")
 
 
 def _is_model(key: str) -> bool:

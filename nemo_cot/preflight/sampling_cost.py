@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -12,15 +11,28 @@ from pathlib import Path
 import msgspec
 
 from nemo_cot.config import Config
-from nemo_cot.config.cluster import SlurmCluster, seconds_of_limit
+from nemo_cot.config.cluster import Placed, SlurmCluster, seconds_of_limit
 from nemo_cot.config.engines import EndpointEngine
 from nemo_cot.config.gpus import gpu_of
 from nemo_cot.config.model import ModelShape
-from nemo_cot.config.rule import Found, Span
+from nemo_cot.config.rule import Found, Span, rule, together
+from nemo_cot.evaluation.sets import HeldOut
 from nemo_cot.io.json_file import DAMAGED
+from nemo_cot.io.jsonl import count_lines
+from nemo_cot.io.paths import user_path
 from nemo_cot.preflight.engine_uses import EngineUse, engine_uses
-from nemo_cot.preflight.throughput import Lengths, Requests, Sampled, ServerLayout, measured, simulate
+from nemo_cot.preflight.throughput import (
+    MEMORY_SHARE,
+    MOST_SEQUENCES,
+    Lengths,
+    Requests,
+    Sampled,
+    ServerLayout,
+    measured,
+    simulate,
+)
 from nemo_cot.sampling.chunks import GENERATIONS
+from nemo_cot.serving.vllm_options import value_of
 from nemo_cot.stages import RunDirectory
 
 ERROR = 1.3
@@ -28,6 +40,7 @@ ERROR = 1.3
 SHARE_OF_LIMIT = 0.5
 """Of the limit of new tokens that answers are taken to have where sampling.expected_tokens is null; between a quarter of
 the limit and all of it for the range."""
+_TABLES = (".csv", ".parquet", ".json")
 _MOST_COUNTED = 5000
 """Answers whose lengths are read of those that were drawn before."""
 NO_ASYNC = "--no-async-scheduling"
@@ -108,14 +121,19 @@ class SamplingCost:
 def sampling_costs(
     cfg: Config, prompt_tokens: int, num_train: int | None, num_heldout: int | None, run: RunDirectory | None = None
 ) -> tuple[SamplingCost, ...]:
-    """The cost of each model that the chain samples; ``num_train`` and ``num_heldout`` count problems. ``run``: where
-    its stages' answers may be.
+    """The cost of each model that the chain samples; ``num_train`` and ``num_heldout`` count the run's own problems.
+    ``run``: where its stages' answers, and the problems of further sets, may be.
     """
     counts = {"train": num_train, "heldout": num_heldout}
+
+    def problems(use: EngineUse) -> int | None:
+        further = use.heldout if use.heldout and use.heldout.name else None
+        return counts[use.part] if further is None else num_heldout_of(further, run)
+
     return tuple(
         SamplingCost(
             use,
-            counts[use.part],
+            problems(use),
             prompt_tokens + use.trace_tokens,
             use.engine.client and layout_of(cfg, use.engine.client),
             run.stage(use.stage) / GENERATIONS if run else None,
@@ -124,14 +142,46 @@ def sampling_costs(
     )
 
 
+def num_heldout_of(one: HeldOut, run: RunDirectory | None) -> int | None:
+    """Problems of a held-out set: those that are made, else by the config; None where they are not there, also while
+    another job publishes its stage.
+    """
+    made = rows_of(run.stage(one.problems.stage) / one.problems.file) if run else None
+    return num_problems(one.cfg, "heldout") if made is None else made
+
+
+def num_problems(cfg: Config, part: str = "train") -> int | None:
+    """Training or ``heldout`` problems; None where a file is not there, or its rows are no lines."""
+    counts = dict(zip(("train", "heldout"), cfg.problems.counts))
+    path = cfg.problems.files.get(part)
+    if path is None:
+        return counts[part]
+    lines = getattr(cfg.problems, "format", "auto") in ("auto", "jsonl") and not path.endswith(_TABLES)
+    return rows_of(user_path(path)) if lines else None
+
+
+def rows_of(path: Path) -> int | None:
+    """Rows of a JSON-lines file; None where there is none, also where another job takes it away meanwhile."""
+    try:
+        return count_lines(path)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return None
+
+
 def layout_of(cfg: Config, engine: EndpointEngine) -> ServerLayout | None:
     """How the copies of a model lie on the GPUs of the server that a stage starts; None where that is not known."""
     server = engine.server
     if not server.takes_gpus:
         return None
     gpu = gpu_of(cfg.cluster.slurm.gpu_type if cfg.cluster.slurm else None)
-    overlapped = NO_ASYNC not in (*server.command, *server.arguments)
-    return ServerLayout(server.tensor_parallel_size, server.data_parallel_size, gpu, overlapped)
+    return ServerLayout(
+        server.tensor_parallel_size,
+        server.data_parallel_size,
+        gpu,
+        overlapped=NO_ASYNC not in (*server.command, *server.arguments),
+        memory_share=value_of(server, "--gpu-memory-utilization", MEMORY_SHARE),
+        most_sequences=int(value_of(server, "--max-num-seqs", MOST_SEQUENCES)),
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -179,23 +229,19 @@ def _unknown(use: EngineUse) -> str:
     return "" if use.facts.shape else f"hours are known when config.json of {use.path} is here"
 
 
-def sampling_fits_time(cfg: Config, cluster: SlurmCluster, costs: tuple[SamplingCost, ...]) -> Found:
-    """A warning where a job's time limit is shorter than its share of the sampling is expected to take."""
-    labels: dict[tuple[str, str, str], list[str]] = {}
-    for cost in costs:
-        for found in _fits_time(cluster, cost):
-            labels.setdefault(found, []).append(cost.stage)
-    for (level, what, fix), names in labels.items():
-        yield level, f"{', '.join(names)}: {what}", fix
+@rule()
+def sampling_time(cluster: SlurmCluster, of: Placed, costs: tuple[SamplingCost, ...]) -> Found:
+    """Jobs that sample have time for it."""
+    return together((cost.stage, found) for cost in costs for found in _fits_time(cluster, of, cost))
 
 
-def _fits_time(cluster: SlurmCluster, cost: SamplingCost) -> Iterator[tuple[str, str, str]]:
+def _fits_time(cluster: SlurmCluster, of: Placed, cost: SamplingCost) -> Found:
     hours = cost.hours
     if isinstance(hours, str):
         yield "unknown", hours, ""
         return
     recipe, chunks = cost.use.recipe, cost.use.chunks
-    key, resources = cluster.resources.of(recipe)
+    key, resources = of(recipe)
     more = "" if cost.use.key == "refine" else f"{recipe}.chunks"
     if hours.seconds.middle > seconds_of_limit(f"{key}.time_limit", resources.time_limit):
         yield (

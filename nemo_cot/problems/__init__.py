@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
 
 from nemo_cot.config import ProblemsConfig, TeacherConfig
@@ -10,7 +11,7 @@ from nemo_cot.errors import UserError
 from nemo_cot.problems.problem_set import ProblemSet
 from nemo_cot.records import Problem
 
-__all__ = ["ProblemSet", "check_problems", "make_problems"]
+__all__ = ["ProblemSet", "check_apart", "check_problems", "make_problems"]
 
 
 def make_problems(config: ProblemsConfig, teacher: TeacherConfig | None = None) -> ProblemSet:
@@ -20,6 +21,18 @@ def make_problems(config: ProblemsConfig, teacher: TeacherConfig | None = None) 
     problems = _source(config).make(config, *more)
     _check(problems)
     return problems
+
+
+def check_apart(train: Sequence[Problem], heldout: Sequence[Problem], *, of: str = "") -> None:
+    """Raise UserError for a held-out problem (``of``: of which set) that is a training problem, whatever their ids."""
+    known = {_folded(problem): problem.problem_id for problem in train}
+    for problem in heldout:
+        if (same := known.get(_folded(problem))) is not None:
+            raise UserError(
+                f"the held-out problem{of} is a training problem too, {same}",
+                where=f"problem {problem.problem_id}",
+                fix="take it out of one of the two sets",
+            )
 
 
 def check_problems(config: ProblemsConfig) -> None:
@@ -51,13 +64,7 @@ def _check(problems: ProblemSet) -> None:
                 where=f"problem {problem.problem_id}",
                 fix="take one of the two out of problems.train_path",
             )
-    for problem in problems.heldout:
-        if _folded(problem) in train:
-            raise UserError(
-                "the held-out problem is a training problem too",
-                where=f"problem {problem.problem_id}",
-                fix="take it out of one of the two sets",
-            )
+    check_apart(problems.train, problems.heldout)
 
 
 def _folded(problem: Problem) -> str:

@@ -10,17 +10,26 @@ from typing import Any
 import msgspec
 
 from nemo_cot.config.marks import MarksConfig
-from nemo_cot.evaluation.scores import Scores
+from nemo_cot.evaluation.scores import Figure, Scores
+from nemo_cot.evaluation.sets import on_set
 from nemo_cot.io.atomic import write_bytes, write_text
 from nemo_cot.report import tables
 from nemo_cot.report.collect import Findings
 from nemo_cot.report.facts import gain
 from nemo_cot.report.files import MARKDOWN, PAGE, RESULTS
 from nemo_cot.report.page import address, environment, write_page
-from nemo_cot.report.results import ChangedKey, ComparisonResults, MeasureRow, ProblemRow, RunResults
+from nemo_cot.report.results import (
+    ChangedKey,
+    ComparisonResults,
+    MeasureRow,
+    OnProblems,
+    ProblemRow,
+    RunResults,
+    SetResults,
+)
 from nemo_cot.report.run_results import run_results
 from nemo_cot.report.svg import SERIES, curve_chart, forest, histogram, line_chart, measure, problem_map
-from nemo_cot.report.texts import TextSet, build_texts
+from nemo_cot.report.texts import TextSet, build_texts, text_name
 from nemo_cot.report.untrusted import plain
 
 MAX_BYTES = 50_000_000
@@ -40,40 +49,27 @@ def write_report(
     """Write results.json, report.md and report.html into ``folder``; what they show."""
     results = run_results(found, title)
     write_results(results, folder)
+    texts = build_texts(found.texts, marks, max_bytes)
     context = {
         "r": results,
-        "trace_rows": _trace_rows(results),
+        "parts": [_part(one, name, results) for name, one in {"": results, **results.sets}.items() if one.scores],
         "tables": _tables(results),
+        "trace_rows": _trace_rows(results),
         "shown": _shown(found.texts, num_traces_shown),
-    }
-    write_text(folder / MARKDOWN, plain(environment(html=False).get_template("report.md.j2").render(context)))
-    texts = build_texts(found.texts, marks, max_bytes)
-    own = {
-        "r": results,
-        "tables": context["tables"],
         "charts": _charts(results),
         "stats": _stats(results),
-        "problem_rows": problem_rows(results.problems, results.pair),
         "changed": changed_rows(results.provenance.changed),
-        "disagreements": [
-            (d.subject, d.problem_id, d.expected, d.answer, f"{d.ours} ({d.reason})", d.nemo_skills_answer, "right" if d.nemo_skills_right else "wrong")
-            for d in results.disagreements[:_SHOWN_DISAGREEMENTS]
-        ],
         "learned": _learned(results),
-        "trace_rows": context["trace_rows"],
-    }  # fmt: skip
-    parts = {
-        "results": bool(results.scores),
+    }
+    write_text(folder / MARKDOWN, plain(environment(html=False).get_template("report.md.j2").render(context)))
+    there = {
+        "results": bool(context["parts"]),
         "training": bool(results.steps),
         "data": bool(results.selected or results.structure or results.dropped),
         "traces": texts.samples > 0,
     }
-    tabs = [
-        ("summary", "Summary"),
-        *((n, n.capitalize()) for n, there in parts.items() if there),
-        ("provenance", "Provenance"),
-    ]
-    write_page(folder / PAGE, "run.html.j2", own, texts, tabs)
+    names = ["summary", *(name for name, has in there.items() if has), "provenance"]
+    write_page(folder / PAGE, "run.html.j2", context, texts, names)
     return results
 
 
@@ -84,28 +80,17 @@ def write_results(results: RunResults | ComparisonResults, folder: Path) -> None
 
 def _tables(r: RunResults) -> dict[str, Any]:
     """By their names in the templates."""
-    made: dict[str, Any] = {
+    return {
+        "sets": tables.sets({"": r, **r.sets}),
         "paper": tables.paper(r.paper, r.scores),
-        "budgets": tables.budgets(r.budgets),
         "steps": tables.steps(r.steps, r.token_accuracy),
         "dropped": tables.dropped(r.dropped),
         "structure": tables.structure(r.structure, r.like_chosen),
     }
-    if r.scores and r.scores.subjects:
-        [subject, *_] = r.scores.subjects.values()
-        made |= {
-            "results": tables.results(r.scores),
-            "subsets": tables.subsets(r.scores),
-            "over_k": tables.over_k(r.scores),
-            "majority_subsets": subject.curves.majority_subsets,
-        }
-    return made
 
 
 def _charts(r: RunResults) -> dict[str, Any]:
     """By their names in the templates; empty where there is nothing to draw."""
-    budgets = {name: [(p.k, p.value, p.low, p.high) for p in points] for name, points in r.budgets.items()}
-    saved = [(p.k, p.value, p.low, p.high) for p in r.checkpoints]
     steps = {
         "loss": [(s.step, s.loss) for s in r.steps],
         "token accuracy": list(zip((s.step for s in r.steps), r.token_accuracy))
@@ -117,14 +102,40 @@ def _charts(r: RunResults) -> dict[str, Any]:
     curves = {c.trace: list(zip(c.steps, c.losses)) for c in _spread(r.trace_curves)}
     return {
         "forest": forest(r.forest),
-        "curves": curve_charts(r.scores),
-        "budgets": curve_chart(budgets, x_label="tokens", y_label="pass@1 within the budget", logarithmic=False, what="tokens"),
-        "checkpoints": curve_chart({"pass@1": saved}, x_label="step", y_label="pass@1 of checkpoints", logarithmic=False, what="step"),
-        "map": map_of(r.problems, r.pair),
-        "lengths": histogram(r.lengths),
         "training": [line_chart({name: rows}, x_label="step", y_label=name) for name, rows in steps.items() if rows],
         "traces": line_chart(curves, x_label="step", y_label="loss per token", marks=False),
         "structure": [measure(row) for row in r.structure if _differs(row)],
+    }  # fmt: skip
+
+
+def _part(s: SetResults, name: str, r: RunResults) -> dict[str, Any]:
+    """What the templates show of the run on the held-out set ``name``, empty for its own."""
+    assert s.scores is not None
+    root = f"sets.{name}." if name else ""
+    budgets = {subject: [(p.k, p.value, p.low, p.high) for p in points] for subject, points in s.budgets.items()}
+    saved = [(p.step, p.value, p.low, p.high) for p in s.scores.over_steps]
+    return {
+        "name": name,
+        "s": s,
+        "tables": {
+            "results": tables.results(s.scores, root),
+            "subsets": tables.subsets(s.scores, root),
+            "over_k": tables.over_k(s.scores, root),
+            "budgets": tables.budgets(s.budgets, root),
+            "paper": tables.paper(r.paper, s.scores, root) if s.papers_benchmark or not name else None,
+        },
+        "majority_subsets": next((one.curves.majority_subsets for one in s.scores.subjects.values()), 0),
+        "charts": {
+            "curves": curve_charts(s.scores),
+            "budgets": curve_chart(budgets, x_label="tokens", y_label="pass@1 within the budget", logarithmic=False, what="tokens"),
+            "checkpoints": curve_chart({"pass@1": saved}, x_label="step", y_label="pass@1 of checkpoints", logarithmic=False, what="step"),
+            "lengths": histogram(s.lengths),
+        },
+        "map": problem_part(s, name),
+        "disagreements": [
+            (d.subject, d.problem_id, d.expected, d.answer, f"{d.ours} ({d.reason})", d.nemo_skills_answer, "right" if d.nemo_skills_right else "wrong")
+            for d in s.disagreements[:_SHOWN_DISAGREEMENTS]
+        ],
     }  # fmt: skip
 
 
@@ -133,10 +144,8 @@ def _differs(row: MeasureRow) -> bool:
     return len({figure.value for figure in row.sets.values() if figure.value is not None}) > 1
 
 
-def curve_charts(scores: Scores | None) -> list[Any]:
+def curve_charts(scores: Scores) -> list[Any]:
     """pass@k, and maj@k under both rules of votes; none with one sample per problem."""
-    if scores is None:
-        return []
     kinds = (("pass@k", tables.CURVES[:1]), ("maj@k", tables.CURVES[1:]))
     found = [(name, tables.curve_points(scores, keys)) for name, keys in kinds]
     return [
@@ -182,60 +191,52 @@ def _learned(r: RunResults) -> str:
 
 def _stats(r: RunResults) -> list[dict[str, str]]:
     """The main figures of the first screen: what was measured, then the paper's."""
-    made = []
-    for name, found in (r.scores.subjects if r.scores else {}).items():
-        cell = tables.share(found.lenient)
-        made.append(
-            {
-                "label": f"{name}: pass@1",
-                "value": cell.value,
-                "note": f"[{cell.interval}]",
-                "path": f"scores.subjects.{name}.lenient",
-            }
-        )
+    subjects = r.scores.subjects if r.scores else {}
+    shown = [*(name for name in r.pair if name in subjects), *(name for name in subjects if name not in r.pair)][:3]
+    made = [stat(name, subjects[name].lenient, f"scores.subjects.{name}.lenient") for name in shown]
     if made:
         note = "pass@1, 20 QwQ traces, 32B" + ("" if r.papers_benchmark else "; other problems")
         made.append(
             {"label": "the paper", "value": tables.percent(r.paper[0].pass_at_1), "note": note, "path": ""}
         )
-    return made[-4:]
+    return made
 
 
-def problem_rows(problems: Sequence[ProblemRow], pair: Sequence[str]) -> list[dict[str, Any]]:
-    """The table behind the problem map."""
-    return [
+def stat(name: str, figure: Figure, path: str) -> dict[str, str]:
+    """pass@1 of a subject or run, as the first screen has it."""
+    cell = tables.share(figure)
+    return {"label": f"{name}: pass@1", "value": cell.value, "note": f"[{cell.interval}]", "path": path}
+
+
+def problem_part(one: OnProblems, name: str = "") -> dict[str, Any]:
+    """The map of the pair's problems, and the table behind it, each with links to the texts; without two no chart.
+    ``name``: of the held-out set.
+    """
+    pair = one.pair
+    rows = [
         {
             "problem_id": row.problem_id,
             "subset": row.subset,
-            "shares": [tables.percent(row.right[name]) if name in row.right else "none" for name in pair],
+            "shares": [tables.percent(row.right[of]) if of in row.right else "none" for of in pair],
             "change": tables.points(gain(row, pair)),
-            "address": _both(row, pair),
+            "address": _both(row, pair, name),
         }
-        for row in problems
+        for row in one.problems
     ]
-
-
-def map_of(problems: Sequence[ProblemRow], pair: Sequence[str]) -> Any:
-    """The problem map of a pair; nothing without two."""
+    bars = [
+        (f"{shown['problem_id']}: {shown['change']} points", gain(row, pair), shown["address"])
+        for row, shown in zip(one.problems, rows)
+    ]
     if len(pair) < 2:
-        return ""
-    rows = [
-        (f"{row.problem_id}: {tables.points(gain(row, pair))} points", gain(row, pair), _both(row, pair))
-        for row in problems
-    ]
-    return problem_map(rows, label=f"{pair[1]} minus {pair[0]}, points on each of {len(rows)} problems")
+        return {"chart": "", "pair": pair, "rows": rows}
+    about = f"{pair[1]} minus {pair[0]}, points on each of {len(rows)} problems"
+    return {"chart": problem_map(bars, label=about), "pair": pair, "rows": rows}
 
 
-def _both(row: ProblemRow, pair: Sequence[str]) -> str:
+def _both(row: ProblemRow, pair: Sequence[str], name: str) -> str:
     """The link to a sample of each, the second of the pair first."""
-    return address(
-        *(
-            part
-            for name in reversed(pair)
-            if name in row.sample
-            for part in (name, row.problem_id, row.sample[name])
-        )
-    )
+    shown = [of for of in reversed(pair) if of in row.sample]
+    return address(*(part for of in shown for part in (text_name(of, name), row.problem_id, row.sample[of])))
 
 
 def changed_rows(changed: Sequence[ChangedKey]) -> list[tuple[str, str, str]]:
@@ -259,5 +260,6 @@ def _shown(texts: Sequence[TextSet], count: int) -> list[tuple[str, list[Any]]]:
             if len(right) >= (count + 1) // 2 and len(others) >= count:
                 break
         right = right[: (count + 1) // 2]
-        groups.append((f"Samples of the {one.name} model", right + others[: count - len(right)]))
+        name, _, subject = one.name.rpartition("/")
+        groups.append((on_set(f"Samples of the {subject} model", name), right + others[: count - len(right)]))
     return [(name, rows) for name, rows in groups if rows]

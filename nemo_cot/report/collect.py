@@ -7,60 +7,55 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from nemo_cot.errors import UserError
-from nemo_cot.evaluation.scores import Scores
+from nemo_cot.evaluation.graded_runs import GradedSample, graded_files, scored_sets
+from nemo_cot.evaluation.scores import Scores, read_scores
+from nemo_cot.evaluation.sets import on_set
 from nemo_cot.io.json_file import read_json
 from nemo_cot.io.jsonl import read_jsonl
 from nemo_cot.io.paths import CHAIN_FILE
 from nemo_cot.records import PackingFigures, StageEnd, StepMetrics, TraceLoss
-from nemo_cot.report.facts import SampleFacts
 from nemo_cot.report.results import ChangedKey
-from nemo_cot.report.texts import TextSet
+from nemo_cot.report.texts import TextSet, text_name
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import MANIFEST, Artifact, Manifest, read_manifest
-from nemo_cot.stages.rundir import CHUNKS, OLD, PARTIAL
+from nemo_cot.stages.rundir import CHUNKS, OLD, PARTIAL, stage_of
+from nemo_cot.traces.candidates import SelectionRow
 from nemo_cot.traces.structure.profile import Structure
 
 T = TypeVar("T")
 
 
-class Selection(msgspec.Struct):
-    """A row of curate/selection.jsonl: a trace of the pool, whether it was chosen, and by which rule."""
+@dataclass
+class Evaluated:
+    """A run on one held-out set: its scores, and the graded samples by subject."""
 
-    problem_id: str
-    sample: int
-    chosen: bool = False
-    rule: str = ""
-    rank: int | None = None
-    num_student_tokens: int | None = None
-    pass_rate: float | None = None
-    measures: dict[str, float | None] = {}
+    scores: Scores | None = None
+    samples: dict[str, Sequence[Any]] = field(default_factory=dict)
 
 
 @dataclass
-class Findings:
-    """What a run has; None or empty if a stage has not run. ``damaged``: what is wrong with a manifest, by
-    stage; ``expected``: the stages of the chain. ``texts``: where the viewer's texts come from; ``flagged``:
-    rows that a filter of contamination put aside to be looked at.
+class Findings(Evaluated):
+    """What a run has; None or empty if a stage has not run. ``scores`` and ``samples`` are on its own held-out problems;
+    ``sets``: those on the further ones. ``damaged``: what is wrong with a manifest, by stage; ``expected``: the stages
+    of the chain. ``texts``: where the viewer's texts come from; ``flagged``: rows that a filter of contamination put
+    aside to be looked at.
     """
 
-    name: str
-    manifests: dict[str, Manifest]
+    name: str = ""
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+    sets: dict[str, Evaluated] = field(default_factory=dict)
     expected: Sequence[str] = ()
     damaged: dict[str, str] = field(default_factory=dict)
     chain: list[StageEnd] = field(default_factory=list)
-    scores: Scores | None = None
     steps: list[StepMetrics] = field(default_factory=list)
     trace_losses: list[TraceLoss] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
     packing: PackingFigures | None = None
-    selection: list[Selection] = field(default_factory=list)
+    selection: list[SelectionRow] = field(default_factory=list)
     structures: list[Structure] = field(default_factory=list)
     flagged: int = 0
     traces: Sequence[Any] = field(default_factory=list)
-    samples: dict[str, Sequence[Any]] = field(default_factory=dict)
     texts: list[TextSet] = field(default_factory=list)
     command: str = ""
     changed: list[ChangedKey] = field(default_factory=list)
@@ -74,12 +69,6 @@ class Findings:
     def stale(self) -> list[str]:
         """Stages whose inputs were made again since, or are stale themselves: results of an earlier run."""
         return stale_stages(self.manifests)
-
-    @property
-    def config_yaml(self) -> str:
-        """The config of every finished stage, as its manifest holds it."""
-        tree = {stage: manifest.config for stage, manifest in self.manifests.items()}
-        return msgspec.yaml.encode(tree).decode() if tree else ""
 
     @property
     def missing(self) -> list[str]:
@@ -108,7 +97,7 @@ def _read_from(manifest: Manifest) -> Iterator[tuple[str, str, Artifact]]:
     for artifact in manifest.inputs.values():
         folder, _, name = artifact.path.rpartition("/")
         if not folder.startswith("/"):
-            yield folder.replace(f"{CHUNKS}/", "/"), name, artifact
+            yield stage_of(folder), name, artifact
 
 
 def read_manifests(run: RunDirectory) -> dict[str, Manifest]:
@@ -148,12 +137,13 @@ def _manifest(run: RunDirectory, stage: str) -> Manifest | UserError | None:
 
 
 def _manifests(run: RunDirectory) -> dict[str, Manifest | UserError | None]:
-    """By stage: a folder of the run with a manifest, or one below a folder that has none (evaluate/base)."""
-    names = [path.parent.name for path in sorted(run.path.glob(f"*/{MANIFEST}"))]
-    below = (path.parent for path in sorted(run.path.glob(f"*/*/{MANIFEST}")))
-    names += [f"{path.parent.name}/{path.name}" for path in below if path.parent.name not in names]
-    own = [n for n in names if PARTIAL not in n and OLD not in n and CHUNKS not in n]
-    return {name: _manifest(run, name) for name in own}
+    """By stage: a folder of the run with a manifest, or one below folders that have none (evaluate/base)."""
+    folders: list[str] = []
+    for depth in ("*", "*/*", "*/*/*"):  # runs/NAME, evaluate/base, evaluate/SET/base
+        found = (path.parent.relative_to(run.path).as_posix() for path in sorted(run.path.glob(f"{depth}/{MANIFEST}")))
+        folders += [folder for folder in found if not any(folder.startswith(f"{above}/") for above in folders)]
+    own = [f for f in folders if PARTIAL not in f and OLD not in f and CHUNKS not in f]
+    return {name: _manifest(run, name) for name in map(stage_of, own)}
 
 
 def input_files(run: RunDirectory) -> dict[str, Path]:
@@ -175,10 +165,8 @@ def collect(
     """Read every finished stage of ``run``; ``expected`` are those that its chain has. ``command`` reproduces
     it; ``changed``: what of its config differs from the defaults. Texts are not read yet.
     """
-    scores, chain, curate = run.stage("evaluate/scores"), run.path / CHAIN_FILE, run.stage("curate")
-    graded = {
-        path.stem: path for path in sorted(scores.glob("*.jsonl")) if (scores / "metrics.json").exists()
-    }
+    chain, curate = run.path / CHAIN_FILE, run.stage("curate")
+    own = _evaluated(run, "")
     chosen = run.stage("transform" if "transform" in expected else "curate") / "traces.jsonl"
     selection, flagged = curate / "selection.jsonl", curate / "flagged.jsonl"
     return Findings(
@@ -187,45 +175,49 @@ def collect(
         expected=expected,
         damaged=damaged_manifests(run),
         chain=read_json(chain, list[StageEnd], fix=f"remove {chain}; the next run writes it again") or [],
-        scores=_scores(scores),
+        scores=own.scores,
+        samples=own.samples,
+        sets={name: _evaluated(run, name) for name in scored_sets(run)},
         steps=_rows(run.stage("train") / "metrics.jsonl", StepMetrics),
         trace_losses=_rows(run.stage("train") / "trace_losses.jsonl", TraceLoss),
         dropped=_figures(run, "curate", "dropped.json", dict[str, int]) or {},
         packing=_figures(run, "pack", "packing.json", PackingFigures),
-        selection=_rows(selection, Selection),
+        selection=_rows(selection, SelectionRow),
         structures=[
             found
             for stage in ("curate", "evaluate/scores")
             if (found := _figures(run, stage, "structure.json", Structure)) is not None
         ],
         flagged=len(_rows(flagged, dict)),
-        traces=_rows(chosen, SampleFacts),
-        samples={subject: _rows(path, SampleFacts) for subject, path in graded.items()},
-        texts=_texts(run, graded, chosen),
+        traces=_rows(chosen, GradedSample),
+        texts=_texts(run, chosen),
         command=command,
         changed=list(changed),
     )
 
 
-def _texts(run: RunDirectory, graded: dict[str, Path], chosen: Path) -> list[TextSet]:
-    """The trained model first, then the others, the chosen traces and the pool."""
-    subjects = sorted(graded, key=lambda subject: subject != "trained")
-    named = [(subject, subject, graded[subject]) for subject in subjects]
-    named += [("chosen", "chosen: trained on", chosen)] if chosen.exists() else []
+def _evaluated(run: RunDirectory, name: str) -> Evaluated:
+    """On the set ``name``."""
+    scores = read_scores(run, name)
+    graded = graded_files(run, name) if scores else {}
+    return Evaluated(scores, {subject: _rows(path, GradedSample) for subject, path in graded.items()})
+
+
+def _texts(run: RunDirectory, chosen: Path) -> list[TextSet]:
+    """On each held-out set the trained model first, then the others; the chosen traces; the pool."""
+    named = [
+        (text_name(subject, name), on_set(subject, name), path)
+        for name in ("", *scored_sets(run))
+        for subject, path in sorted(graded_files(run, name).items(), key=lambda item: item[0] != "trained")
+    ]
     pool = run.stage("grade") / "graded.jsonl"
-    named += [("pool", "pool", pool)] if pool.exists() else []
-    return [TextSet.of_file(name, label, path) for name, label, path in named]
+    named += [("chosen", "chosen: trained on", chosen), ("pool", "pool", pool)]
+    return [TextSet.of_file(name, label, path) for name, label, path in named if path.exists()]
 
 
 def _figures(run: RunDirectory, stage: str, name: str, value_type: type[T]) -> T | None:
     folder = run.stage(stage)
     return read_json(folder / name, value_type, fix=f"remove {folder} and run the chain again")
-
-
-def _scores(folder: Path) -> Scores | None:
-    """metrics.json, checked against its type: another version of the code may have written it."""
-    fix = f"remove {folder} and run evaluate again; nothing is sampled again"
-    return read_json(folder / "metrics.json", Scores, fix=fix)
 
 
 def _rows(path: Path, row_type: type[T]) -> list[T]:

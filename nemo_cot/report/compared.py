@@ -1,27 +1,29 @@
-"""The report of several runs: one page with the table of all, the problem map of two, and the texts of each."""
+"""The report of several runs: one page with the table of all, the problem map of two, and the texts of each, on every
+held-out set that all have.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nemo_cot.config.marks import MarksConfig
 from nemo_cot.evaluation.comparison import Comparison
-from nemo_cot.evaluation.graded_runs import SCORES, GradedRun
+from nemo_cot.evaluation.graded_runs import GradedRun, graded_files
 from nemo_cot.evaluation.measures import COMPARED
+from nemo_cot.evaluation.sets import on_set
 from nemo_cot.io.atomic import write_text
 from nemo_cot.report import facts, tables, words
-from nemo_cot.report.build import MAX_BYTES, changed_rows, map_of, problem_rows, write_results
+from nemo_cot.report.build import MAX_BYTES, changed_rows, problem_part, stat, write_results
 from nemo_cot.report.collect import read_manifests
 from nemo_cot.report.comparison_text import about, comparison_markdown
 from nemo_cot.report.files import MARKDOWN, PAGE
 from nemo_cot.report.page import write_page
-from nemo_cot.report.results import PAPER, Bar, ChangedKey, ComparisonResults, Remark, RunColumn
-from nemo_cot.report.run_results import stage_record
-from nemo_cot.report.svg import forest, histogram
-from nemo_cot.report.texts import TextSet, build_texts
+from nemo_cot.report.results import PAPER, Bar, ChangedKey, ComparedSet, ComparisonResults, Remark, RunColumn
+from nemo_cot.report.svg import SERIES, forest, histogram
+from nemo_cot.report.texts import TextSet, build_texts, text_name
 from nemo_cot.stages import RunDirectory
 
 WIDE = (
@@ -40,18 +42,25 @@ _MOST_SETS = 12
 
 @dataclass(frozen=True)
 class Variant:
-    """A run of the comparison. ``command`` reproduces it; ``changed``: what differs from the defaults."""
+    """A run of the comparison. ``sets``: on further held-out sets, by name. ``command`` reproduces it; ``changed``: what
+    differs from the defaults.
+    """
 
     run: RunDirectory
     subject: str
     graded: GradedRun
     command: str = ""
     changed: list[ChangedKey] = field(default_factory=list)
+    sets: Mapping[str, GradedRun] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
         """RUN:SUBJECT."""
         return self.graded.label
+
+    def on(self, name: str) -> GradedRun:
+        """On the set ``name``; empty: the run's own."""
+        return self.sets[name] if name else self.graded
 
 
 def write_comparison(
@@ -62,107 +71,110 @@ def write_comparison(
     title: str,
     marks: MarksConfig | None = None,
     max_bytes: int = MAX_BYTES,
+    sets: Mapping[str, Comparison] | None = None,
 ) -> ComparisonResults:
-    """Write results.json, report.md and report.html into ``folder``, which is made; what they show."""
+    """Write results.json, report.md and report.html into ``folder``, which is made; what they show. ``sets``: the same
+    comparison on further held-out sets.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    results = comparison_results(found, variants, title)
+    results = comparison_results(found, variants, title, sets or {})
+    compared = {"": results, **results.sets}
     write_results(results, folder)
-    write_text(folder / MARKDOWN, comparison_markdown(found))
-    sets = [
-        TextSet.of_file(v.label, v.label, v.run.stage(SCORES) / f"{v.subject}.jsonl")
+    write_text(folder / MARKDOWN, comparison_markdown([one.comparison for one in compared.values()]))
+    shown = [
+        TextSet.of_file(text_name(v.label, name), on_set(v.label, name), graded_files(v.run, name)[v.subject])
+        for name in compared
         for v in variants[:_MOST_SETS]
     ]
-    texts = build_texts(sets, marks, max_bytes)
+    texts = build_texts(shown, marks, max_bytes)
     context = {
         "r": results,
-        "about": about(found, found.runs[0].run),
-        "tables": {
-            "wide": wide(found),
-            "differences": differences(found),
-            "paper": tables.paper(PAPER, None),
-        },
-        "charts": {
-            "forest": forest(results.forest),
-            "map": map_of(results.problems, results.pair),
-            "lengths": histogram(results.lengths),
-        },
+        "parts": [_part(one, name) for name, one in compared.items()],
+        "charts": {"forest": forest(results.forest)},
         "stats": _stats(found),
-        "problem_rows": problem_rows(results.problems, results.pair),
         "run_changed": [changed_rows(run.changed) for run in results.runs],
     }
-    names = ("summary", "variants", "results", "traces", "provenance")
     write_page(
-        folder / PAGE, "comparison.html.j2", context, texts, [(name, name.capitalize()) for name in names]
+        folder / PAGE, "comparison.html.j2", context, texts, ("summary", "variants", "results", "traces", "provenance")
     )
     return results
 
 
-def comparison_results(found: Comparison, variants: Sequence[Variant], title: str) -> ComparisonResults:
+def comparison_results(
+    found: Comparison, variants: Sequence[Variant], title: str, sets: Mapping[str, Comparison]
+) -> ComparisonResults:
     """Every figure of the report."""
-    samples = {v.label: v.graded.rows for v in variants}
-    first, *others = found.runs
-    best = max(others, key=lambda run: run.figures["lenient"].value)
-    pair = [first.run, best.run]
-    problems = facts.problem_rows(samples, pair)
-    lengths = {name: [row.num_generated_tokens for row in rows] for name, rows in samples.items()}
+    own = _compared(found, variants, "")
+    compared = {name: _compared(one, variants, name) for name, one in sets.items()}
     bars = [Bar(run.run, f.value, f.low, f.high) for run in found.runs for f in (run.figures["lenient"],)]
     paper = list(PAPER) if found.papers_benchmark else []
-    undecided = [run for run in found.runs if run.undecided > words.MANY_UNDECIDED]
     remarks = [Remark(text, "variants") for text in found.warnings]
-    remarks += [
-        Remark(
-            f"{tables.percent(run.undecided)} of the answers of {run.run} are undecided and count as wrong.",
-            "variants",
-        )
-        for run in undecided
-    ]
-    sensitivity = facts.smallest_difference(*(facts.rates(samples[name]) for name in pair), found.confidence)
-    if found.problems < words.FEW_PROBLEMS and sensitivity:
-        seen = f"a true difference below {100 * sensitivity:.0f} points would often be missed"
-        remarks.append(Remark(f"Only {found.problems} problems: {seen}.", "results"))
-    shown = dict(list(lengths.items())[:6])
+    for name, one in {"": own, **compared}.items():
+        said = [text for run in one.comparison.runs for text in words.many_undecided(run.run, run.undecided)]
+        said += words.few_problems(one.comparison.problems, one.sensitivity)
+        remarks += [Remark(f"{name}: {text}" if name else text, "variants") for text in said]
     return ComparisonResults(
+        **{key: getattr(own, key) for key in own.__struct_fields__},
         name=title,
         title=title,
         headline=words.comparison_headline(found),
         remarks=remarks,
         read_next=[
             Remark("All runs, all measures: Variants", "variants"),
-            *words.problems_next(problems, pair),
+            *(Remark(f"{name}: {words.said(words.comparison_headline(one))}", "variants") for name, one in sets.items()),
+            *words.problems_next(own.problems, own.pair),
         ],
         forest=bars + [Bar(f"paper: {p.system}", p.pass_at_1, ours=False) for p in paper],
-        comparison=found,
         paper=paper,
-        sensitivity=sensitivity,
-        pair=pair,
-        problems=problems,
-        lengths=facts.histogram("tokens per answer", "tokens", shown),
-        length_summaries={name: facts.summary(values) for name, values in lengths.items()},
+        sets=compared,
         runs=[_column(v) for v in variants],
     )
 
 
+def _compared(found: Comparison, variants: Sequence[Variant], name: str) -> ComparedSet:
+    """On the set ``name``; its problem map is of the first run and the best of the others there."""
+    samples = {v.label: v.on(name).rows for v in variants}
+    first, *others = found.runs
+    pair = [first.run, max(others, key=lambda run: run.figures["lenient"].value).run]
+    lengths = {label: [row.num_generated_tokens for row in rows] for label, rows in samples.items()}
+    fields = facts.on_problems(samples, pair, found.confidence, lengths)
+    fields["lengths"] = facts.histogram("tokens per answer", "tokens", dict(list(lengths.items())[:SERIES]))
+    return ComparedSet(**fields, comparison=found)
+
+
+def _part(one: ComparedSet, name: str) -> dict[str, Any]:
+    """What the templates show of the set ``name``, empty for the run's own."""
+    root, found = f"sets.{name}." if name else "", one.comparison
+    return {
+        "name": name,
+        "s": one,
+        "about": about(found, found.runs[0].run),
+        "tables": {"wide": wide(found, root), "differences": differences(found, root), "paper": tables.paper(PAPER, None)},
+        "map": problem_part(one, name),
+        "lengths": histogram(one.lengths),
+    }
+
+
 def _column(variant: Variant) -> RunColumn:
-    stages = [stage_record(name, manifest) for name, manifest in read_manifests(variant.run).items()]
-    return RunColumn(variant.label, variant.command, variant.changed, stages)
+    return RunColumn(variant.label, variant.command, variant.changed, list(read_manifests(variant.run).values()))
 
 
-def wide(found: Comparison) -> tables.Table:
-    """One row per run, one column per measure."""
+def wide(found: Comparison, root: str = "") -> tables.Table:
+    """One row per run, one column per measure. ``root``: where a further set stands in results.json."""
     rows = [
-        (run.run, [tables.share(run.figures[key], f"comparison.runs.{i}.figures.{key}") for key in WIDE])
+        (run.run, [tables.share(run.figures[key], f"{root}comparison.runs.{i}.figures.{key}") for key in WIDE])
         for i, run in enumerate(found.runs)
     ]
     return tables.Table([tables.label(key, found.k) for key in WIDE], rows)
 
 
-def differences(found: Comparison) -> tables.Table:
+def differences(found: Comparison, root: str = "") -> tables.Table:
     """Each run minus the first, with p-values."""
     keys = [key for key in tables.LABELS if key in COMPARED]
     rows = [
         (
             run.run,
-            [_change(run.minus_first[key], f"comparison.runs.{i}.minus_first.{key}", found) for key in keys],
+            [_change(run.minus_first[key], f"{root}comparison.runs.{i}.minus_first.{key}", found) for key in keys],
         )
         for i, run in enumerate(found.runs)
         if run.minus_first is not None
@@ -180,14 +192,7 @@ def _change(moved: Any, path: str, found: Comparison) -> tables.Cell:
 def _stats(found: Comparison) -> list[dict[str, str]]:
     """The first run and the best ones, at most four."""
     first, *others = [
-        {
-            "label": f"{run.run}: pass@1",
-            "value": cell.value,
-            "note": f"[{cell.interval}]",
-            "path": f"comparison.runs.{i}.figures.lenient",
-        }
-        for i, run in enumerate(found.runs)
-        for cell in (tables.share(run.figures["lenient"]),)
+        stat(run.run, run.figures["lenient"], f"comparison.runs.{i}.figures.lenient") for i, run in enumerate(found.runs)
     ]
     order = sorted(range(len(others)), key=lambda i: -found.runs[i + 1].figures["lenient"].value)
     return [first, *(others[i] for i in order[:3])]

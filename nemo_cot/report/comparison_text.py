@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -38,10 +38,15 @@ def comparison_text(found: Comparison) -> str:
     return "\n".join(lines) + "\n"
 
 
-def comparison_markdown(found: Comparison) -> str:
-    """One table with a row per figure and run; a second one with the paper's rows if the problems are the
-    paper's.
+def comparison_markdown(sets: Sequence[Comparison]) -> str:
+    """Each set of problems: one table with a row per figure and run; a second one with the paper's rows if the problems
+    are the paper's.
     """
+    parts = [_markdown(found) for found in sets]
+    return plain("\n".join((f"## {markdown_cell(found.set)}\n\n" if found.set else "") + part for found, part in zip(sets, parts)))
+
+
+def _markdown(found: Comparison) -> str:
     lines = [about(found, markdown_cell(found.runs[0].run)), ""]
     for warning in found.warnings:
         lines += [f"**Warning:** {markdown_cell(warning)}", ""]
@@ -50,7 +55,7 @@ def comparison_markdown(found: Comparison) -> str:
     if found.papers_benchmark:
         lines += ["", f"{_PAPER_NOTE[0].upper()}{_PAPER_NOTE[1:]}:", "", "| system | pass@1 | maj@64 |"]
         lines += ["|---|---|---|", *(f"| {' | '.join(row)} |" for row in _PAPER)]
-    return plain("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
 
 
 def comparison_builtins(found: Comparison) -> dict[str, Any]:
@@ -59,9 +64,17 @@ def comparison_builtins(found: Comparison) -> dict[str, Any]:
     return {**msgspec.to_builtins(found), "paper": paper if found.papers_benchmark else []}
 
 
+def sets_builtins(found: Mapping[str, Comparison]) -> dict[str, Any]:
+    """The first of the sets, and the others below ``sets``."""
+    first, *others = found.values()
+    return {**comparison_builtins(first), "sets": {one.set: comparison_builtins(one) for one in others}}
+
+
 def about(found: Comparison, first: str) -> str:
+    """What is compared, and how."""
+    chance = "" if found.chance is None else f" Guessing gives a pass@1 of {percent(found.chance)}."
     return (
-        f"{found.problems} problems. Differences: to {first}, in points, paired by problem; "
+        f"{f'{found.set}: ' if found.set else ''}{found.problems} problems.{chance} Differences: to {first}, in points, paired by problem; "
         f"{100 * found.confidence:g} % intervals, bootstrap over problems, {found.bootstrap_resamples} resamples. "
         f"Undecided answers count as {found.undecided_counted_as}."
     )

@@ -15,29 +15,12 @@ from nemo_cot.evaluation.graded_runs import GradedSample
 from nemo_cot.evaluation.intervals import bootstrap_intervals
 from nemo_cot.evaluation.measures import readings
 from nemo_cot.evaluation.metrics import pass_at_1
+from nemo_cot.evaluation.repeats import POWER
 from nemo_cot.evaluation.scores import Point, Scores
 from nemo_cot.records import TraceLoss
 from nemo_cot.report.results import Disagreement, Histogram, LengthSummary, ProblemRow, TraceCurve
 
-POWER = 0.8
 _BINS = 24
-
-
-class SampleFacts(GradedSample, kw_only=True):
-    """A graded sample, or a trace of the pool, without its text."""
-
-    verdict_reason: str | None = None
-    num_student_tokens: int | None = None
-
-    @property
-    def tokens(self) -> int:
-        """Those of the student where they were counted, else of the model that wrote it."""
-        return tokens_of(self)
-
-
-def tokens_of(row: Any) -> int:
-    """The length of a trace, as :attr:`SampleFacts.tokens`."""
-    return row.num_student_tokens or row.num_generated_tokens
 
 
 def rates(rows: Sequence[GradedSample]) -> dict[str, float]:
@@ -109,6 +92,20 @@ def token_budgets(samples: Mapping[str, Sequence[GradedSample]], scores: Scores)
         ends = bootstrap_intervals(metrics, resamples=scores.bootstrap_resamples, confidence=scores.confidence)
         found[name] = [Point(m.value, low, high, b) for m, (low, high), b in zip(metrics, ends, budgets)]
     return found
+
+
+def on_problems(
+    samples: Mapping[str, Sequence[Any]], pair: list[str], confidence: float, lengths: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
+    """The fields of :class:`OnProblems` of the graded ``samples`` by subject or run; ``lengths`` in tokens by group."""
+    shares = [rates(samples[name]) for name in pair]
+    return {
+        "sensitivity": smallest_difference(*shares, confidence) if len(pair) == 2 else None,
+        "pair": pair,
+        "problems": problem_rows(samples, pair),
+        "lengths": histogram("tokens per answer", "tokens", lengths),
+        "length_summaries": {name: summary(values) for name, values in lengths.items()},
+    }
 
 
 def histogram(

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_cot.errors import UserError
-from nemo_cot.evaluation.graded_runs import SCORES
-from nemo_cot.evaluation.scores import Scores, SubjectScores
-from nemo_cot.io.json_file import read_json
+from nemo_cot.evaluation.graded_runs import graded_files, not_scored
+from nemo_cot.evaluation.scores import SubjectScores, read_scores
+from nemo_cot.evaluation.sets import on_set, stage_on
 from nemo_cot.io.jsonl import iter_jsonl
-from nemo_cot.report.texts import TextRow
+from nemo_cot.records import Trace
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import Manifest, read_manifest
 
@@ -30,8 +30,8 @@ _NO_JUDGEMENT = "N"
 _STOPPED = {"stop": "stop", "length": "max_tokens"}
 
 
-def write_inspect_log(run: RunDirectory, subject: str, path: Path) -> int:
-    """Write the graded samples of ``subject`` to ``path`` (.eval or .json); the number of samples.
+def write_inspect_log(run: RunDirectory, subject: str, path: Path, name: str = "") -> int:
+    """Write the graded samples of ``subject`` on the set ``name`` to ``path`` (.eval or .json); the number of samples.
 
     Raises UserError without inspect_ai, without scores, for another suffix, and for a file that exists.
     """
@@ -39,11 +39,9 @@ def write_inspect_log(run: RunDirectory, subject: str, path: Path) -> int:
         raise UserError("is neither .eval nor .json", where=str(path), fix="name a file of either kind")
     if path.exists():
         raise UserError("exists already", where=str(path), fix="remove it, or name another file")
-    rows = run.stage(SCORES) / f"{subject}.jsonl"
-    if not rows.is_file():
-        others = sorted(p.stem for p in rows.parent.glob("*.jsonl"))
-        fix = f"choose among {', '.join(others)}" if others else "run its stage evaluate"
-        raise UserError(f"there are no scores of the subject {subject!r}", where=str(run.path), fix=fix)
+    files = graded_files(run, name)
+    if subject not in files:
+        raise not_scored(files, subject, on_set(str(run.path), name))
     try:
         from inspect_ai.log import write_eval_log
     except ImportError as error:
@@ -52,24 +50,24 @@ def write_inspect_log(run: RunDirectory, subject: str, path: Path) -> int:
             where=str(path),
             fix="pip install 'nemo-cot[inspect]'",
         ) from None
-    log = inspect_log(run, subject, rows)
+    log = inspect_log(run, subject, files[subject], name)
     write_eval_log(log, str(path))
     return len(log.samples or ())
 
 
-def inspect_log(run: RunDirectory, subject: str, rows: Path) -> EvalLog:
+def inspect_log(run: RunDirectory, subject: str, rows: Path, name: str = "") -> EvalLog:
     """The log: samples, the figures of metrics.json, and where they come from."""
     from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalSpec, EvalStats
 
     samples = list(_samples(rows, subject))
-    manifest = read_manifest(run.stage(f"evaluate/{subject}"))
-    scored = read_manifest(run.stage(SCORES))
+    manifest = read_manifest(run.stage(stage_on(name, subject)))
+    scored = read_manifest(rows.parent)
     finished = manifest.finished_at if manifest else "1970-01-01T00:00:00+00:00"
     problems = list(dict.fromkeys(sample.id for sample in samples))
     spec = EvalSpec(
         created=finished,
         task=f"nemo-cot/{run.path.name}",
-        dataset=EvalDataset(name="held-out problems", samples=len(problems), sample_ids=problems),
+        dataset=EvalDataset(name=name or "held-out problems", samples=len(problems), sample_ids=problems),
         model=f"nemo-cot/{subject}",
         model_args={"sampling": manifest.config.get("sampling", {})} if manifest else {},
         config=EvalConfig(epochs=max(sample.epoch for sample in samples)),
@@ -80,7 +78,7 @@ def inspect_log(run: RunDirectory, subject: str, rows: Path) -> EvalLog:
     return EvalLog(
         status="success",
         eval=spec,
-        results=_results(run, subject, len(samples)),
+        results=_results(run, name, subject, len(samples)),
         stats=EvalStats(started_at=finished, completed_at=finished),
         samples=samples,
     )
@@ -91,7 +89,7 @@ def _samples(rows: Path, subject: str) -> Iterator[EvalSample]:
     from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, ModelOutput, ModelUsage
     from inspect_ai.scorer import Score
 
-    for row in iter_jsonl(rows, TextRow):
+    for row in iter_jsonl(rows, Trace):
         output = ModelOutput.from_content(
             f"nemo-cot/{subject}", row.generation, stop_reason=_STOPPED.get(row.finish_reason, "unknown")
         )
@@ -120,10 +118,10 @@ def _samples(rows: Path, subject: str) -> Iterator[EvalSample]:
         )
 
 
-def _results(run: RunDirectory, subject: str, samples: int) -> Any:
+def _results(run: RunDirectory, name: str, subject: str, samples: int) -> Any:
     from inspect_ai.log import EvalMetric, EvalResults, EvalScore
 
-    scores = read_json(run.stage(SCORES) / "metrics.json", Scores, fix="run evaluate again")
+    scores = read_scores(run, name)
     found: SubjectScores | None = scores.subjects.get(subject) if scores else None
     names = ("lenient", "strict", "pass_at_k", "majority_equivalence", "undecided") if found else ()
     metrics = {name: EvalMetric(name=name, value=getattr(found, name).value) for name in names}

@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from nemo_cot.io.atomic import atomic_writer
-from nemo_cot.report.run_results import shared
+from nemo_cot.report.run_results import code_of, configs, shared
 from nemo_cot.report.tables import figure, percent, points
 from nemo_cot.report.texts import Texts
 from nemo_cot.report.untrusted import fenced, markdown_cell, plain
@@ -43,7 +43,7 @@ def environment(*, html: bool) -> Environment:
         "percent": percent, "points": points, "cell": markdown_cell, "fenced": fenced, "figure": figure,
         "address": lambda place: address(*place),
     }  # fmt: skip
-    made.globals["shared"] = shared
+    made.globals |= {"shared": shared, "code_of": code_of, "configs": configs}
     return made
 
 
@@ -53,9 +53,9 @@ def address(*place: object) -> str:
 
 
 def write_page(
-    path: Path, template: str, context: dict[str, Any], texts: Texts, tabs: Sequence[tuple[str, str]]
+    path: Path, template: str, context: dict[str, Any], texts: Texts, tabs: Sequence[str]
 ) -> None:
-    """Write the page, chunk by chunk."""
+    """Write the page with these ``tabs``, chunk by chunk."""
     style = _part("page/style.css") + _part(f"vendor/{_LIBRARY_STYLE}")
     script = "".join(_part(f"page/{name}") for name in _SCRIPTS)
     library = _part(f"vendor/{_LIBRARY}")
@@ -69,7 +69,7 @@ def write_page(
         "index": texts.index if has_texts else "",
         "chunks": texts.chunks,
         "rule": texts.rule,
-        "tabs": list(tabs),
+        "tabs": [(name, name.capitalize()) for name in tabs],
     }
     own = {style, script, library, texts.index, *texts.chunks}
     pieces: Iterator[str] = environment(html=True).get_template(template).generate(whole)

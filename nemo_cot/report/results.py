@@ -9,6 +9,8 @@ import msgspec
 from nemo_cot.evaluation.comparison import Comparison
 from nemo_cot.evaluation.scores import Point, Scores
 from nemo_cot.records import PackingFigures, StepMetrics
+from nemo_cot.stages.manifest import Manifest
+from nemo_cot.traces.candidates import SelectionRow
 from nemo_cot.traces.structure.profile import Figure as MeasureFigure
 
 
@@ -113,35 +115,6 @@ class TraceCurve(msgspec.Struct):
     learned: int | None = None
 
 
-class SelectedTrace(msgspec.Struct):
-    """A trace that was chosen: by which rule, and what it is like."""
-
-    problem_id: str
-    sample: int
-    rank: int | None
-    rule: str
-    tokens: int | None
-    pass_rate: float | None
-    measures: dict[str, float | None]
-
-
-class StageRecord(msgspec.Struct):
-    """A stage, as its manifest records it. ``code``: revision, with what is to be known of it."""
-
-    stage: str
-    finished_at: str
-    wall_seconds: float
-    attempts: int
-    code: str
-    inputs: dict[str, str]
-    outputs: dict[str, str]
-    seeds: dict[str, int]
-    hardware: dict[str, Any]
-    packages: dict[str, str]
-    image: dict[str, str] | None
-    reused_from: str | None
-
-
 class MeasureRow(msgspec.Struct):
     """A measure of structure, of every set of traces: the pool, the chosen ones, what each subject wrote."""
 
@@ -159,23 +132,40 @@ class ChangedKey(msgspec.Struct):
 
 
 class Provenance(msgspec.Struct):
-    """How the run was made. ``command`` reproduces it, "" if unknown; ``config_yaml``: of every finished
-    stage.
-    """
+    """How the run was made. ``command`` reproduces it, "" if unknown; ``stages``: the manifests of the finished ones."""
 
     command: str
     changed: list[ChangedKey]
-    stages: list[StageRecord]
+    stages: list[Manifest]
     missing: list[str]
-    config_yaml: str
 
 
-class RunResults(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One run. What it lacks is empty. ``sensitivity``: the smallest true difference of pass@1 that this
-    evaluation would show with a power of 80 %; ``budgets``: pass@1 if answers longer than k tokens counted as
-    wrong; ``checkpoints``: pass@1 after k steps of training (scores.over_steps). ``like_chosen``:
-    Pearson's r of each set's transitions between kinds of steps with those of the chosen traces.
-    ``problems``: each with what ``pair`` (the two subjects that are compared) got.
+class OnProblems(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One set of problems, and what ``pair``, two subjects or runs, got on each of them. ``sensitivity``: the smallest
+    true difference of pass@1 that would be shown with a power of 80 %.
+    """
+
+    sensitivity: float | None = None
+    pair: list[str] = []
+    problems: list[ProblemRow] = []
+    lengths: Histogram | None = None
+    length_summaries: dict[str, LengthSummary] = {}
+
+
+class SetResults(OnProblems, kw_only=True, omit_defaults=True):
+    """A run on one held-out set. ``budgets``: pass@1 if answers longer than k tokens counted as wrong.
+    """
+
+    scores: Scores | None = None
+    papers_benchmark: bool = False
+    budgets: dict[str, list[Point]] = {}
+    disagreements: list[Disagreement] = []
+
+
+class RunResults(SetResults, kw_only=True, omit_defaults=True):
+    """One run. What it lacks is empty. Its own held-out problems stand at the top, and make the headline; ``sets``: the
+    further ones (evaluate.sets). ``like_chosen``: Pearson's r of each set's transitions between kinds of steps with
+    those of the chosen traces.
     """
 
     kind: str = "run"
@@ -185,23 +175,14 @@ class RunResults(msgspec.Struct, kw_only=True, omit_defaults=True):
     remarks: list[Remark] = []
     read_next: list[Remark] = []
     forest: list[Bar] = []
-    scores: Scores | None = None
     paper: list[Paper] = []
-    papers_benchmark: bool = False
-    sensitivity: float | None = None
-    budgets: dict[str, list[Point]] = {}
-    checkpoints: list[Point] = []
-    pair: list[str] = []
-    problems: list[ProblemRow] = []
-    lengths: Histogram | None = None
-    length_summaries: dict[str, LengthSummary] = {}
-    disagreements: list[Disagreement] = []
+    sets: dict[str, SetResults] = {}
     steps: list[StepMetrics] = []
     token_accuracy: list[float] = []
     trace_curves: list[TraceCurve] = []
     dropped: dict[str, int] = {}
     packing: PackingFigures | None = None
-    selected: list[SelectedTrace] = []
+    selected: list[SelectionRow] = []
     structure: list[MeasureRow] = []
     like_chosen: dict[str, float | None] = {}
     provenance: Provenance
@@ -216,11 +197,17 @@ class RunColumn(msgspec.Struct):
     run: str
     command: str
     changed: list[ChangedKey]
-    stages: list[StageRecord]
+    stages: list[Manifest]
 
 
-class ComparisonResults(msgspec.Struct, kw_only=True, omit_defaults=True):
+class ComparedSet(OnProblems, kw_only=True, omit_defaults=True):
     """Several runs, or subjects of runs, on the same problems."""
+
+    comparison: Comparison
+
+
+class ComparisonResults(ComparedSet, kw_only=True, omit_defaults=True):
+    """The runs on their own held-out problems, which make the headline; ``sets``: on the further ones that all have."""
 
     kind: str = "comparison"
     name: str
@@ -229,11 +216,6 @@ class ComparisonResults(msgspec.Struct, kw_only=True, omit_defaults=True):
     remarks: list[Remark] = []
     read_next: list[Remark] = []
     forest: list[Bar] = []
-    comparison: Comparison
     paper: list[Paper] = []
-    sensitivity: float | None = None
-    pair: list[str] = []
-    problems: list[ProblemRow] = []
-    lengths: Histogram | None = None
-    length_summaries: dict[str, LengthSummary] = {}
+    sets: dict[str, ComparedSet] = {}
     runs: list[RunColumn] = []

@@ -6,55 +6,40 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nemo_cot.evaluation.comparison import PAPER_SUBSETS
-from nemo_cot.evaluation.scores import Point, Scores
+import msgspec
+
+from nemo_cot.evaluation.comparison import is_papers_benchmark
+from nemo_cot.evaluation.graded_runs import tokens_of
+from nemo_cot.evaluation.scores import Scores
 from nemo_cot.report import facts, words
-from nemo_cot.report.collect import Findings
+from nemo_cot.report.collect import Evaluated, Findings
 from nemo_cot.report.results import (
     PAPER,
     Bar,
     MeasureRow,
     Provenance,
     RunResults,
-    SelectedTrace,
-    StageRecord,
+    SetResults,
 )
 from nemo_cot.stages.manifest import Manifest
+from nemo_cot.traces.candidates import SelectionRow
 from nemo_cot.traces.structure.profile import Profile, transition_similarity
-
-"""Of the bootstrap where a run does not record its own."""
 
 
 def run_results(found: Findings, title: str) -> RunResults:
     """Every figure of the run's report."""
-    scores, samples = found.scores, found.samples
-    pair = _pair(samples) if scores else []
-    problems = facts.problem_rows(samples, pair)
-    confidence = scores.confidence if scores else 0.95
-    sensitivity = facts.smallest_difference(*map(facts.rates, (samples[p] for p in pair)), confidence) if len(pair) == 2 else None  # fmt: skip
-    papers = _papers_benchmark(scores)
-    lengths = {"traces trained on": [facts.tokens_of(t) for t in found.traces]}
-    lengths |= {name: [facts.tokens_of(t) for t in rows] for name, rows in samples.items()}
-    lengths = {name: values for name, values in lengths.items() if values}
-    accuracy = [step.token_accuracy for step in found.steps]
+    own, accuracy = set_results(found, found.traces), [step.token_accuracy for step in found.steps]
+    sets = {name: set_results(one) for name, one in found.sets.items()}
     return RunResults(
+        **{field: getattr(own, field) for field in own.__struct_fields__},
         name=found.name,
         title=title,
-        headline=words.headline(scores, bool(found.failed)),
-        remarks=list(words.remarks(found, sensitivity, papers)),
-        read_next=list(words.read_next(problems, pair, found)),
-        forest=_forest(scores),
-        scores=scores,
+        headline=words.headline(own.scores, bool(found.failed)),
+        remarks=list(words.remarks(found, own, sets)),
+        read_next=list(words.read_next(own, sets, found)),
+        forest=_forest(own.scores),
         paper=list(PAPER),
-        papers_benchmark=papers,
-        sensitivity=sensitivity,
-        budgets=facts.token_budgets(samples, scores) if scores else {},
-        checkpoints=[Point(p.value, p.low, p.high, p.step) for p in scores.over_steps] if scores else [],
-        pair=pair,
-        problems=problems,
-        lengths=facts.histogram("tokens per answer", "tokens", lengths),
-        length_summaries={name: facts.summary(values) for name, values in lengths.items()},
-        disagreements=facts.disagreements(samples),
+        sets=sets,
         steps=found.steps,
         token_accuracy=[a for a in accuracy if a is not None],
         trace_curves=facts.trace_curves(found.trace_losses),
@@ -63,10 +48,25 @@ def run_results(found: Findings, title: str) -> RunResults:
         selected=_selected(found),
         structure=_structure(found),
         like_chosen=_like_chosen(found),
-        provenance=_provenance(found),
+        provenance=Provenance(found.command, found.changed, list(found.manifests.values()), found.missing),
         failed=[entry.stage for entry in found.failed],
         stale=found.stale,
         damaged=list(found.damaged.values()),
+    )
+
+
+def set_results(found: Evaluated, traces: Sequence[Any] = ()) -> SetResults:
+    """On one held-out set; ``traces``: those trained on, whose lengths stand beside."""
+    scores, samples = found.scores, found.samples
+    groups = {"traces trained on": traces, **samples}
+    lengths = {name: [tokens_of(row) for row in rows] for name, rows in groups.items() if rows}
+    confidence = scores.confidence if scores else 0.95
+    return SetResults(
+        **facts.on_problems(samples, _pair(samples) if scores else [], confidence, lengths),
+        scores=scores,
+        papers_benchmark=_papers_benchmark(scores),
+        budgets=facts.token_budgets(samples, scores) if scores else {},
+        disagreements=facts.disagreements(samples),
     )
 
 
@@ -78,36 +78,26 @@ def _pair(samples: Mapping[str, Any]) -> list[str]:
 
 def _papers_benchmark(scores: Scores | None) -> bool:
     subjects = list(scores.subjects.values()) if scores else []
-    return bool(subjects) and {n: f.problems for n, f in subjects[0].subsets.items()} == PAPER_SUBSETS
+    return bool(subjects) and is_papers_benchmark({n: f.problems for n, f in subjects[0].subsets.items()})
 
 
 def _forest(scores: Scores | None) -> list[Bar]:
     if scores is None:
         return []
-    ours = [Bar(name, f.value, f.low, f.high) for name, f in words.forest_of(scores.subjects)]
+    ours = [Bar(name, f.lenient.value, f.lenient.low, f.lenient.high) for name, f in scores.subjects.items()]
     return ours + [Bar(f"paper: {paper.system}", paper.pass_at_1, ours=False) for paper in PAPER]
 
 
-def _selected(found: Findings) -> list[SelectedTrace]:
+def _selected(found: Findings) -> list[SelectionRow]:
     """From selection.jsonl; without one, the traces themselves."""
-    chosen = [
-        SelectedTrace(
-            row.problem_id,
-            row.sample,
-            row.rank,
-            row.rule,
-            row.num_student_tokens,
-            row.pass_rate,
-            row.measures,
-        )
-        for row in found.selection
-        if row.chosen
-    ]
     plain = [
-        SelectedTrace(t.problem_id, t.sample, rank, "", facts.tokens_of(t), None, {})
-        for rank, t in enumerate(found.traces)
-    ]
-    return sorted(chosen, key=lambda row: row.rank or 0) or plain
+        SelectionRow(
+            problem_id=t.problem_id, sample=t.sample, row=row, chosen=True, rule="", rank=row,
+            num_student_tokens=tokens_of(t),
+        )
+        for row, t in enumerate(found.traces)
+    ]  # fmt: skip
+    return sorted((row for row in found.selection if row.chosen), key=lambda row: row.rank or 0) or plain
 
 
 def _profiles(found: Findings) -> dict[str, Profile]:
@@ -134,45 +124,25 @@ def _like_chosen(found: Findings) -> dict[str, float | None]:
     )
 
 
-def _provenance(found: Findings) -> Provenance:
-    return Provenance(
-        command=found.command,
-        changed=found.changed,
-        stages=[stage_record(stage, manifest) for stage, manifest in found.manifests.items()],
-        missing=found.missing,
-        config_yaml=found.config_yaml,
-    )
-
-
-def stage_record(stage: str, manifest: Manifest) -> StageRecord:
-    """What the page shows of a manifest."""
+def code_of(manifest: Manifest) -> str:
+    """The revision, with what is to be known of it."""
     code = manifest.code
     state = " (with uncommitted changes)" if code.get("dirty") else ""
     snapshot = f", snapshot {code['snapshot']}" if code.get("snapshot") else ""
-    return StageRecord(
-        stage=stage,
-        finished_at=manifest.finished_at,
-        wall_seconds=manifest.wall_seconds,
-        attempts=manifest.attempts,
-        code=f"{code.get('revision') or 'unknown'}{state}{snapshot}",
-        inputs={name: a.sha256 for name, a in manifest.inputs.items() if not a.part},
-        outputs={name: a.sha256 for name, a in manifest.outputs.items()},
-        seeds=manifest.seeds,
-        hardware=manifest.hardware,
-        packages=manifest.packages,
-        image=manifest.image,
-        reused_from=manifest.reused_from,
-    )
+    return f"{code.get('revision') or 'unknown'}{state}{snapshot}"
 
 
-def shared(stages: Sequence[StageRecord], field: str) -> dict[str, list[str]]:
-    """The values of ``field`` (a dict rendered as text, or a text), each with the stages that have it."""
+def configs(stages: Sequence[Manifest]) -> str:
+    """The config of every stage as YAML."""
+    return msgspec.yaml.encode({one.stage: one.config for one in stages}).decode() if stages else ""
+
+
+def shared(stages: Sequence[Manifest], field: str) -> dict[str, list[str]]:
+    """The values of ``field`` in words, each with the stages that have it."""
     found: dict[str, list[str]] = defaultdict(list)
     for stage in stages:
-        value = getattr(stage, field)
-        text = (
-            ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value or "")
-        )
+        value = getattr(stage, field) or {}
+        text = code_of(stage) if field == "code" else ", ".join(f"{k} {v}" for k, v in value.items())
         if text:
             found[text].append(stage.stage)
     return dict(found)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from nemo_cot.config.marks import MarksConfig
-from nemo_cot.evaluation.graded_runs import SCORES, read_graded_run
-from nemo_cot.evaluation.study_table import Row, StudyTable
+from nemo_cot.evaluation.graded_runs import graded_files, read_graded_run
+from nemo_cot.evaluation.sets import on_set
+from nemo_cot.evaluation.study_table import Row, StudyTable, set_of
 from nemo_cot.report import facts, tables, words
-from nemo_cot.report.build import MAX_BYTES, map_of, problem_rows
+from nemo_cot.report.build import MAX_BYTES, problem_part
 from nemo_cot.report.collect import read_manifests
 from nemo_cot.report.page import write_page
-from nemo_cot.report.results import Bar, Headline, ProblemRow, Remark, RunColumn
-from nemo_cot.report.run_results import stage_record
+from nemo_cot.report.results import Bar, Headline, OnProblems, Remark, RunColumn
 from nemo_cot.report.study_text import heads, repeats_text, row_cells, study_notes, title_of
 from nemo_cot.report.svg import forest
-from nemo_cot.report.texts import TextSet, build_texts
+from nemo_cot.report.texts import TextSet, build_texts, text_name
 from nemo_cot.stages import RunDirectory
 
 MEASURE = "lenient"
@@ -36,10 +35,11 @@ def write_study_page(
 ) -> None:
     """Write the page of the table; the runs of its rows lie below ``runs_dir``."""
     rows = [row for row in found.rows if row.runs]
-    texts = build_texts([_texts(row, runs_dir) for row in rows[:_MOST_SETS]], marks, max_bytes)
-    pair, problems = _problems(found, rows, runs_dir)
+    shown = [text for name in ("", *found.sets) for row in rows[:_MOST_SETS] for text in _texts(row, runs_dir, name)]
+    texts = build_texts(shown, marks, max_bytes)
     runs = [_column(name, runs_dir) for row in rows for name in row.runs]
     measure = _measure(found)
+    compared = _compared(found, rows, runs_dir, measure)
     changes = [
         Bar(row.variant, moved.value, moved.low, moved.high)
         for row in rows
@@ -52,29 +52,28 @@ def write_study_page(
             "remarks": [Remark(text, "variants") for text in found.warnings] + _sensitivity(found, measure),
             "read_next": [
                 Remark("All variants, all measures: Variants", "variants"),
-                *words.problems_next(problems, pair),
+                *words.problems_next(compared.problems, compared.pair),
             ],
-            "pair": pair,
         },
         "charts": {
-            "forest": forest(_bars(rows, measure), x_label=tables.label(measure, found.k)),
+            "forest": forest(_bars(rows, measure), x_label=tables.label(measure, found.k_of(measure))),
             "differences": forest(changes, x_label="points against the baseline"),
-            "map": map_of(problems, pair),
         },
+        "map": problem_part(compared, set_of(measure)),
         "stats": [],
         "baseline": found.baseline,
+        "measure": tables.label(measure, found.k_of(measure)),
         "heads": heads(found),
         "rows": [
             (row.variant, repeats_text(row.repeats, len(row.missing)), list(row_cells(found, row.measures)))
             for row in found.rows
         ],
         "notes": study_notes(found),
-        "problem_rows": problem_rows(problems, pair),
         "runs": runs,
     }
-    parts = {"results": len(pair) == 2, "traces": texts.samples > 0}
+    parts = {"results": len(compared.pair) == 2, "traces": texts.samples > 0}
     names = ["summary", "variants", *(name for name, there in parts.items() if there), "provenance"]
-    write_page(path, "study.html.j2", context, texts, [(name, name.capitalize()) for name in names])
+    write_page(path, "study.html.j2", context, texts, names)
 
 
 def study_headline(found: StudyTable, measure: str) -> Headline:
@@ -87,7 +86,9 @@ def study_headline(found: StudyTable, measure: str) -> Headline:
     better = [name for name, change in seen.items() if change.value > 0]
     worse = [name for name, change in seen.items() if change.value < 0]
     others = len([change for change in moved.values() if change is not None])
-    detail = f"{tables.label(measure, found.k)}, {found.problems} problems; p-values corrected by Holm for {others} variants."
+    name = set_of(measure)
+    problems = found.sets[name].problems if name else found.problems
+    detail = f"{tables.label(measure, found.k_of(measure))}, {problems} problems; p-values corrected by Holm for {others} variants."
     if not seen:
         return Headline("unclear", f"None of {others} variants differs from {found.baseline}.", detail)
     parts = [f"{words_of(names)} {what}" for names, what in ((better, "better"), (worse, "worse")) if names]
@@ -103,12 +104,14 @@ def words_of(names: Sequence[str], most: int = 4) -> str:
 
 
 def _measure(found: StudyTable) -> str:
-    return MEASURE if MEASURE in found.variance else next(iter(found.variance))
+    """Of the runs' own held-out problems, where a measure is."""
+    own = [measure for measure in found.variance if not set_of(measure)]
+    return MEASURE if MEASURE in own else next(iter(own or found.variance))
 
 
 def _sensitivity(found: StudyTable, measure: str) -> list[Remark]:
     value = found.detectable.get(measure, float("nan"))
-    text = f"A difference of pass@1 below {100 * value:.1f} points would mostly not have been seen here."
+    text = f"A difference of {tables.label(measure, found.k_of(measure))} below {100 * value:.1f} points would mostly not have been seen here."
     return [Remark(text, "variants")] if value == value else []
 
 
@@ -121,35 +124,27 @@ def _label(row: Row) -> str:
     return f"{row.runs[0]}:{row.subject}"
 
 
-def _texts(row: Row, runs_dir: Path) -> TextSet:
-    path = RunDirectory(runs_dir / row.runs[0]).stage(SCORES) / f"{row.subject}.jsonl"
-    return TextSet.of_file(_label(row), _label(row), path)
+def _texts(row: Row, runs_dir: Path, name: str) -> list[TextSet]:
+    path = graded_files(RunDirectory(runs_dir / row.runs[0]), name).get(row.subject)
+    return [TextSet.of_file(text_name(_label(row), name), on_set(_label(row), name), path)] if path else []
 
 
-def _problems(found: StudyTable, rows: Sequence[Row], runs_dir: Path) -> tuple[list[str], list[ProblemRow]]:
+def _compared(found: StudyTable, rows: Sequence[Row], runs_dir: Path, measure: str) -> OnProblems:
     """The first run of the baseline and that of the variant that is farthest from it."""
     base = next((row for row in rows if row.variant == found.baseline), None)
-    measure = _measure(found)
     moved = [
         (abs(change.value), row)
         for row in rows[:_MOST_SETS]
         if measure in row.measures and (change := row.measures[measure].minus_baseline) is not None
     ]
-    if base is None or not moved:
-        return [], []
-    other = max(moved, key=lambda item: item[0])[1]
-    samples: dict[str, Any] = {}
-    for row in (base, other):
-        samples[_label(row)] = read_graded_run(
-            RunDirectory(runs_dir / row.runs[0]), row.subject, _label(row)
-        ).rows
-    pair = list(samples)
-    return pair, facts.problem_rows(samples, pair)
+    other = max(moved, key=lambda item: item[0])[1] if moved else None
+    runs = [(row, RunDirectory(runs_dir / row.runs[0])) for row in (base, other) if row is not None]
+    name = set_of(measure)
+    if len(runs) < 2 or any(row.subject not in graded_files(run, name) for row, run in runs):
+        return OnProblems()
+    samples = {_label(row): read_graded_run(run, row.subject, _label(row), name).rows for row, run in runs}
+    return OnProblems(pair=list(samples), problems=facts.problem_rows(samples, list(samples)))
 
 
 def _column(name: str, runs_dir: Path) -> RunColumn:
-    stages = [
-        stage_record(stage, manifest)
-        for stage, manifest in read_manifests(RunDirectory(runs_dir / name)).items()
-    ]
-    return RunColumn(name, "", [], stages)
+    return RunColumn(name, "", [], list(read_manifests(RunDirectory(runs_dir / name)).values()))

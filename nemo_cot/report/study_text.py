@@ -11,7 +11,7 @@ from rich.table import Table
 
 from nemo_cot.errors import one_line
 from nemo_cot.evaluation.study_table import Cell, Corrected, StudyTable
-from nemo_cot.report.tables import change, label, points, share
+from nemo_cot.report.tables import change, label, p_text, percent, share
 from nemo_cot.report.untrusted import markdown_cell, plain
 
 
@@ -45,24 +45,29 @@ def study_terminal(found: StudyTable) -> Table:
 def study_notes(found: StudyTable) -> list[str]:
     """What has to be said of the table, a sentence each."""
     level = f"{100 * found.confidence:g} %"
+    counts = "".join(f", {one.problems} of {name}" for name, one in found.sets.items())
+    guessed = {"": found.chance, **{name: one.chance for name, one in found.sets.items()}}
     notes = [
-        f"{found.problems} problems. Mean over repeats and problems with its {level} interval (hierarchical bootstrap, "
+        f"{found.problems} problems{counts}. Mean over repeats and problems with its {level} interval (hierarchical bootstrap, "
         f"{found.bootstrap_resamples} resamples); below it the difference to {found.baseline} in points, paired by problem "
         "and seeds, with its interval and p-value, corrected by Holm for the number of variants. "
         f"A star marks a corrected p-value below {1 - found.confidence:.2g}. Undecided answers count as "
         f"{found.undecided_counted_as}."
     ]
+    for name, chance in guessed.items():
+        if chance is not None:
+            notes.append(f"{f'{name}: g' if name else 'G'}uessing gives a pass@1 of {percent(chance)}.")
     for measure, value in found.detectable.items():
         if value > 0:  # not a number without a difference, 0 where all runs answered alike
             notes.append(
-                f"{label(measure, found.k)}: a difference below {100 * value:.1f} points would mostly not have been "
+                f"{label(measure, found.k_of(measure))}: a difference below {100 * value:.1f} points would mostly not have been "
                 f"seen here ({100 * found.power:g} % chance, corrected; median over variants)."
             )
     for measure, parts in found.variance.items():
         shares = ", ".join(f"{name} {100 * part:.0f} %" for name, part in parts.items() if name != "total")
         if shares:
             notes.append(
-                f"{label(measure, found.k)}: runs of one variant differ by {100 * parts['total']:.1f} points "
+                f"{label(measure, found.k_of(measure))}: runs of one variant differ by {100 * parts['total']:.1f} points "
                 f"(standard deviation), of which (variance): {shares}."
             )
     missing = [name for row in found.rows for name in row.missing]
@@ -96,8 +101,7 @@ def title_of(found: StudyTable) -> str:
 
 def heads(found: StudyTable) -> list[str]:
     """The columns of measures."""
-    measures = found.rows[0].measures if found.rows else {}
-    return [label(measure, found.k) for measure in measures or found.variance]
+    return [label(measure, found.k_of(measure)) for measure in found.variance]
 
 
 def repeats_text(count: int, missing: int) -> str:
@@ -119,6 +123,5 @@ def row_cells(found: StudyTable, measures: dict[str, Cell]) -> Iterator[Shown]:
 
 
 def _moved(moved: Corrected, found: StudyTable, seen: bool) -> str:
-    least = max(0.001, 2 / found.bootstrap_resamples)
-    p_value = f"p < {least:g}" if moved.p_holm < least else f"p = {moved.p_holm:.3f}"
-    return f"{points(moved.value)} [{change(moved).interval}], {p_value}{'*' * seen}"
+    cell = change(moved)
+    return f"{cell.value} [{cell.interval}], {p_text(moved.p_holm, found.bootstrap_resamples)}{'*' * seen}"

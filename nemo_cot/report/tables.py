@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from nemo_cot.evaluation.scores import Change, CountedFigure, Figure, Figures, Point, Scores
 from nemo_cot.records import StepMetrics
-from nemo_cot.report.results import MeasureRow, Paper
+from nemo_cot.report.results import MeasureRow, Paper, SetResults
 
 LABELS = {
     "lenient": "pass@1, lenient (answer anywhere)",
+    "chance": "pass@1 of guessing (chance level)",
     "strict": "pass@1, strict (answer in a box)",
     "format_rate": "format rate (answers in a box)",
     "lenient_undecided_right": "pass@1, lenient, if every undecided answer were right",
@@ -27,7 +28,9 @@ LABELS = {
     "cut": "cut at the length limit",
     "mean_tokens": "mean tokens",
 }
-"""One row each, in this order; keys as in metrics.json, ``cut`` is finish_reasons["length"]."""
+"""One row each, in this order; keys as in metrics.json, ``cut`` is finish_reasons["length"]. ``chance`` only where there is
+something to guess.
+"""
 CURVES = ("pass_at_k", "majority_string", "majority_equivalence")
 
 
@@ -73,8 +76,9 @@ def p_text(value: float, resamples: int) -> str:
 
 
 def label(key: str, k: int | str) -> str:
-    """The label of the figure ``key`` at ``k`` samples per problem."""
-    return LABELS[key].format(k=k)
+    """The label of the figure ``key`` (SET.KEY: on a further held-out set) at ``k`` samples per problem."""
+    name, _, figure = key.rpartition(".")
+    return (f"{name}: " if name else "") + LABELS[figure].format(k=k)
 
 
 def figure(cell: Cell) -> str:
@@ -83,24 +87,47 @@ def figure(cell: Cell) -> str:
     return cell.value + interval + (f", {cell.counts}" if cell.counts else "")
 
 
-def results(scores: Scores) -> Table:
-    """Every figure of every subject, with the effect of training beside it."""
-    effect, at = scores.learning_effect, "scores.learning_effect"
-    table = _figures(
-        scores.subjects, scores.samples_per_problem, {n: f"scores.subjects.{n}" for n in scores.subjects}
-    )
+EFFECT = "trained minus base, points"
+
+
+def results(scores: Scores, root: str = "") -> Table:
+    """Every figure of every subject, with the effect of training beside it. ``root``, here and below: where the scores
+    of a further set stand in results.json, "sets.NAME."; empty for the run's own.
+    """
+    effect, at = scores.learning_effect, f"{root}scores.learning_effect"
+    paths = {name: f"{root}scores.subjects.{name}" for name in scores.subjects}
+    table = _figures(scores.subjects, scores.samples_per_problem, paths)
     if not effect:
         return table
-    changes = [[change(effect[key], f"{at}.{key}") if key in effect else Cell("")] for key in LABELS]
+    changes = [[change(effect[key], f"{at}.{key}") if key in effect else Cell("")] for key in _rows(scores.subjects)]
     rows = [(name, cells + more) for (name, cells), more in zip(table.rows, changes)]
-    return Table([*table.heads, "trained minus base, points"], rows)
+    return Table([*table.heads, EFFECT], rows)
 
 
-def subsets(scores: Scores) -> dict[str, Table]:
+def sets(found: Mapping[str, SetResults]) -> Table:
+    """pass@1 of every subject on each held-out set, the run's own (an empty name) first; no rows without a further one."""
+    scored = {name: one.scores for name, one in found.items() if one.scores}
+    names = list(dict.fromkeys(subject for scores in scored.values() for subject in scores.subjects))
+    chances = any(f.chance is not None for scores in scored.values() for f in scores.subjects.values())
+    moved = any(scores.learning_effect for scores in scored.values())
+    rows = []
+    for name, scores in scored.items():
+        root, subjects = f"sets.{name}." if name else "", scores.subjects
+        first, at = next(iter(subjects.values())), f"{root}scores.subjects"
+        cells = [share(subjects[s].lenient, f"{at}.{s}.lenient") if s in subjects else Cell("") for s in names]
+        cells += [_chance(first, f"{at}.{next(iter(subjects))}")] if chances else []
+        effect = scores.learning_effect.get("lenient")
+        cells += [change(effect, f"{root}scores.learning_effect.lenient") if effect else Cell("")] if moved else []
+        rows.append((f"{name or 'held-out problems'} ({first.problems} x {scores.samples_per_problem})", cells))
+    heads = [*names, *(["chance level"] if chances else []), *([EFFECT] if moved else [])]
+    return Table(heads, rows if len(rows) > 1 else [])
+
+
+def subsets(scores: Scores, root: str = "") -> dict[str, Table]:
     """For each subject with several subsets, its figures over all problems and per subset."""
     found = {}
     for name, own in scores.subjects.items():
-        at = f"scores.subjects.{name}"
+        at = f"{root}scores.subjects.{name}"
         parts = {"all": (own, at), **{part: (f, f"{at}.subsets.{part}") for part, f in own.subsets.items()}}
         named = {f"{part} ({figures.problems})": (figures, path) for part, (figures, path) in parts.items()}
         if len(own.subsets) > 1:
@@ -109,10 +136,10 @@ def subsets(scores: Scores) -> dict[str, Table]:
     return found
 
 
-def over_k(scores: Scores) -> Table:
+def over_k(scores: Scores, root: str = "") -> Table:
     """The curves of every subject, one row per k; no rows with one sample per problem."""
     columns = [
-        (f"{name}: {label(key, 'k')}", getattr(found.curves, key), f"scores.subjects.{name}.curves.{key}")
+        (f"{name}: {label(key, 'k')}", getattr(found.curves, key), f"{root}scores.subjects.{name}.curves.{key}")
         for name, found in scores.subjects.items()
         for key in CURVES
     ]
@@ -123,7 +150,7 @@ def over_k(scores: Scores) -> Table:
     return Table([head for head, *_ in columns], rows if len(rows) > 1 else [])
 
 
-def paper(rows: Sequence[Paper], scores: Scores | None) -> Table:
+def paper(rows: Sequence[Paper], scores: Scores | None, root: str = "") -> Table:
     """The paper's rows, then ours by NeMo-Skills' rule, which is the paper's."""
     theirs = [
         (
@@ -141,7 +168,7 @@ def paper(rows: Sequence[Paper], scores: Scores | None) -> Table:
             f"this run: {name}",
             [
                 *(
-                    Cell(percent(f.value, 2), _ends(f, _end), path=f"scores.subjects.{name}.{key}")
+                    Cell(percent(f.value, 2), _ends(f, _end), path=f"{root}scores.subjects.{name}.{key}")
                     for key in ("nemo_skills_pass_at_1", "nemo_skills_majority")
                     for f in (getattr(s, key),)
                 ),
@@ -153,10 +180,10 @@ def paper(rows: Sequence[Paper], scores: Scores | None) -> Table:
     return Table(["pass@1", "maj@k", "problems x samples"], theirs + ours)
 
 
-def budgets(found: Mapping[str, Sequence[Point]]) -> Table:
+def budgets(found: Mapping[str, Sequence[Point]], root: str = "") -> Table:
     """One row per budget, one column per subject."""
     rows = [
-        (str(points[0].k), [share(point, f"budgets.{name}.{i}") for name, point in zip(found, points)])
+        (str(points[0].k), [share(point, f"{root}budgets.{name}.{i}") for name, point in zip(found, points)])
         for i, points in enumerate(zip(*found.values()))
     ]
     return Table(list(found), rows)
@@ -231,9 +258,18 @@ def _figures(columns: Mapping[str, Figures], k: int, paths: Mapping[str, str]) -
     """``paths``: where each column stands in results.json."""
     rows = [
         (label(key, k), [_cell(key, figures, paths.get(name)) for name, figures in columns.items()])
-        for key in LABELS
+        for key in _rows(columns)
     ]
     return Table(list(columns), rows)
+
+
+def _rows(columns: Mapping[str, Figures]) -> list[str]:
+    guessed = any(figures.chance is not None for figures in columns.values())
+    return [key for key in LABELS if key != "chance" or guessed]
+
+
+def _chance(figures: Figures, path: str | None) -> Cell:
+    return Cell("") if figures.chance is None else Cell(percent(figures.chance), path=f"{path}.chance" if path else "")
 
 
 def _cell(key: str, figures: Figures, path: str | None) -> Cell:
@@ -241,10 +277,12 @@ def _cell(key: str, figures: Figures, path: str | None) -> Cell:
     if key == "mean_tokens":
         tokens = figures.mean_tokens
         return Cell(f"{tokens.value:.1f}", _ends(tokens, "{:.1f}".format), path=at)
+    if key == "chance":
+        return _chance(figures, path)
     if key != "cut":
         return share(getattr(figures, key), at)
     cut = figures.finish_reasons.get("length")
-    return share(cut, at) if cut else share(CountedFigure(0.0, 0.0, 0.0, 0, figures.samples))
+    return share(cut, at) if cut else Cell("0.0 %")
 
 
 def _end(value: float) -> str:

@@ -10,7 +10,7 @@ from nemo_cot.evaluation.comparison import Comparison
 from nemo_cot.evaluation.scores import Change, CountedFigure, Figure, Figures, Scores
 from nemo_cot.report.collect import Findings
 from nemo_cot.report.facts import gain
-from nemo_cot.report.results import Headline, ProblemRow, Remark
+from nemo_cot.report.results import Headline, ProblemRow, Remark, SetResults
 from nemo_cot.report.tables import percent, points
 
 MANY_CUT, MANY_UNDECIDED, FEW_PROBLEMS, FORMAT_MOVED = 0.05, 0.02, 100, 0.2
@@ -27,13 +27,24 @@ def headline(scores: Scores | None, failed: bool) -> Headline:
     if effect is None:
         name, found = _best(scores)
         sentence = f"{name}: {percent(found.lenient.value)} of its answers are right (pass@1)."
-        return Headline("measured", sentence, f"{level} {_span(found.lenient)}, {_counts(found.lenient)}.")
+        return Headline("measured", sentence, f"{level} {_span(found.lenient)}, {_counts(found.lenient)}.{_guessing(scores)}")
     base, trained = scores.subjects["base"], scores.subjects["trained"]
-    detail = f"{points(effect.value)} points, {level} {points(effect.low)} to {points(effect.high)}, paired by problem"
+    detail = difference(effect, scores.confidence)
     bound = trained.lenient.value - base.lenient_undecided_right.value
     if base.undecided.count:
         detail += f"; at least {points(bound)} if every undecided base answer were right"
-    return Headline(*judged(effect, "Training", base.lenient, trained.lenient), f"{detail}.")
+    return Headline(*judged(effect, "Training", base.lenient, trained.lenient), f"{detail}.{_guessing(scores)}")
+
+
+def said(one: Headline) -> str:
+    """On one line."""
+    return f"{one.sentence} {one.detail}".strip()
+
+
+def difference(effect: Change, confidence: float) -> str:
+    """In points, with its interval."""
+    level = f"{100 * confidence:g} % interval"
+    return f"{points(effect.value)} points, {level} {points(effect.low)} to {points(effect.high)}, paired by problem"
 
 
 def judged(effect: Change, what: str, before: Figure, after: Figure) -> tuple[str, str]:
@@ -51,8 +62,7 @@ def comparison_headline(found: Comparison) -> Headline:
     first, *others = found.runs
     best = max(others, key=lambda run: run.figures["lenient"].value)
     effect = (best.minus_first or {})["lenient"]
-    level = f"{100 * found.confidence:g} % interval"
-    detail = f"{points(effect.value)} points, {level} {points(effect.low)} to {points(effect.high)}, paired by problem"
+    detail = difference(effect, found.confidence)
     if len(others) > 1:
         detail += f"; the best of {len(others)} compared with {first.run}, so its difference is flattered"
     span = f"{percent(first.figures['lenient'].value)} ({first.run}) and {percent(best.figures['lenient'].value)} ({best.run})"
@@ -63,8 +73,8 @@ def comparison_headline(found: Comparison) -> Headline:
     return Headline("unclear", f"No difference shown: pass@1 is {span}.", f"{detail}.")
 
 
-def remarks(found: Findings, sensitivity: float | None, papers_benchmark: bool) -> Iterator[Remark]:
-    """Warnings; errors of the chain first."""
+def remarks(found: Findings, own: SetResults, sets: Mapping[str, SetResults]) -> Iterator[Remark]:
+    """Warnings; errors of the chain first, then what is to be known of each held-out set."""
     for entry in found.failed:
         code = "" if entry.exit_code is None else f", exit code {entry.exit_code}"
         yield Remark(
@@ -79,62 +89,71 @@ def remarks(found: Findings, sensitivity: float | None, papers_benchmark: bool) 
             "provenance",
             True,
         )
-    if found.scores is None:
-        return
-    for name, figures in found.scores.subjects.items():
-        yield from _subject(name, figures)
-    yield from _small(found.scores, sensitivity)
-    moved = found.scores.learning_effect.get("format_rate")
-    if moved and moved.value > FORMAT_MOVED:
-        yield Remark(
-            f"Part of the gain is format: boxed answers rose by {points(moved.value)} points. NeMo-Skills and the paper "
-            "count boxed answers only.",
-            "results",
-        )
+    for name, one in {"": own, **sets}.items():
+        for text in _of_set(one):
+            yield Remark(f"{name}: {text}" if name else text, "results")
     if found.flagged:
         yield Remark(
             f"{found.flagged} traces resemble evaluation problems: see curate/flagged.jsonl.", "data"
         )
-    if not papers_benchmark:
+    if own.scores and not own.papers_benchmark:
         yield Remark(
             "Other problems than the paper's: its figures are shown for scale and cannot be compared.",
             "results",
         )
 
 
-def _subject(name: str, figures: Figures) -> Iterator[Remark]:
+def _of_set(one: SetResults) -> Iterator[str]:
+    if one.scores is None:
+        return
+    for name, figures in one.scores.subjects.items():
+        yield from _subject(name, figures)
+    yield from few_problems(min(figures.problems for figures in one.scores.subjects.values()), one.sensitivity)
+    moved = one.scores.learning_effect.get("format_rate")
+    if moved and moved.value > FORMAT_MOVED:
+        yield (
+            f"Part of the gain is format: boxed answers rose by {points(moved.value)} points. NeMo-Skills and the paper "
+            "count boxed answers only."
+        )
+
+
+def _subject(name: str, figures: Figures) -> Iterator[str]:
     cut = figures.finish_reasons.get("length")
     if cut and cut.value > MANY_CUT:
-        yield Remark(
-            f"{percent(cut.value)} of the answers of {name} were cut at the length limit.", "results"
-        )
-    if figures.undecided.value > MANY_UNDECIDED:
-        yield Remark(
-            f"{percent(figures.undecided.value)} of the answers of {name} are undecided and count as wrong.",
-            "results",
-        )
+        yield f"{percent(cut.value)} of the answers of {name} were cut at the length limit."
+    yield from many_undecided(name, figures.undecided.value)
 
 
-def _small(scores: Scores, sensitivity: float | None) -> Iterator[Remark]:
-    count = min(figures.problems for figures in scores.subjects.values())
+def many_undecided(name: str, share: float) -> Iterator[str]:
+    """Where they are many."""
+    if share > MANY_UNDECIDED:
+        yield f"{percent(share)} of the answers of {name} are undecided and count as wrong."
+
+
+def few_problems(count: int, sensitivity: float | None) -> Iterator[str]:
+    """Where they are few, with what is then missed."""
     if count < FEW_PROBLEMS:
-        seen = (
-            f": a true difference below {100 * sensitivity:.0f} points would often be missed"
-            if sensitivity
-            else ""
-        )
-        yield Remark(f"Only {count} problems{seen}.", "results")
+        missed = f"a true difference below {100 * (sensitivity or 0):.0f} points would often be missed"
+        yield f"Only {count} problem{'s' * (count != 1)}{f': {missed}' if sensitivity else ''}."
 
 
-def read_next(problems: Sequence[ProblemRow], pair: Sequence[str], found: Findings) -> Iterator[Remark]:
-    """Where to go from the first screen."""
-    yield from problems_next(problems, pair)
+def read_next(own: SetResults, sets: Mapping[str, SetResults], found: Findings) -> Iterator[Remark]:
+    """Where to go from the first screen: the other sets in a line each."""
+    for name, one in sets.items():
+        if one.scores and one.scores.subjects:
+            yield Remark(f"{name}: {said(headline(one.scores, failed=False))}", "results")
+    yield from problems_next(own.problems, own.pair)
     if found.steps:
         yield Remark(f"Loss over {len(found.steps)} steps: Training", "training")
     if found.traces:
         yield Remark(f"The {len(found.traces)} traces that it was trained on: Data", "data")
     if found.manifests:
         yield Remark("How to run it again, and what differs from the defaults: Provenance", "provenance")
+
+
+def _guessing(scores: Scores) -> str:
+    chance = next((figures.chance for figures in scores.subjects.values()), None)
+    return "" if chance is None else f" Guessing gives {percent(chance)}."
 
 
 def problems_next(problems: Sequence[ProblemRow], pair: Sequence[str]) -> Iterator[Remark]:
@@ -159,8 +178,3 @@ def _span(figure: Figure) -> str:
 
 def _counts(figure: CountedFigure) -> str:
     return f"{figure.count} of {figure.total} samples"
-
-
-def forest_of(subjects: Mapping[str, Figures]) -> list[tuple[str, Figure]]:
-    """Name and pass@1 of each subject."""
-    return [(name, figures.lenient) for name, figures in subjects.items()]

@@ -20,13 +20,15 @@ CHUNKS = ".chunks"
 HASHES = ".hashes"
 """Folder beside the runs, which share it: digests of big files (nemo_cot.io.hashing)."""
 _CHUNK = re.compile(r"/(?=chunk-\d+$)")
+_SETS = ("problems/", "problems.sets/")
+"""The problems of further sets are stages below another stage, as chunks are."""
 
 
 class RunDirectory:
     """``path``/STAGE holds a finished stage, STAGE.partial-FINGERPRINT one in progress.
 
     STAGE.old exists only while a stage is replaced. The chunks of a stage, STAGE/chunk-000 and on, are in
-    STAGE.chunks beside it, so that replacing the stage does not touch them. ``reuse``: directories of other
+    STAGE.chunks beside it, so that replacing the stage does not touch them; problems/SET in problems.sets. ``reuse``: directories of other
     runs whose finished stages may be reused, in order of preference.
     """
 
@@ -51,7 +53,7 @@ class RunDirectory:
 
     def stage(self, name: str) -> Path:
         """The folder of a finished stage; ``name`` may have several parts, such as evaluate/base/chunk-000."""
-        return self._elsewhere.get(name) or self.path / _CHUNK.sub(f"{CHUNKS}/", name)
+        return self._elsewhere.get(name) or self.path / _CHUNK.sub(f"{CHUNKS}/", name.replace(*_SETS))
 
     def read_from(self, name: str, other: RunDirectory) -> None:
         """From now on :meth:`stage` returns the folder of ``other``, for plans, which write nothing."""
@@ -115,6 +117,11 @@ class RunDirectory:
             for folder in {other.hashes for other in self.reuse} - {self.hashes}:
                 self._hasher.learn(folder)
         return self._hasher
+
+
+def stage_of(folder: str) -> str:
+    """The stage whose ``folder``, relative to the run, that is."""
+    return folder.replace(f"{CHUNKS}/", "/").replace(*reversed(_SETS))
 
 
 def changed(path: Path) -> float:

@@ -19,8 +19,8 @@ from nemo_cot.io.jsonl import iter_numbered_jsonl
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import Manifest
 
-_AFTER = ("evaluate", "report")
-"""Recipes whose rows are not about the traces that are trained on."""
+_OTHERS = ("evaluate/", "report", "problems/")
+"""How stages begin whose rows are not about the traces that are trained on; problems/SET may have the same ids."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _parted(wanted: str) -> tuple[str, int | None]:
 def _files(run: RunDirectory, manifests: Mapping[str, Manifest]) -> Iterator[tuple[str, str, Path, Manifest]]:
     """Stage, name, path and manifest of each output with a row per line, but for those of an evaluation."""
     for stage, manifest in manifests.items():
-        if stage.partition("/")[0] not in _AFTER:
+        if not stage.startswith(_OTHERS):
             for name in manifest.outputs:
                 if name.endswith(".jsonl") and (path := run.stage(stage) / name).exists():
                     yield stage, name, path, manifest

@@ -6,8 +6,9 @@ from nemo_cot.evaluation.scores import score
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.records import StepMetrics, Trace, TraceLoss
 from nemo_cot.report.build import write_report
-from nemo_cot.report.collect import Findings, Selection
+from nemo_cot.report.collect import Findings
 from nemo_cot.report.results import ChangedKey
+from nemo_cot.traces.candidates import SelectionRow
 from tests.report.made import evaluation, text_sets
 from tests.report.test_report import manifest
 
@@ -36,6 +37,13 @@ def rows(subject: str, problems: int, samples: int, rate: float) -> list[Trace]:
                 )
             )  # fmt: skip
     return found
+
+
+def selected(t: Trace, row: int, rank: int | None) -> SelectionRow:
+    return SelectionRow(
+        problem_id=t.problem_id, sample=t.sample, row=row, chosen=rank is not None, rule="target", rank=rank,
+        num_student_tokens=50, pass_rate=0.5,
+    )  # fmt: skip
 
 
 def findings(problems: int = 12, samples: int = 8) -> Findings:
@@ -77,7 +85,7 @@ def findings(problems: int = 12, samples: int = 8) -> Findings:
     return Findings(
         name="made", manifests={"train": manifest("train", {}, {"model": "abc"}, lr=0.125)}, scores=score(graded, evaluation(samples)),
         samples=graded, traces=chosen, steps=steps, trace_losses=losses, dropped={"verdict_wrong": 7, "too_long": 3},
-        selection=[Selection(t.problem_id, t.sample, (t.problem_id, t.sample) in picked, "target", picked.get((t.problem_id, t.sample)), 50, 0.5) for t in pool],
+        selection=[selected(t, row, picked.get((t.problem_id, t.sample))) for row, t in enumerate(pool)],
         texts=text_sets({"trained": graded["trained"], "base": graded["base"], "chosen": chosen, "pool": pool}),
         command="nemo-cot run \\\n  name=made", changed=[ChangedKey("train.optim.lr", 0.125, 0.0001)],
     )  # fmt: skip

@@ -141,6 +141,12 @@ def test_the_graphics_have_their_figures_as_text(opened, page_file):
             assert page.locator(f"#{name} table tr").count() >= rows
 
 
+def test_a_link_to_a_part_shows_the_tabs_too(opened, page_file):
+    with opened(page_file, "#results") as page:
+        page.wait_for_timeout(300)
+        assert page.evaluate("() => window.scrollY") == 0
+
+
 def test_a_bar_of_the_problem_map_opens_both_texts(opened, page_file):
     with opened(page_file, "#results") as page:
         page.locator(".map a").first.dispatch_event("click")

@@ -1,11 +1,12 @@
 """Runs compared in pairs: what is refused, what is warned of, and that the figures are those of the runs."""
 
 import random
+from string import ascii_uppercase
 
 import pytest
 
 from nemo_cot.errors import UserError
-from nemo_cot.evaluation.comparison import Comparison, compare
+from nemo_cot.evaluation.comparison import Comparison, compare, compare_sets
 from nemo_cot.evaluation.graded_runs import GradedRun, GradedSample
 from nemo_cot.evaluation.measures import COMPARED
 from nemo_cot.report.comparison_text import comparison_builtins, comparison_markdown, comparison_text
@@ -14,7 +15,7 @@ from tests.grading.shared_data import comp_math
 SETTINGS = {"sampling.temperature": 0.7, "model.prompt": "{problem}"}
 
 
-def run(label, chance=0.5, *, seed=0, problems=40, samples=4, settings=SETTINGS, stale=False, grader="1"):
+def run(label, chance=0.5, *, seed=0, problems=40, samples=4, settings=SETTINGS, stale=False, grader="1", **fields):
     """Graded samples, right with ``chance`` more or less, by problem."""
     draw, hard = random.Random(seed), random.Random(99)
     rows = []
@@ -23,7 +24,7 @@ def run(label, chance=0.5, *, seed=0, problems=40, samples=4, settings=SETTINGS,
         for s in range(samples):
             right = draw.random() < chance + ease
             answer = "1" if right else draw.choice([None, "2", "02", "3"])
-            rows.append(row(f"p{p}", s, right, answer, boxed=draw.random() < 0.8, grader=grader))
+            rows.append(row(f"p{p}", s, right, answer, boxed=draw.random() < 0.8, grader=grader, **fields))
     return GradedRun(label, rows, settings, stale)
 
 
@@ -57,7 +58,7 @@ def test_problems_are_matched_by_id_in_any_order():
     first, second = run("a", seed=1), run("b", seed=1)
     backwards = GradedRun("b", second.rows[::-1], SETTINGS, False)
     for key, change in compare([first, backwards], resamples=200).runs[1].minus_first.items():
-        assert (change.value, change.low, change.high, change.p_value) == (0, 0, 0, 1), key
+        assert (change.value, change.p_value) == (0, 1) and change.low == -change.high, key
 
 
 @pytest.mark.parametrize("change, told", [
@@ -102,7 +103,7 @@ def papers(label: str) -> GradedRun:
 def test_the_papers_rows_stand_beside_its_own_benchmark_only():
     own, other = (compare([make("a"), make("b")], resamples=100) for make in (papers, run))
     assert own.papers_benchmark and own.problems == 256 and not other.papers_benchmark
-    for write in (comparison_text, comparison_markdown):
+    for write in (comparison_text, lambda found: comparison_markdown([found])):
         assert "17.10 %" in write(own) and "11.72 %" in write(own) and "17.10 %" not in write(other)
     assert len(comparison_builtins(own)["paper"]) == 2 and comparison_builtins(other)["paper"] == []
 
@@ -115,7 +116,7 @@ def hostile() -> Comparison:
 
 def test_text_and_markdown_hold_every_figure_and_nothing_active():
     found = hostile()
-    text, markdown = comparison_text(found), comparison_markdown(found)
+    text, markdown = comparison_text(found), comparison_markdown([found])
     assert "\x1b" not in text + markdown and "<b>" not in markdown and "\n# " not in markdown
     table = [line for line in markdown.splitlines() if line.startswith("| ")]
     assert len(table) == 1 + 2 * len(COMPARED) and all(line.count(" | ") == 4 for line in table)
@@ -123,3 +124,41 @@ def test_text_and_markdown_hold_every_figure_and_nothing_active():
     for page in (text, markdown):
         assert f"{100 * strict.value:+.1f} [" in page and "pass@1, strict" in page and "p = " in page
     assert "p < 0.02" in comparison_text(compare([run("a", -1.0), run("b", 2.0)], resamples=100))
+
+
+# ---- further held-out sets
+
+
+def test_sets_are_compared_each_by_itself_and_one_with_other_problems_is_left_out():
+    read = {
+        "": [run("a", 0.4, seed=1), run("b", 0.7, seed=2)],
+        "four": [run("a", 0.6, seed=3, problems=20, samples=2), run("b", 0.3, seed=4, problems=20, samples=2)],
+        "odd": [run("a", problems=5), run("b", problems=6)],
+    }
+    found = compare_sets(read.__getitem__, list(read), resamples=500)
+    assert list(found) == ["", "four"] and found["four"].set == "four" and found["four"].problems == 20
+    assert found[""].warnings == ["the set odd is left out: the problems differ: 1 only in b (p5)"]
+    for name in found:
+        alone = compare(read[name], resamples=500, name=name)
+        assert [r.figures for r in found[name].runs] == [r.figures for r in alone.runs]
+    assert found[""].runs[1].minus_first["lenient"].low > 0 > found["four"].runs[1].minus_first["lenient"].high
+    with pytest.raises(UserError, match="the problems differ"):
+        compare_sets(read.__getitem__, ["odd", "four"], resamples=100)
+
+
+def choice(*numbers):
+    """A problem per number of options."""
+    return [
+        row(f"p{p}", s, s == 0, "A", scorer="choice", scorer_data={"options": dict.fromkeys(ascii_uppercase[:number], "text")})
+        for p, number in enumerate(numbers)
+        for s in range(3)
+    ]
+
+
+def test_chance_is_the_mean_over_problems_of_one_over_their_options():
+    chance = compare([GradedRun(label, choice(4, 2, 10), SETTINGS, False) for label in "ab"], resamples=100)
+    assert chance.chance == pytest.approx((1 / 4 + 1 / 2 + 1 / 10) / 3)
+    assert "Guessing gives a pass@1 of 28.3 %." in comparison_text(chance) and "28.3 %" in comparison_markdown([chance])
+    mixed = [*choice(4), row("q", 0, True, "1")]
+    assert compare([GradedRun(label, mixed, SETTINGS, False) for label in "ab"], resamples=100).chance is None
+    assert compare([run("a"), run("b")], resamples=100).chance is None

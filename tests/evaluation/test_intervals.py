@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nemo_cot.evaluation.intervals import bootstrap_interval, bootstrap_intervals, student_t
+from nemo_cot.evaluation.intervals import (
+    bootstrap_interval,
+    bootstrap_intervals,
+    paired_difference,
+    student_t,
+)
 from nemo_cot.evaluation.metrics import Metric
 
 shares = st.lists(st.sampled_from([0.0, 0.0, 0.125, 0.5, 1.0]), min_size=1, max_size=40)
@@ -97,3 +102,21 @@ def test_it_covers_where_the_percentile_bootstrap_did_not(problems, samples, rat
     ends = np.array(bootstrap_intervals(metrics, resamples=1000))
     covered = ((ends[:, 0] <= rate) & (rate <= ends[:, 1])).mean()
     assert 0.92 <= covered <= 0.995
+
+
+@pytest.mark.parametrize("change", [-1.0, -0.5, 0.0, 0.5, 1.0])
+@pytest.mark.parametrize("problems", [1, 30, 256])
+def test_a_difference_that_is_the_same_everywhere_has_the_exact_bound(change, problems):
+    first, second = max(0.0, -change), max(0.0, change)
+    found = paired_difference(metric([first] * problems), metric([second] * problems))
+    others = 1 - 0.025 ** (1 / problems)  # of the problems, changing by anything from -1 to 1
+    assert found.value == change
+    assert found.low == pytest.approx(max(-1, (1 - others) * change - others))
+    assert found.high == pytest.approx(min(1, (1 - others) * change + others))
+
+
+def test_one_problem_that_changes_otherwise_is_the_bootstraps_and_tokens_have_no_bound():
+    nearly = paired_difference(metric([0.0] * 30), metric([0.0] * 29 + [1.0]))
+    assert (nearly.low, nearly.high) == (0.0, 0.1)
+    tokens = paired_difference(metric([5.0] * 3, share=False), metric([9.0] * 3, share=False))
+    assert (tokens.low, tokens.high) == (4.0, 4.0)

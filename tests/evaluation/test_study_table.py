@@ -99,3 +99,51 @@ def test_names_are_made_harmless():
     found = table([Repeat(evil, evil, {}, lambda: run("x"))], baseline=evil)
     assert "<script>" not in study_markdown(found)
     assert r"\|x" in study_markdown(found)
+
+
+# ---- further held-out sets
+
+
+def on_sets(variant, own, four, seed, **options):
+    """Three repeats with other problems, samples and rates on the set four; none of it where ``four`` is None."""
+
+    def reader(n):
+        def read(name=""):
+            if name and four is None:
+                return None
+            chance, more = (four, {"problems": 25, "samples": 3}) if name else (own, {})
+            return run(f"{variant}.{n}", chance, seed=seed + n + 100 * bool(name), **more, **options)
+
+        return read
+
+    return [Repeat(variant, f"{variant}.{n}", SEEDS[n], reader(n)) for n in range(3)]
+
+
+def test_a_measure_on_a_set_has_that_sets_problems_and_samples_and_its_own_correction():
+    groups = [on_sets("plain", 0.4, 0.8, 10), on_sets("lower", 0.4, 0.35, 20), on_sets("without", 0.45, None, 30)]
+    found = table(*groups, measures=("lenient", "four.pass_at_k"))
+    assert (found.problems, found.k, found.sets["four"].problems, found.sets["four"].k) == (40, 4, 25, 3)
+    _, lower, without = found.rows
+    own = table(*groups, measures=("lenient",))
+    for row, alone in zip(found.rows, own.rows):
+        assert row.measures["lenient"] == alone.measures["lenient"], "a set changes nothing of the runs' own"
+    change = lower.measures["four.pass_at_k"].minus_baseline
+    assert change.high < 0 and change.p_holm == change.p_value, "one variant is compared on four"
+    assert lower.measures["lenient"].minus_baseline.p_holm >= lower.measures["lenient"].minus_baseline.p_value
+    assert "four.pass_at_k" not in without.measures and "lenient" in without.measures
+    markdown, notes = study_markdown(found), " ".join(study_notes(found))
+    assert "| four: pass@3 |" in markdown and "40 problems, 25 of four." in notes and "four: pass@3: a difference below" in notes
+    lines = [line for line in markdown.splitlines() if line.startswith("| without")]
+    assert lines[0].endswith("| - |")
+
+
+def test_a_set_that_the_baseline_does_not_have_is_refused():
+    with pytest.raises(UserError, match="no run of the baseline plain has scores on four"):
+        table(on_sets("plain", 0.4, None, 10), on_sets("other", 0.4, 0.4, 20), measures=("four.lenient",))
+
+
+def test_what_guessing_gives_stands_below_the_table():
+    choice = {"scorer": "choice", "scorer_data": {"options": dict.fromkeys("ABCD", "text")}}
+    found = table(on_sets("plain", 0.4, 0.5, 10, **choice), on_sets("o", 0.4, 0.5, 20, **choice), measures=("lenient", "four.lenient"))
+    assert (found.chance, found.sets["four"].chance) == (0.25, 0.25)
+    assert "four: guessing gives a pass@1 of 25.0 %." in study_notes(found)

@@ -15,6 +15,7 @@ import pytest
 from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.grading import extract, grade
+from nemo_cot.problems import make_problems
 from nemo_cot.traces.edits import share
 from nemo_cot.traces.marks import Marks
 from nemo_cot.traces.steps import segment, sentences
@@ -214,6 +215,17 @@ def model(name: str, lr: float) -> Callable[[Row], None]:
 def lora(lr: float) -> Callable[[Row], None]:
     def check(row: Row) -> None:
         assert row.cfg.train.lora.enabled and row.cfg.train.optim.lr == lr
+
+    return check
+
+
+def sums_of(name: str, terms: int) -> Callable[[Row], None]:
+    """The further held-out set ``name`` has such sums, and the run's own has not."""
+
+    def check(row: Row) -> None:
+        for problems, wanted in ((row.cfg.evaluate.sets[name].problems, True), (row.cfg.problems, False)):
+            found = {len(re.findall(r"\d+", p.problem)) == terms for p in make_problems(problems).heldout}
+            assert found == {wanted}
 
     return check
 

@@ -41,6 +41,7 @@ from tests.experiment.row_checks import (
     shuffled,
     size,
     style,
+    sums_of,
     verdicts,
     written_by,
 )
@@ -91,6 +92,7 @@ ROWS: dict[str, list[Callable[[Row], None]]] = {
     "quickstart_self": [RIGHT, size(10), asked("reasoning")],
     "quickstart_wrong": [WRONG, size(20), style("wrong")],
     "quickstart_lora": [*COUNTED, lora(1e-3)],
+    "quickstart_sets": [*COUNTED, sums_of("four_terms", 4)],
 }  # fmt: skip
 RUNS: dict[str, dict[str, list[Callable[[Row], None]]]] = {
     "paper": {
@@ -218,7 +220,8 @@ def test_no_two_rows_are_the_same(study, make):
     found: dict[str, list[str]] = {}
     for name in RUNS[study] if study else ROWS:
         found.setdefault(make(overrides[name]).trained, []).append(name)
-    assert [names for names in found.values() if len(names) > 1] == ([["main", "base"]] if study == "paper" else [])
+    same = {"paper": [["main", "base"]], None: [["quickstart", "quickstart_sets"]]}  # which differ in what is evaluated
+    assert [names for names in found.values() if len(names) > 1] == same.get(study, [])
 
 
 def test_rows_without_traces_evaluate():
@@ -236,5 +239,5 @@ def test_the_page_of_experiments_is_that_of_the_files():
 def test_preflight_finds_nothing_but_what_the_user_gives(name, large_disk):
     """On the cluster's image: lengths fit the engines, heads the GPUs, and the trainer can do what is asked."""
     cfg = composed(f"experiment={name}")
-    _, findings = examine(cfg, run_directory(cfg), elsewhere=True)
+    _, findings = examine(cfg, run_directory(cfg), whole_graph(cfg), elsewhere=True)
     assert {f.rule for f in findings if f.level in ("error", "warning")} <= {"inputs_exist"}

@@ -35,7 +35,7 @@ def evaluation(samples: int = 2) -> EvaluateConfig:
     sampling = SamplingConfig(0.7, 0, 1.0, 16, "fp32", 4, "cpu", True, None)
     examples = ExamplesConfig(4, "as_is", 0, None, "\n", [], None, None)
     subjects, engine = ["base", "trained"], EngineConfig("embedded")
-    return EvaluateConfig(subjects, {}, samples, 0, sampling, engine, 1000, 0.95, 1, examples, [8, 16], "cut")
+    return EvaluateConfig(subjects, {}, samples, 0, sampling, engine, 1000, 0.95, 1, examples, [8, 16], "cut", {})
 
 
 def graded() -> dict[str, list[Trace]]:

@@ -13,7 +13,8 @@ from nemo_cot.io.paths import CHAIN_FILE
 from nemo_cot.records import StageEnd, TraceLoss
 from nemo_cot.report import facts
 from nemo_cot.report.build import write_report
-from nemo_cot.report.collect import Findings, collect, read_manifests, stale_stages
+from nemo_cot.report.collect import Evaluated, Findings, collect, read_manifests, stale_stages
+from nemo_cot.report.run_results import run_results
 from nemo_cot.report.svg import curve_chart, forest, histogram, line_chart
 from nemo_cot.report.untrusted import fenced, markdown_cell
 from nemo_cot.stages import RunDirectory
@@ -83,6 +84,26 @@ def test_subsets_stand_beside_the_total_where_there_are_several(tmp_path):
         assert "by subset" not in text
     for text in written(tmp_path, with_subsets({})):
         assert "by subset" not in text
+
+
+def test_a_further_set_stands_under_its_name_and_the_headline_is_of_the_runs_own(tmp_path):
+    rows = graded()
+    quiz = {"base": rows["trained"], "trained": rows["base"][:2]}  # problem a alone, half of it right
+    quiz["base"] = [row for row in quiz["base"] if row.problem_id == "a"]
+    found = findings(sets={"quiz": Evaluated(score(quiz, evaluation()), quiz)})
+    plain, results = run_results(findings(), "t"), run_results(found, "t")
+    assert (results.headline, results.forest, results.pair, results.problems) == (plain.headline, plain.forest, plain.pair, plain.problems)
+    assert results.scores == plain.scores and results.sets["quiz"].scores == found.sets["quiz"].scores
+    assert [(p.problem_id, p.right) for p in results.sets["quiz"].problems] == [("a", {"base": 1.0, "trained": 0.5})]
+    assert "quiz: Only 1 problem." in [remark.text for remark in results.remarks]
+    assert any(remark.text.startswith("quiz: ") and "from 100.0 % to 50.0 %" in remark.text for remark in results.read_next)
+    markdown, html = written(tmp_path, found)
+    line = next(line for line in markdown.splitlines() if line.startswith("| quiz "))
+    assert "| 100.0 % [" in line and "| 50.0 % [" in line and "| -50.0 [" in line
+    own = next(line for line in markdown.splitlines() if line.startswith("| held\\-out problems "))
+    assert "| 25.0 % [" in own and "| 75.0 % [" in own and "+50.0 [" in own
+    assert 'data-path="sets.quiz.scores.learning_effect.lenient">-50.0' in html
+    assert 'data-path="scores.learning_effect.lenient">+50.0' in html
 
 
 def test_curves_over_k_are_drawn_and_listed(tmp_path):

@@ -65,6 +65,15 @@ def test_greedy_equals_generate_token_by_token(kind):
     assert len({token for c in found for token in c.token_ids}) > 8
 
 
+def test_each_step_is_counted():
+    counts = []
+    stops = decoding(stop_ids=tuple(range(0, 64, 4)))
+    found = sample_batch(tiny_model(), requests(), stops, lambda *seen: counts.append(seen))
+    ended = [sum(c.finish_reason == "stop" and c.num_generated_tokens <= n for c in found) for n in range(1, len(counts) + 1)]
+    assert [count for count, _ in counts] == ended and ended[-1] > 0
+    assert counts[-1][1] == sum(c.num_generated_tokens for c in found) and counts[0][1] == len(found)
+
+
 def test_left_padding_does_not_change_greedy_results():
     model, greedy = tiny_model(), decoding(temperature=0.0)
     together = sample_batch(model, requests(samples=1), greedy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nemo_cot.config.engines import EngineConfig, SamplingConfig
+from nemo_cot.progress import Tracker
 from nemo_cot.records import Problem
 from nemo_cot.sampling.embedded import run
 from nemo_cot.sampling.embedded.decode import Completion
@@ -29,8 +30,9 @@ def sampled(monkeypatch):
     """Replace the model by an echo of the request; returns the list of batches that were drawn."""
     batches = []
 
-    def echo(model, requests, decoding):
+    def echo(model, requests, decoding, on_step):
         batches.append([request.key for request in requests])
+        on_step(1, 5)
         return [Completion(list(f"{r.key} {decoding.seed}".encode()), "stop", 3) for r in requests]
 
     monkeypatch.setattr(run, "TextTokenizer", lambda *_: FakeTokenizer())
@@ -53,6 +55,13 @@ def sample(folder):
 def test_batches_go_across_problems_in_order(tmp_path, sampled):
     sample(tmp_path)
     assert sampled == [["a:0", "a:1", "a:2", "b:0"], ["b:1", "b:2", "c:0", "c:1"], ["c:2"]]
+
+
+def test_progress_counts_the_samples_of_a_batch_that_have_ended(tmp_path, sampled, monkeypatch):
+    shown = []
+    monkeypatch.setattr(Tracker, "update", lambda self, done, **figures: shown.append(done))
+    sample(tmp_path)
+    assert shown == [1, 4, 5, 8, 9, 9]
 
 
 @pytest.mark.parametrize("lines", range(9))

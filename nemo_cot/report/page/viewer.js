@@ -6,11 +6,10 @@ class Viewer extends Pane {
   constructor(index) {
     super();
     this.index = index;
-    this.reader = new Reader(new Marks(index.words, index.thoughts));
+    this.reader = new Reader(new Marks(index.words));
     this.second = new Reader(this.reader.marks);
     this.lower = index.problems.map((p) => `${p[0]}\n${p[1]}\n${p[2]}`.toLowerCase());
     this.columns = index.sets.map((set) => Object.assign(set, { of: this.grouped(set) }));
-    this.ids = new Map(index.problems.map((p, i) => [p[0], i]));
     this.options = { math: true, marks: true, folded: true, find: "" };
     this.matches = null; // per set, which samples hold the text that is searched for
     this.search = 0;
@@ -246,10 +245,8 @@ class Viewer extends Pane {
     if (asked === "" || !this.at) return;
     const own = this.columns[this.at.set];
     const other = asked === "sample" ? this.at.set : Number(asked);
-    const id = this.index.problems[own.problem[this.at.row]][0];
     const set = this.columns[other];
-    const problem = [...set.of.keys()].find((p) => this.index.problems[p][0] === id);
-    const rows = (set.of.get(problem) || []).filter((row) => other !== this.at.set || row !== this.at.row);
+    const rows = (set.of.get(own.problem[this.at.row]) || []).filter((row) => other !== this.at.set || row !== this.at.row);
     const row = rows.find((r) => set.chunk[r] >= 0 && set.verdict[r] !== own.verdict[this.at.row]) ?? rows.find((r) => set.chunk[r] >= 0) ?? rows[0];
     if (row !== undefined) this.with = { set: other, row };
   }

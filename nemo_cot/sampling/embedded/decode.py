@@ -55,12 +55,20 @@ class Decoding:
 
 
 @torch.inference_mode()
-def sample_batch(model: torch.nn.Module, requests: Sequence[Request], decoding: Decoding) -> list[Completion]:
-    """One completion a request, in order. The model must use the sampling attention."""
+def sample_batch(
+    model: torch.nn.Module,
+    requests: Sequence[Request],
+    decoding: Decoding,
+    on_step: Callable[[int, int], object] = lambda finished, tokens: None,
+) -> list[Completion]:
+    """One completion per request, in order. The model must use the sampling attention. ``on_step`` is called after each
+    token with the number of finished requests and of all tokens drawn.
+    """
     state = _prefill(model, requests, decoding)
     for step in range(decoding.max_new_tokens):
         tokens = _draw(state.logits, state.uniforms[:, step], decoding)
         state.record(tokens, decoding)
+        on_step(len(requests) - int(state.running.sum()), state.drawn)
         if not state.running.any() or step + 1 == decoding.max_new_tokens:
             break
         state.compact()
@@ -85,6 +93,7 @@ class _State:
         self.running = torch.ones(len(logits), dtype=torch.bool)
         self.tokens = torch.empty(0, dtype=torch.int64)
         self.outputs: list[list[int]] = [[] for _ in self.rows]
+        self.drawn = 0
 
     def record(self, tokens: torch.Tensor, decoding: Decoding) -> None:
         """Append each running row's token; a row that drew a stop token, or ends with it, is finished."""
@@ -93,6 +102,7 @@ class _State:
             if self.running[index]:
                 output = self.outputs[self.rows[index]]
                 output.append(token)
+                self.drawn += 1
                 ended = token in decoding.stop_ids or (decoding.ends is not None and decoding.ends(output))
                 self.running[index] = not ended
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,12 +37,16 @@ def sample(engine: EngineConfig, job: SamplingJob) -> None:
     draw = _Sampler(job, TextTokenizer(job.model, job.form))
     started, tokens = time.monotonic(), 0
     with JsonlAppender(path) as out, track(job.label, len(pairs), "samples", job.folder, done=done) as progress:
+
+        def show(done: int, drawn: int) -> None:
+            progress.update(done, speed=f"{drawn / (time.monotonic() - started):.0f} tokens/s")
+
         for start in range(done, len(pairs), size):
             batch = pairs[start : start + size]
-            traces = draw(batch)
+            traces = draw(batch, lambda ended, drawn: show(start + ended, tokens + drawn))  # noqa: B023
             out.append(traces)
             tokens += sum(t.num_generated_tokens for t in traces)
-            progress.update(start + len(batch), speed=f"{tokens / (time.monotonic() - started):.0f} tokens/s")
+            show(start + len(batch), tokens)
 
 
 class _Sampler:
@@ -73,11 +77,11 @@ class _Sampler:
             self._ends if job.form.stops else None,
         )
 
-    def __call__(self, batch: Sequence[Drawn]) -> list[Trace]:
+    def __call__(self, batch: Sequence[Drawn], on_step: Callable[[int, int], object]) -> list[Trace]:
         from nemo_cot.sampling.embedded.decode import Request, sample_batch
 
         requests = [Request(self._tokenizer.prompt_ids(p.problem), f"{p.problem_id}:{s}") for p, s in batch]
-        completions = sample_batch(self._model, requests, self._decoding)
+        completions = sample_batch(self._model, requests, self._decoding, on_step)
         return [self._trace(p, s, c) for (p, s), c in zip(batch, completions)]
 
     def _ends(self, ids: list[int]) -> bool:

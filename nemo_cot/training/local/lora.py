@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,6 +12,9 @@ from nemo_cot.errors import UserError
 from nemo_cot.models.attention import PACKED
 from nemo_cot.models.loading import load_model
 from nemo_cot.training.lora import LoraConfig
+
+if TYPE_CHECKING:
+    from peft import LoraConfig as PeftConfig
 
 _MODULES = {
     "attention_qkv": ("q_proj", "k_proj", "v_proj"),
@@ -23,15 +27,19 @@ _MODULES = {
 
 def add_adapters(model: torch.nn.Module, lora: LoraConfig, seed: int) -> torch.nn.Module:
     """Put adapters on ``model``, in place, and freeze the rest. A is Kaiming-uniform by ``seed``, B is 0."""
-    from peft import LoraConfig as PeftConfig
     from peft import inject_adapter_in_model
 
-    modules = [name for chosen in lora.target_modules for name in _MODULES[chosen]]
     torch.manual_seed(seed)
     # The seed is for CPU and GPU alike, so that a run's start does not depend on where the model is.
-    return inject_adapter_in_model(
-        PeftConfig(r=lora.dim, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=modules), model
-    )
+    return inject_adapter_in_model(peft_config(lora), model)
+
+
+def peft_config(lora: LoraConfig) -> PeftConfig:
+    """``lora`` as peft writes it."""
+    from peft import LoraConfig as PeftConfig
+
+    modules = [name for chosen in lora.target_modules for name in _MODULES[chosen]]
+    return PeftConfig(r=lora.dim, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=modules)
 
 
 @torch.no_grad()
