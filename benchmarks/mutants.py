@@ -48,7 +48,7 @@ AREAS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("traces/test_filters.py",),
     ),
     "orders": (
-        ("traces/orders/__init__.py", "traces/orders/diverse_structure.py", "traces/candidates.py", "traces/keys.py"),
+        ("traces/orders.py", "traces/candidates.py", "traces/keys.py"),
         ("traces/test_selection.py", "traces/test_keys.py"),
     ),
     "structure": (

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+
+from nemo_cot.errors import UserError, nearest
 
 HELP = """\
 nemo-cot: teach a base model to reason from 20 long chain-of-thought traces.
@@ -65,120 +68,35 @@ def main() -> None:
     sys.exit(guarded(lambda: _dispatch(arguments[0], arguments[1:])))
 
 
-def _dispatch(verb: str, arguments: Sequence[str]) -> int:
-    verbs = {
-        "run": _run, "show": _show, "plan": _plan, "submit": _submit, "status": _status, "logs": _logs,
-        "cancel": _cancel, "report": _report, "compare": _compare, "traces": _traces, "grade": _grade, "trace": _trace,
-        "show-tokens": _show_tokens, "export": _export,
-    }  # fmt: skip
-    if verb not in verbs:
-        raise _unknown_verb(verb, list(verbs))
-    study = any(a in ("--multirun", "-m") or a.startswith("study=") for a in arguments)
-    _check_options(verb, arguments, study=study)
-    if study:
-        from nemo_cot.launchers.study import study_command
-
-        return study_command(verb, arguments)
-    chosen: Callable[[Sequence[str]], int] = verbs[verb]
-    return chosen(arguments)
-
-
-def _run(overrides: Sequence[str]) -> int:
-    from nemo_cot.launchers.local import run_chain
-
-    return run_chain(overrides)
-
-
-def _show(overrides: Sequence[str]) -> int:
-    from nemo_cot.experiment.compose import compose_config, to_dataclasses, to_yaml
-
-    tree = compose_config(overrides)
-    to_dataclasses(tree.copy())
-    print(to_yaml(tree), end="")
-    return 0
-
-
-def _plan(arguments: Sequence[str]) -> int:
-    from nemo_cot.launchers.plan import print_plan
-
-    return print_plan(arguments)
-
-
-def _status(overrides: Sequence[str]) -> int:
-    from nemo_cot.launchers.status import print_status
-
-    return print_status(overrides)
-
-
-def _submit(arguments: Sequence[str]) -> int:
-    from nemo_cot.launchers.slurm.submit import submit_chain
-
-    return submit_chain(arguments)
-
-
-def _logs(arguments: Sequence[str]) -> int:
-    from nemo_cot.launchers.slurm.logs import print_logs
-
-    return print_logs(arguments)
-
-
-def _cancel(overrides: Sequence[str]) -> int:
-    from nemo_cot.launchers.slurm.cancel import cancel_chain
-
-    return cancel_chain(overrides)
-
-
-def _report(arguments: Sequence[str]) -> int:
-    from nemo_cot.launchers.report import report_command
-
-    return report_command(arguments)
-
-
-def _compare(arguments: Sequence[str]) -> int:
-    from nemo_cot.launchers.compare import compare_command
-
-    return compare_command(arguments)
-
-
-def _traces(arguments: Sequence[str]) -> int:
-    from nemo_cot.launchers.traces import traces_command
-
-    return traces_command(arguments)
-
-
-def _grade(arguments: Sequence[str]) -> int:
-    from nemo_cot.launchers.grade_file import grade_command
-
-    return grade_command(arguments)
-
-
-def _trace(arguments: Sequence[str]) -> int:
-    from nemo_cot.launchers.trace import trace_command
-
-    return trace_command(arguments)
-
-
-def _show_tokens(arguments: Sequence[str]) -> int:
-    from nemo_cot.launchers.show_tokens import show_tokens_command
-
-    return show_tokens_command(arguments)
-
-
-def _export(arguments: Sequence[str]) -> int:
-    from nemo_cot.launchers.export import export_command
-
-    return export_command(arguments)
-
-
+_VERBS = {
+    "run": "local.run_chain", "show": "show.print_config", "plan": "plan.print_plan", "submit": "slurm.submit.submit_chain",
+    "status": "status.print_status", "logs": "slurm.logs.print_logs", "cancel": "slurm.cancel.cancel_chain",
+    "report": "report.report_command", "compare": "compare.compare_command", "traces": "traces.traces_command",
+    "trace": "trace.trace_command", "show-tokens": "show_tokens.show_tokens_command", "export": "export.export_command",
+    "grade": "grade_file.grade_command",
+}  # fmt: skip
+"""The function of each verb, by its place below this package: only what a verb needs is imported."""
 _OPTIONS = {
     "submit": ("--dry-run",), "plan": ("--all", "--json", "--suggest"), "status": ("--watch",),
     "logs": ("--follow", "-f"),
 }  # fmt: skip
 """Options by verb; other verbs have none, except those that parse their own (they take values)."""
 _OWN_OPTIONS = ("compare", "report", "traces", "trace", "show-tokens", "export")
-
-
 _STUDY_OPTIONS = ("--multirun", "-m", "--only", "--jobs")
+
+
+def _dispatch(verb: str, arguments: Sequence[str]) -> int:
+    if verb not in _VERBS:
+        fix = nearest(verb, _VERBS, f"use one of {', '.join(_VERBS)}")
+        raise UserError(f"there is no verb {verb!r}", where="nemo-cot", fix=fix)
+    study = any(a in ("--multirun", "-m") or a.startswith("study=") for a in arguments)
+    _check_options(verb, arguments, study=study)
+    if study:
+        from nemo_cot.launchers.study import study_command
+
+        return study_command(verb, arguments)
+    module, _, function = _VERBS[verb].rpartition(".")
+    return getattr(importlib.import_module(f"nemo_cot.launchers.{module}"), function)(arguments)
 
 
 def _check_options(verb: str, arguments: Sequence[str], *, study: bool) -> None:
@@ -187,40 +105,18 @@ def _check_options(verb: str, arguments: Sequence[str], *, study: bool) -> None:
         return
     own = (*(("--dry-run",) if verb == "submit" else ()), *_STUDY_OPTIONS) if study else _OPTIONS.get(verb, ())
     known = (*own, "-h", "--help")
-    name_of = (lambda a: a.partition("=")[0]) if study else str
-    wrong = next((a for a in arguments if a.startswith("-") and name_of(a) not in known), None)
-    if wrong is None:
-        return
-    from nemo_cot.errors import UserError
-
-    name = wrong.partition("=")[0]
-    raise UserError(f"there is no option {name!r}", where=f"nemo-cot {verb}", fix=_option_fix(wrong, known))
-
-
-def _option_fix(wrong: str, known: Sequence[str]) -> str:
-    import difflib
-
-    name, equals, _ = wrong.partition("=")
-    if near := difflib.get_close_matches(name, [o for o in known if o.startswith("--")], n=1):
-        return f"did you mean {near[0]}?"
-    if equals:
-        return f"a key is set without dashes: {wrong.lstrip('-')}"
-    if owner := next((verb for verb, options in _OPTIONS.items() if name in options), None):
-        return f"leave it out; it belongs to nemo-cot {owner}"
-    return f"use one of {', '.join(known)}"
-
-
-def _unknown_verb(verb: str, verbs: list[str]) -> Exception:
-    import difflib
-
-    from nemo_cot.errors import UserError
-
-    near = difflib.get_close_matches(verb, verbs, n=1)
-    return UserError(
-        f"there is no verb {verb!r}",
-        where="nemo-cot",
-        fix=f"did you mean {near[0]}?" if near else f"use one of {', '.join(verbs)}",
-    )
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if argument.startswith("-") and (name if study else argument) not in known:
+            owner = next((verb for verb, options in _OPTIONS.items() if name in options), None)
+            otherwise = (
+                f"a key is set without dashes: {argument.lstrip('-')}" if equals
+                else f"leave it out; it belongs to nemo-cot {owner}" if owner
+                else "leave it out; it goes with study=NAME or --multirun" if name in _STUDY_OPTIONS
+                else f"use one of {', '.join(known)}"
+            )  # fmt: skip
+            fix = nearest(name, [option for option in known if option.startswith("--")], otherwise)
+            raise UserError(f"there is no option {name!r}", where=f"nemo-cot {verb}", fix=fix)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,7 @@ from nemo_cot.config import Config
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.io.atomic import write_bytes, write_text
-from nemo_cot.io.paths import user_path
-from nemo_cot.launchers.finished import output_file, split_arguments
+from nemo_cot.launchers.finished import output_file, run_and_part, split_arguments
 from nemo_cot.stages import RunDirectory
 
 if TYPE_CHECKING:
@@ -89,21 +87,8 @@ def compared(
 
 def named(text: str, subject: str, cfg: Config) -> tuple[RunDirectory, str, str]:
     """The run, subject and name of ``text``: RUN or RUN:SUBJECT, where RUN is a name or a path."""
-    runs_dir = user_path(cfg.runs_dir)
-    before, colon, after = text.rpartition(":")
-    for name, of in ((text, subject), (before, after if colon else "")):
-        found = next((p for p in (runs_dir / name, user_path(name)) if name and p.is_dir()), None)
-        if found is not None and of:
-            run = RunDirectory(found)
-            return run, of, run.path.name
-    known = sorted(p.name for p in runs_dir.glob("*") if p.is_dir())
-    near = difflib.get_close_matches(before or text, known, n=1)
-    fix = (
-        f"did you mean {near[0]}?"
-        if near
-        else "give the name of a run there, or a path; runs_dir=DIR names another directory"
-    )
-    raise UserError("no such run", where=f"{text} (below {runs_dir})", fix=fix)
+    run, of = run_and_part(text, cfg.runs_dir)
+    return run, of or subject, run.path.name
 
 
 def distinct(places: Sequence[tuple[RunDirectory, str, str]]) -> list[tuple[RunDirectory, str, str]]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from nemo_cot.errors import UserError
+from nemo_cot.errors import UserError, nearest
 from nemo_cot.io.paths import user_path
 from nemo_cot.stages import RunDirectory
 
@@ -44,17 +43,29 @@ def open_run(name: str, runs_dir: str | None) -> RunDirectory:
 
         runs_dir = load_config([]).runs_dir
     below = user_path(runs_dir) if runs_dir is not None else user_path(name).parent
-    found = next((p for p in (below / name, user_path(name)) if name and p.is_dir()), None)
-    if found is not None:
-        return RunDirectory(found)
-    known = sorted(p.name for p in below.glob("*") if p.is_dir())
-    near = difflib.get_close_matches(name, known, n=1)
-    fix = (
-        f"did you mean {near[0]}?"
-        if near
-        else "give the name of a run there, or a path; runs_dir=DIR names another"
-    )
-    raise UserError("no such run", where=f"{name} (below {below})", fix=fix)
+    if (found := _folder(name, below)) is None:
+        raise _no_such_run(name, name, below)
+    return RunDirectory(found)
+
+
+def run_and_part(text: str, runs_dir: str, *, what: str = "run") -> tuple[RunDirectory, str]:
+    """RUN or RUN:PART, where RUN is a name below ``runs_dir`` or a path; the part may be empty. Raises UserError."""
+    before, _, part = text.rpartition(":")
+    below = user_path(runs_dir)
+    for name, own in ((text, ""), *([(before, part)] if part else [])):
+        if found := _folder(name, below):
+            return RunDirectory(found), own
+    raise _no_such_run(text, before or text, below, what)
+
+
+def _folder(name: str, below: Path) -> Path | None:
+    return next((path for path in (below / name, user_path(name)) if name and path.is_dir()), None)
+
+
+def _no_such_run(text: str, name: str, below: Path, what: str = "run") -> UserError:
+    known = sorted(path.name for path in below.glob("*") if path.is_dir())
+    fix = nearest(name, known, "give the name of a run there, or a path; runs_dir=DIR names another directory")
+    return UserError(f"no such {what}", where=f"{text} (below {below})", fix=fix)
 
 
 _OVERRIDE = re.compile(r"([a-z_]+(?:\.\w+)*)=")
@@ -108,6 +119,5 @@ def output_file(text: str) -> Path:
 
 
 def _unknown(what: str, name: str, known: Sequence[str], verb: str) -> UserError:
-    near = difflib.get_close_matches(name, known, n=1)
-    fix = f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}"
+    fix = nearest(name, known, f"use one of {', '.join(known)}")
     return UserError(f"takes no {what} {name}", where=verb, fix=fix)

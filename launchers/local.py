@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.guard import INTERRUPTED, LIFELINE
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.paths import CHAIN_FILE
-from nemo_cot.launchers.submitted import refuse_live_jobs
+from nemo_cot.launchers.slurm.live import refuse_live_jobs
 from nemo_cot.records import StageEnd
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import INHERITED, run_lock
@@ -45,26 +45,22 @@ def run_chain(overrides: Sequence[str]) -> int:
     cfg = to_dataclasses(tree)
     chain = graph(cfg)
     run = run_directory(cfg)
-    refuse_errors(examine(cfg, run)[1])
-    refuse_live_jobs(run.path)  # before the lock, which the jobs of a chain also hold
+    refuse_errors(examine(cfg, run, chain)[1])
+    refuse_live_jobs(run.path, may_lack_slurm=True)  # before the lock, which the jobs of a chain also hold
     with run_lock(run.create().path) as lock:
-        refuse_live_jobs(run.path)  # a submission may have held it until now
+        refuse_live_jobs(run.path, may_lack_slurm=True)  # a submission may have held it until now
         looked_at = run_directory(cfg)
         print_replaced(plan_chain(chain, looked_at), looked_at)
         looked_at.hasher().save()
         write_bytes(run.path / "config.yaml", to_yaml(tree).encode())
-        return _run_and_summarise(chain, run, overrides, lock)
+        started = time.monotonic()
+        ended = run_recipes(chain, run, lambda recipe: run_recipe_process(recipe, overrides, lock))
+        bad = [e for e in ended if e.outcome in ("failed", "interrupted")]
+        _summarise(run, ended, bad, time.monotonic() - started)
+        return (bad[0].exit_code or 1) if bad else 0
 
 
-def _run_and_summarise(chain: Graph, run: RunDirectory, overrides: Sequence[str], lock: int) -> int:
-    started = time.monotonic()
-    ended = _run_all(chain, run, overrides, lock)
-    _summarise(run, ended, time.monotonic() - started)
-    return next((e.exit_code or 1 for e in ended if e.outcome in ("failed", "interrupted")), 0)
-
-
-def _summarise(run: RunDirectory, ended: Sequence[StageEnd], seconds: float) -> None:
-    bad = [e for e in ended if e.outcome in ("failed", "interrupted")]
+def _summarise(run: RunDirectory, ended: Sequence[StageEnd], bad: Sequence[StageEnd], seconds: float) -> None:
     outcome = f"{bad[0].stage} {bad[0].outcome}" if bad else "finished"
     print(one_line(f"{outcome} after {seconds:.0f} s; run directory: {run.path}"))
     page = run.stage("report") / "report.html"
@@ -73,16 +69,15 @@ def _summarise(run: RunDirectory, ended: Sequence[StageEnd], seconds: float) -> 
         print("        " + one_line(str(page.with_suffix(".md"))), flush=True)
 
 
-def _run_all(chain: Graph, run: RunDirectory, overrides: Sequence[str], lock: int) -> list[StageEnd]:
+def run_recipes(chain: Graph, run: RunDirectory, start: Callable[[str], StageEnd]) -> list[StageEnd]:
+    """How each recipe ended: in order, by ``start``, without those that need one that did not end well; none after one
+    that was interrupted. Written into chain.json as they end.
+    """
     ended: list[StageEnd] = []
     for recipe in chain.recipes:
         needed = chain.ancestors(recipe)
         blocked = next((e.stage for e in ended if e.outcome != "ok" and e.stage in needed), None)
-        ended.append(
-            StageEnd(recipe, f"not run: it needs {blocked}", None)
-            if blocked
-            else run_recipe_process(recipe, overrides, lock)
-        )
+        ended.append(StageEnd(recipe, f"not run: it needs {blocked}", None) if blocked else start(recipe))
         if recipe != "report":
             write_bytes(run.path / CHAIN_FILE, msgspec.json.encode(ended))
         if ended[-1].outcome == "interrupted":

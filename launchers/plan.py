@@ -12,7 +12,8 @@ from rich.table import Table
 from nemo_cot.config.rule import GIB, KNOWN_LATER, Span
 from nemo_cot.errors import EXIT_CODE, one_line
 from nemo_cot.experiment.compose import load_config
-from nemo_cot.launchers.planned import Planned, PlannedFinding, PlannedStage, planned
+from nemo_cot.launchers.planned import Planned, PlannedStage, planned
+from nemo_cot.preflight import Finding
 
 ALL, JSON, SUGGEST = "--all", "--json", "--suggest"
 _STYLES = {"error": "red", "warning": "yellow", "unknown": "cyan", "ok": "green"}
@@ -49,7 +50,7 @@ def _print(plan: Planned, *, every_rule: bool) -> None:
     lines([_summary(plan)])
 
 
-def _finding(finding: PlannedFinding) -> str:
+def _finding(finding: Finding) -> str:
     text = f"{finding.what.rstrip('.')}. Fix: {finding.fix}" if finding.fix else finding.what
     return f"[{_STYLES[finding.level]}]{finding.level}[/]: {escape(one_line(f'{finding.rule}: {text}'))}"
 

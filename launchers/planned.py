@@ -12,23 +12,15 @@ from nemo_cot.experiment.examine import examine
 from nemo_cot.experiment.graph import Graph, graph
 from nemo_cot.experiment.planner import Step, plan_chain
 from nemo_cot.experiment.rundirs import run_directory
+from nemo_cot.preflight import Finding
 from nemo_cot.preflight.durations import Duration, durations
 from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.preflight.rules import unasked
 from nemo_cot.preflight.sampling_cost import Hours
-from nemo_cot.preflight.suggest import suggestions
+from nemo_cot.preflight.suggest import Suggested, suggestions
 
 VERSION = 1
 """Of the JSON: raised when a field goes or changes its meaning."""
-
-
-class PlannedFinding(msgspec.Struct):
-    """What a rule found. ``level``: error, warning, unknown or ok."""
-
-    rule: str
-    level: str
-    what: str
-    fix: str
 
 
 class PlannedStage(msgspec.Struct):
@@ -75,18 +67,6 @@ class PlannedTraining(msgspec.Struct):
     overrides: dict[str, str]
 
 
-class PlannedLayout(msgspec.Struct):
-    """A layout of --suggest; no ``overrides``: the configured one."""
-
-    stage: str
-    overrides: tuple[str, ...]
-    memory_bytes: float | None
-    num_gpus: int
-    seconds: Span
-    gpu_hours: Span
-    figures: str
-
-
 class Planned(msgspec.Struct):
     """The whole plan. ``passed``: rules that found nothing; ``not_asked``: those that do not apply to this chain."""
 
@@ -96,22 +76,22 @@ class Planned(msgspec.Struct):
     warnings: int
     passed: int
     not_asked: list[str]
-    findings: list[PlannedFinding]
+    findings: list[Finding]
     stages: list[PlannedStage]
     parameters: int | None
     sampling: list[PlannedSampling]
     training: PlannedTraining | None
     gpu_hours: Span | None
     seconds: Span | None
-    suggestions: list[PlannedLayout]
+    suggestions: list[Suggested]
 
 
 def planned(cfg: Config, *, suggest: bool) -> Planned:
     """Plan the chain of ``cfg``. Writes nothing."""
     run = run_directory(cfg)
     elsewhere = cfg.cluster.slurm is not None
-    cost, findings = examine(cfg, run, elsewhere=elsewhere)
     chain = graph(cfg)
+    cost, findings = examine(cfg, run, chain, elsewhere=elsewhere)
     stages = _stages(chain, plan_chain(chain, run), durations(cfg, chain.stages, cost, run))
     left = [stage for stage in stages if not stage.settled]
     return Planned(
@@ -121,14 +101,14 @@ def planned(cfg: Config, *, suggest: bool) -> Planned:
         warnings=sum(f.level == "warning" for f in findings),
         passed=sum(f.level == "ok" for f in findings),
         not_asked=unasked(cfg, cost, elsewhere=elsewhere),
-        findings=[PlannedFinding(f.rule, f.level, f.what, f.fix) for f in findings],
+        findings=findings,
         stages=stages,
         parameters=cost.model.parameters,
         sampling=_sampling(cost),
         training=_training(cfg, cost) if "train" in cfg.launcher.stages else None,
         gpu_hours=_sum([stage.gpu_hours for stage in left]),
         seconds=_sum([stage.seconds and stage.seconds.times(stage.parts) for stage in left]),
-        suggestions=[PlannedLayout(**vars(one)) for one in suggestions(cfg, cost)] if suggest else [],
+        suggestions=suggestions(cfg, cost) if suggest else [],
     )
 
 

@@ -13,7 +13,7 @@ from nemo_cot.config import Config
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.experiment.existing import find_run
 from nemo_cot.experiment.graph import whole_graph
-from nemo_cot.launchers.submitted import submitted_tables
+from nemo_cot.launchers.slurm.status import submitted_tables
 from nemo_cot.progress import shown_progress
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import in_use_by, stage_holders

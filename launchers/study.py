@@ -74,7 +74,10 @@ def _run(chosen: Chosen) -> int:
         print(one_line(f"{end.name} {end.outcome}"), flush=True)
     if chosen.study.baseline:
         whole = replace(chosen, only=frozenset(run.name for run in chosen.study.runs))
-        _report(whole, quiet=len(bad) == len(ends))
+        try:
+            _report(whole)
+        except UserError as error:  # no run that is compared has scores yet, or the stages asked for make none
+            print(one_line(f"no table yet: {error.what}"), flush=True)
     else:
         print(one_line(f"compare them: nemo-cot compare {' '.join(run.name for run in chosen.runs)}"), flush=True)
     return FAILED if bad else 0
@@ -89,7 +92,7 @@ def _folder(study: Study) -> Path:
 
 def _plan(chosen: Chosen) -> int:
     """What would run in which run, each shared stage once. Writes nothing."""
-    plan = plan_study(chosen, elsewhere=any(run.startswith("cluster=") for run in chosen.runs[0].overrides))
+    plan = plan_study(chosen, elsewhere=None)
     makers, console = plan.makers(), _console()
     recipes = list(dict.fromkeys(recipe for p in plan.chosen for recipe in p.chain.recipes))
     table = _table(f"plan of {chosen.study.runs_dir}", recipes)
@@ -188,11 +191,8 @@ def _ended(run: RunDirectory) -> dict[str, str]:
     return {end.stage: end.outcome for end in ends}
 
 
-def _report(chosen: Chosen, *, quiet: bool = False) -> int:
-    """Print the table of the study; that of all its runs is also written, as study.md, study.json and study.html.
-
-    ``quiet``: say nothing where there is no finished run yet.
-    """
+def _report(chosen: Chosen) -> int:
+    """Print the table of the study; that of all its runs is also written, as study.md, study.json and study.html."""
     if not chosen.study.baseline:
         names = " ".join(run.name for run in chosen.runs)
         raise UserError("a sweep has no baseline", where="--multirun", fix=f"nemo-cot compare {names}")
@@ -204,12 +204,7 @@ def _report(chosen: Chosen, *, quiet: bool = False) -> int:
         study_terminal,
     )
 
-    try:
-        found = table_of(chosen)
-    except UserError:
-        if quiet:
-            return 0
-        raise
+    found = table_of(chosen)
     _console().print(study_terminal(found))
     for note in study_notes(found):
         print(one_line(note))

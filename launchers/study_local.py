@@ -19,8 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.experiment.compose import to_yaml
 from nemo_cot.experiment.graph import Graph
@@ -28,9 +26,8 @@ from nemo_cot.experiment.planner import plan_chain
 from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.experiment.sharing import PlannedRun, StudyPlan
 from nemo_cot.io.atomic import write_bytes
-from nemo_cot.io.paths import CHAIN_FILE
-from nemo_cot.launchers.local import run_recipe_process, stop_recipes
-from nemo_cot.launchers.submitted import refuse_live_jobs
+from nemo_cot.launchers.local import run_recipe_process, run_recipes, stop_recipes
+from nemo_cot.launchers.slurm.live import refuse_live_jobs
 from nemo_cot.records import StageEnd
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import run_lock
@@ -158,34 +155,27 @@ class _Runner:
         started = time.monotonic()
         print(one_line(f"run {self.planned.name}: {self.run_dir.path}"), flush=True)
         try:
-            refuse_live_jobs(self.run_dir.path)
+            refuse_live_jobs(self.run_dir.path, may_lack_slurm=True)
             with run_lock(self.run_dir.create().path) as lock:
-                refuse_live_jobs(self.run_dir.path)
+                refuse_live_jobs(self.run_dir.path, may_lack_slurm=True)
                 write_bytes(self.run_dir.path / "config.yaml", to_yaml(self.planned.tree).encode())
-                outcome = self._recipes(lock)
+                ended = run_recipes(self.planned.chain, self.run_dir, lambda recipe: self._recipe(recipe, lock))
+                outcome = self._outcome(ended)
         except UserError as error:
             outcome = f"failed: {error}"
         except KeyboardInterrupt:
             outcome = "interrupted"
         return RunEnd(self.planned.name, outcome, max(0.001, time.monotonic() - started))
 
-    def _recipes(self, lock: int) -> str:
-        chain, ended = self.planned.chain, []
-        for recipe in chain.recipes:
-            if self.shared.stop:
-                return "interrupted"
-            needed = chain.ancestors(recipe)
-            blocked = next((e.stage for e in ended if e.outcome != "ok" and e.stage in needed), None)
-            end = StageEnd(recipe, f"not run: it needs {blocked}", None) if blocked else self._recipe(recipe, lock)
-            ended.append(end)
-            if recipe != "report":
-                write_bytes(self.run_dir.path / CHAIN_FILE, msgspec.json.encode(ended))
-            if end.outcome == "interrupted":
-                return end.outcome
-        bad = next((e for e in ended if e.outcome != "ok"), None)
+    def _outcome(self, ended: Sequence[StageEnd]) -> str:
+        if self.shared.stop or any(end.outcome == "interrupted" for end in ended):
+            return "interrupted"
+        bad = next((end for end in ended if end.outcome != "ok"), None)
         return "finished" if bad is None else f"failed: {bad.stage} {bad.outcome}"
 
     def _recipe(self, recipe: str, lock: int) -> StageEnd:
+        if self.shared.stop:
+            return StageEnd(recipe, "interrupted", None)
         own = self.planned.chain.only([recipe])
         keys = {stage: self.common[stage] for stage in own.stages if stage in self.common}
         culprit = self.shared.claim(self.planned.name, keys.values())

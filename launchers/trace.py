@@ -20,6 +20,8 @@ _LONG = 200
 """Characters of a value that is shown on its line, and of a line of text that is cut into sentences for a
 diff.
 """
+_SHOWN = ("teacher.", "pass.", "curate.filters.", "transform.")
+"""Which of a stage's config is shown: what made a trace, changed it or let it pass."""
 _TEXTS = ("generation", "problem", "input_ids")
 _SENTENCE = re.compile(r"[^.!?\n]*[.!?\n]+\s*|[^.!?\n]+")
 
@@ -65,13 +67,9 @@ def history_text(stations: Sequence[Station], *, colour: bool) -> Iterator[str]:
 
 
 def _heading(station: Station) -> str:
-    """The stage, its seeds and, where a teacher or a model decides its rows, that part of its config."""
+    """The stage, its seeds, and what of its config decides about its rows."""
     manifest = station.manifest
-    config = {
-        k: v
-        for k, v in flatten(manifest.config).items()
-        if k.startswith(("teacher.", "refine.", "transform."))
-    }
+    config = {k: v for k, v in flatten(manifest.config).items() if k.startswith(_SHOWN)}
     reused = f", reused from {manifest.reused_from}" if manifest.reused_from else ""
     return _line(f"{station.stage}: {manifest.finished_at}{reused}", {**manifest.seeds, **config})
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from nemo_cot.config import Config
-from nemo_cot.errors import UserError, one_line
+from nemo_cot.errors import UserError, nearest, one_line
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.io.atomic import write_bytes, write_text
 from nemo_cot.io.paths import user_path
-from nemo_cot.launchers.finished import output_file, split_arguments
+from nemo_cot.launchers.finished import output_file, run_and_part, split_arguments
 from nemo_cot.stages import RunDirectory
 from nemo_cot.traces.refine import REFINED
 
@@ -110,8 +109,7 @@ def _measures(text: str | None) -> list[str]:
     names = text.split(",") if text else []
     for name in names:
         if name not in measure_names():
-            near = difflib.get_close_matches(name, measure_names(), n=1)
-            fix = f"did you mean {near[0]}?" if near else f"choose among {', '.join(measure_names())}"
+            fix = nearest(name, measure_names(), f"choose among {', '.join(measure_names())}")
             raise UserError(f"there is no measure {name!r}", where="--measures", fix=fix)
     return names
 
@@ -120,16 +118,7 @@ def _files(text: str, cfg: Config) -> dict[str, Path]:
     """The files that ``text`` names, by what the table calls them: a file, a run, or one place of a run."""
     if user_path(text).is_file():
         return {Path(text).name: user_path(text)}
-    runs_dir = user_path(cfg.runs_dir)
-    before, colon, after = text.rpartition(":")
-    for name, where in ((text, ""), (before, after if colon else "")):
-        folder = next((p for p in (runs_dir / name, user_path(name)) if name and p.is_dir()), None)
-        if folder is not None and (not where or name == before):
-            return _of_run(RunDirectory(folder), where)
-    known = sorted(p.name for p in runs_dir.glob("*") if p.is_dir())
-    near = difflib.get_close_matches(before or text, known, n=1)
-    fix = f"did you mean {near[0]}?" if near else f"{USAGE}; runs_dir=DIR names another directory of runs"
-    raise UserError("no such file or run", where=f"{text} (below {runs_dir})", fix=fix)
+    return _of_run(*run_and_part(text, cfg.runs_dir, what="file or run"))
 
 
 def _of_run(run: RunDirectory, where: str) -> dict[str, Path]:

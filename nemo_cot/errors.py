@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 EXIT_CODE = 2
 """Exit code of a command that ended with a :class:`UserError`. A traceback, a bug, exits with 1."""
 
@@ -48,6 +50,16 @@ class Unfinished(UserError):
     """Not an error: the work stopped early, at a signal or a time limit, and can resume."""
 
     exit_code = UNFINISHED
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str, *, before: str = "") -> str:
+    """The fix for an unknown name: the one of ``known`` that is most like it, with ``before`` in front, else what to do
+    ``otherwise``.
+    """
+    import difflib  # of a start that has no error, nothing waits for it
+
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {before}{near[0]}?" if near else otherwise
 
 
 def one_line(text: str) -> str:

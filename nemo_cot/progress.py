@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from nemo_cot.io.json_file import DAMAGED
 
+R = TypeVar("R")
 PROGRESS = ".progress.json"
 _FILE_EVERY_SECONDS = 1.0
 _LINE_EVERY_SECONDS = 10.0
@@ -97,6 +99,14 @@ def track(
     tracker = Tracker(label, total, unit, folder, done)
     with tracker._bar or contextlib.nullcontext():
         yield tracker
+
+
+def tracked(rows: Iterable[R], label: str, total: int, unit: str, folder: Path | None = None) -> Iterator[R]:
+    """``rows``, one by one, with the progress through ``total`` of them; see :func:`track`."""
+    with track(label, total, unit, folder) as tracker:
+        for done, row in enumerate(rows, start=1):
+            yield row
+            tracker.update(done)
 
 
 def read_progress(folder: Path) -> ProgressFile | None:

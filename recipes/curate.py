@@ -9,7 +9,7 @@ from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.evaluation.sets import held_out_sets
 from nemo_cot.experiment.recipe import recipe_main
-from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.json_file import write_json
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
 from nemo_cot.io.paths import user_path
 from nemo_cot.models.format import base_model, format_config
@@ -57,7 +57,7 @@ def curate(cfg: Config) -> Iterator[Stage]:
         write_jsonl(folder / "traces.jsonl", chosen)
         write_jsonl(folder / "selection.jsonl", found.rows())
         write_jsonl(folder / "flagged.jsonl", pool.shown)
-        write_bytes(folder / "dropped.json", msgspec.json.format(msgspec.json.encode(found.dropped)) + b"\n")
+        write_json(folder / "dropped.json", found.dropped)
         chosen_set = measured_sets(folder / "traces.jsonl", cfg.marks, label="measure the chosen")[""]
         write_structure(folder / "structure.json", {"pool": pool.measured, "chosen": chosen_set}, cfg)
         dropped = ", ".join(f"{reason} {count}" for reason, count in found.dropped.items())

@@ -3,12 +3,10 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import msgspec
-
 from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.experiment.recipe import recipe_main
-from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.json_file import write_json
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
 from nemo_cot.models.format import base_model, format_config, student_tokenizer
 from nemo_cot.packing import lower_bound, utilisation
@@ -38,7 +36,7 @@ def pack(cfg: Config) -> Iterator[Stage]:
             utilisation=round(utilisation(packs, lengths, capacity), 6),
         )
         write_jsonl(folder / "sequences.jsonl", sequences)
-        write_bytes(folder / "packing.json", msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
+        write_json(folder / "packing.json", figures)
         print(f"  {len(packs)} packs of {capacity} tokens, {figures.utilisation:.1%} used")
 
     yield Stage(

@@ -58,7 +58,7 @@ def _stage(cfg: Config, one: RefinePass, source: Output) -> Stage:
         work=work,
         writes=(GENERATIONS, REFINED, "outcomes.json"),
         resumable=True,
-        resources="refine",
+        resources="generate",
     )
 
 

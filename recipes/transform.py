@@ -10,7 +10,7 @@ from nemo_cot.config.checks import fingerprinted
 from nemo_cot.experiment.recipe import recipe_main
 from nemo_cot.io.jsonl import iter_jsonl, read_jsonl, write_jsonl
 from nemo_cot.models.format import base_model, format_config, student_tokenizer
-from nemo_cot.progress import track
+from nemo_cot.progress import tracked
 from nemo_cot.records import Trace
 from nemo_cot.stages import Output, Stage
 from nemo_cot.traces.marks import Marks
@@ -24,25 +24,16 @@ def transform(cfg: Config) -> Iterator[Stage]:
 
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
         traces = read_jsonl(inputs["traces"], Trace)
-        pool = (
-            [row for row in iter_jsonl(inputs["pool"], Donor) if row.verdict == "right"]
-            if "pool" in inputs
-            else []
-        )
+        graded = iter_jsonl(inputs["pool"], Donor) if "pool" in inputs else ()
+        pool = [row for row in graded if row.verdict == "right"]
         tokenizer = student_tokenizer(cfg.model, inputs["tokenizer"].parent)
 
-        def rows() -> Iterator[Trace]:
-            with track("transform", len(traces), "traces", folder) as progress:
-                for done, trace in enumerate(
-                    transformed(traces, cfg.transform, Marks(cfg.marks), pool), start=1
-                ):
-                    tokens = len(
-                        tokenizer.trained_ids(trace.generation, end_of_turn=trace.trains_end_of_turn)
-                    )
-                    yield msgspec.structs.replace(trace, num_student_tokens=tokens)
-                    progress.update(done)
+        def counted(trace: Trace) -> Trace:
+            ids = tokenizer.trained_ids(trace.generation, end_of_turn=trace.trains_end_of_turn)
+            return msgspec.structs.replace(trace, num_student_tokens=len(ids))
 
-        write_jsonl(folder / "traces.jsonl", rows())
+        rows = map(counted, transformed(traces, cfg.transform, Marks(cfg.marks), pool))
+        write_jsonl(folder / "traces.jsonl", tracked(rows, "transform", len(traces), "traces", folder))
         for line in summary(traces, read_jsonl(folder / "traces.jsonl", Trace)):
             print(f"  {line}")
 

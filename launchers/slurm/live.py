@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nemo_cot.errors import UserError
 from nemo_cot.launchers.slurm import scheduler
-from nemo_cot.launchers.slurm.record import Submission, comment_of, read_submission
+from nemo_cot.launchers.slurm.record import SUBMISSION, Submission, comment_of, folder_of, read_submission
 from nemo_cot.launchers.slurm.scheduler import JobState
 
 
@@ -49,9 +49,9 @@ def any_live(states: Mapping[str, Sequence[JobState]]) -> bool:
     return any(state.live for found in states.values() for state in found)
 
 
-def check_cluster(run: Path, submission: Submission | None) -> None:
-    """Raise UserError when the last chain of ``run`` was submitted to another cluster than this one."""
-    if submission is not None and submission.cluster != (here := scheduler.cluster_name()):
+def check_cluster(run: Path, submission: Submission | None, here: str | None = None) -> None:
+    """Raise UserError when the last chain of ``run`` was submitted to another cluster than ``here`` (None: this one)."""
+    if submission is not None and submission.cluster != (here := here or scheduler.cluster_name()):
         raise UserError(
             f"the chain was submitted to the cluster {submission.cluster}, and this is {here}",
             where=str(run),
@@ -62,10 +62,10 @@ def check_cluster(run: Path, submission: Submission | None) -> None:
 def refuse_live_jobs(run: Path, *, may_lack_slurm: bool = False) -> None:
     """Raise UserError when the run has jobs in the queue, or when Slurm does not answer.
 
-    ``may_lack_slurm``: without Slurm here none can be seen, and the lock of the run directory is what
-    keeps two runs apart.
+    ``may_lack_slurm``: of a run that may never have been submitted. Without Slurm here no jobs can be seen, and the lock
+    of the run directory is what keeps two runs apart.
     """
-    if may_lack_slurm and shutil.which("squeue") is None:
+    if may_lack_slurm and not ((folder_of(run) / SUBMISSION).exists() and shutil.which("squeue")):
         return
     if live := live_jobs_of(run):
         ids = ", ".join(f"{state.id} ({state.state.lower()})" for state in live[:5])

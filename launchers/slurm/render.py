@@ -24,7 +24,7 @@ from nemo_cot.launchers.slurm.container import container_prefix, srun_options
 from nemo_cot.launchers.slurm.jobs import ChainJob, cluster_of
 from nemo_cot.launchers.slurm.record import DRY_RUN_FOLDER, comment_of, folder_of
 from nemo_cot.stages import RunDirectory
-from nemo_cot.training.backend import backend_of
+from nemo_cot.training.backend import backend_of, job_size
 
 
 @dataclass(frozen=True)
@@ -129,18 +129,10 @@ def job_arguments(job: ChainJob, chain: Chain) -> dict:
     }
 
 
-def nodes_and_gpus(job: ChainJob, cfg: Config) -> tuple[int, int | None]:
-    """Nodes, and GPUs per node. Raises UserError where the profile and train.layout differ."""
-    if job.recipe == "train":
-        return backend_of(cfg.train).size(cluster_of(cfg).resources)
-    _, resources = cluster_of(cfg).resources.of(job.resources)
-    return resources.nodes or 1, resources.gpus_per_node
-
-
 def tasks_per_node(job: ChainJob, cfg: Config) -> int:
     """One, but for a training of one task per GPU."""
     by_gpu = job.recipe == "train" and backend_of(cfg.train).task_per_gpu
-    return (nodes_and_gpus(job, cfg)[1] or 1) if by_gpu else 1
+    return (job_size(cfg, job)[1] or 1) if by_gpu else 1
 
 
 def _srun_trains(job: ChainJob, cfg: Config) -> bool:
@@ -150,7 +142,7 @@ def _srun_trains(job: ChainJob, cfg: Config) -> bool:
 def _size(job: ChainJob, chain: Chain) -> dict[str, object]:
     cluster = cluster_of(chain.cfg)
     key, resources = cluster.resources.of(job.resources)
-    nodes, gpus = nodes_and_gpus(job, chain.cfg)
+    nodes, gpus = job_size(chain.cfg, job)
     tasks = tasks_per_node(job, chain.cfg)
     kind = f"{cluster.gpu_type}:" if cluster.gpu_type else ""
     return {
@@ -184,7 +176,7 @@ def _prefix(job: ChainJob, chain: Chain) -> list[str]:
 
 def _folders(chain: Chain) -> tuple[Path, ...]:
     """What a container sees of ours: also the digests that submit has remembered, or each job would hash again."""
-    return (chain.cwd, chain.run, RunDirectory(chain.run).hashes, *reused_runs(chain.cfg).values())
+    return (chain.cwd, chain.run, chain.code, RunDirectory(chain.run).hashes, *reused_runs(chain.cfg).values())
 
 
 def _may_use_gpus(job: ChainJob, chain: Chain) -> bool:

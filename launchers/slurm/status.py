@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from nemo_cot.errors import one_line
+from nemo_cot.errors import UserError, one_line
+from nemo_cot.launchers.slurm.live import any_live, chain_states
 from nemo_cot.launchers.slurm.record import (
     Attempt,
     Submission,
     SubmittedJob,
     log_file,
     read_attempt,
+    read_submission,
     task_key,
 )
 from nemo_cot.launchers.slurm.scheduler import JobState
@@ -23,6 +26,21 @@ from nemo_cot.sampling.chunks import chunk_stage
 from nemo_cot.stages import RunDirectory
 
 COLUMNS = ("job", "id", "state", "reason", "elapsed", "node", "exit", "progress", "log")
+
+
+def submitted_tables(run: RunDirectory) -> tuple[list[RenderableType], bool]:
+    """The table of submitted jobs, and whether one is queued or running; nothing of a run that was not submitted. If
+    Slurm does not answer, the states come from the files of the jobs.
+    """
+    submission = read_submission(run.path)
+    if submission is None:
+        return [], False
+    states, note = {}, []
+    try:
+        states = chain_states(run.path, submission)
+    except UserError as error:
+        note = [escape(f"states are those that the jobs reported: {error}")]
+    return [chain_table(run, submission, states), *note], any_live(states)
 
 
 def chain_table(run: RunDirectory, submission: Submission, states: Mapping[str, Sequence[JobState]]) -> Table:

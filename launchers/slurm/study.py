@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from nemo_cot.config.overrides import hydra_quoted
 from nemo_cot.errors import UserError, one_line
@@ -16,18 +19,21 @@ from nemo_cot.experiment.study import Chosen
 from nemo_cot.io.json_file import DAMAGED
 from nemo_cot.io.paths import real_path, user_path
 from nemo_cot.launchers.slurm import scheduler
-from nemo_cot.launchers.slurm.live import live_jobs_of
-from nemo_cot.launchers.slurm.record import comment_of, read_submission, write_json
+from nemo_cot.launchers.slurm.live import check_cluster, live_jobs_of
+from nemo_cot.launchers.slurm.record import DRY_RUN_FOLDER, FOLDER, comment_of, read_submission, write_json
 from nemo_cot.launchers.slurm.submit import (
     Queued,
     check_place,
     check_time,
+    copy_of_code,
     queue_chain,
     rehearse,
     release,
 )
 from nemo_cot.stages.lock import run_lock
 
+_OF_ALL = ".jobs"
+"""In the study's directory: what the jobs of all runs share."""
 _RECORD = "submitted.json"
 """In the study's directory: the runs of a submission, and whether all of it reached the queue."""
 
@@ -54,26 +60,28 @@ def submit_study(chosen: Chosen, *, dry_run: bool) -> int:
     folder = user_path(chosen.study.runs_dir)
     for planned in plan.chosen:
         run_directory(planned.cfg).create()
+    code = copy_of_code(real_path(folder) / _OF_ALL, real_path(folder.parent))
     if dry_run:
-        queued = _queue_all(plan, live=[], dry_run=True)
-        _say(queued, plan, [])
+        queued = _queue_all(plan, [], code, dry_run=True)
+        _show(queued)
+        _say(queued, f"nothing was submitted (--dry-run); job files: {folder}/RUN/{FOLDER}/{DRY_RUN_FOLDER}")
         return 0
     with run_lock(folder):
         _take_back(folder, chosen)
         live = [p for p in plan.chosen if live_jobs_of(run_directory(p.cfg).path)]
         write_json(folder / _RECORD, {"runs": [p.name for p in plan.chosen], "released": False})
         try:
-            queued = _queue_all(plan, live, dry_run=False)
+            queued = _queue_all(plan, live, code, dry_run=False)
             release(queued)
         except BaseException:
             _cancel([folder / p.name for p in plan.chosen if p not in live])
             raise
         write_json(folder / _RECORD, {"runs": [p.name for p in plan.chosen], "released": True})
-    _say(queued, plan, live)
+    _say(queued, "nemo-cot status, cancel and report take the same study", live)
     return 0
 
 
-def _queue_all(plan: StudyPlan, live: Sequence[PlannedRun], *, dry_run: bool) -> list[Queued]:
+def _queue_all(plan: StudyPlan, live: Sequence[PlannedRun], code: Path, *, dry_run: bool) -> list[Queued]:
     makers, composer = plan.makers(first=live), Composer()
     ids: dict[str, str] = {}
     for planned in live:
@@ -92,9 +100,9 @@ def _queue_all(plan: StudyPlan, live: Sequence[PlannedRun], *, dry_run: bool) ->
             stage: ids[key] for stage, key in planned.keys.items() if key in ids and makers[key] is not planned
         }
         if dry_run:
-            own = rehearse(cfg, run, overrides, elsewhere)
+            own = rehearse(cfg, run, overrides, elsewhere, code)
         else:
-            own = queue_chain(cfg, run, overrides, tree, elsewhere)
+            own = queue_chain(cfg, run, overrides, tree, elsewhere, code)
         if own is None:
             continue
         queued.append(own)
@@ -132,12 +140,20 @@ def _cancel(runs: Sequence[Path]) -> list[str]:
     return ids
 
 
-def _say(queued: Sequence[Queued], plan: StudyPlan, live: Sequence[PlannedRun]) -> None:
+def _show(queued: Sequence[Queued]) -> None:
+    """The jobs of each run; a star marks those that wait for a job of another run."""
+    table = Table("run", "jobs (*: behind a job of another run)")
+    for one in queued:
+        table.add_row(escape(one.chain.cfg.name), ", ".join(job.key + "*" * bool(job.beside) for job in one.jobs))
+    Console().print(table)
+
+
+def _say(queued: Sequence[Queued], last: str, live: Sequence[PlannedRun] = ()) -> None:
     jobs = sum(len(one.jobs) for one in queued)
     waiting = sum(bool(job.beside) for one in queued for job in one.jobs)
     kept = f"; {len(live)} runs were in the queue already" if live else ""
     print(f"{jobs} jobs of {len(queued)} runs, {waiting} of them behind jobs of other runs{kept}", flush=True)
-    print("nemo-cot status, cancel and report take the same study", flush=True)
+    print(one_line(last), flush=True)
 
 
 def cancel_study(chosen: Chosen) -> int:
@@ -146,13 +162,7 @@ def cancel_study(chosen: Chosen) -> int:
     runs = [folder / run.name for run in chosen.runs]
     here = scheduler.cluster_name()
     for run in runs:
-        submission = read_submission(run)
-        if submission is not None and submission.cluster != here:
-            raise UserError(
-                f"was submitted to the cluster {submission.cluster}, and this is {here}",
-                where=str(run),
-                fix=f"use a login node of {submission.cluster}",
-            )
+        check_cluster(run, read_submission(run), here)
     ids = _cancel(runs)
     print(one_line(f"cancelled {len(ids)} jobs of {folder}" if ids else f"no job of {folder} is queued or running"))
     return 0

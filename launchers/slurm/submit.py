@@ -36,13 +36,13 @@ from nemo_cot.launchers.slurm.record import (
     write_json,
     write_submission,
 )
-from nemo_cot.launchers.slurm.render import Chain, job_arguments, log_pattern, nodes_and_gpus, render_script
+from nemo_cot.launchers.slurm.render import Chain, job_arguments, log_pattern, render_script
 from nemo_cot.launchers.slurm.snapshot import snapshot
 from nemo_cot.sampling.chunks import chunk_stage
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import run_lock
 from nemo_cot.stages.outside import hash_outside
-from nemo_cot.training.backend import backend_of
+from nemo_cot.training.backend import backend_of, job_size
 
 DRY_RUN = "--dry-run"
 _NO_JOB = "every stage is finished: there is nothing to submit"
@@ -60,7 +60,7 @@ def submit_chain(arguments: Sequence[str]) -> int:
     cfg = to_dataclasses(tree)
     run = run_directory(cfg)
     check_place(cfg, run, overrides)
-    refuse_errors(examine(cfg, run, elsewhere=True)[1])
+    refuse_errors(examine(cfg, run, graph(cfg), elsewhere=True)[1])
     check_time(cfg)
     run.create()
     if dry_run:
@@ -107,14 +107,26 @@ def _refuse_own_files(overrides: Sequence[str]) -> None:
             )
 
 
+def copy_of_code(folder: Path, runs_dir: Path) -> Path:
+    """The code as it is now, in ``folder``, where the jobs find it."""
+    extra = os.environ.get(EXTRA_CONF)
+    return snapshot(folder, runs_dir=runs_dir, extra_conf=Path(extra).resolve() if extra else None)
+
+
 def rehearse(
-    cfg: Config, run: RunDirectory, overrides: Sequence[str], elsewhere: Mapping[str, str] | None = None
+    cfg: Config,
+    run: RunDirectory,
+    overrides: Sequence[str],
+    elsewhere: Mapping[str, str] | None = None,
+    code: Path | None = None,
 ) -> Queued | None:
-    """Write the job files of a dry run; None where nothing is to be done."""
+    """Write the job files of a dry run; None where nothing is to be done. ``elsewhere``, ``code``: as in
+    :func:`queue_chain`.
+    """
     jobs = _jobs(cfg, run, dry_run=True, elsewhere=elsewhere)
     if not jobs:
         return None
-    chain = _chain(cfg, run, overrides, dry_run=True)
+    chain = _chain(cfg, run, overrides, code, dry_run=True)
     return Queued(chain, jobs, _write_files(jobs, chain), jobs_record(jobs, chain))
 
 
@@ -124,9 +136,10 @@ def queue_chain(
     overrides: Sequence[str],
     tree: DictConfig,
     elsewhere: Mapping[str, str] | None = None,
+    code: Path | None = None,
 ) -> Queued | None:
     """Put the jobs of one chain into the queue, to be released; None where nothing is to be done. ``elsewhere``: as
-    in :func:`chain_jobs`.
+    in :func:`chain_jobs`. ``code``: the copy that the jobs run; None: one in the run's own directory.
     """
     refuse_live_jobs(run.path)  # before the lock, which the jobs of a chain hold as well
     with run_lock(run.path):
@@ -134,7 +147,7 @@ def queue_chain(
         jobs = _jobs(cfg, run, dry_run=False, elsewhere=elsewhere)
         if not jobs:
             return None
-        chain = _chain(cfg, run, overrides)
+        chain = _chain(cfg, run, overrides, code)
         if all(job.after_any for job in jobs):
             print("every stage is finished; only the report is made anew", flush=True)
         hash_outside([graph(cfg).stages[stage] for stage in _stages_of(jobs)], run)
@@ -171,14 +184,11 @@ def _warn_of_live_jobs(run: Path) -> None:
         print(one_line(f"warning: submit would be refused now: {error}"), flush=True)
 
 
-def _chain(cfg: Config, run: RunDirectory, overrides: Sequence[str], *, dry_run: bool = False) -> Chain:
-    extra = os.environ.get(EXTRA_CONF)
-    code = snapshot(
-        run.path,
-        runs_dir=run.path.parent,
-        extra_conf=Path(extra).resolve() if extra else None,
-    )
-    return Chain(cfg, run.path, code, Path.cwd(), tuple(overrides), bool(extra), dry_run)
+def _chain(
+    cfg: Config, run: RunDirectory, overrides: Sequence[str], code: Path | None, *, dry_run: bool = False
+) -> Chain:
+    code = code or copy_of_code(run.path, run.path.parent)
+    return Chain(cfg, run.path, code, Path.cwd(), tuple(overrides), bool(os.environ.get(EXTRA_CONF)), dry_run)
 
 
 def _check_path(run: Path) -> None:
@@ -270,7 +280,7 @@ def _check_nodes(jobs: Sequence[ChainJob], cfg: Config) -> None:
     for job in jobs:
         key, resources = cluster.resources.of(job.resources)
         name = resources.partition or cluster.partition or ""
-        wanted, nodes = nodes_and_gpus(job, cfg)[0], partitions.get(name)
+        wanted, nodes = job_size(cfg, job)[0], partitions.get(name)
         if nodes is None:  # several, or one that sbatch will refuse
             continue
         if wanted > nodes.there:
@@ -332,7 +342,7 @@ def _print(
     )
     cluster = cluster_of(chain.cfg)
     for job, record in zip(jobs, submitted, strict=True):
-        nodes, gpus = nodes_and_gpus(job, chain.cfg)
+        nodes, gpus = job_size(chain.cfg, job)
         size = (
             f"{len(job.array)} x " * bool(job.array)
             + f"{nodes} node{'s' * (nodes > 1)}"

@@ -39,7 +39,7 @@ from nemo_cot.config.teacher import FileTeacher, ModelTeacher, ProceduralTeacher
 from nemo_cot.config.transform import TransformConfig, check_kinds
 from nemo_cot.errors import UserError
 from nemo_cot.traces.filters import load_filters
-from nemo_cot.traces.orders import order_names
+from nemo_cot.traces.orders import ORDERS, read_by
 
 PACK_STRATEGIES = ("best_fit", "optimal", "shuffle", "in_order")
 VERDICTS = ("right", "wrong", "undecided")
@@ -117,7 +117,7 @@ class CurateConfig:
         at_least("curate.min_tokens", self.min_tokens, 1)
         at_least("curate.max_tokens", self.max_tokens, self.min_tokens, than="curate.min_tokens")
         for key, name in (("order", self.order), *(("ties", name) for name in self.ties)):
-            one_of(f"curate.{key}", name, order_names())
+            one_of(f"curate.{key}", name, ORDERS)
         some_of("curate.verdicts", self.verdicts, VERDICTS)
         some_of("curate.finish_reasons", self.finish_reasons, ("stop", "length"))
         if len(self.pass_rate) != 2 or not 0 <= self.pass_rate[0] <= self.pass_rate[1] <= 1:
@@ -126,7 +126,7 @@ class CurateConfig:
             )
         self._check_quotas()
         load_filters(self.filters)
-        if self.measures or self.order == "diverse_structure" or "diverse_structure" in self.ties:
+        if self.measures or "measures" in read_by(self):
             from nemo_cot.traces.structure import measure_names  # numpy
 
             some_of("curate.measures", self.measures, measure_names())

@@ -6,7 +6,8 @@ Whatever ends on a #SBATCH line is checked against a narrow pattern: those lines
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import ClassVar, Optional
 
 from nemo_cot.config.checks import at_least, between, one_of
@@ -89,6 +90,10 @@ class ResourcesConfig:
         seconds_of_limit(f"{key}.time_limit", self.time_limit)
 
 
+Placed = Callable[[str], tuple[str, ResourcesConfig]]
+"""The config key and the resources of what a recipe takes."""
+
+
 @dataclass
 class ResourceClasses:
     """The kinds of stages. ``cpu``: problems, convert (to a Hugging Face directory), grade, curate, pack,
@@ -101,20 +106,10 @@ class ResourceClasses:
     train: ResourcesConfig
     evaluate: ResourcesConfig
 
-    def of(self, stage: str) -> tuple[str, ResourcesConfig]:
-        """The config key and the resources of a kind, or of the kind that a recipe takes."""
-        kind = stage if stage == "conversion" else KINDS.get(stage, "cpu")
+    def of(self, kind: str) -> tuple[str, ResourcesConfig]:
+        """The config key and the resources of a kind. Raises UserError for one that there is not."""
+        one_of("Stage.resources", kind, [field.name for field in fields(self)])
         return f"cluster.resources.{kind}", getattr(self, kind)
-
-
-KINDS = {
-    "hf_to_nemo": "conversion",
-    "nemo_to_hf": "conversion",
-    "generate": "generate",
-    "refine": "generate",
-    "train": "train",
-    "evaluate": "evaluate",
-}
 
 
 @dataclass

@@ -40,6 +40,8 @@ class ProblemsConfig:
     of_traces: ClassVar[bool] = False
     """Whether the training problems are those of the teacher's file."""
     scorers: ClassVar[tuple[str, ...]] = ("math",)
+    scorer_packages: ClassVar[dict[str, str]] = {}
+    """As ``packages``, of stages that grade."""
     no_sums: ClassVar[bool] = False
     """Whether they are known to be something else than sums, which alone the procedural teacher can write traces to."""
 
@@ -147,6 +149,7 @@ class GymProblems(ProblemsConfig):
     """
 
     packages: ClassVar[dict[str, str]] = {"reasoning_gym": "-e '.[local]' in the clone"}
+    scorer_packages: ClassVar[dict[str, str]] = packages
     more = "raise problems.num_train"
     scorers = ("reasoning_gym",)
 
@@ -173,7 +176,7 @@ class GymProblems(ProblemsConfig):
 
     @property
     def shares(self) -> dict[str, tuple[float, dict[str, Any]]]:
-        """Share and options of each task. Raises UserError for what is neither."""
+        """Share and options of each task, by name. Raises UserError for what is neither."""
         if self.task is not None:
             return {self.task: (1.0, self.options)}
         found = {}
@@ -185,7 +188,7 @@ class GymProblems(ProblemsConfig):
                 fix = "give a number, or {share: 1, options: {...}}"
                 raise UserError(f"{given!r} is no share of the problems", where=f"problems.tasks.{name}", fix=fix)
             found[name] = (float(share), options)
-        return found
+        return dict(sorted(found.items()))
 
     @property
     def counts(self) -> tuple[int, int]:  # type: ignore[override]

@@ -89,8 +89,8 @@ class ServerConfig:
 
     ``base_url``: the address up to /v1 of one that is there; null: start one with ``launcher``,
     nemo_skills (vLLM by NeMo-Skills' serve_vllm, over ``num_gpus`` x ``num_nodes``) or command (``command``,
-    in which {model}, {port}, {num_gpus}, {num_nodes}, {tensor_parallel_size} and {generation_config}, a folder
-    with one of ours, are filled in).
+    in which {model}, {model_name}, {port}, {num_gpus}, {num_nodes}, {tensor_parallel_size} and {generation_config},
+    a folder with one of ours, are filled in).
     ``data_parallel_size``: copies of the model that share these GPUs, each tensor parallel over its part; vLLM
     deals the requests out to them.
     ``model_name``: what it calls the model; null: the model's path, as vLLM does. ``port`` 0: any

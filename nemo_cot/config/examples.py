@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
-import msgspec
-
 from nemo_cot.config.checks import at_least, holds_problem, one_of, runtime, seed
 from nemo_cot.errors import UserError
+from nemo_cot.named import converted
 from nemo_cot.text import PromptFormat, Shots
 
 ORDERS = ("as_is", "random", "longest", "shortest")
@@ -80,13 +79,8 @@ class ExamplesConfig:
     def changed(self, given: Mapping[str, Any], key: str) -> ExamplesConfig:
         """With the ``given`` values of the config's ``key``. A source that is given takes the other's place."""
         own = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        if unknown := [name for name in given if name not in own]:
-            raise UserError("unknown key", where=f"{key}.{unknown[0]}", fix=f"it has {', '.join(own)}")
         if given.get("run") or given.get("file"):
             own |= {"run": None, "file": None}
-        try:
-            found = msgspec.convert({**own, **given}, ExamplesConfig)
-        except (msgspec.ValidationError, TypeError) as error:
-            raise UserError(f"{error}", where=key, fix="correct this value") from None
+        found = converted(ExamplesConfig, {**own, **given}, key)
         found.check(key)
         return found

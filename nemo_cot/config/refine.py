@@ -14,6 +14,7 @@ from nemo_cot.config.checks import between, holds_problem, one_of, runtime, seed
 from nemo_cot.config.engines import EngineConfig, SamplingConfig
 from nemo_cot.config.prompts import OF_TRACES, PromptConfig
 from nemo_cot.errors import UserError
+from nemo_cot.named import converted, group, known_keys
 
 _RULES = ("keep", "revert", "drop")
 
@@ -65,9 +66,7 @@ class RefineConfig(_Values):
                 f"{given!r} is not a group with a prompt", where=key, fix="for example {prompt: paraphrase}"
             )
         shared = [f.name for f in dataclasses.fields(_Values)]
-        if unknown := [name for name in given if name not in ("prompt", *shared)]:
-            fix = f"it has prompt, {', '.join(shared)}"
-            raise UserError("unknown key", where=f"{key}.{unknown[0]}", fix=fix)
+        known_keys(key, given, ["prompt", *shared])
         engine, named = self.engine, given.get("engine")
         if named is not None:
             if named not in self.engines:
@@ -75,22 +74,15 @@ class RefineConfig(_Values):
                 raise UserError(f"there is no engine {named!r} in refine.engines", where=f"{key}.engine",
                                 fix=f"{fix}experiment file, - /engine@refine.engines.{named}: FILE")  # fmt: skip
             engine = self.engines[named]
-        sampling_keys = [f.name for f in dataclasses.fields(SamplingConfig)]
-        if unknown := [name for name in given.get("sampling") or {} if name not in sampling_keys]:
-            raise UserError(
-                "unknown key", where=f"{key}.sampling.{unknown[0]}", fix=f"it has {', '.join(sampling_keys)}"
-            )
-        common = {name: getattr(self, name) for name in shared}
-        try:
-            sampling = msgspec.convert(
-                {**dataclasses.asdict(self.sampling), **(given.get("sampling") or {})}, SamplingConfig
-            )
-            values = {**common, **given, "sampling": sampling, "number": number + 1, "engine": engine}
-            types = typing.get_type_hints(RefinePass)
-            for name in given.keys() - {"engine", "sampling"}:
+        own = {**dataclasses.asdict(self.sampling), **group(f"{key}.sampling", given.get("sampling") or {})}
+        values = {name: getattr(self, name) for name in shared} | {"number": number + 1, "engine": engine}
+        values["sampling"] = converted(SamplingConfig, own, f"{key}.sampling")
+        types = typing.get_type_hints(RefinePass)
+        for name in given.keys() - {"engine", "sampling"}:
+            try:
                 values[name] = msgspec.convert(given[name], types[name])
-        except (msgspec.ValidationError, TypeError, ValueError) as error:
-            raise UserError(f"{error}", where=key, fix="correct this value") from None
+            except msgspec.ValidationError as error:
+                raise UserError(f"{error}", where=f"{key}.{name}", fix="correct this value") from None
         return RefinePass(**values)
 
 

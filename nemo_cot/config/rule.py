@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 GIB = 2**30
 KNOWN_LATER = "known after convert"
 """What is said of figures that need the model's files, where convert makes them."""
-
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,15 @@ class Span:
 
 Found = Iterator[tuple[str, str, str]]
 """Level (error, warning, unknown or ok), what was found, and how to fix it. Nothing found: all is well."""
+
+
+def together(found: Iterable[tuple[str, tuple[str, str, str]]]) -> Found:
+    """What is ``found`` alike of several names (name, finding) once, with the names before it."""
+    names: dict[tuple[str, str, str], list[str]] = {}
+    for name, finding in found:
+        names.setdefault(finding, []).append(name)
+    for (level, what, fix), own in names.items():
+        yield level, f"{', '.join(own)}: {what}", fix
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nemo_cot.errors import UserError
+from nemo_cot.grading.scorers import MATH
 
 RIGHT, WRONG, UNDECIDED, ABSENT = 1, 0, -1, -2
 """Codes in Outcomes.verdicts; ABSENT pads problems that have fewer samples than others."""
@@ -54,8 +55,8 @@ def from_rows(rows: Iterable[Mapping[str, Any]], *, grader: str = "ours") -> Out
 
     ``grader="ours"`` reads ``verdict`` and ``predicted_answer``. ``grader="nemo_skills"`` reads
     ``symbolic_correct`` and ``nemo_skills_answer`` (``predicted_answer`` if a file of
-    NeMo-Skills has no such key); a symbolic_correct of null counts as undecided. The problem is
-    identified by ``problem_id``, ``id`` or ``problem``; its samples are ordered by ``sample`` (as a
+    NeMo-Skills has no such key); a symbolic_correct of null counts as undecided. It is about mathematics: of other
+    scorers ours are read. The problem is identified by ``problem_id``, ``id`` or ``problem``; its samples are ordered by ``sample`` (as a
     number), else by the order of the rows. Raises UserError naming row and field.
     """
     if grader not in ("ours", "nemo_skills"):
@@ -114,7 +115,7 @@ def _sample(row: Mapping[str, Any], number: int) -> int | None:
 
 def _graded(row: Mapping[str, Any], number: int, grader: str) -> tuple[int, str | None]:
     """Code and answer of one row."""
-    if grader == "ours":
+    if grader == "ours" or row.get("scorer") not in (None, MATH):
         verdict = row.get("verdict")
         if verdict not in _CODES:
             raise UserError(

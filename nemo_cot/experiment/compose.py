@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import functools
 import os
+import pickle
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -59,7 +60,7 @@ class Composer:
     """Composes many configs in a row: files that several choose alike are read and merged once."""
 
     def __init__(self) -> None:
-        self._chosen: dict[tuple[str, ...], DictConfig] = {}
+        self._chosen: dict[tuple[str, ...], Callable[[], DictConfig]] = {}
 
     def tree(self, overrides: Sequence[str]) -> DictConfig:
         """As :func:`compose_config`. Raises UserError."""
@@ -76,7 +77,7 @@ class Composer:
             else:
                 (choices if _chooses_file(override) else values).append(_placed(text, override))
         try:
-            tree = copy.deepcopy(self._files(tuple(choices)))
+            tree = self._files(tuple(choices))
             for key, choice in sets.items():
                 self._choose_problems(tree, key, choice)
             # What Hydra does with the values of a command line, once the files are merged.
@@ -105,8 +106,19 @@ class Composer:
         if choices not in self._chosen:
             GlobalHydra.instance().clear()
             with initialize_config_dir(str(CONF), version_base="1.3"):
-                self._chosen[choices] = compose(groups.register(), overrides=list(choices))
-        return self._chosen[choices]
+                self._chosen[choices] = _copies(compose(groups.register(), overrides=list(choices)))
+        return self._chosen[choices]()
+
+
+def _copies(tree: DictConfig) -> Callable[[], DictConfig]:
+    """What gives a copy of ``tree`` at each call: by pickle, a sixth of the time of deepcopy, except with the config of
+    a stage of the user's own, whose schema is no class of a module.
+    """
+    try:
+        content = pickle.dumps(tree, pickle.HIGHEST_PROTOCOL)
+    except pickle.PicklingError:
+        return lambda: copy.deepcopy(tree)
+    return lambda: pickle.loads(content)
 
 
 def fill_set(tree: DictConfig, key: str, problems: DictConfig) -> None:
@@ -125,19 +137,28 @@ def _chooses_file(override: Override) -> bool:
 def to_dataclasses(tree: DictConfig) -> schema.Config:
     """``tree`` as dataclasses; their own checks run here."""
     try:
-        plain = flatten(OmegaConf.to_container(tree, resolve=False))  # missing_keys stops at a ${MISSING}
-        if missing := sorted(key for key, value in plain.items() if value == MISSING):
-            raise messages.must_be_given(*missing)
         try:
-            refuse_non_finite(OmegaConf.to_container(tree, resolve=True))
-        except OmegaConfBaseException:
-            OmegaConf.missing_keys(tree)  # its error names the key of an interpolation that leads nowhere
+            for key in groups.entries(f"{groups.SETS}.problems", tree):
+                _check_set(tree, key)
+            cfg = typing.cast(schema.Config, OmegaConf.to_object(tree))
+        except (UserError, OmegaConfBaseException):
+            _refuse_open_ones(tree)
             raise
-        for key in groups.entries(f"{groups.SETS}.problems", tree):
-            _check_set(tree, key)
-        return typing.cast(schema.Config, OmegaConf.to_object(tree))
+        refuse_non_finite(cfg)
+        return cfg
     except OmegaConfBaseException as error:
         raise explain(error) from None
+
+
+def _refuse_open_ones(tree: DictConfig) -> None:
+    """Raise the error that says more than the one of the value that came first: all values that must be given at once
+    (missing_keys stops at a ${MISSING}), a value that is no number, the key of an interpolation that leads nowhere.
+    """
+    plain = OmegaConf.to_container(tree, resolve=False)
+    if missing := sorted(key for key, value in flatten(plain).items() if value == MISSING):
+        raise messages.must_be_given(*missing)
+    refuse_non_finite(plain)
+    OmegaConf.missing_keys(tree)
 
 
 def _check_set(tree: DictConfig, key: str) -> None:

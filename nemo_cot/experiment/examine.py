@@ -10,6 +10,7 @@ from pathlib import Path
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.evaluation.sets import HeldOut
+from nemo_cot.experiment.graph import Graph
 from nemo_cot.experiment.rundirs import reused_runs
 from nemo_cot.io.paths import num_bytes_below, user_path
 from nemo_cot.preflight import Finding, preflight
@@ -20,13 +21,13 @@ from nemo_cot.stages.lock import CHAIN_JOB, INHERITED
 
 
 def examine(
-    cfg: Config, run: RunDirectory, *, stage: str | None = None, elsewhere: bool = False
+    cfg: Config, run: RunDirectory, chain: Graph, *, stage: str | None = None, elsewhere: bool = False
 ) -> tuple[Estimate, list[Finding]]:
-    """What ``cfg`` costs and what preflight finds about it; ``stage`` and ``elsewhere`` as there."""
+    """What ``cfg`` with its ``chain`` costs and what preflight finds about it; ``stage`` and ``elsewhere`` as there."""
     model = _model_directory(cfg, run)
     cost = estimate(cfg, model, num_heldout_of(HeldOut("", cfg), run), num_train=num_problems(cfg), run=run)
     there = num_bytes_below(run.path)
-    findings = preflight(cfg, cost, num_bytes_there=there, stage=stage, elsewhere=elsewhere)
+    findings = preflight(cfg, cost, chain.kinds, num_bytes_there=there, stage=stage, elsewhere=elsewhere)
     return cost, [*findings, *_reuse_findings(cfg, run, stage)]
 
 

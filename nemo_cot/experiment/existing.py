@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from nemo_cot.config import Config, check_name
-from nemo_cot.errors import UserError
+from nemo_cot.errors import UserError, nearest
 from nemo_cot.experiment.compose import compose_config, explain, fill_set, to_dataclasses
 from nemo_cot.experiment.groups import KINDS, OPEN, SETS, entries, variants_of
 from nemo_cot.io.json_file import DAMAGED
@@ -71,8 +70,8 @@ def _directory(tree: DictConfig) -> RunDirectory:
     if run.path.is_dir():
         return run
     parent = run.path.parent
-    near = difflib.get_close_matches(name, [p.name for p in parent.iterdir()] if parent.is_dir() else [], n=1)
-    fix = f"did you mean name={near[0]}?" if near else "give the name= and runs_dir= that it was started with"
+    known = [path.name for path in parent.iterdir()] if parent.is_dir() else []
+    fix = nearest(name, known, "give the name= and runs_dir= that it was started with", before="name=")
     raise UserError("no such run", where=str(run.path), fix=fix)
 
 

@@ -54,6 +54,12 @@ class Graph:
             if part in self.stages and self.stages[part].recipe == stage.recipe
         }
 
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Per recipe, what its stages take of cluster.resources; merging and scoring take cpu beside it."""
+        wanted = {stage.recipe: stage.resources for stage in self.stages.values() if stage.resources != "cpu"}
+        return dict.fromkeys(self.recipes, "cpu") | wanted
+
     def ancestors(self, recipe: str) -> set[str]:
         """The recipes whose stages those of ``recipe`` need, directly or through others."""
         own = [name for name, stage in self.stages.items() if stage.recipe == recipe]

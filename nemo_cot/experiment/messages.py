@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from omegaconf import OmegaConf
 
-from nemo_cot.errors import UserError
+from nemo_cot.errors import UserError, nearest
 from nemo_cot.experiment import groups
 from nemo_cot.experiment.groups import EXTRA_CONF, KINDS, PLACES
 from nemo_cot.experiment.typed import not_filled_in, wanted_type
@@ -99,8 +99,7 @@ def unknown_option(name: str, given: Mapping[str, str]) -> UserError:
     option = name.removeprefix(f"{group}/")
     place = next((key for key in given if groups.group_of(key) == group != key), group)
     options = list(dict.fromkeys(path.stem for path in groups.files_of(group)))
-    near = difflib.get_close_matches(option, options, n=1)
-    hint = f"did you mean {place}={near[0]}?" if near else f"choose one of {', '.join(options)}."
+    hint = nearest(option, options, f"choose one of {', '.join(options)}.", before=f"{place}=")
     folder = os.environ.get(EXTRA_CONF) or "DIR"
     own = f"A file of your own: {place}=PATH/NAME.yaml, or {EXTRA_CONF}={folder} with {group}/NAME.yaml in it"
     return UserError(f"there is no {option!r}", where=place, fix=f"{hint} {own}")

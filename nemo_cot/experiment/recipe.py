@@ -45,8 +45,8 @@ def run_recipe(recipe: Recipe, arguments: Sequence[str]) -> None:
     overrides, only = _split(arguments)
     cfg = load_config(overrides)
     run = run_directory(cfg)
-    refuse_errors(examine(cfg, run, stage=name)[1])
     graph = whole_graph(cfg)
+    refuse_errors(examine(cfg, run, graph, stage=name)[1])
     own = graph.only([name])
     if only is not None and only not in own.stages:
         raise UserError(

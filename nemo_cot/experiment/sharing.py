@@ -80,22 +80,25 @@ class StudyPlan:
         return found
 
 
-def plan_study(chosen: Chosen, *, elsewhere: bool = False) -> StudyPlan:
-    """Compose, check and plan every run. Writes nothing. Raises UserError for a config that is none, naming the run."""
+def plan_study(chosen: Chosen, *, elsewhere: bool | None = False) -> StudyPlan:
+    """Compose, check and plan every run. Writes nothing. Raises UserError for a config that is none, naming the run.
+
+    ``elsewhere``: as in preflight; None: where a run's config has a cluster.
+    """
     composer, planned = Composer(), []
     for run in chosen.study.runs:
         try:
             tree = composer.tree(run.overrides)
             cfg = to_dataclasses(tree)
             _check_measures(chosen.study, cfg)
-            meant = run.name in chosen.only
-            cost, findings = examine(cfg, run_directory(cfg), elsewhere=elsewhere) if meant else (None, [])
+            meant, chain, directory = run.name in chosen.only, graph(cfg), run_directory(cfg)
+            away = cfg.cluster.slurm is not None if elsewhere is None else elsewhere
+            cost, findings = examine(cfg, directory, chain, elsewhere=away) if meant else (None, [])
         except UserError as error:
             if run.name not in chosen.only:
                 continue
             raise UserError(error.what, where=f"run {run.name}, {error.where}", fix=error.fix) from None
-        chain = graph(cfg)
-        steps = {step.stage.name: step for step in plan_chain(chain, run_directory(cfg))}
+        steps = {step.stage.name: step for step in plan_chain(chain, directory)}
         memory = cost.training.memory_bytes if cost and cfg.train.backend == "local" else None
         planned.append(PlannedRun(run, cfg, tree, chain, steps, stage_keys(chain), findings, memory))
     return StudyPlan(planned, [p for p in planned if p.name in chosen.only])

@@ -6,18 +6,19 @@ and what is compared. Its runs lie in RUNS_DIR/STUDY, one directory per run and 
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
-import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from nemo_cot.config import check_name
 from nemo_cot.config.overrides import hydra_quoted
-from nemo_cot.errors import UserError
+from nemo_cot.errors import UserError, nearest
 from nemo_cot.evaluation.compared import COMPARED
 from nemo_cot.experiment.compose import STUDY, parse_override, text_as_typed
 from nemo_cot.experiment.groups import EXTRA_CONF, file_of, files_of
@@ -94,11 +95,6 @@ class Chosen:
         return [run for run in self.study.runs if run.name in self.only]
 
 
-def asks_for_study(arguments: Sequence[str]) -> bool:
-    """Whether the arguments of a verb name a study, or ask for a sweep."""
-    return any(a in MULTIRUN or a.startswith(f"{STUDY}=") for a in arguments)
-
-
 def chosen_study(arguments: Sequence[str]) -> Chosen:
     """The study or sweep of ``arguments``: study=NAME or --multirun, overrides, --only NAME,NAME, --jobs N.
 
@@ -146,8 +142,7 @@ def _only(study: Study, text: str | None) -> frozenset[str]:
         own = {run.name for run in study.runs if wanted in (run.name, run.variant)}
         if not own:
             known = list(dict.fromkeys(name for run in study.runs for name in (run.variant, run.name)))
-            near = difflib.get_close_matches(wanted, known, n=1)
-            fix = f"did you mean {near[0]}?" if near else f"choose among {', '.join(known[:12])}"
+            fix = nearest(wanted, known, f"choose among {', '.join(known[:12])}")
             raise UserError(f"there is no run {wanted!r} in {study.name}", where="--only", fix=fix)
         found |= own
     return frozenset(found)
@@ -158,23 +153,27 @@ def read_study(name: str) -> StudyFile:
     path = file_of(f"{STUDY}/{name}") if re.fullmatch(r"[\w.-]+", name) else None
     if path is None:
         known = [found.stem for found in files_of(STUDY)]
-        near = difflib.get_close_matches(name, known, n=1)
-        fix = f"did you mean {STUDY}={near[0]}?" if near else f"choose among {', '.join(known) or 'none'}"
+        fix = nearest(name, known, f"choose among {', '.join(known) or 'none'}", before=f"{STUDY}=")
         raise UserError(
             f"there is no study {name!r}", where=STUDY, fix=f"{fix} or write DIR/study/NAME.yaml ({EXTRA_CONF}=DIR)"
         )
-    try:
-        found = msgspec.convert(yaml.safe_load(path.read_text(encoding="utf-8")), StudyFile)
-    except (yaml.YAMLError, *DAMAGED, OSError) as error:
+    try:  # OmegaConf, since it refuses a key that is there twice
+        found = msgspec.convert(OmegaConf.to_container(OmegaConf.load(path), resolve=False), StudyFile)
+    except (YAMLError, OmegaConfBaseException, *DAMAGED, OSError) as error:
         what = " ".join(str(error).split())
-        raise UserError(f"is not a study: {what}", where=str(path), fix="see docs/studies.md") from None
+        raise UserError(f"is not a study: {what}", where=str(path), fix=f"{_EXAMPLE} (docs/studies.md)") from None
     _check(found, str(path))
     return found
 
 
+_EXAMPLE = "write it like {runs: {plain: [], wrong: ['curate.verdicts=[wrong]']}, baseline: plain, repeats: {train.seed: [1, 2]}}"
+
+
 def _check(study: StudyFile, where: str) -> None:
-    for name in study.runs:
-        check_name(name)
+    for name, content in {"": study.overrides, **study.runs}.items():
+        if name:
+            check_name(name)
+        _refuse_set(content.overrides if isinstance(content, VariantFile) else content, study, where, ("name", "runs_dir"))
     if study.baseline not in study.runs:
         raise UserError(
             f"the baseline {study.baseline!r} is none of its runs", where=where, fix=f"choose among {', '.join(study.runs)}"
@@ -185,10 +184,24 @@ def _check(study: StudyFile, where: str) -> None:
     keys = [key for row in _repeats(study) for key in row]
     if wrong := next((key for key in keys if key not in SEEDS), None):
         raise UserError(f"{wrong} is no seed", where=f"{where}, repeats", fix=f"vary {', '.join(SEEDS)}")
-    if len({frozenset(row) for row in _repeats(study)}) > 1:
+    rows = _repeats(study)
+    if len({frozenset(row) for row in rows}) > 1:
         raise UserError(
             "its combinations name different seeds", where=f"{where}, repeats", fix="give every seed in each"
         )
+    if not rows or len({tuple(row.items()) for row in rows}) < len(rows):
+        what = "a combination is there twice" if rows else "a seed has no values"
+        raise UserError(what, where=f"{where}, repeats", fix="give each value once, as in {train.seed: [1, 2]}")
+
+
+def _refuse_set(overrides: Sequence[str], study: StudyFile, where: str, own: Sequence[str]) -> None:
+    """Raise UserError for an override of what the study sets itself: one of them would be ignored."""
+    for text in overrides:
+        key = text.partition("=")[0]
+        if key in own:
+            raise UserError("cannot be set: the study names its runs and their folder", where=f"{where}: {text}", fix="leave it out")
+        if any(key in row for row in _repeats(study)):
+            raise UserError(f"{key} is set by the study's repeats", where=f"{where}: {text}", fix="change the repeats")
 
 
 def _repeats(study: StudyFile) -> list[dict[str, int]]:
@@ -201,7 +214,7 @@ def _repeats(study: StudyFile) -> list[dict[str, int]]:
 
 def _of_file(name: str, overrides: Sequence[str]) -> Study:
     study = read_study(name)
-    _refuse(overrides, ("name",), "the study names its runs")
+    _refuse_set(overrides, study, "command line", ("name",))
     given, rest = _runs_dir(overrides)
     reused = [f"{given}/{run}" for run in study.reuse if (user_path(given) / run).is_dir()]
     runs_dir = f"{given}/{name}"
@@ -233,6 +246,8 @@ def _of_sweep(overrides: Sequence[str]) -> Study:
             axes.append([(text, "")])
             continue
         key = override.key_or_group
+        if key == "runs_dir":
+            raise UserError("cannot be swept: all runs lie in one folder", where=text, fix="give one runs_dir")
         try:
             values = list(override.sweep_string_iterator())
         except Exception as error:  # glob() needs the files of a group, which only Hydra's own sweeper has
@@ -241,6 +256,8 @@ def _of_sweep(overrides: Sequence[str]) -> Study:
         axes.append([(f"{key}={value}", f"{named}{value}") for value in values])
     runs = [_swept(combination) for combination in itertools.product(*axes)]
     names = [run.name for run in runs]
+    if not runs:
+        raise UserError("a value of the sweep has no choices", where="--multirun", fix="correct it, as in range(1,4)")
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError("two runs of the sweep have the same name", where=twice, fix="sweep each value once")
     return Study("sweep", given, runs)
@@ -261,13 +278,7 @@ def _swept(combination: Sequence[tuple[str, str]]) -> StudyRun:
 def _runs_dir(overrides: Sequence[str]) -> tuple[str, list[str]]:
     """The value of runs_dir, and the other overrides."""
     values = [text.partition("=")[2].strip("'\"") for text in overrides if text.startswith("runs_dir=")]
-    return (values or ["runs"])[-1], [text for text in overrides if not text.startswith("runs_dir=")]
-
-
-def _refuse(overrides: Sequence[str], keys: Sequence[str], why: str) -> None:
-    for text in overrides:
-        if text.partition("=")[0] in keys:
-            raise UserError(f"cannot be set: {why}", where=text, fix="leave it out")
+    return (values or ["runs"])[-1] or ".", [text for text in overrides if not text.startswith("runs_dir=")]
 
 
 def variants(runs: Sequence[StudyRun]) -> Iterator[tuple[str, list[StudyRun]]]:

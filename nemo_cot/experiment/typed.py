@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import shlex
@@ -87,7 +88,7 @@ def _example(value: str, kind: str) -> str:
 
 
 def refuse_non_finite(tree: Any, key: str = "") -> None:
-    """Raise UserError for the first inf or nan in ``tree`` (dicts and lists), naming its key."""
+    """Raise UserError for the first inf or nan in ``tree`` (dicts, lists and dataclasses), naming its key."""
     for inner, value in _children(tree, key):
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(
@@ -97,6 +98,7 @@ def refuse_non_finite(tree: Any, key: str = "") -> None:
 
 
 def _children(tree: Any, key: str) -> Iterator[tuple[str, Any]]:
+    tree = vars(tree) if dataclasses.is_dataclass(tree) else tree
     if isinstance(tree, dict):
         yield from ((f"{key}.{name}" if key else str(name), value) for name, value in tree.items())
     elif isinstance(tree, list):

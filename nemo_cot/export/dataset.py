@@ -17,12 +17,11 @@ from nemo_cot.export.card import write_card
 from nemo_cot.export.folder import new_folder
 from nemo_cot.io.jsonl import count_lines, iter_jsonl, write_jsonl
 from nemo_cot.io.tables import PACKAGES
-from nemo_cot.progress import track
+from nemo_cot.progress import tracked
 from nemo_cot.records import Trace
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import Manifest
 
-FORMATS = ("jsonl", "parquet")
 _AS_JSON = ("lineage", "source")
 """Columns with JSON as text: what is in them differs from row to row."""
 _BATCH = 256
@@ -151,14 +150,8 @@ def _dropped(run: RunDirectory) -> dict[str, int]:
 
 def _write(path: Path, rows: Iterator[dict[str, Any]], types: Mapping[str, str], source: Path) -> int:
     """Write the rows, made of those of ``source``, with a progress bar; returns their number."""
-    with track(f"export {path.stem}", count_lines(source), "rows") as progress:
-
-        def followed() -> Iterator[dict[str, Any]]:
-            for number, row in enumerate(rows, start=1):
-                yield row
-                progress.update(number)
-
-        return write_jsonl(path, followed()) if path.suffix == ".jsonl" else _parquet(path, followed(), types)
+    rows = tracked(rows, f"export {path.stem}", count_lines(source), "rows")
+    return write_jsonl(path, rows) if path.suffix == ".jsonl" else _parquet(path, rows, types)
 
 
 def _parquet(path: Path, rows: Iterator[dict[str, Any]], types: Mapping[str, str]) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nemo_cot.errors import UserError
-from nemo_cot.io.atomic import sync_tree
+from nemo_cot.io.atomic import sync_tree, umask
 
 
 @contextlib.contextmanager
@@ -29,16 +29,10 @@ def new_folder(target: Path) -> Iterator[Path]:
         )
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name[:50]}.", dir=target.parent))
     try:
-        folder.chmod(0o777 & ~_umask())
+        folder.chmod(0o777 & ~umask())
         yield folder
         sync_tree(folder)
         os.rename(folder, target)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nemo_cot.grading.answers.rules import grade_by_rules
 from nemo_cot.grading.cache import VerdictCache
-from nemo_cot.grading.scorers import MATH, judge, scorer_class, scorer_version
+from nemo_cot.grading.scorers import MATH, check_installed, judge, scorer_class, scorer_version
 from nemo_cot.grading.verdict import RIGHT, UNDECIDED, WRONG, Verdict
 from nemo_cot.grading.worker import NEMO_SKILLS
 from nemo_cot.grading.workers import grade_in_workers
@@ -49,6 +49,7 @@ def grade_many(
     is undecided. ``cache`` is a directory for verdicts of this grader version. ``progress`` is
     called with the number of distinct pairs done and their total. Works from any thread.
     """
+    check_installed(scorer)
     batch = _Batch(pairs, VerdictCache(cache, scorer_version(scorer)) if cache else None, progress)
     todo = batch.unknown()
     if not scorer_class(scorer).in_workers:

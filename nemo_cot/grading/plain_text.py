@@ -15,9 +15,10 @@ _FENCE = re.compile(r"^\s*```\w*\s*$")
 _SENTENCE_END = re.compile(r"(?<=[\w)\]*\"'`$]{3})[.!?](?=\s+[A-Z]|\s*$)")
 """Not behind St. or U.S., nor inside a number."""
 _WRAPPED = re.compile(r"\\(?:text(?:bf|it|rm|tt|sf|normal)?|math(?:rm|bf|it|sf|tt)|emph|operatorname|boxed|fbox)\s*\{([^{}]*)\}")
+_GROUP = r"(?:[^{}]|\{[^{}]*\})*"
 _LATEX = (
     (re.compile(r"\\[dt]?frac\s*\{([\w.]*)\}\s*\{([\w.]*)\}"), r"\1/\2"),
-    (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"(\1)/(\2)"),
+    (re.compile(rf"\\[dt]?frac\s*\{{({_GROUP})\}}\s*\{{({_GROUP})\}}"), r"(\1)/(\2)"),
     (re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)"), r"\1/\2"),
     (re.compile(r"\\(?:times|cdot)(?![A-Za-z])"), "×"),
     (re.compile(r"\\(?:left|right|displaystyle|quad|qquad)(?![A-Za-z])"), ""),
@@ -81,7 +82,11 @@ def tagged(text: str) -> str:
 
 def behind(text: str, position: int) -> str:
     """What follows "the answer is", which ends at ``position``: the rest of the sentence, or the lines below."""
-    line, _, below = text[position : position + MAX_CHARACTERS].partition("\n")
+    window = text[position : position + MAX_CHARACTERS]
+    before = text[max(0, position - 20) : position]
+    if "\n" in before[len(before.rstrip()) :]:
+        return _block(window)
+    line, _, below = window.partition("\n")
     if (said := unmarked(line)) and not said.endswith(":"):
         end = _SENTENCE_END.search(line)
         return unmarked(line[: end.start()] if end else line)

@@ -25,7 +25,7 @@ def atomic_writer(path: Path, mode: str = "w") -> Iterator[IO]:
     temporary = Path(handle.name)
     try:
         with handle:
-            os.fchmod(handle.fileno(), 0o666 & ~_umask())
+            os.fchmod(handle.fileno(), 0o666 & ~umask())
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
@@ -68,7 +68,7 @@ def sync_tree(folder: Path) -> None:
     sync_directory(folder)
 
 
-def _umask() -> int:
+def umask() -> int:
     """The umask of this process; reading it requires setting it, so it is read once."""
     global _UMASK
     if _UMASK is None:

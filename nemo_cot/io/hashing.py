@@ -71,12 +71,12 @@ class Hasher:
         if (digest := self._remembered(key, mark)) is not None:
             return digest
         if self._cache is None or mark[0] < _SMALL_BYTES:
-            self._known[key] = (*mark, _digest(path))
+            self._known[key] = (*mark, sha256_of(path))
             return self._known[key][3]
         with _locked(self._cache, f"lock-{zlib.crc32(key.encode()) % _SLOTS}"):
             self._known |= {k: m for k, m in _read(self._cache).items() if k == key}  # another may have been first
             if (digest := self._remembered(key, mark)) is None:
-                self._known[key] = (*mark, digest := _digest(path))
+                self._known[key] = (*mark, digest := sha256_of(path))
                 self._gone.discard(key)
                 self._write({key})
         return digest
@@ -153,9 +153,10 @@ def _mark(path: Path) -> tuple[int, int, int]:
     return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file, read in blocks of 1 MiB."""
+    found = hashlib.sha256()
     with open(path, "rb") as handle:
         while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+            found.update(block)
+    return found.hexdigest()

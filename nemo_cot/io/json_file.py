@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from nemo_cot.errors import UserError
+from nemo_cot.io.atomic import write_bytes
 
 T = TypeVar("T")
 DAMAGED = (ValueError, RecursionError)
@@ -24,3 +25,8 @@ def read_json(path: Path, value_type: type[T], *, fix: str) -> T | None:
         raise UserError(
             f"damaged, or not what this version of the code writes ({error})", where=str(path), fix=fix
         ) from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` atomically, for people to read."""
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(value)) + b"\n")

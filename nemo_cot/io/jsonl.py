@@ -39,17 +39,20 @@ def iter_numbered_jsonl(
         for number, line in enumerate(handle, start=1):
             line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             if line.strip():
-                yield number, _decode(decoder, line, path, number, unique_keys)
+                yield number, decoded(decoder, line, path, number, unique_keys=unique_keys)
 
 
 def read_jsonl(path: Path, row_type: type[T] = dict, *, allow_empty: bool = False) -> list[T]:
     """All rows of ``path``. Raises UserError for a bad row, and for no rows unless allowed."""
     rows = list(iter_jsonl(path, row_type))
     if not rows and not allow_empty:
-        raise UserError(
-            "the file holds no rows", where=str(path), fix="give a file with one JSON object per line"
-        )
+        raise no_rows(path)
     return rows
+
+
+def no_rows(path: Path) -> UserError:
+    """The error for a file without any."""
+    return UserError("the file holds no rows", where=str(path), fix="give a file with one JSON object per line")
 
 
 def count_lines(path: Path) -> int:
@@ -144,7 +147,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> None:
         raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice")
 
 
-def _decode(decoder: msgspec.json.Decoder, line: bytes, path: Path, number: int, unique_keys: bool) -> Any:
+def decoded(
+    decoder: msgspec.json.Decoder[T], line: bytes, path: Path, number: int, *, unique_keys: bool = False
+) -> T:
+    """The row in ``line``. Raises UserError naming file and line."""
     try:
         row = decoder.decode(line)
         if unique_keys:

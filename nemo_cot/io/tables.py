@@ -28,6 +28,8 @@ PACKAGES = {
 }
 """By format, what reading it imports, and what pip installs that with."""
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+_SPLITS = ("train", "validation", "test")
+"""Files of these names in one folder are parts that nobody wants mixed."""
 _SHARD = re.compile(r"(.+)-\d+-of-\d+")
 _SAVED = ("state.json", "dataset_dict.json")
 """What Dataset.save_to_disk and DatasetDict.save_to_disk leave in their folder."""
@@ -101,7 +103,7 @@ def _parts(folder: Path, split: str | None) -> list[Path]:
     files = [p for p in files if not any(name.startswith(".") for name in p.relative_to(folder).parts)]
     splits = {path: _SHARD.fullmatch(path.stem) for path in files}
     names = sorted(
-        {found[1] for found in splits.values() if found} | {p.stem for p in files if split == p.stem}
+        {found[1] for found in splits.values() if found} | {p.stem for p in files if p.stem in (split, *_SPLITS)}
     )
     if split is None and len(names) > 1:
         raise UserError(

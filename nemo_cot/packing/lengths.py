@@ -27,15 +27,9 @@ def checked_lengths(lengths: Sequence[int], capacity: int) -> np.ndarray:
         )
     wrong = np.flatnonzero((array < 1) | (array > capacity))
     if wrong.size:
-        _refuse(int(wrong[0]), int(array[wrong[0]]), int(capacity), int(wrong.size))
+        length, others = array[wrong[0]], f" (and {wrong.size - 1} more)" if wrong.size > 1 else ""
+        what, fix = f", over the capacity {capacity}", "raise the capacity, or drop or shorten the sequence when the data is prepared"
+        if length < 1:
+            what, fix = "", "drop empty sequences first"
+        raise UserError(f"sequence {wrong[0]} has length {length}{what}{others}", fix=fix)
     return array.astype(np.int64)
-
-
-def _refuse(index: int, length: int, capacity: int, count: int) -> None:
-    others = f" (and {count - 1} more)" if count > 1 else ""
-    if length < 1:
-        raise UserError(f"sequence {index} has length {length}{others}", fix="drop empty sequences first")
-    raise UserError(
-        f"sequence {index} has length {length}, over the capacity {capacity}{others}",
-        fix="raise the capacity, or drop or shorten the sequence when the data is prepared",
-    )

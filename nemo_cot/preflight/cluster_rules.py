@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from nemo_cot.config import Config
-from nemo_cot.config.cluster import KINDS, ResourcesConfig, SlurmCluster
+from nemo_cot.config.cluster import Placed, ResourcesConfig, SlurmCluster
 from nemo_cot.config.engines import EndpointEngine
 from nemo_cot.config.rule import Found, rule
 from nemo_cot.evaluation.sets import held_out_sets
@@ -23,23 +23,23 @@ _LIGHT_CORE = "/opt/nemo-cot/venv/bin/python"
 
 
 @rule()
-def cluster_images(cfg: Config, cluster: SlurmCluster) -> Found:
+def cluster_images(cfg: Config, cluster: SlurmCluster, of: Placed) -> Found:
     """Every stage has an image that the runtime takes, and those with NeMo-Skills one for it."""
     if cluster.container.runtime == "none":
         return
-    sampled = _sampled(cfg, _needs_nemo_skills)
-    for stage in sampled:
-        key, resources = cluster.resources.of(stage)
+    skilled = {use.recipe for use, client in _clients(cfg) if any(skills for _, skills in client.programs().values())}
+    for stage in sorted(skilled):
+        key, resources = of(stage)
         if resources.image is None:
             yield (
                 "error",
                 f"{stage} needs NeMo-Skills and vLLM, which the training's image does not hold",
                 f"set {key}.image (docs/container.md: the target nemo-skills)",
             )
-    for key, image in _images(cfg, cluster).items():
+    for key, image in _images(cfg, cluster, of).items():
         if image is not None:
             yield from examine_image(cluster.container.runtime, key, image, Path.cwd())
-        elif set(cfg.launcher.stages) - sampled.keys():
+        elif set(cfg.launcher.stages) - skilled:
             yield (
                 "error",
                 "there is a container runtime, and no image",
@@ -47,10 +47,10 @@ def cluster_images(cfg: Config, cluster: SlurmCluster) -> Found:
             )
 
 
-def _images(cfg: Config, cluster: SlurmCluster) -> dict[str, str | None]:
+def _images(cfg: Config, cluster: SlurmCluster, of: Placed) -> dict[str, str | None]:
     """The images of the chain's stages, by key."""
     images: dict[str, str | None] = {}
-    for key, resources in _kinds(cfg, cluster).items():
+    for key, resources in _kinds(cfg, of).items():
         own = resources.image is not None
         name = f"{key}.image" if own else "cluster.container.image"
         images[name] = resources.image if own else cluster.container.image
@@ -58,10 +58,10 @@ def _images(cfg: Config, cluster: SlurmCluster) -> dict[str, str | None]:
 
 
 @rule()
-def cluster_torch(cfg: Config, cluster: SlurmCluster) -> Found:
+def cluster_torch(cfg: Config, cluster: SlurmCluster, of: Placed) -> Found:
     """A stage that loads a model itself has a Python with torch."""
     stages = [] if cluster.container.runtime == "none" else _with_local_packages(cfg)
-    found = [(stage, *cluster.resources.of(stage)) for stage in stages]
+    found = [(stage, *of(stage)) for stage in stages]
     lacking = [(stage, key) for stage, key, own in found if (own.python or cluster.python) == _LIGHT_CORE]
     if lacking:
         keys = dict.fromkeys(f"{key}.python" for _, key in lacking)
@@ -78,6 +78,8 @@ def _with_local_packages(cfg: Config) -> list[str]:
     """The stages of the chain that import what only `pip install -e '.[local]'` installs."""
     wanting = {
         "problems": any(one.cfg.problems.packages for one in held_out_sets(cfg)),
+        "grade": cfg.problems.scorer_packages,
+        "evaluate": any(one.cfg.problems.scorer_packages for one in held_out_sets(cfg)),
         "convert": cfg.model.source == "gguf_package",
         "train": backend_of(cfg.train).packages,
         **{use.recipe: True for use in engine_uses(cfg) if use.engine.client is None},
@@ -86,11 +88,11 @@ def _with_local_packages(cfg: Config) -> list[str]:
 
 
 @rule()
-def cluster_programs(cfg: Config, cluster: SlurmCluster) -> Found:
+def cluster_programs(cfg: Config, cluster: SlurmCluster, of: Placed) -> Found:
     """Without a container, the interpreters that stages are started with are here."""
     if cluster.container.runtime != "none":
         return
-    for key, program in _programs(cfg, cluster).items():
+    for key, program in _programs(cfg, cluster, of).items():
         if program.startswith("/") and not Path(program).exists():
             null = " or null, which is the one that submits" if key.startswith("cluster") else ""
             yield (
@@ -100,9 +102,9 @@ def cluster_programs(cfg: Config, cluster: SlurmCluster) -> Found:
             )
 
 
-def _programs(cfg: Config, cluster: SlurmCluster) -> dict[str, str]:
+def _programs(cfg: Config, cluster: SlurmCluster, of: Placed) -> dict[str, str]:
     """The interpreters of the chain's stages, by key."""
-    named = {f"{key}.python": own.python for key, own in _kinds(cfg, cluster).items()}
+    named = {f"{key}.python": own.python for key, own in _kinds(cfg, of).items()}
     if None in named.values():
         named["cluster.python"] = cluster.python
     for use, client in _clients(cfg):
@@ -114,7 +116,7 @@ def _programs(cfg: Config, cluster: SlurmCluster) -> dict[str, str]:
 
 
 @rule()
-def cluster_mounts(cfg: Config, cluster: SlurmCluster) -> Found:
+def cluster_mounts(cfg: Config, cluster: SlurmCluster, of: Placed) -> Found:
     """Every file and folder that the config names is mounted at its own place."""
     if cluster.container.runtime == "none":
         return
@@ -144,23 +146,23 @@ def _mounts_there(mounts: Sequence[str]) -> Found:
 
 
 @rule()
-def cluster_gpus(cfg: Config, cluster: SlurmCluster) -> Found:
+def cluster_gpus(cfg: Config, cluster: SlurmCluster, of: Placed) -> Found:
     """A job has the GPUs of the server that it starts, and none that stay idle."""
-    for stage, engine in _sampled(cfg, lambda client: client.server.takes_gpus).items():
-        key, resources = cluster.resources.of(stage)
-        if (resources.gpus_per_node or 0) < engine.server.num_gpus:
-            section = "teacher" if stage == "generate" else stage
+    servers = {use.engine_key: (use.recipe, client.server) for use, client in _clients(cfg) if client.server.takes_gpus}
+    for engine, (stage, server) in servers.items():
+        key, resources = of(stage)
+        if (resources.gpus_per_node or 0) < server.num_gpus:
             yield (
                 "error",
-                f"{stage}: a server over {engine.server.num_gpus} GPUs in a job of {resources.gpus_per_node or 0}",
-                f"raise {key}.gpus_per_node, or lower {section}.engine.server.num_gpus",
+                f"{stage}: a server over {server.num_gpus} GPUs in a job of {resources.gpus_per_node or 0}",
+                f"raise {key}.gpus_per_node, or lower {engine}.server.num_gpus",
             )
     most: dict[str, tuple[int, str]] = {}
     for stage, used in _gpus_used(cfg).items():
-        key = cluster.resources.of(stage)[0]
+        key = of(stage)[0]
         most[key] = max(most.get(key, (-1, "")), (used, stage))
     for key, (used, stage) in most.items():
-        resources = cluster.resources.of(stage)[1]
+        resources = of(stage)[1]
         if (resources.gpus_per_node or 0) > used:
             yield (
                 "warning",
@@ -184,11 +186,11 @@ def _gpus_used(cfg: Config) -> dict[str, int]:
 
 
 @rule()
-def cluster_nodes(cfg: Config, cluster: SlurmCluster) -> Found:
+def cluster_nodes(cfg: Config, cluster: SlurmCluster, of: Placed) -> Found:
     """Only training runs on several nodes, with a backend that can."""
-    several = KINDS["train"] if backend_of(cfg.train).several_nodes else None
-    for key, resources in _kinds(cfg, cluster).items():
-        if (resources.nodes or 1) > 1 and not key.endswith(f".{several}"):
+    several = of("train")[0] if backend_of(cfg.train).several_nodes else None
+    for key, resources in _kinds(cfg, of).items():
+        if (resources.nodes or 1) > 1 and key != several:
             yield (
                 "error",
                 f"{key}.nodes {resources.nodes}: its stages run on one node; the others would be idle",
@@ -196,27 +198,14 @@ def cluster_nodes(cfg: Config, cluster: SlurmCluster) -> Found:
             )
 
 
-def _kinds(cfg: Config, cluster: SlurmCluster) -> dict[str, ResourcesConfig]:
+def _kinds(cfg: Config, of: Placed) -> dict[str, ResourcesConfig]:
     """The resources that the chain's stages use, by key."""
-    return dict(cluster.resources.of(stage) for stage in cfg.launcher.stages)
+    return dict(of(stage) for stage in cfg.launcher.stages)
 
 
 def _clients(cfg: Config) -> list[tuple[EngineUse, EndpointEngine]]:
     """The uses of a server, with its client."""
     return [(use, use.engine.client) for use in engine_uses(cfg) if use.engine.client]
-
-
-def _sampled(cfg: Config, wanted: Callable[[EndpointEngine], bool]) -> dict[str, EndpointEngine]:
-    """The stages that sample through a server that is ``wanted``."""
-    found: dict[str, EndpointEngine] = {}
-    for use, client in _clients(cfg):
-        if wanted(client):
-            found.setdefault(use.recipe, client)
-    return found
-
-
-def _needs_nemo_skills(client: EndpointEngine) -> bool:
-    return any(with_skills for _, with_skills in client.programs().values())
 
 
 def _contained(cfg: Config) -> dict[str, str]:

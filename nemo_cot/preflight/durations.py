@@ -17,7 +17,7 @@ from nemo_cot.preflight.sampling_cost import Hours, SamplingCost
 from nemo_cot.provenance import hardware
 from nemo_cot.stages import RunDirectory, Stage
 from nemo_cot.stages.manifest import Manifest, flatten, read_manifest
-from nemo_cot.training.backend import backend_of
+from nemo_cot.training.backend import backend_of, job_size
 
 _MOST_RUNS = 50
 _SPREAD = 1.5
@@ -58,12 +58,7 @@ def _with_gpus(cfg: Config, stage: Stage, duration: Duration) -> Duration:
     """On a cluster a job holds its GPUs as long as it runs."""
     if cfg.cluster.slurm is None or duration.seconds is None or duration.gpu_hours is not None:
         return duration
-    resources = cfg.cluster.slurm.resources
-    if stage.recipe == "train":
-        nodes, gpus = backend_of(cfg.train).size(resources)
-    else:
-        own = resources.of(stage.resources)[1]
-        nodes, gpus = own.nodes or 1, own.gpus_per_node
+    nodes, gpus = job_size(cfg, stage)
     return replace(duration, gpu_hours=duration.seconds.times(nodes * gpus / 3600)) if gpus else duration
 
 

@@ -9,12 +9,13 @@ from functools import lru_cache, wraps
 
 from nemo_cot.config import Config
 from nemo_cot.config.engines import EndpointEngine
-from nemo_cot.config.rule import GIB, Found, Rule, rule
+from nemo_cot.config.rule import GIB, Found, Rule, rule, together
 from nemo_cot.preflight.engine_uses import EngineUse, engine_uses
 from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.preflight.sampling_cost import layout_of
 from nemo_cot.preflight.throughput import BF16
-from nemo_cot.serving.own_values import FILE, FLAG, PLACEHOLDER, reads_file, unsent
+from nemo_cot.serving.own_values import FILE, unsent
+from nemo_cot.serving.vllm_options import GENERATION_CONFIG, PLACEHOLDER, misused
 
 _PROBE_SECONDS = 20.0
 """Bound of the question whether an interpreter has a module."""
@@ -30,12 +31,8 @@ def _each(
     def make(check: Callable[[EngineUse, EndpointEngine, Config, Estimate], Found]) -> Rule:
         @wraps(check)
         def each(cfg: Config, estimate: Estimate) -> Found:
-            labels: dict[tuple[str, str, str], list[str]] = {}
-            for use in engine_uses(cfg):
-                for found in check(use, use.engine.client, cfg, estimate) if use.engine.client else ():
-                    labels.setdefault(found, []).append(use.shown)
-            for (level, what, fix), names in labels.items():
-                yield level, f"{', '.join(names)}: {what}", fix
+            uses = [(use, use.engine.client) for use in engine_uses(cfg) if use.engine.client]
+            return together((use.shown, found) for use, client in uses for found in check(use, client, cfg, estimate))
 
         return rule("generate", "refine", "evaluate", of_machine=of_machine)(each)
 
@@ -77,7 +74,7 @@ def engine_heads(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimat
         return
     if heads is None:
         yield "unknown", f"{_unread(use, engine)}: its attention heads are not known", ""
-    elif heads[0] % size or (heads[1] % size and size % heads[1]):
+    elif not use.splits(size):
         yield (
             "error",
             f"tensor parallel size {size} (num_gpus / data_parallel_size) does not fit {heads[0]} heads and {heads[1]} "
@@ -218,14 +215,18 @@ def engine_own_values(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Es
             f"{FILE} of its model",
             f"{way}{use.engine_key}.server.neutral=true if it is known not to (docs/engines.md)",
         )
-    elif trouble := reads_file(server):
-        yield "error", trouble[0], f"{use.key}: {trouble[1]}"
     elif found := use.own_values:
         yield (
             "error",
             f"the server would take {', '.join(found)} from {FILE} in {use.path}",
-            f"remove them there (in a copy), or add {FLAG}, '{PLACEHOLDER}' to {use.engine_key}.server.command for vLLM",
+            f"remove them there (in a copy), or add {GENERATION_CONFIG}, '{PLACEHOLDER}' to {use.engine_key}.server.command for vLLM",
         )
+
+
+@_each()
+def engine_options(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estimate) -> Found:
+    """The options of the server that a stage starts are vLLM's, and contradict nothing that the stage sets."""
+    return misused(engine.server, use.engine_key)
 
 
 @_each()
@@ -250,5 +251,6 @@ SERVER_RULES = (
     engine_programs,
     engine_dialect,
     engine_own_values,
+    engine_options,
     engine_grading,
 )

@@ -88,6 +88,13 @@ class EngineUse:
             return heads, config.get("num_key_value_heads") or heads
         return (shape.heads, shape.kv_heads) if shape else None
 
+    def splits(self, size: int) -> bool:
+        """Whether ``size`` GPUs of one copy can share the heads: vLLM repeats key-value heads that are fewer."""
+        if self.heads is None:
+            return True
+        heads, kv_heads = self.heads
+        return not (heads % size or (kv_heads % size and size % kv_heads))
+
     @property
     def context(self) -> int | None:
         """Tokens that the model has positions for, of its config.json, or else of the config."""

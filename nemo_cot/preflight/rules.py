@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nemo_cot.config import Config
-from nemo_cot.config.cluster import SlurmCluster
+from nemo_cot.config.cluster import ResourcesConfig
 from nemo_cot.config.rule import GIB, KNOWN_LATER, Found, Rule, rule
 from nemo_cot.evaluation.sets import held_out_sets
 from nemo_cot.io.paths import real_path, user_path
@@ -22,7 +22,7 @@ from nemo_cot.preflight.estimate import Estimate
 from nemo_cot.preflight.example_rules import EXAMPLE_RULES
 from nemo_cot.preflight.model_rules import MODEL_RULES
 from nemo_cot.preflight.named_inputs import INPUT_RULES, trace_packages
-from nemo_cot.preflight.sampling_cost import SamplingCost, num_problems, sampling_fits_time
+from nemo_cot.preflight.sampling_cost import num_problems, sampling_time
 from nemo_cot.traces.keys import filter_packages
 from nemo_cot.training.backend import backend_of
 
@@ -42,6 +42,7 @@ class Finding:
 def preflight(
     cfg: Config,
     estimate: Estimate,
+    kinds: Mapping[str, str],
     *,
     num_bytes_there: int = 0,
     stage: str | None = None,
@@ -49,6 +50,7 @@ def preflight(
 ) -> list[Finding]:
     """The findings of every rule that is about something in ``cfg``; a rule without any reports ok.
 
+    ``kinds``: what each recipe of the chain takes of cluster.resources; asked where there is a cluster.
     ``num_bytes_there``: what the run directory holds already, which needs no further disk. ``stage``:
     only the rules of this stage. ``elsewhere``: without those about the machine, because the stages run
     on others, where each asks the rules of its own.
@@ -56,7 +58,7 @@ def preflight(
     findings: list[Finding] = []
     # A Python need not have what other stages import.
     alone = replace(cfg, launcher=replace(cfg.launcher, stages=[stage])) if stage else cfg
-    for asked, arguments in _rules(cfg, alone, estimate, num_bytes_there):
+    for asked, arguments in _rules(cfg, alone, estimate, kinds, num_bytes_there):
         if asked.concerns(cfg.launcher.stages, stage) and not (elsewhere and asked.of_machine):
             found = [Finding(asked.name, *one) for one in asked.check(*arguments)]
             findings += found or [Finding(asked.name, "ok", asked.good)]
@@ -67,11 +69,13 @@ def unasked(cfg: Config, estimate: Estimate, *, elsewhere: bool = False) -> list
     """The rules that :func:`preflight` does not ask for the whole chain: they are of stages that are not in it, or of
     the machine.
     """
-    asked = [rule for rule, _ in _rules(cfg, cfg, estimate, 0)]
+    asked = [rule for rule, _ in _rules(cfg, cfg, estimate, {}, 0)]
     return [r.name for r in asked if not r.concerns(cfg.launcher.stages, None) or (elsewhere and r.of_machine)]
 
 
-def _rules(cfg: Config, alone: Config, estimate: Estimate, num_bytes_there: int) -> Iterator[tuple[Rule, Any]]:
+def _rules(
+    cfg: Config, alone: Config, estimate: Estimate, kinds: Mapping[str, str], num_bytes_there: int
+) -> Iterator[tuple[Rule, Any]]:
     """The rules that there are for the chosen backend, engines and cluster, with what each is asked with."""
     yield from ((one, (cfg, estimate)) for one in (*RULES, *INPUT_RULES, *MODEL_RULES, *EXAMPLE_RULES))
     yield packages_installed, (alone, estimate)
@@ -80,9 +84,13 @@ def _rules(cfg: Config, alone: Config, estimate: Estimate, num_bytes_there: int)
     if any(use.engine.client for use in engine_uses(cfg)):
         yield from ((one, (cfg, estimate)) for one in SERVER_RULES)
     yield from ((one, (cfg, cfg.train, estimate.training)) for one in backend_of(cfg.train).rules)
-    if cfg.cluster.slurm:
-        yield sampling_time, (cfg, cfg.cluster.slurm, estimate.sampling)
-        yield from ((one, (cfg, cfg.cluster.slurm)) for one in CLUSTER_RULES)
+    if cluster := cfg.cluster.slurm:
+
+        def of(recipe: str) -> tuple[str, ResourcesConfig]:
+            return cluster.resources.of(kinds.get(recipe, "cpu"))
+
+        yield sampling_time, (cluster, of, estimate.sampling)
+        yield from ((one, (cfg, cluster, of)) for one in CLUSTER_RULES)
 
 
 @rule("curate")
@@ -207,6 +215,10 @@ def packages_installed(cfg: Config, _: Estimate) -> Found:
         needed["httpx"] = "'httpx>=0.27'"
     if "problems" in stages:
         needed |= {module: how for one in held_out_sets(cfg) for module, how in one.cfg.problems.packages.items()}
+    if "grade" in stages:
+        needed |= cfg.problems.scorer_packages
+    if "evaluate" in stages:
+        needed |= {m: how for one in held_out_sets(cfg) for m, how in one.cfg.problems.scorer_packages.items()}
     if "curate" in stages:
         needed |= filter_packages(cfg.curate)
     needed |= trace_packages(cfg)
@@ -248,12 +260,6 @@ def _nearest(cfg: Config) -> Path:
     """The run directory, or what there is above it."""
     place = real_path(user_path(cfg.runs_dir) / cfg.name)
     return next(folder for folder in (place, *place.parents) if os.path.lexists(folder))
-
-
-@rule()
-def sampling_time(cfg: Config, cluster: SlurmCluster, costs: tuple[SamplingCost, ...]) -> Found:
-    """Jobs that sample have time for it."""
-    yield from sampling_fits_time(cfg, cluster, costs)
 
 
 RULES = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -12,18 +11,28 @@ from pathlib import Path
 import msgspec
 
 from nemo_cot.config import Config
-from nemo_cot.config.cluster import SlurmCluster, seconds_of_limit
+from nemo_cot.config.cluster import Placed, SlurmCluster, seconds_of_limit
 from nemo_cot.config.engines import EndpointEngine
 from nemo_cot.config.gpus import gpu_of
 from nemo_cot.config.model import ModelShape
-from nemo_cot.config.rule import Found, Span
+from nemo_cot.config.rule import Found, Span, rule, together
 from nemo_cot.evaluation.sets import HeldOut
 from nemo_cot.io.json_file import DAMAGED
 from nemo_cot.io.jsonl import count_lines
 from nemo_cot.io.paths import user_path
 from nemo_cot.preflight.engine_uses import EngineUse, engine_uses
-from nemo_cot.preflight.throughput import Lengths, Requests, Sampled, ServerLayout, measured, simulate
+from nemo_cot.preflight.throughput import (
+    MEMORY_SHARE,
+    MOST_SEQUENCES,
+    Lengths,
+    Requests,
+    Sampled,
+    ServerLayout,
+    measured,
+    simulate,
+)
 from nemo_cot.sampling.chunks import GENERATIONS
+from nemo_cot.serving.vllm_options import value_of
 from nemo_cot.stages import RunDirectory
 
 ERROR = 1.3
@@ -165,8 +174,14 @@ def layout_of(cfg: Config, engine: EndpointEngine) -> ServerLayout | None:
     if not server.takes_gpus:
         return None
     gpu = gpu_of(cfg.cluster.slurm.gpu_type if cfg.cluster.slurm else None)
-    overlapped = NO_ASYNC not in (*server.command, *server.arguments)
-    return ServerLayout(server.tensor_parallel_size, server.data_parallel_size, gpu, overlapped)
+    return ServerLayout(
+        server.tensor_parallel_size,
+        server.data_parallel_size,
+        gpu,
+        overlapped=NO_ASYNC not in (*server.command, *server.arguments),
+        memory_share=value_of(server, "--gpu-memory-utilization", MEMORY_SHARE),
+        most_sequences=int(value_of(server, "--max-num-seqs", MOST_SEQUENCES)),
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -214,23 +229,19 @@ def _unknown(use: EngineUse) -> str:
     return "" if use.facts.shape else f"hours are known when config.json of {use.path} is here"
 
 
-def sampling_fits_time(cfg: Config, cluster: SlurmCluster, costs: tuple[SamplingCost, ...]) -> Found:
-    """A warning where a job's time limit is shorter than its share of the sampling is expected to take."""
-    labels: dict[tuple[str, str, str], list[str]] = {}
-    for cost in costs:
-        for found in _fits_time(cluster, cost):
-            labels.setdefault(found, []).append(cost.stage)
-    for (level, what, fix), names in labels.items():
-        yield level, f"{', '.join(names)}: {what}", fix
+@rule()
+def sampling_time(cluster: SlurmCluster, of: Placed, costs: tuple[SamplingCost, ...]) -> Found:
+    """Jobs that sample have time for it."""
+    return together((cost.stage, found) for cost in costs for found in _fits_time(cluster, of, cost))
 
 
-def _fits_time(cluster: SlurmCluster, cost: SamplingCost) -> Iterator[tuple[str, str, str]]:
+def _fits_time(cluster: SlurmCluster, of: Placed, cost: SamplingCost) -> Found:
     hours = cost.hours
     if isinstance(hours, str):
         yield "unknown", hours, ""
         return
     recipe, chunks = cost.use.recipe, cost.use.chunks
-    key, resources = cluster.resources.of(recipe)
+    key, resources = of(recipe)
     more = "" if cost.use.key == "refine" else f"{recipe}.chunks"
     if hours.seconds.middle > seconds_of_limit(f"{key}.time_limit", resources.time_limit):
         yield (

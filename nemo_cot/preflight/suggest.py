@@ -57,8 +57,7 @@ def _sampling(cfg: Config, cost: SamplingCost) -> Iterator[Suggested]:
         server = replace(client.server, data_parallel_size=copies)
         changed: dict[str, Any] = {"server": server} | ({"seeds_in_parallel": parallel} if own else {})
         engine = replace(client, **changed)
-        heads = cost.use.heads
-        if heads and (heads[0] % server.tensor_parallel_size or heads[1] % server.tensor_parallel_size):
+        if not cost.use.splits(server.tensor_parallel_size):
             continue
         tried = replace(cost, use=replace(cost.use, engine=engine), layout=layout_of(cfg, engine))
         hours, layout = tried.hours, tried.layout
@@ -66,7 +65,7 @@ def _sampling(cfg: Config, cost: SamplingCost) -> Iterator[Suggested]:
             continue  # it does not fit
         values = {"server.data_parallel_size": copies, "seeds_in_parallel": parallel}
         before = {"server.data_parallel_size": client.server.data_parallel_size, "seeds_in_parallel": own}
-        overrides = tuple(f"{cost.use.key}.engine.{k}={v}" for k, v in values.items() if v != before[k])
+        overrides = tuple(f"{cost.use.engine_key}.{k}={v}" for k, v in values.items() if v != before[k])
         sampled = hours.sampled
         figures = f"TP {layout.tensor} x {copies}, {sampled.tokens_per_second:,.0f} tokens/s, {sampled.in_flight:.0f} in flight"
         memory = layout.gpu.memory_bytes * layout.memory_share

@@ -55,27 +55,24 @@ _QUANTILES = 2048
 @dataclass(frozen=True)
 class ServerLayout:
     """``copies`` of the model, each over ``tensor`` GPUs. ``overlapped``: the next step is scheduled while the GPUs
-    compute, as vLLM does from 0.14 on.
+    compute, as vLLM does from 0.14 on. ``memory_share``: of each GPU, that the server takes; ``most_sequences``: of a copy.
     """
 
     tensor: int
     copies: int
     gpu: Gpu = H100
     overlapped: bool = False
+    memory_share: float = MEMORY_SHARE
+    most_sequences: int = MOST_SEQUENCES
 
     @property
     def num_gpus(self) -> int:
         """In all."""
         return self.tensor * self.copies
 
-    @property
-    def memory_share(self) -> float:
-        """Of each GPU, that a server takes."""
-        return MEMORY_SHARE
-
     def cache_tokens(self, shape: ModelShape) -> float:
         """Tokens whose keys and values fit beside one copy. Raises ValueError where its weights do not fit."""
-        free = self.gpu.memory_bytes * MEMORY_SHARE - WORKSPACE_BYTES - BF16 * shape.parameters / self.tensor
+        free = self.gpu.memory_bytes * self.memory_share - WORKSPACE_BYTES - BF16 * shape.parameters / self.tensor
         if free <= 0:
             gpus = f"{self.tensor} GPU{'s' * (self.tensor > 1)}"
             raise ValueError(f"its weights do not fit {gpus} of {self.gpu.memory_bytes / 2**30:.0f} GiB")
@@ -200,7 +197,7 @@ def simulate(
     ends: list[tuple[int, int]] = []  # (step, number) of each that runs; those thrown out are skipped
     now, step, cached, number, tokens, preempted, area = 0.0, 0, 0, 0, 0, 0, 0.0
     while running or clients.more(now):
-        while (request := clients.first(now)) and len(running) < MOST_SEQUENCES * layout.copies:
+        while (request := clients.first(now)) and len(running) < layout.most_sequences * layout.copies:
             if cached + request.context + HEADROOM_STEPS * len(running) > room:
                 break
             clients.waiting.popleft()

@@ -82,7 +82,7 @@ def _options(config: ChoiceProblems, row: Row) -> tuple[int, list[str]]:
         options = {name: text for name, text in found.items() if text and text.strip()}  # some have fewer wrong ones
         right = 0 if columns.correct in options else None
     else:
-        options = _choices(row, named) if len(named) == 1 else {name: _text(row, name) for name in named}
+        options = _choices(row, named[0]) if len(named) == 1 else {name: _text(row, name) for name in named}
         right = _place(row, columns.answer or "", options)
     if right is None or not 2 <= len(options) <= len(ascii_uppercase):
         what = f"{len(options)} options" if right is not None else f"{columns.correct} is empty"
@@ -92,7 +92,7 @@ def _options(config: ChoiceProblems, row: Row) -> tuple[int, list[str]]:
 
 def _choices(row: Row, column: str) -> dict[str, str]:
     """The options in one column: a list, a dict by letter, {text: [...], label: [...]}, or one of these as JSON."""
-    value = row.values[column[0] if isinstance(column, list) else column]
+    value = row.values[column]
     if isinstance(value, str):
         try:
             value = msgspec.json.decode(value)

@@ -27,6 +27,8 @@ from nemo_cot.io.jsonl import iter_jsonl
 from nemo_cot.progress import track
 from nemo_cot.records import Trace
 from nemo_cot.traces.marks import Marks
+from nemo_cot.traces.steps import segment
+from nemo_cot.traces.thought import marked_thought
 
 CHUNK = 192 * 1024
 """Characters of a chunk before compression: decoded in some milliseconds, and well compressed."""
@@ -84,8 +86,8 @@ class IndexedSet(msgspec.Struct):
 
 
 class Index(msgspec.Struct):
-    """What the viewer decodes at once. ``problems``: id, text, expected answer, subset. ``rule``: what was
-    left out.
+    """What the viewer decodes at once. ``problems``: id, text, expected answer, subset. ``kinds`` of steps.
+    ``rule``: what was left out.
     """
 
     problems: list[tuple[str, str, str, str]]
@@ -93,8 +95,8 @@ class Index(msgspec.Struct):
     sets: list[IndexedSet]
     verdicts: Sequence[str]
     words: dict[str, list[str]]
+    kinds: list[str]
     shifts: list[str]
-    thoughts: list[list[str]]
     rule: str
 
 
@@ -134,7 +136,7 @@ def build_texts(sets: Sequence[TextSet], marks: MarksConfig | None, max_bytes: i
             tracker.update(number, indexed=one.name)
         kept, rule = _kept([sizes for _, sizes in found], builder.ratio, max_bytes)
         for number, (one, (indexed, sizes)) in enumerate(zip(sets, found), start=len(sets) + 1):
-            waiting = _chunks(one, indexed, sizes, kept, len(chunks))
+            waiting = _chunks(one, indexed, sizes, kept, len(chunks), builder.marks)
             chunks += pool.map(encoded, waiting)  # zlib releases the interpreter's lock
             tracker.update(number, packed=one.name)
     index = builder.finished([indexed for indexed, _ in found], rule)
@@ -145,7 +147,8 @@ class _Builder:
     """Collects problems and answers over all sets, and how well the texts compress."""
 
     def __init__(self, marks: MarksConfig | None) -> None:
-        self.config, self.marks = marks, Marks(marks) if marks else None
+        self.config = marks or MarksConfig({}, [], [])
+        self.marks = Marks(self.config)
         self.problems: dict[tuple[str, str, str], int] = {}
         self.subsets: list[str] = []
         self.answers: dict[str, int] = {"": 0}
@@ -188,8 +191,6 @@ class _Builder:
 
     def _turns(self, text: str) -> int:
         """Marks of a change of direction, anywhere in the text."""
-        if self.marks is None or not self.marks.shifts:
-            return 0
         return sum(mark.kind in self.marks.shifts for mark in self.marks.find(text))
 
     def _probe(self, text: str, number: int) -> None:
@@ -200,7 +201,7 @@ class _Builder:
 
     def finished(self, sets: list[IndexedSet], rule: str) -> Index:
         kinds: dict[str, list[str]] = defaultdict(list)
-        for words in self.config.words.values() if self.config else ():
+        for words in self.config.words.values():
             for kind, phrases in words.items():
                 kinds[kind] += phrases
         return Index(
@@ -209,8 +210,8 @@ class _Builder:
             sets=sets,
             verdicts=VERDICTS,
             words=kinds,
-            shifts=self.config.shifts if self.config else [],
-            thoughts=self.config.thoughts if self.config else [],
+            kinds=self.marks.step_kinds,
+            shifts=self.config.shifts,
             rule=rule,
         )
 
@@ -242,9 +243,11 @@ def _kept(found: Sequence[_Sizes], ratio: float, max_bytes: int) -> tuple[int, s
     )
 
 
-def _chunks(one: TextSet, indexed: IndexedSet, sizes: _Sizes, kept: int, first: int) -> Iterator[bytes]:
-    """JSON lists of [text, details] of at most about :data:`CHUNK` characters; fills in chunk and place of
-    the index.
+def _chunks(
+    one: TextSet, indexed: IndexedSet, sizes: _Sizes, kept: int, first: int, marks: Marks
+) -> Iterator[bytes]:
+    """JSON lists of [text, details, steps] of at most about :data:`CHUNK` characters; fills in chunk and place
+    of the index.
     """
     encoder = msgspec.json.Encoder()
     rows: list[Any] = []
@@ -259,10 +262,24 @@ def _chunks(one: TextSet, indexed: IndexedSet, sizes: _Sizes, kept: int, first: 
             rows, held, number = [], 0, number + 1
         indexed.chunk.append(number)
         indexed.place.append(len(rows))
-        rows.append([row.generation, _details(row)])
+        rows.append([row.generation, _details(row), steps_of(row.generation, marks)])
         held += sizes.sizes[place]
     if rows:
         yield encoder.encode(rows)
+
+
+def steps_of(text: str, marks: Marks) -> list[list[int]]:
+    """The steps before, within and behind the thought between markers (without any, all are behind it): in each
+    part kind and length of a step in turn. The length counts as JavaScript does, in UTF-16.
+    """
+    place = {kind: number for number, kind in enumerate(marks.step_kinds)}
+    begin, end = marked_thought(text, marks) or (0, 0)
+    parts = (segment(part, marks) for part in (text[:begin], text[begin:end], text[end:]))
+    return [[n for step in steps for n in (place[step.kind], _utf16(step.text))] for steps in parts]
+
+
+def _utf16(text: str) -> int:
+    return len(text) if text.isascii() else len(text) + sum(letter > "\uffff" for letter in text)
 
 
 def _details(row: Trace) -> dict[str, Any]:

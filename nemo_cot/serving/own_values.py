@@ -13,14 +13,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nemo_cot.config.engines import EndpointEngine, ServerConfig
+from nemo_cot.config.engines import EndpointEngine
 from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.json_file import DAMAGED
+from nemo_cot.serving.vllm_options import GENERATION_CONFIG, PLACEHOLDER, options
 
-FLAG, NEUTRAL = "--generation-config", "vllm"
 FILE = "generation_config.json"
-PLACEHOLDER = "{generation_config}"
-"""In server.command: the folder with our file; "vllm" where the model's tokenizer is not here."""
 EOS = "eos_token_id"
 _VLLM_ONLY = {"top_k": (None, 0, -1), "min_p": (None, 0), "repetition_penalty": (None, 1)}
 """What OpenAI's API has no field for, with the values that change nothing. All others are in every request."""
@@ -35,31 +33,13 @@ def unsent(engine: EndpointEngine, *, tokenizer: bool) -> list[str]:
     return [*_VLLM_ONLY, EOS]
 
 
-def reads_file(server: ServerConfig) -> tuple[str, str] | None:
-    """Why the server that a stage starts would take sampling values from the model's generation_config.json, and
-    the fix; None where it does not, or is another's, or no vLLM.
-    """
-    words = _words(server)
-    named = [value for flag, value in zip(words, [*words[1:], ""]) if flag == FLAG]
-    if "--override-generation-config" in words:
-        return "--override-generation-config sets sampling values beside ours", "take it out of engine.server"
-    if any(value not in (NEUTRAL, PLACEHOLDER) for value in named) or len(named) > 1:
-        return f"{FLAG} names another source of sampling values than us", f"leave it out of engine.server.{_place(server)}"
-    if not named and any(Path(word).name == "vllm" or word.startswith("vllm.") for word in words):
-        return (
-            f"vLLM would take sampling values from the model's {FILE}",
-            f"add {FLAG}, '{PLACEHOLDER}' to engine.server.command",
-        )
-    return None
-
-
 def left_open(engine: EndpointEngine, *, tokenizer: bool) -> list[str]:
     """The values that the server which the stage starts for ``engine`` takes from the model's own file if they are
     there: by how it is started, and what the requests hold. ``tokenizer``: as in :func:`unsent`.
     """
-    words, open_ = _words(engine.server), unsent(engine, tokenizer=tokenizer)
-    if FLAG in words:
-        return [EOS] if EOS in open_ and not (tokenizer and PLACEHOLDER in words) else []
+    source, open_ = dict(options(engine.server)).get(GENERATION_CONFIG), unsent(engine, tokenizer=tokenizer)
+    if source is not None:
+        return [EOS] if EOS in open_ and not (tokenizer and source == PLACEHOLDER) else []
     return [] if engine.server.base_url else open_
 
 
@@ -67,19 +47,6 @@ def write_ours(folder: Path, stops: list[int]) -> Path:
     """Write the generation_config.json that names ``stops`` as what ends an answer; returns ``folder``."""
     write_bytes(folder / FILE, json.dumps({EOS: stops}).encode())
     return folder
-
-
-def _words(server: ServerConfig) -> list[str]:
-    """What the stage's own server is started with, each flag as vLLM reads it; empty for another's."""
-    if server.base_url is not None:
-        return []
-    given = [*(server.command if server.launcher == "command" else (FLAG, PLACEHOLDER)), *server.arguments]
-    parts = [part for argument in given for part in argument.split("=", 1)]
-    return [part.replace("_", "-") if part.startswith("--") else part for part in parts]
-
-
-def _place(server: ServerConfig) -> str:
-    return "command" if server.launcher == "command" else "arguments"
 
 
 def of_file(folder: Path, keys: list[str], stops: set[int]) -> list[str]:

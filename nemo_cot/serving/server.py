@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import secrets
 import shlex
 import tempfile
 import time
@@ -21,9 +22,10 @@ from nemo_cot.config.engines import ServerConfig
 from nemo_cot.errors import Fault, UserError, one_line
 from nemo_cot.models.check import check_model
 from nemo_cot.serving.fetch import Trouble, fetch, read_as
-from nemo_cot.serving.own_values import FLAG, NEUTRAL, reads_file, write_ours
+from nemo_cot.serving.own_values import write_ours
 from nemo_cot.serving.ports import claimed_port
 from nemo_cot.serving.process import Process, running
+from nemo_cot.serving.vllm_options import GENERATION_CONFIG, NEUTRAL, misused, starts_vllm
 from nemo_cot.text import PromptFormat, TextTokenizer
 
 _POLL_SECONDS = 0.5
@@ -54,10 +56,12 @@ class Server:
 
 @contextlib.contextmanager
 def serving(
-    config: ServerConfig, model: Path | None, folder: Path, *, form: PromptFormat | None = None
+    config: ServerConfig, model: Path | None, folder: Path, *, form: PromptFormat | None = None, seeded: bool = True
 ) -> Iterator[Server]:
     """The server of ``config`` with ``model``, for as long as the block lasts; its log is
-    ``folder``/logs/server.log. ``form`` names the tokens that end an answer of ``model``.
+    ``folder``/logs/server.log. ``form`` names the tokens that end an answer of ``model``. ``seeded``: whether requests
+    have seeds; without, a vLLM draws from a generator that begins with --seed, 0 by default, so that two chunks, and an
+    attempt that resumes, would begin with the same draws (vLLM issue 11953): each gets another.
 
     Raises UserError when it does not come up within the deadline, ends, or has another model; and, before
     one is started, for a model that is not whole.
@@ -81,7 +85,8 @@ def serving(
         server_command(config, str(model or name), port)  # refused before there is anything to clean up
         scratch = Path(tempfile.mkdtemp(prefix="nemo-cot-server-"))
         ours = NEUTRAL if stops is None else str(write_ours(scratch, stops))
-        command = server_command(config, str(model or name), port, generation_config=ours)
+        seed = None if seeded or not starts_vllm(config) else secrets.randbelow(2**31)
+        command = server_command(config, str(model or name), port, generation_config=ours, seed=seed)
         with running(
             command,
             folder / "logs" / "server.log",
@@ -107,23 +112,29 @@ def _own_caches(scratch: Path) -> dict[str, str]:
 
 
 def server_command(
-    config: ServerConfig, model: str, port: int, *, generation_config: str = NEUTRAL
+    config: ServerConfig, model: str, port: int, *, generation_config: str = NEUTRAL, seed: int | None = None
 ) -> list[str]:
     """The argument list that starts the server, with the folder ``generation_config`` in place of the model's own
-    generation_config.json ("vllm": none). Raises UserError for a value that a shell would read, and for a
-    vLLM that would take sampling values from the model's files.
+    generation_config.json ("vllm": none). Raises UserError for a value that a shell would read, and for options that
+    :func:`misused` finds.
     """
-    if trouble := reads_file(config):
-        raise UserError(trouble[0], where="engine.server", fix=trouble[1])
-    length = ["--max-model-len", str(config.max_model_len)] if config.max_model_len else []
-    copies = ["--data-parallel-size", str(config.data_parallel_size)] if config.data_parallel_size > 1 else []
+    for level, what, fix in misused(config, "engine"):
+        if level == "error":
+            raise UserError(what, where="engine.server", fix=fix)
+    more = {
+        "--max-model-len": config.max_model_len,
+        "--data-parallel-size": config.data_parallel_size if config.data_parallel_size > 1 else None,
+        "--seed": seed,
+    }
+    ours = [word for option, value in more.items() if value is not None for word in (option, str(value))]
     if config.launcher == "command":
         names = ("num_gpus", "num_nodes", "tensor_parallel_size")
         values = {
-            "model": model, "port": port, "generation_config": generation_config,
+            "model": model, "model_name": config.model_name or model, "port": port,
+            "generation_config": generation_config,
             **{name: getattr(config, name) for name in names},
         }  # fmt: skip
-        return [_filled(part, values) for part in [*config.command, *config.arguments]] + length + copies
+        return [_filled(part, values) for part in [*config.command, *config.arguments]] + ours
     # serve_vllm writes the model into double quotes of a shell command, and joins the rest with blanks.
     if re.search(r'["$`\\\n]', model):
         raise UserError(
@@ -136,8 +147,13 @@ def server_command(
         # It makes their product the tensor parallel size.
         "--model", model, "--num_gpus", str(config.num_gpus // config.data_parallel_size), "--num_nodes",
         str(config.num_nodes), "--port", str(port),
-        *map(shlex.quote, [*length, *copies, FLAG, generation_config, *config.arguments]),
+        *map(shlex.quote, [*_named(config), *ours, GENERATION_CONFIG, generation_config, *config.arguments]),
     ]  # fmt: skip
+
+
+def _named(config: ServerConfig) -> list[str]:
+    """serve_vllm says the model's path; the last one counts."""
+    return ["--served-model-name", config.model_name] if config.model_name else []
 
 
 def _filled(part: str, values: dict[str, object]) -> str:

@@ -20,7 +20,7 @@ from nemo_cot.traces.filters.tokens import Filter as Tokens
 from nemo_cot.traces.filters.verdict import Filter as Verdict
 from nemo_cot.traces.keys import key_of, named_keys
 from nemo_cot.traces.marks import Marks
-from nemo_cot.traces.orders import needs
+from nemo_cot.traces.orders import read_by
 from nemo_cot.traces.structure import measure_names
 from nemo_cot.traces.structure.profile import Found
 
@@ -62,7 +62,7 @@ class Examiner:
         problems: Mapping[str, dict[str, Any]] | None = None,
     ) -> None:
         self.config, self.context = config, Context(Marks(marks), heldout)
-        self.wanted = needs([config.order, *config.ties])
+        self._keeps_vectors = "vector" in read_by(config)
         rules = {
             "finish": Finish(list(config.finish_reasons)),
             "verdict": Verdict(list(config.verdicts)),
@@ -77,24 +77,17 @@ class Examiner:
         """The candidate of ``trace``, and all measures of it for the profile of the pool. The candidate has a vector
         where the order asks for it, and no filter drops it.
         """
-        candidate = self.candidate(trace, length, row, offset)
-        found = Found.of(self.context.view(trace, length), measure_names(), trace.problem_id)
-        if candidate.reason is None and "vector" in self.wanted:
-            candidate.vector = found.vector
-        return candidate, found
-
-    def candidate(self, trace: Trace, length: int, row: int = 0, offset: int = 0) -> Candidate:
-        """The candidate of ``trace``, without a vector."""
         keys = {key: key_of(trace, key, self._problems.get(trace.problem_id)) for key in self._keys}
         reason = self._first_reason(trace, length, keys)
+        view = self.context.view(trace, length)
+        found = Found.of(view, measure_names(), trace.problem_id)
         digest = hashlib.blake2b(trace.generation.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        found = Candidate(
-            row, offset, trace.problem_id, trace.sample, length, trace.verdict, digest, reason, keys
-        )
-        if self.config.measures:
-            view = self.context.view(trace, length)
-            found.measures = {name: view.measured(name) for name in self.config.measures}
-        return found
+        candidate = Candidate(
+            row, offset, trace.problem_id, trace.sample, length, trace.verdict, digest, reason, keys,
+            measures={name: view.measured(name) for name in self.config.measures},
+            vector=found.vector if reason is None and self._keeps_vectors else None,
+        )  # fmt: skip
+        return candidate, found
 
     def _first_reason(self, trace: Trace, length: int, keys: dict[str, str | None]) -> str | None:
         for name, drops in self._rules.items():

@@ -4,9 +4,37 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-from nemo_cot.traces.steps import Step
+from nemo_cot.records import Trace
+from nemo_cot.traces.steps import Step, segment
+from nemo_cot.traces.thought import Parts
+from nemo_cot.traces.transforms import Edit, Site
+
+
+@dataclass(frozen=True)
+class OfSteps:
+    """A transform of steps of the thought. ``dose``: the share of them that it is done with. ``split``: what a step is
+    (nemo_cot/traces/steps.py). ``done``: what it is called in the lineage.
+    """
+
+    done: ClassVar[str]
+
+    dose: float
+    split: Literal["shift", "paragraph"] = "shift"
+
+    def edit(self, trace: Trace, parts: Parts, site: Site) -> Edit:
+        """The steps at the drawn places, as :meth:`changed` has them; all others stay as they are."""
+        steps = segment(parts.thought, site.marks, split=self.split)
+        places = drawn(len(steps), self.dose, site.draw)
+        text = parts.with_thought(self.changed(steps, places, trace, site))
+        return Edit(text, {"steps": len(steps), self.done: len(places)})
+
+    def changed(self, steps: Sequence[Step], places: list[int], trace: Trace, site: Site) -> str:
+        """The thought with other steps at ``places``."""
+        raise NotImplementedError
 
 
 def share(count: int, dose: float) -> int:
@@ -39,6 +67,6 @@ def without(pieces: Sequence[str], dropped: Collection[int]) -> str:
     return text if dropped else text + gap
 
 
-def with_bodies(steps: Sequence[Step], bodies: Sequence[str]) -> str:
-    """The steps' text with other bodies; the white space between them stays where it is."""
-    return "".join(body + step.gap for step, body in zip(steps, bodies, strict=True))
+def with_bodies(steps: Sequence[Step], others: Mapping[int, str]) -> str:
+    """The steps' text with ``others`` in place of some bodies; the white space between them stays where it is."""
+    return "".join(others.get(at, step.body) + step.gap for at, step in enumerate(steps))

@@ -4,6 +4,7 @@ problems.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,12 +49,18 @@ def marks_config(marks: MarksConfig, *, decide: bool = False) -> dict[str, str]:
     why a stage runs again. Where they only enter its structure.json, the shipped English ones are left out, so that
     stages that finished before there was that file stay valid.
     """
-    shipped = msgspec.yaml.decode((ROOT / "conf/marks/english.yaml").read_bytes())
     encode = msgspec.json.encode  # in the order of the lists, which counts
-    if not decide and encode((marks.words, marks.shifts)) == encode((shipped["words"], shipped["shifts"])):
+    if not decide and encode((marks.words, marks.shifts)) == _shipped_marks():
         return {}
     digest = hashlib.sha256(encode(fingerprinted(marks))).hexdigest()[:16]
     return {"marks": f"{', '.join(marks.words) or 'none'} {digest}"}
+
+
+@functools.cache
+def _shipped_marks() -> bytes:
+    """Words and shifts of conf/marks/english.yaml, as :func:`marks_config` compares them."""
+    shipped = msgspec.yaml.decode((ROOT / "conf/marks/english.yaml").read_bytes())
+    return msgspec.json.encode((shipped["words"], shipped["shifts"]))
 
 
 def problem_keys(path: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -70,14 +77,17 @@ def named_keys(config: CurateConfig) -> list[str]:
 
 
 def key_of(trace: Trace, key: str, problem: Mapping[str, Any] | None = None) -> str | None:
-    """The value of ``key`` as text: of the trace itself, else of the latest step of its lineage that has it,
-    itself or in the columns of the file that it came from, else of its problem's row.
-    """
+    """The value of ``key`` as text: of :data:`OWN_KEYS` the trace's own, of others see :func:`value_of`."""
     if key in OWN_KEYS:
-        value = getattr(trace, key)
-    else:
-        places = [place for step in reversed(trace.lineage) for place in (step, step.get("source"))]
-        value = next(
-            (p[key] for p in [*places, problem] if isinstance(p, dict) and p.get(key) is not None), None
-        )
+        return None if (value := getattr(trace, key)) is None else str(value)
+    return value_of(key, {}, trace.lineage, problem)
+
+
+def value_of(key: str, own: Mapping[str, Any], lineage: object, problem: Mapping[str, Any] | None = None) -> str | None:
+    """The value of ``key`` as text: ``own``, else of the latest step of the lineage that has it, itself or in the columns
+    of the file that it came from, else of its problem's row.
+    """
+    steps = [step for step in reversed(lineage) if isinstance(step, dict)] if isinstance(lineage, list) else []
+    places = (own, *(place for step in steps for place in (step, step.get("source"))), problem)
+    value = next((p[key] for p in places if isinstance(p, Mapping) and p.get(key) is not None), None)
     return None if value is None else str(value)

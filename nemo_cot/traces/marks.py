@@ -42,51 +42,52 @@ class Marks:
     def __init__(self, config: MarksConfig) -> None:
         self.config = config
         self.kinds = [kind for kind in config.kinds if kind != LEAD]
+        self.step_kinds = [*self.kinds, STRAIGHT]
         self.shifts = frozenset(config.shifts)
-        self._kinds_of: dict[str, str] = {}
+        self._kind_of: dict[str, str] = {}
         for kind in (*self.kinds, LEAD):  # a phrase in two lists is of the first kind
             for kinds in config.words.values():
                 for phrase in kinds.get(kind, ()):
-                    self._kinds_of.setdefault(_plain(phrase), kind)
+                    self._kind_of.setdefault(plain(phrase), kind)
 
-    def opening(self, text: str, start: int = 0) -> str:
-        """The kind of mark that the text from ``start`` on opens with, :data:`STRAIGHT` without one.
+    def opening(self, text: str) -> str:
+        """The kind of mark that ``text`` opens with, :data:`STRAIGHT` without one.
 
         Numbers of list items, markup and words of the kind lead may stand before it; of several marks in a
         row, the kind that is listed first counts.
         """
+        return self.opening_at(plain(text), 0, len(text))
+
+    def opening_at(self, lower: str, start: int, end: int) -> str:
+        """As :meth:`opening`, of what stands from ``start`` to ``end`` in a text that :func:`plain` made."""
         if self._pattern is None:
             return STRAIGHT
-        opening = _plain(text[start : start + _LONGEST_OPENING])
-        found, at = set(), _HEAD.match(opening).end()  # type: ignore[union-attr] (it matches nothing, too)
+        end = min(end, start + _LONGEST_OPENING)
+        found, at = set(), _HEAD.match(lower, start, end).end()  # type: ignore[union-attr] (it matches nothing, too)
         for _ in range(_MAX_OPENING):
-            match = self._pattern.match(opening, at)
+            match = self._pattern.match(lower, at, end)
             if not match:
                 break
-            found.add(self._kinds_of[match[0]])
-            at = _BETWEEN.match(opening, match.end()).end()  # type: ignore[union-attr]
-        return next((kind for kind in self.kinds if kind in found), STRAIGHT)
-
-    def shifts_at(self, text: str, start: int = 0) -> bool:
-        """Whether the text from ``start`` on opens with a mark that leaves the straight line."""
-        return self.opening(text, start) in self.shifts
+            found.add(self._kind_of[match[0]])
+            at = _BETWEEN.match(lower, match.end(), end).end()  # type: ignore[union-attr]
+        return next((kind for kind in self.kinds if kind in found), STRAIGHT) if found else STRAIGHT
 
     def find(self, text: str) -> Iterator[Mark]:
         """All marks in the text, from left to right, of all kinds but lead; the longest at each place."""
         if self._pattern is None:
             return
-        for match in self._pattern.finditer(_plain(text)):
-            kind = self._kinds_of[match[0]]
+        for match in self._pattern.finditer(plain(text)):
+            kind = self._kind_of[match[0]]
             if kind != LEAD:
                 yield Mark(match.start(), match.end(), kind)
 
     @cached_property
     def _pattern(self) -> re.Pattern[str] | None:
         """All phrases, the longest first where several begin alike; None without any."""
-        if not self._kinds_of:
+        if not self._kind_of:
             return None
         tree: dict = {}
-        for phrase in self._kinds_of:
+        for phrase in self._kind_of:
             node = tree
             for letter in phrase:
                 node = node.setdefault(letter, {})
@@ -109,7 +110,7 @@ def _alternatives(node: dict, above: str = "") -> str:
     return parts[0] if len(parts) == 1 else f"(?:{'|'.join(parts)})"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """``text`` in lower case with plain apostrophes, of the same length."""
     lower = text.lower()
     if len(lower) != len(text):  # a letter such as İ, whose small form is two

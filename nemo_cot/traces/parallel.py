@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from nemo_cot.errors import Fault, UserError
-from nemo_cot.io.json_file import DAMAGED
+from nemo_cot.errors import Fault
+from nemo_cot.io.jsonl import decoded
 from nemo_cot.progress import track
 
 R = TypeVar("R")
@@ -28,13 +28,16 @@ MOST_WORKERS = 16
 
 
 class Chunk(NamedTuple):
-    """``size`` bytes from ``offset``: whole lines, the first of them with the number ``line`` (from 1)."""
+    """``size`` bytes from ``offset``: whole lines, the first of them with the number ``line`` (from 1), which hold
+    ``rows`` rows; ``first`` of the file's rows stand before.
+    """
 
     path: Path
     offset: int
     size: int
     line: int
     rows: int
+    first: int
 
 
 class Line(NamedTuple):
@@ -89,20 +92,19 @@ def row_at(path: Path, offset: int, row_type: type[R]) -> R:
 
 
 def _chunks(path: Path) -> Iterator[Chunk]:
-    offset, size, line, rows, number = 0, 0, 1, 0, 0
+    offset, size, line, rows, first = 0, 0, 1, 0, 0
     with open(path, "rb") as handle:
-        for text in handle:
-            number += 1
+        for number, text in enumerate(handle, start=1):
             size += len(text)
             rows += bool(text.strip())
             if size >= AT_ONCE:
-                yield Chunk(path, offset, size, line, rows)
-                offset, size, line, rows = offset + size, 0, number + 1, 0
+                yield Chunk(path, offset, size, line, rows, first)
+                offset, size, line, rows, first = offset + size, 0, number + 1, 0, first + rows
     if size:
-        yield Chunk(path, offset, size, line, rows)
+        yield Chunk(path, offset, size, line, rows, first)
 
 
-def _decoded(chunk: Chunk, first: int, decoder: msgspec.json.Decoder) -> list[Line]:
+def _lines(chunk: Chunk, decoder: msgspec.json.Decoder) -> list[Line]:
     with open(chunk.path, "rb") as handle:
         handle.seek(chunk.offset)
         data = handle.read(chunk.size)
@@ -110,12 +112,8 @@ def _decoded(chunk: Chunk, first: int, decoder: msgspec.json.Decoder) -> list[Li
     for number, text in enumerate(data.split(b"\n"), chunk.line):  # as a file is read: at line feeds only
         start = len(codecs.BOM_UTF8) if number == 1 and text.startswith(codecs.BOM_UTF8) else 0
         if text[start:].strip():
-            try:
-                lines.append(Line(decoder.decode(text[start:]), offset + start, first + len(lines)))
-            except DAMAGED as error:
-                raise UserError(
-                    str(error), where=f"{chunk.path}, line {number}", fix="correct or remove this line"
-                ) from None
+            row = decoded(decoder, text[start:], chunk.path, number)
+            lines.append(Line(row, offset + start, chunk.first + len(lines)))
         offset += len(text) + 1
     return lines
 
@@ -123,23 +121,18 @@ def _decoded(chunk: Chunk, first: int, decoder: msgspec.json.Decoder) -> list[Li
 def _here(
     chunks: list[Chunk], row_type: type, make: Callable[..., Work[R]], arguments: tuple
 ) -> Iterator[list[R]]:
-    work, decoder, first = make(*arguments), msgspec.json.Decoder(row_type), 0
+    work, decoder = make(*arguments), msgspec.json.Decoder(row_type)
     for chunk in chunks:
-        yield work(_decoded(chunk, first, decoder))
-        first += chunk.rows
+        yield work(_lines(chunk, decoder))
 
 
 def _spread(
     chunks: list[Chunk], row_type: type, make: Callable[..., Work[R]], arguments: tuple, workers: int
 ) -> Iterator[list[R]]:
-    firsts, first = [], 0
-    for chunk in chunks:
-        firsts.append(first)
-        first += chunk.rows
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     pool = ProcessPoolExecutor(workers, context, _begin, (row_type, make, arguments))
     try:
-        yield from pool.map(_do, chunks, firsts)
+        yield from pool.map(_do, chunks)
     except BrokenProcessPool:
         raise Fault(
             "a process died; the memory may be too small", where="measuring traces", fix="run again"
@@ -162,5 +155,5 @@ def _begin(row_type: type, make: Callable[..., Work], arguments: tuple) -> None:
     _STATE.update(decoder=msgspec.json.Decoder(row_type), work=make(*arguments))
 
 
-def _do(chunk: Chunk, first: int) -> list:
-    return _STATE["work"](_decoded(chunk, first, _STATE["decoder"]))
+def _do(chunk: Chunk) -> list:
+    return _STATE["work"](_lines(chunk, _STATE["decoder"]))

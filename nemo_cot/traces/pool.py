@@ -10,7 +10,7 @@ from typing import Any
 from nemo_cot.config import CurateConfig
 from nemo_cot.config.marks import MarksConfig
 from nemo_cot.config.model import ModelConfig
-from nemo_cot.errors import UserError
+from nemo_cot.io.jsonl import no_rows
 from nemo_cot.models.format import student_tokenizer
 from nemo_cot.records import Problem, Trace
 from nemo_cot.traces.candidates import Candidate, Examiner
@@ -56,9 +56,7 @@ def read_pool(
         for key, row in rows.items():  # the processes do not know what the others have shown
             shown.setdefault(key, row)
     if not candidates:
-        raise UserError(
-            "the file holds no rows", where=str(path), fix="give a file with one JSON object per line"
-        )
+        raise no_rows(path)
     return Pool(candidates, list(shown.values()), measured)
 
 

@@ -15,7 +15,7 @@ import msgspec
 from nemo_cot.config.prompts import PromptConfig
 from nemo_cot.config.refine import RefinePass
 from nemo_cot.errors import UserError
-from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.json_file import write_json
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
 from nemo_cot.records import Problem, Trace
 from nemo_cot.sampling.chunks import GENERATIONS
@@ -90,10 +90,7 @@ def refine_traces(
         raise UserError(f"every trace was dropped ({counts})", where=one.stage,
                         fix="change the prompt, or set refine.changed, refine.empty and refine.cut to revert")  # fmt: skip
     write_jsonl(folder / REFINED, after)
-    write_bytes(
-        folder / "outcomes.json",
-        msgspec.json.format(msgspec.json.encode(dict(sorted(outcomes.items())))) + b"\n",
-    )
+    write_json(folder / "outcomes.json", dict(sorted(outcomes.items())))
     return outcomes
 
 
@@ -148,9 +145,8 @@ def decided(
         step = {"refined_by": one.prompt, "pass": one.number, "outcome": outcome, "seed": one.seed,
                 "tokens": reply.num_generated_tokens, "finish_reason": reply.finish_reason}  # fmt: skip
         if rule == "keep":
-            before = trace.num_generated_tokens if prompt.result == "append" else 0
             changes = {"generation": text, "finish_reason": reply.finish_reason,
-                       "num_generated_tokens": reply.num_generated_tokens + before}  # fmt: skip
+                       "num_generated_tokens": reply.num_generated_tokens}  # fmt: skip
             trace = msgspec.structs.replace(trace, **changes)
         if rule != "drop":
             after.append(trace.with_step(**step))

@@ -198,19 +198,19 @@ def _no_chat(row: Row, column: str, what: str) -> UserError:
 
 def _with_thought(text: str, thought: str | None, config: ThinkingConfig) -> tuple[str, bool]:
     """The text as ``config.mode`` wants it, and whether its thinking came to an end."""
-    if config.mode == "keep":
-        return (
-            text if thought is None else f"{config.open}\n{thought.strip()}\n{config.close}\n\n{text}",
-            True,
-        )
-    before, whole = "", True
-    if thought is None:
+    if thought is not None:
+        kept, before, solution, whole = f"{config.open}\n{thought.strip()}\n{config.close}\n\n{text}", "", text, True
+    else:
         head, closed, tail = text.partition(config.close)  # the opening marker may be in the prompt
-        first, opened, inner = head.partition(config.open)
-        if closed or opened:
-            before, thought, text = (first, inner, tail) if opened else ("", head, tail)
-            whole = bool(closed)
-    parts = [before, thought or "", text] if config.mode == "join" else [before, text]
+        before, opened, inner = head.partition(config.open)
+        kept, whole = text, bool(closed) or not opened
+        if opened:
+            thought, solution = inner, tail
+        else:
+            before, thought, solution = ("", head, tail) if closed else ("", "", text)
+    if config.mode == "keep":
+        return kept, whole
+    parts = [before, thought, solution] if config.mode == "join" else [before, solution]
     return "\n\n".join(filter(None, (_without(part, config) for part in parts))), whole
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from nemo_cot.config import CurateConfig
 from nemo_cot.errors import UserError
 from nemo_cot.traces.candidates import Candidate, SelectionRow
-from nemo_cot.traces.orders import load_order
+from nemo_cot.traces.orders import ORDERS
 from nemo_cot.traces.quotas import Quotas
 
 
@@ -32,7 +32,7 @@ class Curated:
     def remarks(self, config: CurateConfig, flagged: int) -> Iterator[str]:
         """What the user should know: a key that changed nothing, and what filters show."""
         most = max(Counter(c.problem_id for c in self.chosen).values())
-        if most < config.per_problem and config.num_problems is None and most == 1:
+        if most == 1 < config.per_problem and config.num_problems is None:
             yield (
                 f"curate.per_problem={config.per_problem} changed nothing: all are of different problems; for few problems "
                 "with many traces each, set curate.num_problems"
@@ -72,7 +72,7 @@ def choose(pool: Sequence[Candidate], config: CurateConfig) -> Curated:
     candidates = [c for c in pool if c.row not in reasons]
     random.Random(config.seed).shuffle(candidates)
     for name in reversed(config.ties):
-        candidates = [candidates[place] for place in load_order(name).walk(candidates, config)]
+        candidates = [candidates[place] for place in ORDERS[name](candidates, config)]
     quotas = Quotas(candidates, config)
     walked = _walk(candidates, quotas, config)
     if len(quotas.taken) < config.num_traces:
@@ -90,7 +90,7 @@ def _walk(candidates: Sequence[Candidate], quotas: Quotas, config: CurateConfig)
     """Take candidates in their order as long as the quotas have room. Returns those that were looked at, in
     order.
     """
-    walk, walked = load_order(config.order).walk(candidates, config), []
+    walk, walked = ORDERS[config.order](candidates, config), []
     try:
         place = next(walk)
         while len(quotas.taken) < config.num_traces:
@@ -110,13 +110,31 @@ def _with_pass_rates(pool: Sequence[Candidate]) -> list[Candidate]:
     return [replace(c, pass_rate=rates[c.problem_id]) for c in pool]
 
 
+_REMEDIES = {
+    "too_short": "lower curate.min_tokens", "too_long": "raise curate.max_tokens", "unfinished": "curate.finish_reasons=[stop,length]",
+    "subset": "correct curate.subset", "pass_rate": "widen curate.pass_rate",
+}  # fmt: skip
+"""By the reason why traces were dropped."""
+
+
 def _too_few(found: Curated, quotas: Quotas, config: CurateConfig) -> UserError:
     counts = ", ".join(f"{reason} {count}" for reason, count in found.dropped.items()) or "none"
-    why = quotas.arithmetic()
+    quota = quotas.arithmetic()
+    why = [quota] if quota else []
+    if "subset" in found.dropped:
+        why += [_values(found.pool, key) for key in config.subset]
+    remedies = [_REMEDIES[reason] for reason, _ in Counter(found.dropped).most_common() if reason in _REMEDIES]
+    changes = [*remedies, "raise generate.samples_per_problem", "lower curate.num_traces"]
     return UserError(
         f"only {len(found.chosen)} of {config.num_traces} traces are left out of {len(found.pool)} (dropped: {counts})"
-        + (f"; {why}" if why else ""),
+        + "".join(f"; {reason}" for reason in why),
         where="curate",
-        fix="widen curate.min_tokens and curate.max_tokens, raise generate.samples_per_problem, or lower curate.num_traces"
-        + (f"; or change {quotas.keys()}" if why else ""),
+        fix=", or ".join(changes) + (f"; or change {quotas.keys()}" if quota else ""),
     )
+
+
+def _values(pool: Sequence[Candidate], key: str) -> str:
+    """The values of a key of curate.subset, the commonest first."""
+    values = Counter(c.keys[key] for c in pool if c.keys[key] is not None)
+    named = ", ".join(f"{value:.40}" for value, _ in values.most_common(8)) + ", ..." * (len(values) > 8)
+    return f"{key} is {named}" if values else f"no trace has the key {key}"

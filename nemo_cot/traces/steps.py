@@ -19,19 +19,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from nemo_cot.traces.marks import NUMBERED, Marks
+from nemo_cot.traces.marks import NUMBERED, Marks, plain
 
 SPLITS = ("paragraph", "shift")
 
+# Each begins with the letters that a match may begin with: so one that is none costs a look and not all alternatives.
 _BREAK = re.compile(
-    r"(?P<paragraph>\r?\n(?:[ \t]*\r?\n)+[ \t]*)|(?P<line>\r?\n[ \t]*)"
-    r"|(?:(?<!\.\.)(?<=[.!?])|(?<=[.!?][\"'”’)\]*$])|(?<=[.!?]\*\*)|(?<=\\[)\]]))[ \t]+|(?<=[。！？])"  # noqa: RUF001
+    r"(?=[\r\n.!?\\。！？])(?:(?P<paragraph>\r?\n(?:[ \t]*\r?\n)+[ \t]*)|(?P<line>\r?\n[ \t]*)|[。！？](?!\r?\n)"  # noqa: RUF001
+    r"|(?:(?:(?<!\.)\.|[!?])|[.!?](?:[\"'”’)\]*$]|\*\*)|\\[)\]])(?P<gap>[ \t]+))"  # noqa: RUF001
 )
 _HEADING = re.compile(r"[ \t]*(?:#{1,6}[ \t][^\n]*|(?P<mark>\*\*|__)[^*_\n]{1,100}(?P=mark):?)\s*")
 _ONLY_NUMBER = re.compile(r"[>#*_\s]*\(?\d{1,3}[.)]")
 _ABBREVIATION = re.compile(r"(?:\b(?:e\.g|i\.e|cf|vs|resp|eq|fig|no|dr|mr|ms|st)|\bz\.b|\bd\.h)\.$", re.I)
 _DISPLAY = re.compile(r"\\\[|\$\$|\\begin\{")
-_OPENERS = re.compile(r"```|\$\$|\\\[|\\\(|\\begin\{(\w{1,20}\*?)\}|(?<![\\$])\$(?!\$)")
+_OPENERS = re.compile(
+    r"(?=[`$\\])(?:```|\$\$|\\\[|\\\(|\\begin\{(\w{1,20}\*?)\}|(?<![\\$])\$(?!\$))"
+)
 _CLOSERS = {"```": "```", "$$": "$$", "\\[": "\\]", "\\(": "\\)", "$": "$"}
 _LONGEST_FORMULA = 4000
 """Characters; one that is longer was not closed."""
@@ -61,31 +64,33 @@ def segment(text: str, marks: Marks, *, split: str = "paragraph") -> list[Step]:
     """
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}; it must be one of {', '.join(SPLITS)}")
-    places = list(_places(text))
+    places, lower = list(_places(text)), plain(text)
     by_line = split == "paragraph" and all(kind != "paragraph" for _, kind in places)
+
+    def begins(at: int, kind: str) -> bool:
+        """Whether a step begins at ``at``, behind a break of that ``kind``."""
+        if split == "paragraph" and kind != "sentence":
+            if (kind == "paragraph" or by_line) and not _DISPLAY.match(text, at):
+                return True
+            if NUMBERED.match(text, at):
+                return True
+        return marks.opening_at(lower, at, len(text)) in marks.shifts
+
     before = [0, *(at for at, _ in places)]
     starts = [
         at for last, (at, kind) in zip(before, places)
-        if _begins(text, at, kind, marks, split, by_line) and not _HEADING.fullmatch(text, last, at)
+        if begins(at, kind) and not _HEADING.fullmatch(text, last, at)
     ]  # fmt: skip
-    return [Step(piece, marks.opening(piece)) for piece in _pieces(text, starts)]
+    bounds = [0, *starts, len(text)] if text else []
+    return [Step(text[begin:end], marks.opening_at(lower, begin, end)) for begin, end in pairwise(bounds)]
 
 
 def sentences(text: str) -> list[str]:
     """The sentences of ``text`` with the white space behind them; lines end a sentence. None of an empty
     text.
     """
-    return _pieces(text, [at for at, _ in _places(text)])
-
-
-def _begins(text: str, at: int, kind: str, marks: Marks, split: str, by_line: bool) -> bool:
-    """Whether a step begins at ``at``, behind a break of that ``kind``."""
-    if split == "paragraph" and kind != "sentence":
-        if (kind == "paragraph" or by_line) and not _DISPLAY.match(text, at):
-            return True
-        if NUMBERED.match(text, at):
-            return True
-    return marks.shifts_at(text, at)
+    bounds = [0, *(at for at, _ in _places(text)), len(text)] if text else []
+    return [text[begin:end] for begin, end in pairwise(bounds)]
 
 
 def _places(text: str) -> Iterator[tuple[int, str]]:
@@ -94,19 +99,19 @@ def _places(text: str) -> Iterator[tuple[int, str]]:
     begin, end = next(protected, (len(text), len(text)))
     last = 0
     for match in _BREAK.finditer(text):
-        at = match.end()
-        while end <= match.start():
+        kind, at = match.lastgroup, match.end()
+        sentence_end = match.start("gap") if kind == "gap" else at if kind is None else match.start()
+        while end <= sentence_end:
             begin, end = next(protected, (len(text) + 1, len(text) + 1))
-        if (begin < at and match.start() < end) or at == len(text):
+        if (begin < at and sentence_end < end) or at == len(text):
             continue
-        kind = match.lastgroup or "sentence"
-        if kind == "sentence" and (
-            _ONLY_NUMBER.fullmatch(text, last, match.start())
-            or _ABBREVIATION.search(text, max(last, match.start() - 8), match.start())
+        if kind in ("gap", None) and (
+            _ONLY_NUMBER.fullmatch(text, last, sentence_end)
+            or _ABBREVIATION.search(text, max(last, sentence_end - 8), sentence_end)
         ):
             continue
         last = at
-        yield at, kind
+        yield at, "sentence" if kind in ("gap", None) else kind
 
 
 def _formulas(text: str) -> Iterator[tuple[int, int]]:
@@ -128,7 +133,3 @@ def _formulas(text: str) -> Iterator[tuple[int, int]]:
         elif text.find(closer, at) < 0:
             missing.add(closer)
 
-
-def _pieces(text: str, starts: list[int]) -> list[str]:
-    bounds = [0, *starts, len(text)] if text else []
-    return [text[begin:end] for begin, end in pairwise(bounds)]

@@ -7,6 +7,7 @@ better. Needs torch.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from nemo_cot.io.atomic import atomic_writer
 from nemo_cot.io.jsonl import iter_numbered_jsonl
 from nemo_cot.models.format import student_tokenizer
 from nemo_cot.models.loading import load_model, resolve_device
-from nemo_cot.progress import track
+from nemo_cot.progress import tracked
 from nemo_cot.text import TextTokenizer
 from nemo_cot.traces.marks import Marks
 from nemo_cot.traces.steps import segment
@@ -71,14 +72,14 @@ def add_surprise(
     tokenizer = student_tokenizer(cfg.model, model)
     network = load_model(model, precision=sampling.precision, attention="sdpa", device=device)
     encoder = msgspec.json.Encoder()
-    with atomic_writer(details, "wb") if details else open("/dev/null", "wb") as out:
+    with atomic_writer(details, "wb") if details else contextlib.nullcontext() as out:
         for name, measured in sets.items():
             found = np.full((len(measured.values), len(SURPRISE)), np.nan, dtype=np.float32)
-            with track(f"surprise {name}", len(found), "traces") as progress:
-                for one in surprises(files[name], network, tokenizer, Marks(cfg.marks)):
-                    found[one.row] = one.nats / one.tokens, one.nats / len(one.steps) if one.steps else np.nan
+            rows = surprises(files[name], network, tokenizer, Marks(cfg.marks))
+            for one in tracked(rows, f"surprise {name}", len(found), "traces"):
+                found[one.row] = one.nats / one.tokens, one.nats / len(one.steps) if one.steps else np.nan
+                if out is not None:
                     out.write(encoder.encode(one) + b"\n")
-                    progress.update(one.row + 1)
             measured.values = [np.concatenate(pair) for pair in zip(measured.values, found)]
             measured.names = [*measured.names, *SURPRISE]
 

@@ -33,15 +33,19 @@ class Parts(NamedTuple):
         return self.before + thought + (self.solution if self.before or thought else self.solution.lstrip())
 
 
+def marked_thought(text: str, marks: Marks) -> tuple[int, int] | None:
+    """Begin and end of what stands between markers; None without a closing one."""
+    for opening, closing in marks.config.thoughts:
+        if (end := text.rfind(closing)) >= 0:
+            opened = text.find(opening, 0, end)
+            return (opened + len(opening) if opened >= 0 else 0), end
+    return None
+
+
 def split_thought(text: str, marks: Marks) -> Parts:
     """The parts of ``text``. Linear in its length."""
-    begin, end = 0, None
-    for opening, closing in marks.config.thoughts:
-        found = text.rfind(closing)
-        if found >= 0:
-            opened = text.find(opening, 0, found)
-            begin, end = (opened + len(opening) if opened >= 0 else 0), found
-            break
+    if (marked := marked_thought(text, marks)) is not None:
+        begin, end = marked
     else:
         opened = [(text.find(opening), len(opening)) for opening, _ in marks.config.thoughts]
         begin = max((at + length for at, length in opened if at >= 0), default=0)

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from nemo_cot import training
 from nemo_cot.config import Config, TrainConfig
@@ -181,6 +181,25 @@ def schemas() -> dict[str, type[TrainConfig]]:
 def backend_of(train: TrainConfig) -> Backend:
     """The backend that train.backend names."""
     return _module(train.backend, "backend").BACKEND(train)
+
+
+class Sized(Protocol):
+    """What a job is made for, and the kind of cluster.resources that it takes: a stage, or a job itself."""
+
+    @property
+    def recipe(self) -> str: ...
+
+    @property
+    def resources(self) -> str: ...
+
+
+def job_size(cfg: Config, job: Sized) -> tuple[int, int | None]:
+    """Nodes, and GPUs per node. Raises UserError where the profile and train.layout differ."""
+    resources = cfg.cluster.slurm.resources
+    if job.recipe == "train":
+        return backend_of(cfg.train).size(resources)
+    _, own = resources.of(job.resources)
+    return own.nodes or 1, own.gpus_per_node
 
 
 def _module(name: str, part: str) -> Any:

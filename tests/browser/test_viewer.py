@@ -3,8 +3,12 @@
 import re
 
 import pytest
+from msgspec.structs import replace
 
+from nemo_cot.experiment.compose import load_config
 from nemo_cot.report.texts import TextSet
+from nemo_cot.traces.marks import Marks
+from nemo_cot.traces.steps import segment
 from tests.browser.made_run import findings, rows, written
 from tests.report.made import text_sets
 
@@ -224,6 +228,33 @@ def test_sixteen_thousand_samples(opened, tmp_path):
         page.keyboard.press("ArrowRight")
         page.wait_for_timeout(100)
         assert page.locator("#problem h3").inner_text().startswith("p-")
+
+
+def test_steps_are_those_of_the_measures(opened, tmp_path):
+    """Cut at a mark within a paragraph, behind letters that JavaScript counts as two, and in a text of several pages."""
+    long = "Wait, \U0001d538 is one. Let me check: it is.\n\n" * 4000
+    texts = [f"<think>\nWe add \U0001d538. Wait, no.\n\nSo it is 3.\n</think>\n\nThe answer is 3.{i}" for i in range(2)] + [long]
+    made = [replace(row, generation=text) for row, text in zip(findings(1, 3).samples["trained"], texts, strict=True)]
+    found = findings()
+    found.texts = [TextSet("trained", "trained", lambda: iter(made))]
+    path, _ = written(found, tmp_path)
+    marks = Marks(load_config([]).marks)
+    shown = "() => [...document.querySelectorAll('#column-0 .trace .step')].map((e) => e.textContent)"
+    for sample, text in enumerate(texts):
+        thought = re.match(r"(?s)(<think>)(.*)(</think>.*)", text)
+        steps = [s for part in (thought.groups() if thought else [text]) for s in segment(part, marks)]
+        named = ["" if s.kind == "straight" else s.kind for s in steps]
+        assert ("reflect" in named and "check" in named) or sample < 2
+        with opened(path, f"#traces/trained/p-0/{sample}") as page:
+            page.wait_for_selector("#column-0 .trace .step")
+            if text == long:
+                seen = page.evaluate(shown)
+                assert seen[:-1] == [k + s.text for k, s in zip(named, steps)][: len(seen) - 1] and 5000 < len(seen) < len(steps)
+                page.click("button.more")
+                page.wait_for_function(f"() => document.querySelectorAll('#column-0 .trace .step').length >= {len(steps)}")
+                assert "".join(page.evaluate(shown))[-200:] == "".join(k + s.text for k, s in zip(named, steps))[-200:]
+            else:
+                assert page.evaluate(shown) == [k + s.text for k, s in zip(named, steps)]
 
 
 def test_texts_beyond_the_budget_are_left_out_by_the_rule(opened, tmp_path):

@@ -166,7 +166,7 @@ def digests(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         hashed.append(path)
         return "0"
 
-    monkeypatch.setattr("nemo_cot.io.hashing._digest", digest)
+    monkeypatch.setattr("nemo_cot.io.hashing.sha256_of", digest)
     return hashed
 
 

@@ -12,10 +12,12 @@ import pytest
 from nemo_cot.export.dataset import columns
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
 from nemo_cot.launchers.show_tokens import packed_with, shown_tokens, totals
+from nemo_cot.launchers.trace import history_text
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.records import Trace
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import read_manifest, write_manifest
+from nemo_cot.traces.history import Station
 from tests.cli.test_cli import imported
 from tests.support import nemo_cot_here, one_error, recipe_here, tiny_experiment
 
@@ -173,6 +175,19 @@ def test_a_changed_text_is_shown_as_a_diff_and_hostile_text_is_harmless(run):
     assert "transformed_by digits; dose 0.5" in after and "the text was changed" in after
     assert re.search(r"^    -Start at", after, re.M) and r"+\x1b[2JBegin at\u202e" in after
     assert "\x1b" not in out and "\u202e" not in out
+
+
+@pytest.mark.parametrize("stage, config, shown", [
+    ("refine/1-self_checks", {"pass": {"prompt": "self_checks", "changed": "drop"}, "prompt": {"user": "long"}}, "pass.prompt self_checks; pass.changed drop"),
+    ("curate", {"curate": {"seed": 1, "filters": {"regex": {"pattern": "wait"}}}}, "curate.filters.regex.pattern wait"),
+])  # fmt: skip
+def test_the_pass_and_the_filters_of_a_trace_are_named(stage, config, shown, run):
+    manifest = read_manifest(run / "curate")
+    assert manifest is not None
+    manifest.stage, manifest.config = stage, config
+    station = Station(stage, "x.jsonl", 1, manifest, {"generation": "x"}, {})
+    out = "\n".join(history_text([station], colour=False))
+    assert shown in out and "long" not in out
 
 
 def test_a_trace_of_the_pool_is_found_and_one_that_is_none_is_refused(run):

@@ -55,7 +55,7 @@ def path(tmp_path):
 def test_nemo_s_packer_with_a_literal_end_of_turn_trains_on_it(path, base_tokenizer, layout, build_dataset):
     packed_by_nemo(path, base_tokenizer, add_eos=False, ending=END_OF_TURN)
     assert all_trained(path, base_tokenizer, build_dataset) == sorted(a + END_OF_TURN for a in ANSWERS)
-    assert verify_packed_file(path, layout).sequences == len(PROBLEMS)
+    verify_packed_file(path, layout)
 
 
 def test_our_file_trains_on_the_same_text_as_nemo_s(path, traces, base_tokenizer, layout, build_dataset):

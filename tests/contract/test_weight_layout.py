@@ -10,8 +10,9 @@ import pytest
 from nemo_cot.errors import UserError
 from nemo_cot.training.nemo.converted import check_nemo_folder
 from nemo_cot.training.nemo_aligner.checkpoints import unpacked_view
-from nemo_cot.training.nemo_aligner.weights import Heads, stacked, to_hugging_face, to_megatron
+from nemo_cot.training.nemo_aligner.weights import Heads, stacked, to_megatron
 from tests.contract.megatron_cpu import gpt, shim_cuda
+from tests.megatron_weights import to_hugging_face
 
 HEADS = Heads(heads=4, kv_heads=2)
 VOCABULARY, WIDTH, LAYERS, INNER, THETA = 96, 64, 3, 80, 1e6

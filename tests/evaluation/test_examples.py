@@ -268,5 +268,5 @@ def test_plan_refuses_what_the_stage_would(tiny, tmp_path, given, part):
     same = make_problems(cfg.problems, cfg.teacher).heldout[0].problem
     write_lines(tmp_path / "set.jsonl", [{"problem": same, "generation": "the 3"}, *ROWS])
     cfg = load_config(overrides)
-    found = [f.what for f in preflight(cfg, estimate(cfg, None, 3)) if f.rule == "examples_fit"]
+    found = [f.what for f in preflight(cfg, estimate(cfg, None, 3), graph(cfg).kinds) if f.rule == "examples_fit"]
     assert any(part in what for what in found), found

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nemo_cot.errors import UserError
+from nemo_cot.evaluation.curves import majority_curve
 from nemo_cot.evaluation.metrics import (
     bootstrap_interval,
     from_rows,
@@ -284,3 +285,30 @@ def test_the_p_value_is_the_doubled_tail_and_at_most_one():
     assert found.p_value == pytest.approx(0.5, abs=0.03) and (found.low, found.high) == (0, 1)
     opposite = outcomes([("5", R)], [("6", W)]), outcomes([("6", W)], [("5", R)])
     assert paired_difference(*map(pass_at_1, opposite)).p_value == 1.0
+
+
+def of_scorer(scorer, *samples):
+    """Rows of one problem: (answer, verdict)."""
+    return [
+        {"problem_id": "p", "sample": n, "predicted_answer": answer, "verdict": verdict, "scorer": scorer, "symbolic_correct": None}
+        for n, (answer, verdict) in enumerate(samples)
+    ]
+
+
+def test_answers_vote_together_by_the_normal_form_of_their_scorer():
+    wrong = [("Rome, the Italian", "wrong"), ("rome italian!", "wrong"), ("Rome Italian", "wrong")]
+    rows = of_scorer("text", *wrong, ("Paris", "right"), ("paris", "right"))
+    assert majority_at_k(from_rows(rows), vote="equivalence").value == 0.0
+    assert majority_at_k(from_rows([row | {"scorer": None} for row in rows]), vote="equivalence").value == 1.0
+    letters = of_scorer("choice", ("b", "wrong"), ("B", "wrong"), ("C", "wrong"), ("A", "right"))
+    assert majority_at_k(from_rows(letters), vote="equivalence").value == 0.0
+    both = [*rows, *(row | {"problem_id": "q"} for row in letters)]
+    curve = majority_curve(from_rows(both), vote="equivalence")[4].per_problem
+    assert curve[0] < 0.5 and curve[1] == 0.0
+    assert from_rows(both).subset(["q"]).scorers == ("choice",)
+
+
+def test_nemo_skills_rule_is_about_mathematics():
+    rows = [*of_scorer("choice", ("A", "right")), {**of_scorer(None, ("1", "right"))[0], "problem_id": "q", "symbolic_correct": False}]
+    assert pass_at_1(from_rows(rows, grader="nemo_skills")).per_problem.tolist() == [1.0, 0.0]
+    assert pass_at_1(from_rows([rows[0] | {"scorer": "math"}], grader="nemo_skills")).value == 0.0

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from nemo_cot.config.cluster import KINDS
 from nemo_cot.errors import UserError
 from nemo_cot.experiment import graph as graph_module
 from nemo_cot.experiment.compose import load_config
@@ -64,13 +63,19 @@ def test_every_stage_waits_for_exactly_what_it_reads_and_stands_behind_it(overri
     assert seen[-1] == "report" and chain.recipes[-1] == "report"
 
 
-@pytest.mark.parametrize("overrides", [[], [*DIRECTORY, "train=nemo_aligner", "generate.chunks=2"]], ids=" ".join)
-def test_preflight_knows_the_kind_of_resources_that_each_recipe_takes(overrides):
-    """It asks before there is a graph; merging and scoring take cpu beside it."""
-    stages = graph(load_config(overrides)).stages.values()
-    taken = {stage.recipe: stage.resources for stage in stages if stage.resources != "cpu"}
-    assert taken == {recipe: kind for recipe, kind in KINDS.items() if recipe in taken}
-    assert taken.keys() == KINDS.keys() & {stage.recipe for stage in stages}
+@pytest.mark.parametrize(
+    "overrides, kinds",
+    [
+        ([], {"generate": "generate", "train": "train", "evaluate": "evaluate"}),
+        ([*DIRECTORY, "train=nemo_aligner", "generate.chunks=2"],
+         {"generate": "generate", "train": "train", "evaluate": "evaluate", "hf_to_nemo": "conversion", "nemo_to_hf": "conversion"}),
+        (["teacher=model", "refine.passes=[{prompt: paraphrase}]"],
+         {"generate": "generate", "refine": "generate", "train": "train", "evaluate": "evaluate"}),
+    ],
+)  # fmt: skip
+def test_a_recipe_takes_the_resources_of_its_stages_and_cpu_beside_them(overrides, kinds):
+    chain = graph(load_config(overrides))
+    assert chain.kinds == dict.fromkeys(chain.recipes, "cpu") | kinds
 
 
 def test_a_recipe_is_behind_another_also_through_a_third():

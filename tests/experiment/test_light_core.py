@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.experiment.compose import load_config
-from nemo_cot.experiment.graph import recipe_names
+from nemo_cot.experiment.graph import graph, recipe_names
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.estimate import estimate
 from tests.models.headers import LLAMA, write_holes
@@ -126,6 +126,6 @@ def test_only_stages_that_load_a_model_want_torch(engine, stages, overrides, mon
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name in ABSENT else name)
     cfg = load_config([*local, f"evaluate.engine={engine}"])
     cost = estimate(cfg, None, 30)
-    levels = {s: {f.rule: f.level for f in preflight(cfg, cost, stage=s)} for s in recipe_names()}
+    levels = {s: {f.rule: f.level for f in preflight(cfg, cost, graph(cfg).kinds, stage=s)} for s in recipe_names()}
     wanting = {s for s, found in levels.items() if found.get("packages_installed") == "error"}
     assert wanting == stages

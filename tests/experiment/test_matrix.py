@@ -239,5 +239,5 @@ def test_the_page_of_experiments_is_that_of_the_files():
 def test_preflight_finds_nothing_but_what_the_user_gives(name, large_disk):
     """On the cluster's image: lengths fit the engines, heads the GPUs, and the trainer can do what is asked."""
     cfg = composed(f"experiment={name}")
-    _, findings = examine(cfg, run_directory(cfg), elsewhere=True)
+    _, findings = examine(cfg, run_directory(cfg), whole_graph(cfg), elsewhere=True)
     assert {f.rule for f in findings if f.level in ("error", "warning")} <= {"inputs_exist"}

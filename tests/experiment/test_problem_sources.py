@@ -285,26 +285,24 @@ def test_the_plan_says_what_cannot_work(tmp_path, tiny_model):
 # ---- stages
 
 
-def config_of(name, *overrides):
-    return whole_graph(load_config(overrides)).stages[name].config
+def versions(*overrides):
+    """What the stages that grade have in their fingerprint."""
+    stages = whole_graph(load_config(overrides)).stages
+    assert stages["grade"].config["grader_version"] == stages["evaluate/scores"].config["grader_version"]
+    return stages["grade"].config["grader_version"], stages["problems"].config["problems"].get("scorer")
 
 
 def test_the_fingerprint_names_the_scorers_that_there_are(tmp_path):
     """Of mathematics nothing changes: finished stages stay as they are."""
     path = write_lines(tmp_path / "p.jsonl", [{"problem": "p", "expected_answer": "1"}])
-    file = ["problems=file", f"problems.train_path={path}", f"problems.heldout_path={path}", "teacher=model"]
-    for stage in ("grade", "evaluate/scores"):
-        assert config_of(stage)["grader_version"] == GRADER_VERSION
-        assert config_of(stage, *file)["grader_version"] == GRADER_VERSION
-        assert config_of(stage, *file, "problems.scorer=text")["grader_version"] == "nemo-cot text 1"
-        per_row = config_of(stage, *file, "problems.scorer=per_row")["grader_version"]
-        assert per_row.startswith(f"{GRADER_VERSION}; nemo-cot choice 1; nemo-cot reasoning_gym 1, reasoning-gym ")
-        choice = ["problems=multiple_choice", f"problems.heldout_path={path}", f"problems.train_path={path}", "teacher=model"]
-        assert config_of(stage, *choice)["grader_version"] == "nemo-cot choice 1"
-        gym_too = ["problems=reasoning_gym", "problems.task=gcd", "teacher=model"]
-        assert config_of(stage, *gym_too)["grader_version"].startswith("nemo-cot reasoning_gym 1, reasoning-gym ")
-    assert "scorer" not in config_of("problems", *file)["problems"]
-    assert config_of("problems", *file, "problems.scorer=text")["problems"]["scorer"] == "text"
+    files = [f"problems.train_path={path}", f"problems.heldout_path={path}", "teacher=model"]
+    assert versions("problems=file", *files) == (GRADER_VERSION, None)
+    assert versions("problems=file", *files, "problems.scorer=text") == ("nemo-cot text 1", "text")
+    per_row, _ = versions("problems=file", *files, "problems.scorer=per_row")
+    assert per_row == f"{GRADER_VERSION}; nemo-cot choice 1; nemo-cot reasoning_gym 1; nemo-cot text 1"
+    assert versions("problems=multiple_choice", *files)[0] == "nemo-cot choice 1"
+    found, _ = versions("problems=reasoning_gym", "problems.task=gcd", "teacher=model")
+    assert found == "nemo-cot reasoning_gym 1"
 
 
 @pytest.mark.parametrize("kind", ["choice", "text", "reasoning_gym"])
@@ -338,7 +336,7 @@ def test_a_chain_scores_by_the_problems_own_scorer(tmp_path, tiny_model, kind):
     run = run_stages(overrides, *stages).path
     graded = [msgspec.json.decode(line, type=Trace) for line in (run / "grade/graded.jsonl").read_bytes().splitlines()]
     assert [row.verdict for row in graded] == ["right", "wrong"] * 6
-    assert {row.scorer for row in graded} == {kind if kind != "reasoning_gym" else "reasoning_gym"}
+    assert {row.scorer for row in graded} == {kind}
     assert all(row.symbolic_correct is None and row.nemo_skills_answer is None for row in graded)
     assert {row.scorer_data == p.scorer_data for p, row in zip(made, graded[::2])} == {True}
     assert len((run / "curate/traces.jsonl").read_text().splitlines()) == 4

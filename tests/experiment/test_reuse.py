@@ -11,7 +11,7 @@ from nemo_cot.config import Config
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.examine import examine, refuse_errors
-from nemo_cot.experiment.graph import graph
+from nemo_cot.experiment.graph import graph, whole_graph
 from nemo_cot.experiment.planner import plan_chain, print_replaced, reuse_chain
 from nemo_cot.experiment.rundirs import reused_runs, run_directory
 from nemo_cot.launchers.slurm.jobs import chain_jobs
@@ -52,7 +52,7 @@ def test_names_are_runs_beside_this_one_and_paths_are_paths(tmp_path, monkeypatc
 def test_a_run_that_is_not_there_is_named(ablation):
     cfg, run = opened([*ablation, "reuse=[tiny,tinny]"])
     with pytest.raises(UserError) as caught:
-        refuse_errors(examine(cfg, run)[1])
+        refuse_errors(examine(cfg, run, whole_graph(cfg))[1])
     assert "reuse=tinny" in caught.value.what and "runs_dir" in caught.value.fix
 
 
@@ -60,7 +60,7 @@ def test_a_run_that_is_not_there_is_named(ablation):
 def test_a_run_that_is_gone_stops_nothing_that_was_begun(stage, ablation, capsys):
     cfg, run = opened([*ablation, "reuse=[gone]"])
     run.create()
-    refuse_errors(examine(cfg, run, stage=stage)[1])
+    refuse_errors(examine(cfg, run, whole_graph(cfg), stage=stage)[1])
     assert "warning: preflight, reused_runs_exist: reuse=gone" in capsys.readouterr().err
 
 

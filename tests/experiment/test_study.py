@@ -94,6 +94,15 @@ def test_runs_beside_the_study_are_reused_where_they_exist(write, tmp_path):
         ({"runs": {"../x": []}, "baseline": "../x"}, "use letters"),
         ({"rns": {}}, "docs/studies.md"),
         ({"runs": {"plain": "experiment=quickstart"}}, "docs/studies.md"),
+        ({"repeats": {"train.seed": []}}, "each value once"),
+        ({"repeats": {"train.seed": [1, 1]}}, "each value once"),
+        ({"repeats": [{"train.seed": 1}, {"train.seed": 1}]}, "each value once"),
+        ({"repeats": {"train.seed": 3}}, "{train.seed: [1, 2]}"),
+        ({"runs": {"plain": [], "b": ["name=x"]}}, "leave it out"),
+        ({"runs": {"plain": [], "b": ["runs_dir=x"]}}, "leave it out"),
+        ({"overrides": ["name=x"]}, "leave it out"),
+        ({"overrides": ["train.seed=3"], "repeats": {"train.seed": [1, 2]}}, "change the repeats"),
+        ({"runs": {"plain": ["train.seed=3"]}, "repeats": {"train.seed": [1, 2]}}, "change the repeats"),
     ],
 )
 def test_a_study_file_that_is_none_is_answered_with_what_can_be_done(write, changes, words):
@@ -109,13 +118,32 @@ def test_a_study_file_that_is_none_is_answered_with_what_can_be_done(write, chan
         (["study=t"], "choose among"), (["study=s", "study=s"], "one study"), (["study=s", "name=x"], "leave it out"),
         (["study=s", "--jobs", "0"], "1 or more"), (["study=s", "--only"], "--only VALUE"),
         (["study=../s"], "choose among"), (["-m", "train.seed=1,1"], "each value once"),
-        (["-m", "experiment=glob(*)"], "list the values"),
+        (["-m", "experiment=glob(*)"], "list the values"), (["-m", "train.seed=range(3,1)"], "range(1,4)"),
+        (["-m", "train.seed=1,2", "runs_dir=a,b"], "one runs_dir"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_is_refused(write, arguments, words):
     with pytest.raises(UserError) as error:
         chosen_study(arguments)
     assert words in error.value.fix
+
+
+def test_a_seed_that_the_repeats_vary_is_not_set_for_all_of_them(write):
+    """It would come last: every repeat would be the same run under another name."""
+    write(repeats={"train.seed": [1, 2]})
+    with pytest.raises(UserError, match=r"train\.seed is set by the study's repeats"):
+        chosen("train.seed=5")
+    assert load_config(chosen("evaluate.seed=5").runs[1].overrides).train.seed == 2
+
+
+def test_a_run_that_is_there_twice_is_an_error_and_not_the_last_one_of_its_name(write, tmp_path):
+    (tmp_path / "study/s.yaml").write_text("runs:\n  plain: []\n  wrong: []\n  plain: [train.seed=5]\nbaseline: plain\n")
+    with pytest.raises(UserError, match="duplicate key plain"):
+        chosen()
+
+
+def test_an_empty_runs_dir_is_here(write):
+    assert load_config(chosen("runs_dir=").runs[0].overrides).runs_dir == "./s"
 
 
 def test_an_error_in_a_run_names_it(write):

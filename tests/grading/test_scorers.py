@@ -69,6 +69,8 @@ CHOICES = [
     ("", None, None, "wrong"),
     ("<think>Answer: A</think> Answer: B", "B", "phrase", "right"),
     (r"<think>so \boxed{B}</think>", "B", "boxed", "right"),
+    ("The answer is B-DNA", "B-DNA", "phrase", "undecided"),
+    ("Answer: C=O", "C=O", "phrase", "undecided"),
     (r"\boxed{E}", "E", "boxed", "wrong"),  # the letter, though the text of E is B
 ]
 

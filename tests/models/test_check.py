@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.graph import graph
 from nemo_cot.models.check import FAMILIES, Architecture, check_model, check_tokens, expected_tensors
 from nemo_cot.models.convert import check_hf_directory, find_gguf, gguf_to_hf
 from nemo_cot.models.loading import load_model
@@ -22,7 +23,8 @@ from nemo_cot.models.tensors import INDEX, tensor_index
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.estimate import estimate
 from nemo_cot.text import PromptFormat
-from nemo_cot.training.nemo_aligner.weights import Heads, to_hugging_face, to_megatron
+from nemo_cot.training.nemo_aligner.weights import Heads, to_megatron
+from tests.megatron_weights import to_hugging_face
 from tests.models.headers import LLAMA, shapes_of, write_holes, write_weights
 from tests.support import nemo_cot, one_error, recipe, tiny_experiment
 from tests.tiny import EOS, START
@@ -338,7 +340,7 @@ def test_the_headers_of_65_gb_are_read_at_once(tmp_path):
 def errors(*overrides: str) -> list[tuple[str, str]]:
     """What preflight refuses about models' files: rule and text."""
     cfg = load_config(overrides)
-    found = preflight(cfg, estimate(cfg, None, 30))
+    found = preflight(cfg, estimate(cfg, None, 30), graph(cfg).kinds)
     rules = ("inputs_hold", "model_weights")
     return [(f.rule, f.what) for f in found if f.rule in rules and f.level == "error" and f.fix]
 

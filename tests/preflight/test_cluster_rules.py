@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.graph import graph
 from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.estimate import estimate
 from nemo_cot.preflight.image_names import examine_image
@@ -25,7 +26,7 @@ PAPER = [
 def found(rule: str, *overrides: str) -> list[Finding]:
     """What ``rule`` has to say, but that all is well."""
     cfg = load_config(overrides)
-    findings = preflight(cfg, estimate(cfg, None, 30), elsewhere=True)
+    findings = preflight(cfg, estimate(cfg, None, 30), graph(cfg).kinds, elsewhere=True)
     assert any(f.rule == rule for f in findings)
     return [f for f in findings if f.rule == rule and f.level != "ok"]
 

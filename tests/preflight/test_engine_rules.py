@@ -8,6 +8,7 @@ import pytest
 
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.graph import graph
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.engine_rules import SERVER_RULES
 from nemo_cot.preflight.engine_uses import engine_uses
@@ -25,7 +26,7 @@ def found(*overrides: str) -> dict[str, list]:
     """Errors and warnings, by rule."""
     cfg = load_config(overrides)
     rules: dict[str, list] = {}
-    for finding in preflight(cfg, estimate(cfg, None, 30)):
+    for finding in preflight(cfg, estimate(cfg, None, 30), graph(cfg).kinds):
         rules.setdefault(finding.rule, [])
         if finding.level in ("error", "warning"):
             assert finding.fix
@@ -124,7 +125,7 @@ LLAMA = [*MAIN, "model=llama3_70b", "train/layout=llama3_70b"]
 
 def every(rule: str, *overrides: str) -> list:
     cfg = load_config(overrides)
-    return [f for f in preflight(cfg, estimate(cfg, None, 30)) if f.rule == rule]
+    return [f for f in preflight(cfg, estimate(cfg, None, 30), graph(cfg).kinds) if f.rule == rule]
 
 
 def test_a_server_with_more_context_than_the_model_has_is_refused():

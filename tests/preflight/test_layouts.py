@@ -9,6 +9,7 @@ import pytest
 
 from nemo_cot.experiment.compose import CONF, load_config
 from nemo_cot.experiment.examine import examine
+from nemo_cot.experiment.graph import whole_graph
 from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.preflight import Finding
 from nemo_cot.training.nemo.layouts import presets
@@ -20,7 +21,7 @@ def found(model: str, *overrides: str) -> dict[str, Finding]:
     """Errors and warnings by rule, of ``model`` under train=nemo_aligner with its own layout for 32B."""
     given = [f"model={model}", "model.path=/none", "train=nemo_aligner", "pack.capacity_tokens=16384"]
     cfg = load_config([*given, *overrides])
-    _, findings = examine(cfg, run_directory(cfg), elsewhere=True)
+    _, findings = examine(cfg, run_directory(cfg), whole_graph(cfg), elsewhere=True)
     return {f.rule: f for f in findings if f.level in ("error", "warning")}
 
 
@@ -59,7 +60,7 @@ def test_a_model_of_one_s_own_is_known_by_its_config_json(tmp_path: Path):
     own = [f"model.path={tmp_path}", "train/layout=qwen2.5_32b"]
     assert "train/layout=qwen2.5_14b" in found("hf_directory", *own)["layout_size"].fix
     cfg = load_config(["model=hf_directory", "train=nemo_aligner", *own])
-    cost, _ = examine(cfg, run_directory(cfg))
+    cost, _ = examine(cfg, run_directory(cfg), whole_graph(cfg))
     assert cost.training.memory_bytes and cost.model.parameters == 14_770_033_664
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.graph import graph
 from nemo_cot.models.facts import context_tokens, read_config, shape_of
 from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.estimate import estimate
@@ -31,7 +32,7 @@ def write_model(folder: Path, eos: object = "<|endoftext|>", **config: object) -
 def found(rule: str, *overrides: str) -> Finding:
     cfg = load_config(overrides)
     folder = Path(cfg.model.path) if cfg.model.path else None
-    (finding,) = [f for f in preflight(cfg, estimate(cfg, folder, 30)) if f.rule == rule]
+    (finding,) = [f for f in preflight(cfg, estimate(cfg, folder, 30), graph(cfg).kinds) if f.rule == rule]
     return finding
 
 

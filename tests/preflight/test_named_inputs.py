@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.graph import graph
 from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.estimate import estimate
 from tests.support import write_lines
@@ -20,7 +21,7 @@ NOBODY = 65534
 
 def found(rule: str, *overrides: str) -> list[Finding]:
     cfg = load_config(overrides)
-    return [f for f in preflight(cfg, estimate(cfg, None, 30)) if f.rule == rule]
+    return [f for f in preflight(cfg, estimate(cfg, None, 30), graph(cfg).kinds) if f.rule == rule]
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import CONF, load_config
+from nemo_cot.experiment.graph import graph
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.estimate import estimate
 from nemo_cot.training.backend import backend_of
@@ -22,7 +23,7 @@ def findings(*overrides, backend="nemo_aligner", model="qwen2.5_32b", directory=
         good.append(f"train.nemo_model={directory or '/models/base-nemo'}")
     cfg = load_config([*base, *good, *overrides])
     own = {rule.name for rule in backend_of(cfg.train).rules}
-    return {f.rule: f for f in preflight(cfg, estimate(cfg, None, 30)) if f.rule in own and f.level != "ok"}
+    return {f.rule: f for f in preflight(cfg, estimate(cfg, None, 30), graph(cfg).kinds) if f.rule in own and f.level != "ok"}
 
 
 @pytest.mark.parametrize("backend", ["nemo_aligner", "nemo_rl"])
@@ -184,10 +185,10 @@ def write_config(folder, **changes):
 
 def test_an_unknown_shape_is_said_and_a_read_one_is_used(tmp_path):
     cfg = load_config(["model=hf_directory", "model.path=/x", "train=nemo_rl"])
-    found = {f.rule: f for f in preflight(cfg, estimate(cfg, None, 30))}
+    found = {f.rule: f for f in preflight(cfg, estimate(cfg, None, 30), graph(cfg).kinds)}
     assert found["nemo_heads"].level == "warning" and "model.shape" in found["nemo_heads"].fix
     cfg = load_config(["model=hf_directory", write_config(tmp_path), "train=nemo_rl"])
-    found = {f.rule: f for f in preflight(cfg, estimate(cfg, tmp_path, 30))}
+    found = {f.rule: f for f in preflight(cfg, estimate(cfg, tmp_path, 30), graph(cfg).kinds)}
     assert "2 key-value heads" in found["nemo_heads"].what
 
 
@@ -200,7 +201,7 @@ def test_a_tied_model_has_one_figure_and_is_refused_where_its_conversion_is(back
     def looked_at(*more):
         cfg = load_config([*model, *small, *more])
         cost = estimate(cfg, tmp_path, 30)
-        rules = {f.rule: f for f in preflight(cfg, cost) if f.level == "error"}
+        rules = {f.rule: f for f in preflight(cfg, cost, graph(cfg).kinds) if f.level == "error"}
         return cost, rules
 
     cost, rules = looked_at()
@@ -225,16 +226,16 @@ def test_a_tied_model_has_one_figure_and_is_refused_where_its_conversion_is(back
 def test_a_model_that_no_converter_takes_is_refused_before_anything_runs(tmp_path):
     gemma = write_config(tmp_path, model_type="gemma2", tie_word_embeddings=False)
     cfg = load_config(["model=hf_directory", gemma, "train=nemo_aligner"])
-    (error,) = [f for f in preflight(cfg, estimate(cfg, tmp_path, 30)) if f.rule == "nemo_conversion"]
+    (error,) = [f for f in preflight(cfg, estimate(cfg, tmp_path, 30), graph(cfg).kinds) if f.rule == "nemo_conversion"]
     assert error.level == "error" and "gemma2" in error.what
 
 
 def test_the_rules_of_another_backend_are_not_there():
     cfg = load_config(["experiment=quickstart"])
-    found = {f.rule for f in preflight(cfg, estimate(cfg, None, 30))}
+    found = {f.rule for f in preflight(cfg, estimate(cfg, None, 30), graph(cfg).kinds)}
     assert not {name for name in found if name.startswith(("nemo_", "layout_"))} and "literal_cost" in found
     cfg = load_config(["experiment=quickstart", "train=nemo_rl"])
-    found = {f.rule for f in preflight(cfg, estimate(cfg, None, 30))}
+    found = {f.rule for f in preflight(cfg, estimate(cfg, None, 30), graph(cfg).kinds)}
     assert "nemo_ray_neighbours" in found and found.isdisjoint({"literal_cost", "memory", "nemo_micro_batch"})
 
 
@@ -244,7 +245,7 @@ def test_the_eos_must_not_be_the_end_of_turn():
     )
     found = [
         f
-        for f in preflight(cfg, estimate(cfg, None, 30))
+        for f in preflight(cfg, estimate(cfg, None, 30), graph(cfg).kinds)
         if f.rule == "eos_not_in_prompt" and f.level == "error"
     ]
     assert found and all("model.eos_token" in f.fix for f in found)

@@ -12,7 +12,7 @@ import pytest
 from nemo_cot.config.rule import Span
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.examine import examine
-from nemo_cot.experiment.graph import graph
+from nemo_cot.experiment.graph import graph, whole_graph
 from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.launchers import plan as plan_module
 from nemo_cot.launchers.planned import VERSION, Planned, planned
@@ -94,7 +94,7 @@ def test_spans_are_written_in_the_unit_of_their_middle():
 def took(*overrides: str) -> dict[str, Duration]:
     cfg = load_config(["experiment=quickstart", *overrides])
     run = run_directory(cfg)
-    return durations(cfg, graph(cfg).stages, examine(cfg, run)[0], run)
+    return durations(cfg, graph(cfg).stages, examine(cfg, run, whole_graph(cfg))[0], run)
 
 
 def earlier(runs: Path, name: str, stage: str, seconds: float, rows: int | None = None, **changes: object) -> None:
@@ -149,7 +149,7 @@ def test_what_says_nothing_about_the_time_is_left_out(changes, tmp_path):
 
 def test_the_best_layouts_come_first_with_overrides_that_give_them(here):
     cfg = load_config(PAPER)
-    cost, _ = examine(cfg, run_directory(cfg), elsewhere=True)
+    cost, _ = examine(cfg, run_directory(cfg), whole_graph(cfg), elsewhere=True)
     found = suggestions(cfg, cost)
     for stage in ("generate", "evaluate", "train"):
         own = [one for one in found if one.stage == stage]
@@ -174,7 +174,7 @@ def test_suggestions_are_lines_with_overrides_to_copy(here, capsys):
 def test_more_nodes_that_save_gpu_hours_are_not_warned_of(here):
     def warned(*more: str) -> bool:
         cfg = load_config([*PAPER, *more])
-        findings = examine(cfg, run_directory(cfg), elsewhere=True)[1]
+        findings = examine(cfg, run_directory(cfg), whole_graph(cfg), elsewhere=True)[1]
         return any(f.rule == "layout_size" and f.level == "warning" for f in findings)
 
     four = "train.layout.num_nodes=4"

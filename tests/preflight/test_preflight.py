@@ -9,6 +9,7 @@ import pytest
 
 from nemo_cot.config.model import ModelShape
 from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.graph import graph
 from nemo_cot.models.facts import ModelFacts, model_facts
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.estimate import estimate
@@ -24,7 +25,7 @@ def found(*overrides: str, **cost) -> dict[str, str]:
     base = estimate(cfg, None, 30)
     changed = replace(base, training=replace(base.training, **cost))
     levels: dict[str, str] = {}
-    for finding in preflight(cfg, changed):
+    for finding in preflight(cfg, changed, graph(cfg).kinds):
         levels.setdefault(finding.rule, finding.level)
     return levels
 
@@ -83,7 +84,7 @@ def test_memory_and_disk_are_compared_with_the_machine():
 
 def test_every_finding_that_is_not_ok_names_a_fix():
     cfg = load_config(["experiment=quickstart", "curate.num_traces=61", "train.batching=literal"])
-    assert all(f.fix for f in preflight(cfg, estimate(cfg, None, 30)) if f.level in ("error", "warning"))
+    assert all(f.fix for f in preflight(cfg, estimate(cfg, None, 30), graph(cfg).kinds) if f.level in ("error", "warning"))
 
 
 def test_literal_batching_is_estimated_at_the_whole_batch():
@@ -126,7 +127,7 @@ def test_memory_grows_with_the_pack_and_shrinks_with_activation_checkpointing():
 
 def test_a_stage_asks_its_own_rules():
     cfg = load_config(["experiment=quickstart"])
-    names = {f.rule for f in preflight(cfg, estimate(cfg, None, 30), stage="evaluate")}
+    names = {f.rule for f in preflight(cfg, estimate(cfg, None, 30), graph(cfg).kinds, stage="evaluate")}
     assert names == {"answer_fits_sampling", "packages_installed", "inputs_exist", "examples_fit"}
 
 
@@ -134,8 +135,8 @@ def test_rules_about_this_machine_say_nothing_for_another():
     cfg = load_config(["experiment=quickstart"])
     cost = estimate(cfg, None, 30)
     cost = replace(cost, training=replace(cost.training, memory_bytes=10**18))
-    assert "error" in {f.level for f in preflight(cfg, cost)}
-    assert "error" not in {f.level for f in preflight(cfg, cost, elsewhere=True)}
+    assert "error" in {f.level for f in preflight(cfg, cost, graph(cfg).kinds)}
+    assert "error" not in {f.level for f in preflight(cfg, cost, graph(cfg).kinds, elsewhere=True)}
 
 
 def test_the_papers_run_is_estimated_before_any_model_is_there():
@@ -159,5 +160,5 @@ def test_nothing_advises_the_nemo_backends_to_batch_distinctly():
     files = ["problems.train_path=a", "problems.heldout_path=b", "teacher.path=t", "model.path=m"]
     cfg = load_config(["experiment=paper_main", *files])
     assert "warning" not in {
-        f.level for f in preflight(cfg, estimate(cfg, None, 256)) if f.rule not in of_the_machine
+        f.level for f in preflight(cfg, estimate(cfg, None, 256), graph(cfg).kinds) if f.rule not in of_the_machine
     }

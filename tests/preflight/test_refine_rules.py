@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.graph import graph
 from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.engine_uses import engine_uses
 from nemo_cot.preflight.estimate import estimate
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("large_disk")
 def found(rule: str, *overrides: str, elsewhere: bool = False) -> list[Finding]:
     """What ``rule`` has to say, but that all is well."""
     cfg = load_config(overrides)
-    findings = preflight(cfg, estimate(cfg, None, 30), elsewhere=elsewhere)
+    findings = preflight(cfg, estimate(cfg, None, 30), graph(cfg).kinds, elsewhere=elsewhere)
     assert any(f.rule == rule for f in findings)
     return [f for f in findings if f.rule == rule and f.level in ("error", "warning")]
 
@@ -65,3 +66,15 @@ def test_its_job_has_the_gpus_of_its_server():
 def test_its_embedded_engine_needs_a_python_with_torch():
     (error,) = found("cluster_torch", *QUICK, *CLUSTER, "launcher.stages=[refine]", elsewhere=True)
     assert error.what.startswith("refine: ") and "cluster.resources.generate.python" in error.fix
+
+
+def test_the_server_of_every_pass_has_its_gpus_not_the_first_ones_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("NEMO_COT_CONFIG_DIR", str(tmp_path))
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - quickstart\n  - /engine@refine.engines.large: openai\n  - _self_\nrefine:\n"
+        "  passes: [{prompt: self_checks}, {prompt: paraphrase, engine: large}]\n"
+        "  engines: {large: {server: {num_gpus: 64}}}\n"
+    )
+    errors = [f for f in found("cluster_gpus", "experiment=mine", "refine.engine=openai", *CLUSTER, elsewhere=True) if f.level == "error"]
+    assert ["refine.engines.large.server.num_gpus" in error.fix for error in errors] == [True]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nemo_cot.experiment.compose import load_config
+from nemo_cot.experiment.graph import graph
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.estimate import estimate
 from nemo_cot.stages import RunDirectory
@@ -109,7 +110,7 @@ def test_adapters_leave_out_the_gradients_of_the_weights():
 
 def fits(*overrides: str) -> list:
     cfg = load_config([*MAIN, "cluster=slurm_8xh100", *overrides])
-    found = preflight(cfg, estimate(cfg, None, 256, num_train=50), elsewhere=True)
+    found = preflight(cfg, estimate(cfg, None, 256, num_train=50), graph(cfg).kinds, elsewhere=True)
     return [finding for finding in found if finding.rule == "sampling_time"]
 
 
@@ -126,4 +127,4 @@ def test_a_job_that_cannot_be_done_in_its_time_limit_is_reported():
 
 def test_without_a_cluster_there_is_no_such_rule():
     cfg = load_config(["experiment=quickstart"])
-    assert not [f for f in preflight(cfg, estimate(cfg, None, 30)) if f.rule == "sampling_time"]
+    assert not [f for f in preflight(cfg, estimate(cfg, None, 30), graph(cfg).kinds) if f.rule == "sampling_time"]

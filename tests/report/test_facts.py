@@ -7,11 +7,15 @@ from statistics import NormalDist
 import pytest
 
 from nemo_cot.evaluation.scores import Change, Figure, score
+from nemo_cot.experiment.compose import load_config
 from nemo_cot.records import TraceLoss
 from nemo_cot.report import facts
 from nemo_cot.report.run_results import run_results
-from nemo_cot.report.texts import _kept, _Sizes
+from nemo_cot.report.texts import _kept, _Sizes, steps_of
 from nemo_cot.report.words import judged
+from nemo_cot.traces.marks import Marks
+from nemo_cot.traces.steps import segment
+from nemo_cot.traces.thought import marked_thought
 from tests.report.made import evaluation, findings, graded, trace
 
 
@@ -64,6 +68,20 @@ def test_a_trace_is_learned_at_half_of_its_first_loss():
     fast, slow = facts.trace_curves(rows)
     assert (fast.trace, fast.learned, fast.losses, fast.tokens) == ("fast, 0", 2, [4.0, 2.0, 1.0], 7)
     assert (slow.trace, slow.learned) == ("slow, 0", None)
+
+
+@pytest.mark.parametrize("text", ["", "No mark.", "<think>\n\U0001d538. Wait, no.\n\nd\n</think>\n\nSo \U0001d538.", "a</think>But b", "等等。不对。"])
+def test_the_viewer_gets_the_steps_of_each_part_in_letters_of_javascript(text):
+    marks = Marks(load_config(["marks=mixed"]).marks)
+    parts, units = steps_of(text, marks), text.encode("utf-16-le")
+    begin, end = marked_thought(text, marks) or (0, 0)
+    cuts = (text[:begin], text[begin:end], text[end:])
+    at = 0
+    for found, part in zip(parts, cuts, strict=True):
+        for step, kind, size in zip(segment(part, marks), found[::2], found[1::2], strict=True):
+            assert units[2 * at : 2 * (at + size)].decode("utf-16-le") == step.text and marks.step_kinds[kind] == step.kind
+            at += size
+    assert 2 * at == len(units)
 
 
 def test_texts_are_kept_rank_by_rank_as_long_as_they_fit():

@@ -88,9 +88,6 @@ THERE = ["evaluate.engine.server.base_url=http://h:1/v1", "evaluate.engine.serve
         (["evaluate.engine=openai", "evaluate.engine.server.neutral=true", *THERE], None),
         (["evaluate.engine=nemo_skills", *THERE], f"{OWN}eos_token_id"),
         (["evaluate.engine=nemo_skills", "evaluate.engine.server.neutral=true", *THERE], None),
-        (["evaluate.engine=nemo_skills", "evaluate.engine.server.arguments=[--generation-config,auto]"],
-         "names another source"),
-        (["evaluate.engine=openai", "evaluate.engine.server.command=[vllm,serve,x]"], "vLLM would take"),
         (["evaluate.engine=openai", "evaluate.engine.server.command=[llama-server]"], None),
     ],
 )  # fmt: skip

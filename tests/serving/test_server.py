@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,7 +20,6 @@ from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.serving import ports
 from nemo_cot.serving.process import running
-from nemo_cot.serving.seeds import drawing
 from nemo_cot.serving.server import Server, _wait, server_command, serving
 from tests.scripted_server import scripted
 from tests.support import ROOT, environment, wait_for
@@ -287,21 +287,32 @@ def test_copies_of_the_model_share_the_gpus():
     assert "--data-parallel-size" not in server_command(replace(served, data_parallel_size=1), "/m", 1)
 
 
-@pytest.mark.parametrize("engine", ["nemo_skills", "openai"])
-def test_a_server_without_seeds_in_its_requests_has_another_of_its_own_at_each_start(engine):
+@pytest.mark.parametrize("seeded", [True, False])
+def test_a_vllm_without_seeds_in_its_requests_has_another_of_its_own_at_each_start(seeded, tmp_path):
     """vLLM's default is 0: every chunk, and an attempt that resumes, would begin with the same draws."""
-    cfg = load_config([f"evaluate.engine={engine}"])
-    server, seeded = cfg.evaluate.engine.server, cfg.evaluate.sampling
-    unseeded = replace(seeded, seeded=False)
-    starts = [drawing(server, unseeded).arguments for _ in range(3)]
-    assert {start[-2] for start in starts} == {"--seed"} and len({start[-1] for start in starts}) == 3
-    assert drawing(server, seeded) is server
-    for own in (
-        replace(server, arguments=["--seed", "7"]),
-        replace(server, base_url="http://h:1/v1"),
-        replace(server, launcher="command", command=["python", "-m", "my_server"]),
-    ):
-        assert drawing(own, unseeded) is own
+    program, given = tmp_path / "vllm", tmp_path / "given"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {given}\nexec {shlex.join(SCRIPTED[:2])} "$1" "$2"\n')
+    program.chmod(0o755)
+    command = [str(program), "{port}", "{model}", "--generation-config", "{generation_config}"]
+    for _ in range(2):
+        with serving(config(command=command), Path("m"), tmp_path, seeded=seeded):
+            pass
+    seeds = [line.partition("--seed ")[2].split() for line in given.read_text().splitlines()]
+    assert [len(seed) for seed in seeds] == ([0, 0] if seeded else [1, 1]) and (seeded or seeds[0] != seeds[1])
+
+
+def test_a_server_that_is_no_vllm_gets_no_seed_of_vllms(tmp_path):
+    with serving(config(command=SCRIPTED), Path("m"), tmp_path, seeded=False) as server:
+        server.check()
+
+
+def test_the_name_of_the_model_is_what_the_server_is_started_with():
+    """Else it would be refused as another's model, once it is loaded."""
+    for engine in ("openai", "nemo_skills"):
+        server = load_config([f"evaluate.engine={engine}", "evaluate.engine.server.model_name=mine"]).evaluate.engine.server
+        command = server_command(server, "/m", 1)
+        assert command[command.index("--served-model-name") + 1] == "mine", engine
+    assert "--served-model-name" not in server_command(replace(server, model_name=None), "/m", 1)
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ from nemo_cot.launchers.slurm.record import (
     write_attempt,
     write_submission,
 )
+from nemo_cot.launchers.slurm.status import submitted_tables
 from nemo_cot.launchers.status import print_status
-from nemo_cot.launchers.submitted import submitted_tables
 from nemo_cot.stages import RunDirectory
 from tests.slurm.hostile import hostile_strings
 

@@ -10,9 +10,10 @@ import pytest
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import CONF, load_config
 from nemo_cot.launchers.slurm import scheduler
-from nemo_cot.launchers.slurm.render import Chain, nodes_and_gpus, render_script, sbatch_options
+from nemo_cot.launchers.slurm.render import Chain, render_script, sbatch_options
 from nemo_cot.launchers.slurm.snapshot import snapshot
 from nemo_cot.launchers.slurm.submit import _check_nodes
+from nemo_cot.training.backend import job_size
 from tests.slurm.test_jobs import ALIGNER, config, jobs_of
 
 
@@ -22,7 +23,7 @@ def test_merges_and_the_check_of_a_model_ask_for_no_gpus(tmp_path):
         ["cluster=slurm_8xh100", "experiment=quickstart", "generate.chunks=2", "evaluate.chunks=2", *cpu]
     )
     jobs = jobs_of(cfg)
-    gpus = {key for key, job in jobs.items() if nodes_and_gpus(job, cfg)[1]}
+    gpus = {key for key, job in jobs.items() if job_size(cfg, job)[1]}
     sampling = {"generate-chunks", "evaluate-base-chunks", "evaluate-trained-chunks"}
     assert gpus - {"train"} == sampling and {"generate", "evaluate-base", "convert"} <= set(jobs)
     chain = Chain(cfg, tmp_path / "run", tmp_path / "code", tmp_path, (), False)
@@ -34,8 +35,8 @@ def test_merges_and_the_check_of_a_model_ask_for_no_gpus(tmp_path):
 def test_one_piece_samples_where_it_merges_with_gpus(tmp_path):
     cfg = load_config(["cluster=slurm_8xh100", "experiment=quickstart"])
     jobs = jobs_of(cfg)
-    assert nodes_and_gpus(jobs["generate"], cfg) == nodes_and_gpus(jobs["evaluate-base"], cfg) == (1, 8)
-    assert nodes_and_gpus(jobs["evaluate-scores"], cfg) == (1, None)
+    assert job_size(cfg, jobs["generate"]) == job_size(cfg, jobs["evaluate-base"]) == (1, 8)
+    assert job_size(cfg, jobs["evaluate-scores"]) == (1, None)
 
 
 @pytest.mark.parametrize("sinfo, outcome", [
@@ -70,7 +71,7 @@ def test_what_waits_for_nodes_is_told_from_what_waits_for_ever(monkeypatch, caps
 def test_local_training_asks_for_the_one_gpu_that_it_can_use(tmp_path, overrides, gpus):
     cfg = load_config(["experiment=quickstart", "cluster.gpu_type=h100", *overrides])
     job = jobs_of(cfg)["train"]
-    assert nodes_and_gpus(job, cfg) == (1, gpus)
+    assert job_size(cfg, job) == (1, gpus)
     chain = Chain(cfg, tmp_path / "run", tmp_path / "code", tmp_path, (), False)
     asked = [option for option in sbatch_options(job, chain) if option.startswith("--gpus")]
     assert asked == ([f"--gpus-per-node=h100:{gpus}"] if gpus else [])

@@ -159,8 +159,8 @@ def test_no_chunk_job_hashes_the_teacher_that_submit_has_hashed(stand_ins, tiny_
     done = subprocess.run(command, cwd=tmp_path, env=stand_ins, capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 0, done.stderr
     hashed: list[Path] = []
-    digest = hashing._digest
-    monkeypatch.setattr(hashing, "_digest", lambda path: (hashed.append(path), digest(path))[1])
+    digest = hashing.sha256_of
+    monkeypatch.setattr(hashing, "sha256_of", lambda path: (hashed.append(path), digest(path))[1])
     cfg = load_config(overrides)
     stages = graph(cfg).stages
     chunks = [stage for name, stage in stages.items() if "/chunk-" in name]

@@ -21,7 +21,7 @@ from nemo_cot.errors import UserError
 from nemo_cot.experiment import graph
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.examine import examine
-from nemo_cot.experiment.graph import Recipe
+from nemo_cot.experiment.graph import Recipe, whole_graph
 from nemo_cot.experiment.recipe import ONLY, run_recipe
 from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.io.paths import num_bytes_below
@@ -176,7 +176,7 @@ def _again_and_again(look: Callable[[], object]) -> None:
 
 def test_preflight_of_a_job_beside_others(busy: RunDirectory, overrides: list[str]):
     cfg = load_config(overrides)
-    _again_and_again(lambda: examine(cfg, busy, stage="problems"))
+    _again_and_again(lambda: examine(cfg, busy, whole_graph(cfg), stage="problems"))
 
 
 def test_status_beside_others(busy: RunDirectory, overrides: list[str], capsys: pytest.CaptureFixture[str]):
@@ -209,7 +209,7 @@ def test_a_stage_that_is_published_again_between_two_looks(tmp_path: Path, monke
     cfg = load_config(["experiment=quickstart", f"runs_dir={tmp_path}", "problems=file", *files])
     run = run_directory(cfg).create()
     monkeypatch.setattr(Path, "is_file", lambda _: True)
-    cost, _ = examine(cfg, run, stage="evaluate")
+    cost, _ = examine(cfg, run, whole_graph(cfg), stage="evaluate")
     assert cost.sampled_tokens_at_most is None
 
 

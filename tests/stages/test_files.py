@@ -133,7 +133,7 @@ def test_digests_are_remembered_at_once_while_the_file_stays(big, monkeypatch):
     """Written when it is known, not at the end: the job that hashed it may be killed."""
     path, cache = big
     assert Hasher(cache).sha256(path) == hashlib.sha256(b"content").hexdigest()
-    monkeypatch.setattr("nemo_cot.io.hashing._digest", never)
+    monkeypatch.setattr("nemo_cot.io.hashing.sha256_of", never)
     assert Hasher(cache).sha256(path) == hashlib.sha256(b"content").hexdigest()
     assert Hasher(cache).knows(path)
 
@@ -152,7 +152,7 @@ def test_two_processes_keep_each_others_digests(tmp_path, big, monkeypatch):
     for path, hasher in zip((one, two), hashers, strict=True):
         path.write_text(f"{path.name}....")
         hasher.sha256(path)
-    monkeypatch.setattr("nemo_cot.io.hashing._digest", never)
+    monkeypatch.setattr("nemo_cot.io.hashing.sha256_of", never)
     assert Hasher(cache).sha256(one) != Hasher(cache).sha256(two)
 
 
@@ -161,7 +161,7 @@ import os, sys, time
 from pathlib import Path
 from nemo_cot.io import hashing
 
-own, digest = hashing.Hasher(Path(sys.argv[2])), hashing._digest
+own, digest = hashing.Hasher(Path(sys.argv[2])), hashing.sha256_of
 
 def slowly(path):
     with open(sys.argv[3], "a") as log:
@@ -169,7 +169,7 @@ def slowly(path):
     time.sleep(0.3)
     return digest(path)
 
-hashing._digest, hashing._SMALL_BYTES = slowly, 4
+hashing.sha256_of, hashing._SMALL_BYTES = slowly, 4
 print(own.sha256(Path(sys.argv[1])))
 """
 
@@ -244,7 +244,7 @@ def test_a_renamed_folder_keeps_its_digests_and_leaves_none(tmp_path, big, monke
     (tmp_path / "old").rename(tmp_path / "new")
     hasher.moved(tmp_path / "old", tmp_path / "new")
     hasher.save()
-    monkeypatch.setattr("nemo_cot.io.hashing._digest", never)
+    monkeypatch.setattr("nemo_cot.io.hashing.sha256_of", never)
     assert Hasher(cache).sha256(tmp_path / "new" / "file")
     assert "/old/" not in (cache / "hashes.json").read_text()
 

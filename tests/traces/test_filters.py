@@ -6,8 +6,10 @@ import msgspec
 import pytest
 
 from nemo_cot.errors import UserError
+from nemo_cot.named import names_in
 from nemo_cot.records import Problem, Trace
-from nemo_cot.traces.filters import Context, bound, filter_names, load_filters
+from nemo_cot.traces import filters
+from nemo_cot.traces.filters import Context, bound, load_filters
 from nemo_cot.traces.marks import Marks
 from tests.traces.test_selection import MARKS
 
@@ -41,6 +43,8 @@ CASES = [
     ("boxes", {}, r"\boxed{1}, so \boxed{1}", True),
     ("boxes", {"least": 0}, "1", False),
     ("boxes", {"most": 2}, r"\boxed{1}, so \boxed{1}", False),
+    ("boxes", {}, r"\boxed{1}, \boxed{} and \boxed{2", False),
+    ("boxes", {"final": True}, r"<think>1</think> \fbox{1}", False),
     ("boxes", {"final": True}, "<think>\\boxed{1}? No.</think> \\boxed{2}", False),
     ("boxes", {"final": True}, "<think>\\boxed{1}</think> 1", True),
     ("boxes", {"final": True}, "<think>2</think> \\boxed{1}, \\boxed{2}", True),
@@ -58,6 +62,8 @@ CASES = [
     ("script", {"most": 0.1}, "abcdefgh所以", True),
     ("script", {"allow": ["latin"]}, "\u03b1", True),
     ("script", {}, "12 + 3 = 15", False),
+    ("script", {}, "the n\u1d57\u02b0 of x\u207f, 3 \u00b5m, \u2135, \u210f, f\u02b9, n\u00ba and \ufb01t", False),
+    ("script", {}, "\uff76\uff85", True),
     ("repetition", {"most_ngrams": 0.5}, LOOP, "repetition_ngrams"),
     ("repetition", {"least_compression": 0.2}, LOOP, "repetition_compression"),
     ("repetition", {"most_loop": 0.5}, LOOP, "repetition_loop"),
@@ -98,6 +104,34 @@ def test_contamination_is_exact_by_ngram_or_fuzzy(text, kind):
         assert shown["text"] == text and shown["heldout_text"] in [p.problem for p in HELDOUT] and shown["dropped"]
 
 
+OPENING = "Let ABC be a triangle with AB = 13, BC = 14 and CA = 15."
+CENTRE, LETTERS = "Let I be its incenter; find the radius of the circle through I, B and C, times four.", "{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}"
+SUM = "State the final answer to the following arithmetic problem: {}"
+TASK = "At {0} a train leaves and goes {1} miles per hour; how far from the station that it left will it be at noon that day?"
+
+
+@pytest.mark.parametrize(
+    "text, heldout, kind",
+    [
+        # numbers are words, operators are none: 12 words, of which all must be the same
+        (SUM.format("3 + 8 - 5 ="), [SUM.format("3 + 8 + 5 ="), SUM.format("3 + 8 - 6 =")], None),
+        (SUM.format("3 + 8 - 5"), [SUM.format("3 + 8 - 5 =")], "ngram"),
+        # an opening, or a list, is a small part of a problem
+        (f"{OPENING} {CENTRE}", [f"{OPENING} Find its area, and the sum of the lengths of all of its medians and of all its altitudes."], None),
+        (f"{OPENING} Find its area.", [f"{OPENING} Find its area, as a decimal."], "ngram"),
+        (f"How many subsets of {LETTERS} are there?", [f"Two of {LETTERS} are drawn at random, without replacement, and added; what is the most likely sum that one may see?"], None),
+        # what more than ten problems have in common is a template
+        (TASK.format(7, 50), [TASK.format(8, n) for n in range(10)], "ngram"),
+        (TASK.format(7, 50), [TASK.format(8, n) for n in range(11)], None),
+        (TASK.format(7, 50), [*(TASK.format(8, n) for n in range(11)), TASK.format(7, 50) + " Why?"], "ngram"),
+    ],
+)
+def test_words_in_a_row_count_where_they_are_most_of_a_problem_and_no_template(text, heldout, kind):
+    problems = [Problem(problem_id=str(n), problem=one, expected_answer="1") for n, one in enumerate(heldout)]
+    found = bound(load_filters({"contamination": {"fuzzy": 100}}), Context(None, problems))["contamination"]
+    assert found(of_problem(text), 1) == (f"contamination_{kind}" if kind else False)
+
+
 def test_near_matches_are_shown_and_dropped_only_by_choice():
     context = Context(None, HELDOUT)
     found = bound(load_filters({"contamination": {}}), context)["contamination"]
@@ -122,7 +156,7 @@ def test_a_filter_drops_what_it_should(name, values, text, dropped):
 
 
 def test_every_filter_has_a_case():
-    assert {name for name, *_ in CASES} == set(filter_names())
+    assert {name for name, *_ in CASES} == set(names_in(filters))
 
 
 @pytest.mark.parametrize(
@@ -142,8 +176,11 @@ def test_every_filter_has_a_case():
         ({"measure": {"bounds": {"stepps": {"most": 1}}}}, ("curate.filters.measure", "no measure 'stepps'")),
         ({"measure": {"bounds": {}}}, ("curate.filters.measure", "no bound")),
         ({"contamination": {"ngram": 1}}, ("curate.filters.contamination", "2 or more")),
+        ({"contamination": {"share": 1.0}}, ("curate.filters.contamination", "below 1")),
         ({"contamination": {"fuzzy": 0}}, ("curate.filters.contamination", "between 0 and 100")),
-        ({"contamination": {"drop": ["near"]}}, ("curate.filters.contamination", "exact, ngram, fuzzy")),
+        ({"contamination": {"drop": ["near"]}}, ("curate.filters.contamination", "'near'", "drop")),
+        ({"verdict": {"keep": ["rigth"]}}, ("curate.filters.verdict", "'rigth'", "keep")),
+        ({"finish": {"reasons": ["end"]}}, ("curate.filters.finish", "'end'", "reasons")),
     ],
 )
 def test_a_mistake_is_one_line_with_its_key(chosen, parts):

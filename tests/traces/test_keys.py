@@ -40,7 +40,7 @@ def test_a_problem_without_a_column_has_no_value_for_it(tmp_path):
 def order(rows, names=("tokens", "steps")) -> list[int]:
     """The places in which diverse_structure takes them all."""
     candidates = [SimpleNamespace(measures=dict(zip(names, row))) for row in rows]
-    walk = diverse_structure.walk(candidates, rules(measures=list(names)))
+    walk = diverse_structure(candidates, rules(measures=list(names)))
     found = [next(walk)]
     while len(found) < len(rows):
         found.append(walk.send(True))

@@ -122,6 +122,14 @@ def test_each_trouble_by_each_rule(trouble, rule):
         )
 
 
+def test_the_tokens_of_a_refined_trace_are_those_of_the_reply():
+    """Of a beginning that another model wrote they are not known."""
+    one = trace("<think>\nWait a.\n\nWait b.\n</think>\n\\boxed{4}")
+    reply = msgspec.structs.replace(trace("so \\boxed{4}", "p:0"), num_generated_tokens=7)
+    [after], _ = decided(refine_pass(beginning=0.5), prompt(result="append"), [one], [reply], marks(), load_config([]).grade)
+    assert after.num_generated_tokens == 7 < one.num_generated_tokens and after.generation.startswith("<think>\nWait a.")
+
+
 def test_what_counts_as_a_changed_answer():
     before = [r"\boxed{4}", r"\boxed{\frac12}", r"\boxed{4}", "no answer", r"\boxed{4}"]
     after = [r"so \boxed{4.0}", r"\boxed{0.5}", r"\boxed{5}", r"\boxed{7}", "it is lost"]

@@ -13,10 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_cot.config import CurateConfig
-from nemo_cot.config.checks import fingerprinted
 from nemo_cot.config.marks import MarksConfig
 from nemo_cot.errors import UserError
-from nemo_cot.experiment.compose import load_config
 from nemo_cot.records import Trace
 from nemo_cot.traces.candidates import Examiner
 from nemo_cot.traces.keys import key_of
@@ -214,6 +212,21 @@ def test_too_few_is_an_error_with_the_whole_arithmetic():
     assert caught.value.where == "curate" and "curate.num_traces" in caught.value.fix
 
 
+@pytest.mark.parametrize(
+    ("changes", "what", "fix"),
+    [
+        ({"subset": {"annotator": "Ann"}}, "; annotator is ann, bob", "correct curate.subset, or raise generate"),
+        ({"subset": {"anotator": "ann"}}, "; no trace has the key anotator", "correct curate.subset"),
+        ({"min_tokens": 40}, "too_short 4", "lower curate.min_tokens, or raise generate"),
+        ({"verdicts": ["wrong"]}, "verdict_right 4", "raise generate.samples_per_problem, or lower"),
+    ],
+)
+def test_too_few_says_what_to_change_by_what_was_dropped(changes, what, fix):
+    with pytest.raises(UserError) as caught:
+        curate(by("annotator", "ann", "bob", count=2), [20] * 4, rules(**changes))
+    assert what in caught.value.what and caught.value.fix.startswith(fix)
+
+
 def test_too_few_though_none_was_dropped():
     with pytest.raises(UserError, match=r"only 1 of 2 traces are left out of 1 \(dropped: none\)"):
         curate([trace("a")], [30], rules(num_traces=2))
@@ -255,12 +268,6 @@ def test_the_choice_is_that_of_the_rules_said_one_by_one(pool, per_problem, orde
         assert result.traces == expected[:wanted]
         assert len(result.traces) + sum(result.dropped.values()) == len(traces)
         assert list(result.dropped) == sorted(result.dropped)
-
-
-def test_a_filter_comes_after_the_other_rules_and_is_counted_by_its_name():
-    texts = [trace("a", generation="wait"), trace("b", generation="so"), trace("c", generation="wait", verdict="wrong")]
-    found = curate(texts, [TARGET] * 3, rules(filters={"regex": {"pattern": "wait"}}))
-    assert [t.problem_id for t in found.traces] == ["b"] and found.dropped == {"regex": 1, "verdict_wrong": 1}
 
 
 def pool_of(*problems: tuple[str, int], verdicts: str = "r", **more) -> tuple[list[Trace], list[int]]:
@@ -526,14 +533,6 @@ def test_the_table_of_the_pool_says_of_each_trace_in_or_out_and_why():
         ("a", 1, False, "enough_of_problem", None, 30, 1.0, {"characters": 3.0}),
         ("b", 2, False, "verdict_wrong", None, 25, 0.0, {"characters": 1.0}),
     ]
-
-
-def test_defaults_are_fingerprinted_as_before_there_were_these_keys():
-    config = load_config(["experiment=quickstart"]).curate
-    assert fingerprinted(config) == {
-        "num_traces": 20, "per_problem": 1, "min_tokens": 64, "max_tokens": 128, "target_tokens": 96, "order": "shuffle",
-        "verdicts": ["right"], "seed": 13,
-    }  # fmt: skip
 
 
 def test_shares_are_by_largest_remainders():

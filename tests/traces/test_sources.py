@@ -66,6 +66,16 @@ def test_a_split_is_asked_for_where_there_are_several(tmp_path):
         read(tmp_path, "teacher.split=dev")
 
 
+def test_train_and_test_are_not_mixed(tmp_path):
+    for row, name in zip(ROWS, ("train", "test", "notes")):
+        write(tmp_path / f"{name}.jsonl", [row])
+    with pytest.raises(UserError, match="holds the splits test, train"):
+        read(tmp_path)
+    assert [t.problem_id for t in read(tmp_path, "teacher.split=train")] == ["p0"]
+    (tmp_path / "test.jsonl").unlink()
+    assert [t.problem_id for t in read(tmp_path)] == ["p2", "p0"], "one alone is a file as any other"
+
+
 def test_the_parts_of_a_saved_dataset_are_its_splits(tmp_path):
     import datasets
 
@@ -213,7 +223,7 @@ def test_a_where_that_takes_nothing_is_an_error(where, what, tmp_path):
 ])  # fmt: skip
 def test_thinking_is_kept_cut_or_joined(text, cut, join, whole):
     config = teacher().thinking
-    assert _with_thought(text, None, config) == (text, True)
+    assert _with_thought(text, None, config) == (text, whole)
     assert _with_thought(text, None, replace(config, mode="cut")) == (cut, whole)
     assert _with_thought(text, None, replace(config, mode="join")) == (join, whole)
 
@@ -224,7 +234,7 @@ def test_marker_tokens_go_and_an_unfinished_thought_is_an_unfinished_trace(tmp_p
     assert {mode: t.generation for mode, t in modes.items()} == {"cut": "It is 1.", "join": "Hm.\n\nIt is 1."}
     assert modes["cut"].lineage[0]["thinking"] == "cut"
     cut_off = write(tmp_path / "c.jsonl", [{**ROWS[0], "generation": "<think>Hm"}])
-    assert [t.finish_reason for t in (*read(cut_off), *read(cut_off, "teacher.thinking.mode=join"))] == ["stop", "length"]
+    assert [read(cut_off, f"teacher.thinking.mode={mode}")[0].finish_reason for mode in ("keep", "cut", "join")] == ["length"] * 3
 
 
 @given(thought=st.text(alphabet="ab \n"), solution=st.text(alphabet="cd \n"), mode=st.sampled_from(["cut", "join"]))

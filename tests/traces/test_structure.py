@@ -103,6 +103,7 @@ CASES = [
     ("loop", "", {}, NAN),
     ("answer_position", "So 16 + 6 is 6 more", {"predicted_answer": "6"}, 8 / 19),
     ("answer_position", "\\boxed{22}", {}, 7 / 10),
+    ("answer_position", "so 5: \\fbox{5}", {}, 3 / 14),
     ("answer_position", "nothing", {}, NAN),
     ("answer_position", "1.6 and 6.5 and x6", {"predicted_answer": "6"}, NAN),
     ("answer_position", "\\boxed{1} or \\boxed{\\frac{1}{2}}", {}, 20 / 32),

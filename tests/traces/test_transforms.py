@@ -302,6 +302,7 @@ def test_truncate_keeps_the_beginning(dose, kept):
     after = done(trace(LETTERS), {"name": "truncate", "dose": dose})
     assert order(after) == kept and LETTERS.startswith(after.generation) and "boxed" not in after.generation
     assert after.verdict is None and after.trains_end_of_turn
+    assert after.lineage[-1] | {"steps": 10, "cut": 10 - len(kept), "solutions": 1} == after.lineage[-1]
     assert done(trace(R1), {"name": "truncate", "dose": 1}).generation.startswith("<think>\nOkay")
 
 
@@ -388,7 +389,7 @@ def test_several_steps_are_done_in_order_and_counted():
         ({"name": "digits", "dose": float("nan")}, ("transform.steps[0].dose",)),
         ({"name": "digits", "dose": "all"}, ("Expected `float`",)),
         ({"name": "shuffle", "dose": 1, "split": "x"}, ("split",)),
-        ({"name": "keywords", "dose": 1, "kind": ["check"]}, ("keywords has no such key", ".kind")),
+        ({"name": "keywords", "dose": 1, "kind": ["check"]}, ("unknown key", ".kind")),
         ("digits", ("not a group",)),
         ({"dose": 1}, ("not a group with a name",)),
     ],

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,10 +31,12 @@ from nemo_cot.sampling.openai.requests import RequestMaker
 from nemo_cot.serving.ports import claimed_port
 from nemo_cot.serving.process import running
 from nemo_cot.serving.server import Server, _wait, serving
+from nemo_cot.serving.vllm_options import _RECORD, VERSION
 from nemo_cot.text import PromptFormat, TextTokenizer
 from tests.tiny import END, EOS, write_tiny_model
 
 VLLM = os.environ.get("NEMO_COT_VLLM", "")
+RECORD = _RECORD.read_text().splitlines()[1:]
 SKILLS = os.environ.get("NEMO_SKILLS_PYTHON", "")
 if os.environ.get("NEMO_COT_VLLM_TESTS") == "required":
     assert VLLM, "NEMO_COT_VLLM names no Python with vllm"
@@ -217,3 +220,15 @@ def test_an_exported_model_ends_by_itself_in_a_server_of_anybodys(servers, model
         assert not stops & set(ids[:-1])
         assert (choice["finish_reason"] == "stop") == (ids[-1] in stops) or len(ids) == 300
     assert {choice["finish_reason"] for choice in choices} >= {"stop"}
+
+
+def test_the_record_of_options_is_that_of_this_vllm():
+    """Where they differ: write nemo_cot/serving/vllm_options.txt, and VERSION beside it, anew from this output."""
+    code = (
+        "from vllm import __version__ as v; from vllm.utils.argparse_utils import FlexibleArgumentParser as P\n"
+        "from vllm.entrypoints.launchers.cli_args import make_arg_parser as make\n"
+        "print(v, *sorted(' '.join(a.option_strings) for a in make(P())._actions if a.option_strings), sep='\\n')"
+    )
+    done = subprocess.run([VLLM, "-c", code], capture_output=True, text=True, check=True, timeout=300)
+    version, *lines = done.stdout.splitlines()[-len(RECORD) - 1 :]
+    assert (version, lines) == (VERSION, RECORD)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import sys
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, ClassVar
@@ -31,6 +32,8 @@ class Scoring:
     """Raise it with every change that can move a verdict; it stands in grader_version."""
     in_workers: ClassVar[bool] = False
     """Whether a verdict may take long: it is then found in a process that can be killed."""
+    packages: ClassVar[dict[str, str]] = {}
+    """Modules beyond the core that verdicts need, and what pip installs them with."""
 
     @classmethod
     def full_version(cls) -> str:
@@ -89,8 +92,19 @@ def scorer_version(name: str | None) -> str:
 
 
 def scorer_versions(names: Iterable[str]) -> str:
-    """Those of several, as stages that grade have them in their fingerprint."""
-    return "; ".join(scorer_version(name) for name in sorted({*names}, key=lambda name: (name != MATH, name)))
+    """Those of several, as stages that grade have them in their fingerprint: of packages beyond the core, which a login
+    node may lack, without their version.
+    """
+    ordered = sorted({*names}, key=lambda name: (name != MATH, name))
+    return "; ".join(scorer_version(n) if n == MATH else f"nemo-cot {n} {scorer_class(n).version}" for n in ordered)
+
+
+def check_installed(name: str) -> None:
+    """Raise UserError if a package that the scorer needs is not there: every answer would be undecided."""
+    for module, install in scorer_class(name).packages.items():
+        if importlib.util.find_spec(module) is None:
+            what = f"the package {module} is not installed, and the scorer {name} needs it"
+            raise UserError(what, where="grading", fix=f"pip install {install}")
 
 
 def chance(scorer: str | None, data: Mapping[str, Any] | None) -> float | None:

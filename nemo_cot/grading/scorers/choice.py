@@ -22,9 +22,11 @@ _OPTION = re.compile(
 _WORD = r"(?:(?i:the|correct|right|best|final|option|choice|answer|letter|is|it|both|either|only)\b[\s:]*)*"
 _HEAD = 80
 """Characters at either end of an answer in which letters are looked for; all of it may be the text of an option."""
-_LETTER = re.compile(rf"\W*{_WORD}\W*([A-Z])(?![A-Za-z0-9'])")
+_ALONE = r"([A-Z])(?![\w'=+^(]|-\w)"
+"""Not the first of a word or formula: B-DNA, C=O, N(CH3)3."""
+_LETTER = re.compile(rf"\W*{_WORD}\W*{_ALONE}")
 """A letter at the beginning: (B), option B, **B.** in "B) 12 m", "B because ..."."""
-_FURTHER = re.compile(r"[\s)*\]}.:]*(?:,|;|/|&|\band\b|\bor\b)(?:\s|\bor\b|\band\b|\boption\b)*\W*([A-Z])(?![A-Za-z0-9'])")
+_FURTHER = re.compile(r"[\s)*\]}.:]*(?:,|;|/|&|\band\b|\bor\b)(?:\s|\bor\b|\band\b|\boption\b)*\W*" + _ALONE)
 _AT_END = re.compile(r"\(([A-Z])\)\W*$")
 _ON = re.compile(r"\s+(?:because|since|as|for|due|given|which|where|with|is|would|will|and|or|by|follows)\b|\s*(?:[^\w\s]|$)")
 """What may follow the letter A or I, unless it is a word: "A because", "A) ...", not "A long chain"."""

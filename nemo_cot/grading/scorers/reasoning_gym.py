@@ -9,7 +9,7 @@ import re
 import warnings
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, ClassVar
 
 from nemo_cot.grading.plain_text import plain, unmarked
 from nemo_cot.grading.scorers import Scoring
@@ -32,6 +32,7 @@ class Scorer(Scoring):
     metadata: dict[str, Any]
 
     in_workers = True
+    packages: ClassVar[dict[str, str]] = {"reasoning_gym": "-e '.[local]' in the clone"}
 
     @classmethod
     def full_version(cls) -> str:
@@ -48,6 +49,11 @@ class Scorer(Scoring):
             imported()
         except ImportError:
             return
+
+    def check(self, gold: str) -> None:
+        """A task that is scored, with data that it makes."""
+        if self.task in REFUSED or not is_safe_data(self.task, gold, self.metadata):
+            raise ValueError(f"the task {self.task}: {REFUSED.get(self.task, 'its data is not what it makes')}")
 
     def verdict(self, gold: str, answer: str) -> Verdict:
         """Right at a score of 1, wrong below. The answer counts as it stands, or without the markup around it."""

@@ -14,7 +14,7 @@ class Pane {
     const place = byId("problem");
     place.replaceChildren(el("h3", null, cut(id, 120), subset ? el("span", { class: "tag" }, cut(subset, 60)) : null));
     const body = place.appendChild(el("div", { class: "statement" }));
-    this.second.show(body, text, { math: this.options.math, marks: false, find: this.options.find });
+    this.second.show(body, [[], [], [["straight", text]]], { math: this.options.math, marks: false, find: this.options.find });
     place.append(el("p", { class: "expected" }, "Expected: ", el("strong", null, cut(expected, 400) || "not given")));
     this.drawn = this.fill();
   }
@@ -29,7 +29,11 @@ class Pane {
     byId("o-diff").disabled = !this.with;
     const places = both.map((one, i) => one && this.head(byId(`column-${i}`), one, texts[i], i));
     if (this.with && byId("o-diff").checked && texts[0] && texts[1]) showDifference(places[0], places[1], texts[0][0], texts[1][0]);
-    else both.forEach((one, i) => one && texts[i] && [this.reader, this.second][i].show(places[i], texts[i][0], this.options));
+    else
+      for (const [i, reader] of [this.reader, this.second].entries()) {
+        const [text, , steps] = texts[i] || [];
+        if (text !== undefined) reader.show(places[i], stepsOf(text, steps, this.index.kinds), this.options);
+      }
     document.body.dataset.shown = this.address_;
   }
 

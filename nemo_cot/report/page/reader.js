@@ -7,13 +7,12 @@ const MATH_BUDGET_MS = 30; // before the first frame; the rest follows when the 
 const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&");
 const CJK = "\\u3040-\\u30ff\\u3400-\\u9fff";
 
-// The words of conf/marks as two expressions: anywhere in a text, and at the opening of a step.
+// The words of conf/marks as an expression: which stand where in a text.
 class Marks {
-  constructor(words, thoughts) {
+  constructor(words) {
     this.kinds = new Map();
-    this.thoughts = thoughts;
-    this.order = Object.keys(words).filter((kind) => kind !== "lead");
-    for (const kind of [...this.order, "lead"])
+    const order = Object.keys(words).filter((kind) => kind !== "lead");
+    for (const kind of [...order, "lead"])
       for (const word of words[kind] || []) {
         const plain = word.toLowerCase();
         if (!this.kinds.has(plain)) this.kinds.set(plain, kind);
@@ -23,7 +22,6 @@ class Marks {
     const border = (side) => `(?:${side === "<" ? "(?<![\\p{L}\\p{N}_])|(?<=" : "(?![\\p{L}\\p{N}_])|(?="}[${CJK}]))`;
     const body = `(?:${all.join("|")})`;
     this.anywhere = new RegExp(`${border("<")}${body}${border(">")}`, "giu");
-    this.next = new RegExp(`[\\s>#*_~"'“”(\\[$.,;:!?…—–-]*(${body})${border(">")}`, "iuy");
   }
 
   plain(text) {
@@ -32,15 +30,6 @@ class Marks {
 
   kindOf(word) {
     return this.kinds.get(word.toLowerCase());
-  }
-
-  opening(text) {
-    if (!this.next) return "straight";
-    const start = this.plain(text.slice(0, 300));
-    const found = new Set();
-    this.next.lastIndex = 0;
-    for (let i = 0, match; i < 5 && (match = this.next.exec(start)); i += 1) found.add(this.kindOf(match[1]));
-    return this.order.find((kind) => found.has(kind)) || "straight";
   }
 
   // [start, end, kind] of every mark but those that only lead to one.
@@ -55,32 +44,30 @@ class Marks {
   }
 }
 
-// [before, thought, solution]; without a closing marker the thought is empty and all is solution.
-function splitThought(text, pairs) {
-  for (const [opening, closing] of pairs) {
-    const end = text.lastIndexOf(closing);
-    if (end < 0) continue;
-    const start = text.indexOf(opening);
-    const from = start >= 0 && start < end ? start + opening.length : 0;
-    return [text.slice(0, from), text.slice(from, end), text.slice(end)];
-  }
-  return ["", "", text];
+// [before, thought, solution], each a list of steps [kind, text], as nemo_cot/traces/steps.py cut them.
+function stepsOf(text, parts, kinds) {
+  let at = 0;
+  return parts.map((part) => {
+    const steps = [];
+    for (let i = 0; i < part.length; i += 2) steps.push([kinds[part[i]], text.slice(at, (at += part[i + 1]))]);
+    return steps;
+  });
 }
 
-// Paragraphs, or lines where there are none; a displayed formula is not cut.
-function stepsOf(text) {
-  const pieces = text.match(/\n[ \t]*\n/) ? text.split(/(?<=\n[ \t]*\n)(?!\s)/) : text.split(/(?<=\n)/);
-  const steps = [];
-  let open = false;
-  for (const piece of pieces) {
-    if (open) steps[steps.length - 1] += piece;
-    else steps.push(piece);
-    const last = steps[steps.length - 1];
-    const unclosed = last.split("\\[").length > last.split("\\]").length || last.split("$$").length % 2 === 0;
-    open = unclosed && last.length < LONGEST_FORMULA;
-  }
-  return steps;
+// The parts up to `room` characters, and those behind; a step that lies across is cut.
+function parted(parts, room) {
+  const shown = parts.map(() => []);
+  const rest = parts.map(() => []);
+  for (const [i, part] of parts.entries())
+    for (const [kind, text] of part) {
+      if (room > 0) shown[i].push([kind, text.slice(0, room)]);
+      if (text.length > room) rest[i].push([kind, text.slice(Math.max(room, 0))]);
+      room -= text.length;
+    }
+  return [shown, rest];
 }
+
+const plainText = (steps) => steps.map(([, text]) => text).join("");
 
 const OPENERS = /\$\$|\\\[|\\\(|\\begin\{(\w{1,20}\*?)\}|\\f?boxed\{|(?<![\\$\w])\$(?![\s$])/g;
 const CLOSERS = { "$$": "$$", "\\[": "\\]", "\\(": "\\)", $: "$" };
@@ -152,32 +139,33 @@ class Reader {
     this.turn = 0;
   }
 
-  // Fills `place` with `text`. options: math, marks, folded, find (lower case).
-  show(place, text, options) {
+  // Fills `place` with the steps of `parts` (see stepsOf). options: math, marks, folded, find (lower case).
+  show(place, parts, options) {
     const turn = (this.turn += 1);
     place.replaceChildren();
-    const shown = text.slice(0, LONGEST_SHOWN);
-    const [before, thought, solution] = splitThought(shown, this.marks.thoughts);
+    const [shown, rest] = parted(parts, LONGEST_SHOWN);
+    const [before, thought, solution] = shown;
     const waiting = [];
-    const add = (where, part) => {
-      for (const step of stepsOf(part)) where.append(this.step(step, options, waiting));
+    const add = (where, steps) => {
+      for (const step of steps) where.append(this.step(step, options, waiting));
     };
-    if (before.trim()) add(place, before);
-    if (thought.trim()) {
-      const words = thought.split(/\s+/).length;
+    add(place, before);
+    const thinking = plainText(thought);
+    if (thinking.trim()) {
+      const words = thinking.split(/\s+/).length;
       const fold = el("details", { class: "thought" }, el("summary", null, `Thinking, ${words.toLocaleString("en")} words`));
-      fold.open = !options.folded || Boolean(options.find && thought.toLowerCase().includes(options.find));
+      fold.open = !options.folded || Boolean(options.find && thinking.toLowerCase().includes(options.find));
       add(fold, thought);
       place.append(fold);
     }
-    if (solution) add(place, solution);
-    if (text.length > shown.length) place.append(this.more(place, text, options));
+    add(place, solution);
+    if (rest.some((part) => part.length)) place.append(this.more(place, rest, options));
     this.draw(waiting, place, turn);
   }
 
-  more(place, text, options) {
-    const rest = text.slice(LONGEST_SHOWN);
-    const button = el("button", { type: "button", class: "more" }, `Show the other ${rest.length.toLocaleString("en")} characters`);
+  more(place, rest, options) {
+    const left = rest.reduce((sum, part) => sum + plainText(part).length, 0);
+    const button = el("button", { type: "button", class: "more" }, `Show the other ${left.toLocaleString("en")} characters`);
     button.addEventListener("click", () => {
       button.remove();
       this.show(place.appendChild(el("div", null)), rest, options);
@@ -185,10 +173,10 @@ class Reader {
     return button;
   }
 
-  step(text, options, waiting) {
-    const kind = options.marks ? this.marks.opening(text) : "straight";
-    const made = el("div", { class: `step k-${kind}` });
-    if (kind !== "straight") made.append(el("span", { class: "kind" }, kind));
+  step([kind, text], options, waiting) {
+    const marked = options.marks && kind !== "straight";
+    const made = el("div", { class: `step k-${marked ? kind : "straight"}` });
+    if (marked) made.append(el("span", { class: "kind" }, kind));
     const parts = options.math ? formulasOf(text) : [[text, false]];
     for (const [raw, isMath, tex, display] of parts) {
       if (!isMath) {

@@ -6,7 +6,7 @@ class Viewer extends Pane {
   constructor(index) {
     super();
     this.index = index;
-    this.reader = new Reader(new Marks(index.words, index.thoughts));
+    this.reader = new Reader(new Marks(index.words));
     this.second = new Reader(this.reader.marks);
     this.lower = index.problems.map((p) => `${p[0]}\n${p[1]}\n${p[2]}`.toLowerCase());
     this.columns = index.sets.map((set) => Object.assign(set, { of: this.grouped(set) }));

@@ -8,10 +8,11 @@ from urllib.parse import urlsplit
 from nemo_cot.config.engines import NemoSkillsEngine
 from nemo_cot.config.overrides import hydra_value
 from nemo_cot.sampling.job import SamplingJob
-from nemo_cot.serving.seeds import NONE_OF_VLLM
 from nemo_cot.serving.server import Server
 
 MODULE = "nemo_skills.inference.generate"
+NONE_OF_VLLM = -1
+"""What vLLM takes for no seed at all (SamplingParams), where a number must be sent."""
 
 
 def generate_command(

@@ -27,7 +27,6 @@ from nemo_cot.sampling.nemo_skills.files import (
 )
 from nemo_cot.sampling.openai.requests import check_prompts, messages
 from nemo_cot.serving.process import Process
-from nemo_cot.serving.seeds import drawing
 from nemo_cot.serving.server import Server, serving
 from nemo_cot.text import TextTokenizer
 
@@ -53,7 +52,8 @@ def sample_nemo_skills(engine: NemoSkillsEngine, job: SamplingJob) -> None:
     for sample in files.keys() - set(todo):
         read_seed(files[sample], job, sample)  # a row that cannot be used ends it here, not after all others
     if todo:
-        with serving(drawing(engine.server, job.sampling), job.model, job.folder, form=job.form) as server:
+        seeded = job.sampling.seeded
+        with serving(engine.server, job.model, job.folder, form=job.form, seeded=seeded) as server:
             if tokenizer is not None:
                 check_room(tokenizer, job, server.context)
             _Seeds(engine, job, server, source, files).run(todo)

@@ -19,7 +19,6 @@ from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.sampling.openai.replies import Answer, read_answer
 from nemo_cot.sampling.openai.requests import RequestMaker
 from nemo_cot.serving.fetch import Trouble, fetch
-from nemo_cot.serving.seeds import drawing
 from nemo_cot.serving.server import Server, authorization, serving
 
 _FLUSH_SECONDS = 0.5
@@ -39,7 +38,8 @@ def sample_endpoint(engine: OpenAIEngine, job: SamplingJob) -> None:
     done = _received(received, job)
     todo = [(p, s) for p, s in job.pairs if (p.problem_id, s) not in done]
     if todo:
-        with serving(drawing(engine.server, job.sampling), job.model, job.folder, form=job.form) as server:
+        seeded = job.sampling.seeded
+        with serving(engine.server, job.model, job.folder, form=job.form, seeded=seeded) as server:
             maker = RequestMaker(engine, job, server)
             asyncio.run(_Sampling(engine, job, server, maker, received).run(todo, len(done)))
         done = _received(received, job)

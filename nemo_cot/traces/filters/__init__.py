@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nemo_cot.named import load_named, names_in
+from nemo_cot.named import load_named
 from nemo_cot.records import Problem, Trace
 
 if TYPE_CHECKING:
@@ -52,11 +52,6 @@ class Context:
             assert self.marks is not None
             self._last = trace, View(trace, self.marks, length)
         return self._last[1]
-
-
-def filter_names() -> list[str]:
-    """The names of all filters, sorted."""
-    return names_in(sys.modules[__name__])
 
 
 def load_filters(chosen: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from nemo_cot.records import Trace
 from nemo_cot.traces.filters import Context, Drops
 
-_BOX = "\\boxed"
-
 
 @dataclass(frozen=True)
 class Filter:
-    """How often ``\\boxed`` may occur: from ``least`` to ``most`` times, in the whole generation, or with
+    """How many boxes there may be, complete and not empty, as the grader finds them: from ``least`` to ``most``, in the whole generation, or with
     ``final`` in the final solution alone, behind the thought (nemo_cot/traces/thought.py).
     """
 
@@ -28,12 +26,14 @@ class Filter:
     def bind(self, context: Context) -> Drops:
         """Whether the count is out of bounds."""
 
+        from nemo_cot.grading.extraction import boxes
+
         def drops(trace: Trace, length: int) -> bool:
             text = trace.generation
             if self.final:
                 from nemo_cot.traces.thought import split_thought
 
                 text = split_thought(text, context.marks).solution
-            return not self.least <= text.count(_BOX) <= self.most
+            return not self.least <= len(boxes(text)) <= self.most
 
         return drops

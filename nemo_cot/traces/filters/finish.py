@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from nemo_cot.records import Trace
 
@@ -11,7 +12,7 @@ from nemo_cot.records import Trace
 class Filter:
     """``reasons``: the finish reasons that pass. Curation itself keeps only "stop" (curate.finish_reasons)."""
 
-    reasons: list[str] = field(default_factory=lambda: ["stop"])
+    reasons: list[Literal["stop", "length"]] = field(default_factory=lambda: ["stop"])
 
     def drops(self, trace: Trace, length: int) -> bool | str:
         """Whether the trace ended otherwise; counted as unfinished."""

@@ -36,10 +36,8 @@ class Filter:
                 return "repetition_ngrams"
             if self.least_compression is not None and view.measured("compression") < self.least_compression:
                 return "repetition_compression"
-            return (
-                "repetition_loop"
-                if self.most_loop is not None and view.measured("loop") > self.most_loop
-                else False
-            )
+            if self.most_loop is not None and view.measured("loop") > self.most_loop:
+                return "repetition_loop"
+            return False
 
         return drops

@@ -40,13 +40,11 @@ class Filter:
 @functools.lru_cache(maxsize=4096)
 def script_of(letter: str) -> str:
     """The script that Unicode's name of the letter begins with, in lower case; empty for what is no letter of
-    one.
+    one: mathematical alphabets, letterlike symbols such as \u2135 and \u210f, and modifiers. Raised and lowered letters
+    and other forms are of the script of the plain one.
     """
-    if not letter.isalpha() or (
-        unicodedata.normalize("NFKC", letter) != letter
-        and unicodedata.name(letter, "").startswith(
-            ("MATHEMATICAL", "DOUBLE-STRUCK", "SCRIPT", "BLACK-LETTER")
-        )
-    ):
+    letterlike = "\u2100" <= letter <= "\u214f" or unicodedata.decomposition(letter).startswith("<font>")
+    if not letter.isalpha() or letterlike:
         return ""
-    return unicodedata.name(letter, "unknown").split()[0].split("-")[0].lower()
+    name = unicodedata.name(unicodedata.normalize("NFKC", letter)[0], "unknown")
+    return "" if name.startswith("MODIFIER") else name.split()[0].split("-")[0].lower()

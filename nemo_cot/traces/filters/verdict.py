@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from nemo_cot.records import Trace
 
@@ -11,7 +12,7 @@ from nemo_cot.records import Trace
 class Filter:
     """``keep``: the verdicts that pass, of right, wrong and undecided (as curate.verdicts)."""
 
-    keep: list[str]
+    keep: list[Literal["right", "wrong", "undecided"]]
 
     def drops(self, trace: Trace, length: int) -> bool | str:
         """Whether the verdict is another; counted as verdict_VERDICT."""

@@ -17,6 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
+from nemo_cot.grading.extraction import boxes
 from nemo_cot.traces.marks import Marks
 from nemo_cot.traces.steps import Step, segment
 
@@ -30,7 +31,6 @@ REVIEW = ("backtrack", "check", "reflect")
 """The kinds of steps that look back on what was written."""
 CJK = "\u3040-\u30ff\u3400-\u9fff"
 _WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+(?:['’][^\W{CJK}]+)*")  # noqa: RUF001
-_BOX = re.compile(r"\\f?boxed?\s*\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}")
 
 
 class Row(Protocol):
@@ -283,8 +283,9 @@ def answer_position(view: View) -> float:
     The final value is the graded one, else the last box's; NaN without one, or where the text does not hold
     it.
     """
-    boxes = _BOX.findall(view.text)
-    value = view.row.predicted_answer or (boxes[-1] if boxes else None)
+    value = view.row.predicted_answer
+    if not value and (found := boxes(view.text)):
+        value = view.text[slice(*found[-1])]
     at = _first_at(view.text, value)
     return math.nan if at is None else at / len(view.text)
 

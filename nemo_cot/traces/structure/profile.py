@@ -4,9 +4,8 @@ similarity.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,13 @@ import msgspec
 import numpy as np
 
 from nemo_cot.config import Config
-from nemo_cot.config.marks import STRAIGHT, MarksConfig
+from nemo_cot.config.marks import MarksConfig
 from nemo_cot.errors import UserError
 from nemo_cot.evaluation.intervals import bootstrap_intervals
-from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.json_file import write_json
+from nemo_cot.io.jsonl import no_rows
 from nemo_cot.records import row_id
+from nemo_cot.traces.keys import value_of
 from nemo_cot.traces.marks import Marks
 from nemo_cot.traces.parallel import Line, over_rows
 from nemo_cot.traces.structure import View, measure_names, unit_of
@@ -52,8 +53,8 @@ class Profile(msgspec.Struct):
 
 class Structure(msgspec.Struct):
     """structure.json: several sets side by side. ``units`` by measure; the last two by pairs of sets, as
-    [first, second, value]: Pearson's r of the transition matrices (arXiv 2601.06002), over the kinds that
-    both have, and the mean cosine of word vectors between them.
+    [first, second, value]: Pearson's r of the transition matrices (arXiv 2601.06002; see
+    :func:`transition_similarity`), and the mean cosine of word vectors between them.
     """
 
     confidence: float
@@ -84,7 +85,7 @@ class Measured:
     @classmethod
     def empty(cls, marks: MarksConfig, names: Sequence[str] = ()) -> Measured:
         """A set without traces yet; all measures, without ``names``."""
-        kinds = kinds_of(Marks(marks))
+        kinds = Marks(marks).step_kinds
         return cls(
             kinds, list(names) or measure_names(), transitions=np.zeros((len(kinds),) * 2, dtype=np.int64)
         )
@@ -120,15 +121,10 @@ class Found:
     @classmethod
     def of(cls, view: View, names: Sequence[str], problem_id: str, group: str | None = None) -> Found:
         """What is kept of ``view``, with the measures ``names``."""
-        place = {kind: number for number, kind in enumerate(kinds_of(view.marks))}
+        place = {kind: number for number, kind in enumerate(view.marks.step_kinds)}
         values = np.array([view.measured(name) for name in names], dtype=np.float32)
         kinds = np.array([place[kind] for kind in view.kinds], dtype=np.uint8)
         return cls(problem_id, group, values, kinds, text_vector(view))
-
-
-def kinds_of(marks: Marks) -> list[str]:
-    """The kinds that a step may have, in order."""
-    return [*marks.kinds, STRAIGHT]
 
 
 class PlainRow(msgspec.Struct):
@@ -163,9 +159,7 @@ def measured_sets(
     for found in over_rows(path, dict, _measurer, (path, marks, names, by), label=label, folder=folder):
         sets.setdefault(found.group or "", Measured.empty(marks, names)).add(found)
     if not sets:
-        raise UserError(
-            "the file holds no rows", where=str(path), fix="give a file with one JSON object per line"
-        )
+        raise no_rows(path)
     if by is not None and set(sets) == {""}:
         raise UserError(
             "no row has this key",
@@ -198,7 +192,6 @@ def plain_row(row: Mapping[str, Any], by: str | None = None, *, where: str = "")
             f"generation is missing or not text (its keys: {keys})", where=where,
             fix="give traces with the key generation, or run `teacher=file` on the file and name the run",
         )  # fmt: skip
-    group = _value(row, by) if by else None
     count = row.get("num_student_tokens") or row.get("num_generated_tokens")
 
     def text_of(key: str) -> str | None:
@@ -212,19 +205,8 @@ def plain_row(row: Mapping[str, Any], by: str | None = None, *, where: str = "")
         expected_answer=text_of("expected_answer"),
         predicted_answer=text_of("predicted_answer"),
         tokens=count if isinstance(count, int) and not isinstance(count, bool) else None,
-        group=None if group is None else str(group),
+        group=value_of(by, row, row.get("lineage")) if by else None,
     )
-
-
-def _value(row: Mapping[str, Any], key: str) -> Any:
-    """Of the row, else of the latest step of its lineage that has it, itself or in the columns of its source."""
-    steps = row.get("lineage")
-    places = (
-        [place for step in reversed(steps) if isinstance(step, dict) for place in (step, step.get("source"))]
-        if (isinstance(steps, list))
-        else []
-    )
-    return next((p[key] for p in (row, *places) if isinstance(p, dict) and p.get(key) is not None), None)
 
 
 @dataclass(frozen=True)
@@ -317,27 +299,17 @@ def _between(first: Measured, second: Measured) -> float | None:
     return float(first.vectors @ second.vectors) / pairs if pairs else None
 
 
-def finite(values: Iterable[float]) -> list[float]:
-    """The values that are defined."""
-    return [float(value) for value in values if math.isfinite(value)]
-
-
 def by_measure(sets: Mapping[str, Measured]) -> Iterator[tuple[str, dict[str, list[float]]]]:
     """Per measure, the defined values of each set, a value per trace."""
     found: dict[str, dict[str, list[float]]] = defaultdict(dict)
     for name, measured in sets.items():
-        for number, key in enumerate(measured.names):
-            found[key][name] = finite(measured.table[:, number])
+        for key, column in zip(measured.names, measured.table.T):
+            found[key][name] = column[np.isfinite(column)].tolist()
     yield from found.items()
 
 
 def write_structure(path: Path, sets: Mapping[str, Measured], cfg: Config) -> None:
     """Write structure.json, with the evaluation's settings of intervals."""
-    found = structure(
-        sets,
-        cfg.marks,
-        resamples=cfg.evaluate.bootstrap_resamples,
-        confidence=cfg.evaluate.confidence,
-        seed=cfg.evaluate.seed,
-    )
-    write_bytes(path, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+    own = cfg.evaluate
+    settings = {"resamples": own.bootstrap_resamples, "confidence": own.confidence, "seed": own.seed}
+    write_json(path, structure(sets, cfg.marks, **settings))

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from nemo_cot.records import Trace
-from nemo_cot.traces.edits import drawn, with_bodies
-from nemo_cot.traces.steps import segment
-from nemo_cot.traces.thought import Parts
-from nemo_cot.traces.transforms import Edit, Site
+from nemo_cot.traces.edits import OfSteps, with_bodies
+from nemo_cot.traces.steps import Step
+from nemo_cot.traces.transforms import Site
 
 
 @dataclass(frozen=True)
-class Transform:
+class Transform(OfSteps):
     """``dose``: the share of the steps that are replaced ("inserted" in arXiv 2502.07374). ``donors``:
-    chosen, the right ones among the chosen traces, or pool, all right ones. ``split``: what a step is
-    (nemo_cot/traces/steps.py).
+    chosen, the right ones among the chosen traces, or pool, all right ones.
     """
 
-    dose: float
-    donors: Literal["chosen", "pool"] = "chosen"
-    split: Literal["shift", "paragraph"] = "shift"
+    done: ClassVar[str] = "replaced"
 
-    def edit(self, trace: Trace, parts: Parts, site: Site) -> Edit:
-        """The number of steps stays, and the others are as they were."""
-        steps = segment(parts.thought, site.marks, split=self.split)
-        bodies = [step.body for step in steps]
-        chosen = drawn(len(steps), self.dose, site.draw)
-        for place in chosen:
-            bodies[place] = site.donors.step(trace, site.draw, self.split)
-        return Edit(
-            parts.with_thought(with_bodies(steps, bodies)), {"steps": len(steps), "replaced": len(chosen)}
-        )
+    donors: Literal["chosen", "pool"] = "chosen"
+
+    def changed(self, steps: Sequence[Step], places: list[int], trace: Trace, site: Site) -> str:
+        """As many steps as before."""
+        return with_bodies(steps, {at: site.donors.step(trace, site.draw, self.split) for at in places})

@@ -27,13 +27,13 @@ class Transform:
         """What stays is the beginning of the text, to the letter."""
         steps = segment(parts.thought, site.marks, split=self.split)
         if not self.dose or not steps:
-            return Edit(trace.generation, {"steps": len(steps), "cut": 0})
+            return Edit(trace.generation, {"steps": len(steps), "cut": 0, "solutions": 0})
         kept = max(1, len(steps) - share(len(steps), self.dose))
         text = parts.before + "".join(step.text for step in steps[:kept]).rstrip()
         ungraded = {"predicted_answer": None, "answer_source": None, "verdict": None, "verdict_reason": None,
                     "symbolic_correct": None, "nemo_skills_answer": None}  # fmt: skip
         return Edit(
             text,
-            {"steps": len(steps), "cut": len(steps) - kept},
+            {"steps": len(steps), "cut": len(steps) - kept, "solutions": 1},
             {**ungraded, "trains_end_of_turn": self.end_of_turn},
         )

@@ -8,7 +8,6 @@ So ``train.npy`` comes with ``train.npy.json``, and training refuses what does n
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import msgspec
 
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.hashing import sha256_of
 from nemo_cot.io.json_file import DAMAGED
 
 NEMO_VERSIONS = ("2.1",)
@@ -158,12 +158,3 @@ def _check_file(path: Path, convention: Convention, check_hash: bool) -> None:
         )
     if check_hash and sha256_of(path) != convention.file_sha256:
         raise UserError("is not the file that its sidecar describes (sha256)", where=str(path), fix=fix)
-
-
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file, read in blocks of 1 MiB."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

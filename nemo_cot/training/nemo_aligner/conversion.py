@@ -53,21 +53,8 @@ def converters(family: str) -> tuple[str, str]:
 
 def hf_to_nemo(python: str, family: str, hugging_face: Path, nemo: Path) -> list[str]:
     """Hugging Face directory -> unpacked NeMo folder, in bf16 (the script's own default is fp16)."""
-    return [
-        python,
-        "-m",
-        converters(family)[0],
-        "--in-path",
-        str(hugging_face),
-        "--out-path",
-        str(nemo),
-        "--hf-model-name",
-        str(hugging_face),
-        "--precision",
-        "bf16",
-        "--nemo-format",
-        "zarr",
-    ]
+    places = ["--in-path", str(hugging_face), "--out-path", str(nemo), "--hf-model-name", str(hugging_face)]
+    return [python, "-m", converters(family)[0], *places, "--precision", "bf16", "--nemo-format", "zarr"]
 
 
 def nemo_to_hf(python: str, family: str, nemo: Path, hugging_face: Path, *, base: Path) -> list[str]:
@@ -81,17 +68,5 @@ def nemo_to_hf(python: str, family: str, nemo: Path, hugging_face: Path, *, base
             where=str(nemo),
             fix=f"mkdir a folder, tar -xf {nemo.name} -C it, and give the folder",
         )
-    return [
-        python,
-        "-m",
-        converters(family)[1],
-        "--in-path",
-        str(nemo),
-        "--out-path",
-        str(hugging_face),
-        "--hf-model-name",
-        str(base),
-        "--precision",
-        "bf16",
-        "--cpu-only",
-    ]
+    places = ["--in-path", str(nemo), "--out-path", str(hugging_face), "--hf-model-name", str(base)]
+    return [python, "-m", converters(family)[1], *places, "--precision", "bf16", "--cpu-only"]

@@ -16,12 +16,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
 
+from nemo_cot import __version__
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import atomic_writer
 from nemo_cot.training.nemo_aligner.convention import (
@@ -120,7 +120,7 @@ def write_packed_file(
         hashing = _Hashing(handle)
         write_object_array(hashing, rows(), len(packs), recurring=weights is not None)
     convention = Convention(
-        packer=f"nemo-cot {_own_version()}",
+        packer=f"nemo-cot {__version__}",
         weighting="literal" if weights is None else "distinct",
         pad_to_multiple=layout.pad_to_multiple,
         packs=len(packs),
@@ -278,10 +278,3 @@ class _Hashing:
         self.digest.update(data)
         self.size += len(data)
         return self._handle.write(data)
-
-
-def _own_version() -> str:
-    try:
-        return version("nemo-cot")
-    except PackageNotFoundError:
-        return "0 (not installed)"

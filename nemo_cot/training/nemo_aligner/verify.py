@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from nemo_cot.errors import UserError
-from nemo_cot.training.nemo_aligner.packed_file import Layout, Pack, read_packed_file
+from nemo_cot.training.nemo_aligner.packed_file import Layout, read_packed_file
 
 _FIX = "run the pack stage again for this NeMo and tokenizer"
 
 
-class PackedCounts(NamedTuple):
-    """What a packed file holds. ``trained_tokens`` counts a token as often as it is drawn."""
-
-    packs: int
-    sequences: int
-    input_tokens: int
-    trained_tokens: int
-
-
-def verify_packed_file(path: Path, layout: Layout) -> PackedCounts:
+def verify_packed_file(path: Path, layout: Layout) -> None:
     """Check every sequence of ``path`` by the rules of ``layout``, whoever packed it.
 
     Raises UserError with pack, sequence and rule for: an eos inside a sequence; an end that is
@@ -30,8 +20,7 @@ def verify_packed_file(path: Path, layout: Layout) -> PackedCounts:
     differ within a sequence; a pack that trains nothing, or is over the capacity; a sequence not padded as context parallelism needs. What it cannot see is an
     answer's first token left out, for nothing in the file says where the answer begins.
     """
-    packs = read_packed_file(path)
-    for number, pack in enumerate(packs):
+    for number, pack in enumerate(read_packed_file(path)):
         where = f"{path}, pack {number}"
         inputs = len(pack.input_ids) - len(pack.seq_start_id)
         if inputs > layout.capacity_tokens:
@@ -45,7 +34,6 @@ def verify_packed_file(path: Path, layout: Layout) -> PackedCounts:
             raise UserError("trains nothing: its mask is zero throughout", where=where, fix=_FIX)
         for place, (ids, mask) in enumerate(pack.sequences()):
             _check_sequence(ids, mask, layout, f"{where}, sequence {place}")
-    return _count(packs)
 
 
 def _check_sequence(ids: np.ndarray, mask: np.ndarray, layout: Layout, where: str) -> None:
@@ -68,13 +56,3 @@ def _check_sequence(ids: np.ndarray, mask: np.ndarray, layout: Layout, where: st
         problem = f"is drawn {low} times by one token of its mask, {mask.max()} times by another"
     if problem:
         raise UserError(problem, where=where, fix=_FIX)
-
-
-def _count(packs: list[Pack]) -> PackedCounts:
-    sequences = sum(len(pack.seq_start_id) for pack in packs)
-    return PackedCounts(
-        packs=len(packs),
-        sequences=sequences,
-        input_tokens=sum(len(pack.input_ids) for pack in packs) - sequences,
-        trained_tokens=sum(int(pack.loss_mask.sum(dtype=np.int64)) for pack in packs),
-    )

@@ -53,22 +53,6 @@ def to_megatron(tensors: Mapping[str, Tensor], heads: Heads) -> dict[str, Tensor
     return found
 
 
-def to_hugging_face(tensors: Mapping[str, Tensor], heads: Heads) -> dict[str, Tensor]:
-    """The inverse of :func:`to_megatron`."""
-    found = {name: tensors[megatron] for name, megatron in ENDS.items() if megatron in tensors}
-    layers = 1 + max(int(name.split(".")[2]) for name in tensors if name.startswith("decoder.layers."))
-    for layer in range(layers):
-        ours, theirs = f"model.layers.{layer}.", f"decoder.layers.{layer}."
-        found |= {ours + name: tensors[theirs + megatron] for name, megatron in _SAME.items()}
-        gate, up = tensors[theirs + _FC1].chunk(2)
-        found |= {f"{ours}mlp.gate_proj.weight": gate, f"{ours}mlp.up_proj.weight": up}
-        for kind in ("weight", "bias"):
-            if (joined := tensors.get(f"{theirs}{_QKV}.{kind}")) is not None:
-                for part, tensor in zip("qkv", _split(joined, heads)):
-                    found[f"{ours}self_attn.{part}_proj.{kind}"] = tensor
-    return found
-
-
 def stacked(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """The arrays of a distributed checkpoint: layers stacked, shape (layers, ...), names with "model."."""
     import torch
@@ -93,10 +77,3 @@ def _join(parts: list[Tensor], heads: Heads) -> Tensor:
 
     groups = [part.reshape(heads.kv_heads, -1, *part.shape[1:]) for part in parts]
     return torch.cat(groups, dim=1).reshape(-1, *parts[0].shape[1:])
-
-
-def _split(joined: Tensor, heads: Heads) -> list[Tensor]:
-    grouped = joined.reshape(heads.kv_heads, -1, *joined.shape[1:])
-    each = grouped.shape[1] // (heads.heads // heads.kv_heads + 2)
-    sizes = [each * (heads.heads // heads.kv_heads), each, each]
-    return [part.reshape(-1, *joined.shape[1:]) for part in grouped.split(sizes, dim=1)]

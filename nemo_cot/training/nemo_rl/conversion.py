@@ -10,34 +10,15 @@ def megatron_to_hf(step: Path, weights: Path, hugging_face: Path, *, base: Path)
 
     ``weights`` is the step's Megatron folder (iter_...). Run it in NeMo-RL's source tree.
     """
-    return [
-        *_RL_PYTHON,
-        "examples/converters/convert_megatron_to_hf.py",
-        "--config",
-        str(step / "config.yaml"),
-        "--hf-model-name",
-        str(base),
-        "--megatron-ckpt-path",
-        str(weights),
-        "--hf-ckpt-path",
-        str(hugging_face),
-    ]
+    config = ["--config", str(step / "config.yaml"), "--hf-model-name", str(base)]
+    places = ["--megatron-ckpt-path", str(weights), "--hf-ckpt-path", str(hugging_face)]
+    return [*_RL_PYTHON, "examples/converters/convert_megatron_to_hf.py", *config, *places]
 
 
 def megatron_lora_to_hf(weights: Path, megatron_base: Path, hugging_face: Path, *, base: Path) -> list[str]:
     """The same for adapters: they are merged into ``megatron_base``, NeMo-RL's own copy of the base model."""
-    return [
-        *_RL_PYTHON,
-        "examples/converters/convert_lora_to_hf.py",
-        "--base-ckpt",
-        str(megatron_base),
-        "--adapter-ckpt",
-        str(weights),
-        "--hf-model-name",
-        str(base),
-        "--hf-ckpt-path",
-        str(hugging_face),
-    ]
+    models = ["--base-ckpt", str(megatron_base), "--adapter-ckpt", str(weights), "--hf-model-name", str(base)]
+    return [*_RL_PYTHON, "examples/converters/convert_lora_to_hf.py", *models, "--hf-ckpt-path", str(hugging_face)]
 
 
 _RL_PYTHON = ("uv", "run", "--extra", "mcore", "python")

@@ -7,7 +7,7 @@ import pytest
 
 from nemo_cot.errors import UserError
 from nemo_cot.training.nemo_aligner.packed_file import Layout, Tokens, write_packed_file
-from nemo_cot.training.nemo_aligner.verify import PackedCounts, verify_packed_file
+from nemo_cot.training.nemo_aligner.verify import verify_packed_file
 
 EOS, END = 0, 2
 LAYOUT = Layout(capacity_tokens=16, eos_id=EOS, end_of_turn_id=END)
@@ -21,12 +21,11 @@ def save(path, ids, mask):
 
 
 @pytest.mark.parametrize("context_parallel_size", [1, 2])
-def test_what_the_writer_writes_passes_and_is_counted(tmp_path, context_parallel_size):
+def test_what_the_writer_writes_passes(tmp_path, context_parallel_size):
     layout = LAYOUT._replace(context_parallel_size=context_parallel_size)
     path, weights = tmp_path / "x.npy", [[3, 2], [1]]
     write_packed_file(path, [[0, 1], [1]], TRACES, layout, packs_per_step=2, weights=weights)
-    inputs = {1: 3 + 2 + 2, 2: 4 + 4 + 4}[context_parallel_size]
-    assert verify_packed_file(path, layout) == PackedCounts(2, 3, inputs, 3 * 2 + 2 * 2 + 2)
+    verify_packed_file(path, layout)
 
 
 @pytest.mark.parametrize(
