@@ -17,7 +17,7 @@ from nemo_cot.evaluation.subjects import sampling_of
 from nemo_cot.experiment.compose import compose_config, load_config, to_yaml
 from nemo_cot.experiment.examine import examine
 from nemo_cot.experiment.existing import stored_config
-from nemo_cot.experiment.graph import whole_graph
+from nemo_cot.experiment.graph import graph, whole_graph
 from nemo_cot.experiment.planner import plan_chain
 from nemo_cot.experiment.recipe import ONLY
 from nemo_cot.experiment.reproduce import overrides_of
@@ -295,7 +295,7 @@ def test_a_training_problem_in_a_set_is_refused_before_and_by_the_stage(tiny_mod
         and "h-2" in told
     )
     cfg = load_config([*tiny, *four])
-    errors = [f.what for f in preflight(cfg, estimate(cfg, None, 3)) if f.level == "error"]
+    errors = [f.what for f in preflight(cfg, estimate(cfg, None, 3), {}) if f.level == "error"]
     assert len(errors) == 1 and "training problem too" in errors[0]
 
 
@@ -394,7 +394,7 @@ def test_of_a_file_only_the_held_out_problems_are_asked_for(tmp_path):
 def test_the_plan_counts_the_sets_samples_and_its_rules_look_at_them(tmp_path):
     four = [*of_file(tmp_path / "h.jsonl", *"abcdef"), *FOUR[4:]]
     cfg = load_config(["experiment=quickstart", f"runs_dir={tmp_path}", *four])
-    cost, findings = examine(cfg, run_directory(cfg))
+    cost, findings = examine(cfg, run_directory(cfg), graph(cfg))
     answers = {one.stage: (one.answers, one.tokens_at_most) for one in cost.sampling}
     heldout, samples, limit = (
         cfg.problems.num_heldout,
@@ -410,7 +410,7 @@ def test_the_plan_counts_the_sets_samples_and_its_rules_look_at_them(tmp_path):
         and "evaluate.sets.four.max_new_tokens" in cut.fix
     )
     (tmp_path / "h.jsonl").unlink()
-    missing = [f.what for f in examine(cfg, run_directory(cfg))[1] if f.level == "error"]
+    missing = [f.what for f in examine(cfg, run_directory(cfg), graph(cfg))[1] if f.level == "error"]
     assert len(missing) == 1 and f"{PROBLEMS}.heldout_path" in missing[0]
 
 
@@ -429,7 +429,7 @@ def test_one_server_serves_one_model_on_every_set(tmp_path):
     cfg = load_config(
         [*asked, "evaluate.sampling.max_new_tokens=100", "evaluate.sets.four.max_new_tokens=400"]
     )
-    found = {f.rule: f for f in preflight(cfg, estimate(cfg, None, 3)) if f.level == "error"}
+    found = {f.rule: f for f in preflight(cfg, estimate(cfg, None, 3), {}) if f.level == "error"}
     assert "engine_model_name" not in found
     assert (
         found["engine_length"].what.startswith("base on four: ")
