@@ -249,7 +249,7 @@ OF_BEFORE = {
     "evaluate/base": SAMPLED,
     "evaluate/trained": SAMPLED,
     "evaluate/scores": (
-        4, "evaluate.bootstrap_resamples evaluate.confidence evaluate.samples_per_problem evaluate.seed "
+        5, "evaluate.bootstrap_resamples evaluate.confidence evaluate.samples_per_problem evaluate.seed "
         "grade.deadline_seconds grade.fallback grade.thoughts grader_version", "base trained",
         "metrics.json structure.json base.jsonl trained.jsonl",
     ),
