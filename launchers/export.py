@@ -14,8 +14,8 @@ from nemo_cot.report.collect import read_manifests
 SUBJECT = "trained"
 """Whose samples --inspect writes, unless --subject names another."""
 USAGE = (
-    "RUN --dataset DIR [--format jsonl|parquet] [--pool] | RUN --model DIR | RUN --inspect FILE [--subject NAME] [--set NAME] "
-    "[runs_dir=DIR]"
+    "RUN --dataset DIR [--format jsonl|parquet] [--pool] | RUN --model DIR | RUN --inspect FILE [--subject NAME] "
+    "[--set NAME] [runs_dir=DIR]"
 )
 
 

@@ -31,7 +31,9 @@ PLACES = {
     "pool": "grade/graded.jsonl", "chosen": "curate/traces.jsonl", "transformed": "transform/traces.jsonl",
     "generated": "generate/generations.jsonl",
 }  # fmt: skip
-"""WHERE in a run, beside the subjects of its evaluation (SET/SUBJECT: on a further held-out set) and `refined`: the traces after the last pass of refine."""
+"""WHERE in a run, beside the subjects of its evaluation (SET/SUBJECT: on a further held-out set) and `refined`: the
+traces after the last pass of refine.
+"""
 SHOWN = ("pool", "chosen", "transformed")
 """Of a run that is named alone, with all of its subjects."""
 

@@ -150,12 +150,16 @@ def _scoring(one: HeldOut) -> Stage:
             if subject in recut:
                 tokenizer = TextTokenizer(inputs[f"{subject} tokenizer"].parent, recut[subject].form)
                 rows, label = graded[subject], f"grade {shown}"
-                cut[subject] = graded_within(rows, cfg.evaluate.token_budgets, tokenizer, cfg.grade, folder, label=label)
+                cut[subject] = graded_within(
+                    rows, cfg.evaluate.token_budgets, tokenizer, cfg.grade, folder, label=label
+                )
         scores = msgspec.json.encode(score(graded, cfg.evaluate, steps, cut))
         write_structure(folder / "structure.json", sets, cfg)
         write_bytes(folder / "metrics.json", msgspec.json.format(scores, indent=2) + b"\n")
 
-    budgets: dict[str, object] = {"token_budgets": list(cfg.evaluate.token_budgets)} if cfg.evaluate.token_budgets else {}
+    budgets: dict[str, object] = (
+        {"token_budgets": list(cfg.evaluate.token_budgets)} if cfg.evaluate.token_budgets else {}
+    )
     budgets |= {"over_budget": "found"} if recut else {}
     figures = ("samples_per_problem", "bootstrap_resamples", "confidence", "seed")
     return Stage(

@@ -10,9 +10,7 @@ from nemo_cot.config.cluster import SlurmCluster
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.graph import Graph
 from nemo_cot.experiment.planner import Step
-
-_SCORES = "scores"
-"""Of a held-out set: evaluate/scores, evaluate/SET/scores."""
+from nemo_cot.stages import Stage
 
 
 @dataclass(frozen=True)
@@ -80,12 +78,17 @@ def chain_jobs(
             job = _with_task(job, wholes[name], jobs)
         elif stage.recipe == "train":
             job = _behind_earlier_training(job, jobs, cluster_of(cfg).train_jobs)
-        elif stage.recipe == "evaluate" and name.endswith(f"/{_SCORES}") and not beside and (early := _early_scores(step, job, ends, jobs)) is not None:
+        elif _is_scores(stage) and not beside and (early := _early_scores(step, job, ends, jobs)) is not None:
             _add(early, jobs)
             job = replace(job, after=(*after, early.key))
         _add(job, jobs)
         ends[name] = job.key
     return list(jobs.values())
+
+
+def _is_scores(stage: Stage) -> bool:
+    """Of a held-out set: evaluate/scores, evaluate/SET/scores."""
+    return stage.recipe == "evaluate" and stage.name.endswith("/scores")
 
 
 def _add(job: ChainJob, jobs: dict[str, ChainJob]) -> None:
@@ -120,7 +123,9 @@ def _early_scores(
     """A job that scores the subjects that need not wait for the training, where others do: should the training
     fail, the report has these scores. None where they are all sampled, and there are scores from then.
     """
-    needs = [need for need in step.stage.needs if need.startswith("evaluate/")]  # not a model, for its tokenizer
+    needs = [
+        need for need in step.stage.needs if need.startswith("evaluate/")
+    ]  # not a model, for its tokenizer
     early = [need for need in needs if need not in ends or not _behind_training(ends[need], jobs)]
     after = tuple(ends[need] for need in early if need in ends)
     if not early or len(early) == len(needs) or (step.finished and not after):

@@ -80,8 +80,9 @@ class OnSet(msgspec.Struct):
 
 
 class StudyTable(msgspec.Struct):
-    """``problems``, ``k`` and ``chance``: of the runs' own held-out problems; ``sets``: of the further ones. ``variance``: per measure, the share of each source in the variance between runs of one variant, and as
-    ``total`` its square root, a run's standard deviation. ``detectable``: per measure, the median over variants.
+    """``problems``, ``k`` and ``chance``: of the runs' own held-out problems; ``sets``: of the further ones.
+    ``variance``: per measure, the share of each source in the variance between runs of one variant, and as ``total``
+    its square root, a run's standard deviation. ``detectable``: per measure, the median over variants.
     """
 
     study: str

@@ -48,7 +48,10 @@ _VARIANTS: dict[str, dict[str, type]] = {
 }
 """Config groups whose schema depends on the chosen file; the rest follow from :func:`config_class`."""
 
-PLACES = {"evaluate.engine": "engine", "teacher.engine": "engine", "refine.engine": "engine", "evaluate.sets.problems": "problems"}
+PLACES = {
+    "evaluate.engine": "engine", "teacher.engine": "engine", "refine.engine": "engine",
+    "evaluate.sets.problems": "problems",
+}  # fmt: skip
 """Keys that a file of another group fills: evaluate.engine=NAME is Hydra's engine@evaluate.engine=NAME. Of an entry of a
 dict as :func:`without_entry` has it: evaluate.sets.NAME.problems=FILE.
 """

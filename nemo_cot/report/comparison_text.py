@@ -43,7 +43,12 @@ def comparison_markdown(sets: Sequence[Comparison]) -> str:
     are the paper's.
     """
     parts = [_markdown(found) for found in sets]
-    return plain("\n".join((f"## {markdown_cell(found.set)}\n\n" if found.set else "") + part for found, part in zip(sets, parts)))
+    return plain(
+        "\n".join(
+            (f"## {markdown_cell(found.set)}\n\n" if found.set else "") + part
+            for found, part in zip(sets, parts)
+        )
+    )
 
 
 def _markdown(found: Comparison) -> str:

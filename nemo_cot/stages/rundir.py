@@ -28,8 +28,8 @@ class RunDirectory:
     """``path``/STAGE holds a finished stage, STAGE.partial-FINGERPRINT one in progress.
 
     STAGE.old exists only while a stage is replaced. The chunks of a stage, STAGE/chunk-000 and on, are in
-    STAGE.chunks beside it, so that replacing the stage does not touch them; problems/SET in problems.sets. ``reuse``: directories of other
-    runs whose finished stages may be reused, in order of preference.
+    STAGE.chunks beside it, so that replacing the stage does not touch them; problems/SET in problems.sets. ``reuse``:
+    directories of other runs whose finished stages may be reused, in order of preference.
     """
 
     def __init__(self, path: Path, reuse: Iterable[Path] = ()) -> None:

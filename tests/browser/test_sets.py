@@ -20,11 +20,16 @@ def page_file(tmp_path_factory):
     """On the set quiz training hurts, and its problems have the ids of others of the run's own."""
     found = findings()
     quiz = {
-        subject: [msgspec.structs.replace(row, problem=f"Quiz: {row.problem}", **CHOICE) for row in rows(subject, 7, 4, rate)]
+        subject: [
+            msgspec.structs.replace(row, problem=f"Quiz: {row.problem}", **CHOICE)
+            for row in rows(subject, 7, 4, rate)
+        ]
         for subject, rate in (("base", 0.9), ("trained", 0.1))
     }
     found.sets = {"quiz": Evaluated(score(quiz, evaluation(4)), quiz)}
-    found.texts += [TextSet(f"quiz/{name}", f"{name} on quiz", lambda own=own: iter(own)) for name, own in quiz.items()]
+    found.texts += [
+        TextSet(f"quiz/{name}", f"{name} on quiz", lambda own=own: iter(own)) for name, own in quiz.items()
+    ]
     path, _ = written(found, tmp_path_factory.mktemp("sets"))
     return path
 
@@ -34,20 +39,33 @@ def test_figures_stand_under_their_set_and_the_headline_is_of_the_runs_own(opene
     with opened(page_file) as page:
         assert page.locator(".answer").inner_text().startswith("Training helped: pass@1 rose from ")
         stats = page.locator(".stats [data-path]")
-        shown = [(stats.nth(i).get_attribute("data-path"), stats.nth(i).inner_text()) for i in range(stats.count())]
-        assert [path for path, _ in shown] == ["scores.subjects.base.lenient", "scores.subjects.trained.lenient"]
+        shown = [
+            (stats.nth(i).get_attribute("data-path"), stats.nth(i).inner_text()) for i in range(stats.count())
+        ]
+        assert [path for path, _ in shown] == [
+            "scores.subjects.base.lenient",
+            "scores.subjects.trained.lenient",
+        ]
         told = page.locator(".next").inner_text()
         assert "quiz: Training hurt: pass@1 fell from" in told and "Guessing gives 25.0 %." in told
         page.click("nav a[href='#results']")
         own, quiz = page.locator("#results > div.scroll").first, page.locator("#results details.set")
-        assert own.locator("tbody tr").count() == 2 and "25.0 %" in own.locator("tbody tr").nth(1).inner_text()
-        assert quiz.locator("> summary").inner_text() == "quiz" and not quiz.locator("table").first.is_visible()
+        assert (
+            own.locator("tbody tr").count() == 2 and "25.0 %" in own.locator("tbody tr").nth(1).inner_text()
+        )
+        assert (
+            quiz.locator("> summary").inner_text() == "quiz" and not quiz.locator("table").first.is_visible()
+        )
         quiz.locator("> summary").click()
-        cells = quiz.evaluate("d => [...d.querySelectorAll('[data-path]')].map(c => [c.dataset.path, c.firstChild.textContent])")
+        cells = quiz.evaluate(
+            "d => [...d.querySelectorAll('[data-path]')].map(c => [c.dataset.path, c.firstChild.textContent])"
+        )
         assert len(cells) > 60
         for path, text in cells:
             found = at(results, path)
-            assert path.startswith("sets.quiz.") and spoken(found["value"] if isinstance(found, dict) else found, text), path
+            assert path.startswith("sets.quiz.") and spoken(
+                found["value"] if isinstance(found, dict) else found, text
+            ), path
         assert "chance level" in quiz.locator("tbody").first.inner_text()
 
 

@@ -131,6 +131,7 @@ RUNS: dict[str, dict[str, list[Callable[[Row], None]]]] = {
 }  # fmt: skip
 EVALUATED = {
     ("paper", "qwen_math_72b"),
+    *(("quickstart_ablations", name) for name in ("prompted", "untrained")),
     *(("experiment", name) for name in ("paper_baselines", "paper_prompting", "quickstart_prompting")),
 }
 """Rows that only evaluate, without traces."""

@@ -17,7 +17,7 @@ from nemo_cot.evaluation.subjects import sampling_of
 from nemo_cot.experiment.compose import compose_config, load_config, to_yaml
 from nemo_cot.experiment.examine import examine
 from nemo_cot.experiment.existing import stored_config
-from nemo_cot.experiment.graph import whole_graph
+from nemo_cot.experiment.graph import graph, whole_graph
 from nemo_cot.experiment.planner import plan_chain
 from nemo_cot.experiment.recipe import ONLY
 from nemo_cot.experiment.reproduce import overrides_of
@@ -45,7 +45,10 @@ What is 2 + 3?,five,four,six,
 def quiz(folder: Path) -> list[str]:
     """Two questions with four and with three options."""
     (folder / "quiz.csv").write_text(QUESTIONS)
-    return ["evaluate.sets.quiz.problems=multiple_choice", f"evaluate.sets.quiz.problems.heldout_path={folder / 'quiz.csv'}"]
+    return [
+        "evaluate.sets.quiz.problems=multiple_choice",
+        f"evaluate.sets.quiz.problems.heldout_path={folder / 'quiz.csv'}",
+    ]
 
 
 def of_file(path: Path, *texts: str) -> list[str]:
@@ -90,7 +93,10 @@ def test_adding_a_set_to_a_finished_run_draws_that_set_alone(finished):
 
 def test_each_set_is_sampled_and_scored_on_its_own_problems(finished):
     run, *_ = finished
-    for folder, at, count, samples, limit in (("problems", "evaluate", 3, 2, 12), ("problems.sets/four", "evaluate/four", 2, 3, 9)):
+    for folder, at, count, samples, limit in (
+        ("problems", "evaluate", 3, 2, 12),
+        ("problems.sets/four", "evaluate/four", 2, 3, 9),
+    ):
         texts = {p["problem"] for p in rows(run.path / folder / "heldout.jsonl")}
         assert len(texts) == count
         for subject in ("base", "trained"):
@@ -109,28 +115,50 @@ def test_each_set_is_sampled_and_scored_on_its_own_problems(finished):
 def test_a_set_of_another_kind_has_its_own_scorer_and_chance_level(finished):
     run, *_ = finished
     graded = rows(run.path / "evaluate/quiz/scores/trained.jsonl")
-    assert {r["scorer"] for r in graded} == {"choice"} and {r["expected_answer"] for r in graded} <= set("ABCD")
+    assert {r["scorer"] for r in graded} == {"choice"} and {r["expected_answer"] for r in graded} <= set(
+        "ABCD"
+    )
     for at, expected in (("evaluate/quiz", (1 / 4 + 1 / 3) / 2), ("evaluate/four", None), ("evaluate", None)):
         subjects = json.loads((run.path / at / "scores/metrics.json").read_text())["subjects"]
-        assert [f.get("chance") for f in subjects.values()] == [pytest.approx(expected)] * 2 if expected else [None] * 2
+        assert (
+            [f.get("chance") for f in subjects.values()] == [pytest.approx(expected)] * 2
+            if expected
+            else [None] * 2
+        )
     text = (run.path / "report/report.md").read_text()
     assert "pass@1 of guessing" in text.partition("## On quiz")[2] and "| quiz \\(2 x 2\\) |" in text
-    versions = [json.loads((run.path / at / "scores/manifest.json").read_text())["config"]["grader_version"] for at in ("evaluate", "evaluate/quiz")]
+    versions = [
+        json.loads((run.path / at / "scores/manifest.json").read_text())["config"]["grader_version"]
+        for at in ("evaluate", "evaluate/quiz")
+    ]
     assert "choice" not in versions[0] and "choice" in versions[1]
 
 
 def test_the_report_has_every_set_under_its_name_and_the_headline_of_its_own(finished):
     run, *_ = finished
     results = json.loads((run.path / "report/results.json").read_text())
-    own, four = (json.loads((run.path / at / "scores/metrics.json").read_text()) for at in ("evaluate", "evaluate/four"))
+    own, four = (
+        json.loads((run.path / at / "scores/metrics.json").read_text())
+        for at in ("evaluate", "evaluate/four")
+    )
     assert results["scores"] == own and results["sets"]["four"]["scores"] == four
-    assert {p["problem_id"] for p in results["problems"]} == {r["problem_id"] for r in rows(run.path / "problems/heldout.jsonl")}
-    assert len(results["sets"]["four"]["problems"]) == 2 and results["pair"] == results["sets"]["four"]["pair"]
+    assert {p["problem_id"] for p in results["problems"]} == {
+        r["problem_id"] for r in rows(run.path / "problems/heldout.jsonl")
+    }
+    assert (
+        len(results["sets"]["four"]["problems"]) == 2 and results["pair"] == results["sets"]["four"]["pair"]
+    )
     assert [m["stage"] for m in results["provenance"]["stages"]].count("problems/four") == 1
     assert not results["provenance"]["missing"] and not results.get("stale")
     page, text = ((run.path / f"report/report.{kind}").read_text() for kind in ("html", "md"))
-    assert 'data-path="sets.four.scores.subjects.trained.lenient"' in page and "#traces/four%2Ftrained/" in page
-    assert "## On four" in text and "Samples of the trained model on four" in text and "four: Only 2 problems" in text
+    assert (
+        'data-path="sets.four.scores.subjects.trained.lenient"' in page and "#traces/four%2Ftrained/" in page
+    )
+    assert (
+        "## On four" in text
+        and "Samples of the trained model on four" in text
+        and "four: Only 2 problems" in text
+    )
 
 
 def test_a_stage_of_a_set_runs_alone_and_status_has_it(finished, monkeypatch):
@@ -145,19 +173,42 @@ def test_a_stage_of_a_set_runs_alone_and_status_has_it(finished, monkeypatch):
 def test_runs_are_compared_on_each_set_that_all_have(finished, tmp_path):
     run, overrides, _ = finished
     below, few = f"runs_dir={run.path.parent}", "evaluate.bootstrap_resamples=200"
-    done = nemo_cot_here("compare", "tiny:base", "tiny:trained", below, few, "--json", tmp_path / "c.json", "--markdown", tmp_path / "c.md")
+    done = nemo_cot_here(
+        "compare",
+        "tiny:base",
+        "tiny:trained",
+        below,
+        few,
+        "--json",
+        tmp_path / "c.json",
+        "--markdown",
+        tmp_path / "c.md",
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("3 problems.") and "\nfour: 2 problems." in done.stdout and "pass@3" in done.stdout
+    assert (
+        done.stdout.startswith("3 problems.")
+        and "\nfour: 2 problems." in done.stdout
+        and "pass@3" in done.stdout
+    )
     found = json.loads((tmp_path / "c.json").read_text())
     assert (found["problems"], found["sets"]["four"]["problems"], found["sets"]["four"]["k"]) == (3, 2, 3)
     assert "## four" in (tmp_path / "c.md").read_text()
     alone = nemo_cot_here("compare", "tiny:base", "tiny:trained", below, few, "--set", "four").stdout
     assert alone.startswith("four: 2 problems.") and "3 problems" not in alone
-    one_error(nemo_cot_here("compare", "tiny:base", "tiny:trained", below, "--set", "five"), "'five'", "choose among four")
+    one_error(
+        nemo_cot_here("compare", "tiny:base", "tiny:trained", below, "--set", "five"),
+        "'five'",
+        "choose among four",
+    )
     other = [o.replace("name=tiny", "name=other") for o in overrides]
-    run_stages([*other, f"reuse=[{run.path.name}]", *FOUR[:1], f"{PROBLEMS}.terms=5", *FOUR[2:]], *BEFORE, "evaluate")
+    run_stages(
+        [*other, f"reuse=[{run.path.name}]", *FOUR[:1], f"{PROBLEMS}.terms=5", *FOUR[2:]], *BEFORE, "evaluate"
+    )
     done = nemo_cot_here("compare", "tiny", "other", below, few)
-    assert "four: 2 problems" not in done.stdout and "the set four is left out: the problems differ" in done.stdout
+    assert (
+        "four: 2 problems" not in done.stdout
+        and "the set four is left out: the problems differ" in done.stdout
+    )
     done = nemo_cot_here("report", "tiny:base", "tiny:trained", below, few, "--output", tmp_path / "page")
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "page/results.json").read_text())
@@ -198,7 +249,7 @@ OF_BEFORE = {
     "evaluate/base": SAMPLED,
     "evaluate/trained": SAMPLED,
     "evaluate/scores": (
-        4, "evaluate.bootstrap_resamples evaluate.confidence evaluate.samples_per_problem evaluate.seed "
+        5, "evaluate.bootstrap_resamples evaluate.confidence evaluate.samples_per_problem evaluate.seed "
         "grade.deadline_seconds grade.fallback grade.thoughts grader_version", "base trained",
         "metrics.json structure.json base.jsonl trained.jsonl",
     ),
@@ -213,7 +264,11 @@ def test_the_stages_that_were_there_before_keep_their_fingerprints():
         keys = " ".join(sorted(flatten(stage.config)))
         assert (stage.version, keys, " ".join(sorted(stage.inputs)), " ".join(stage.writes)) == expected
     for name, stage in plain.items():
-        assert (stage.config, stage.inputs.keys(), stage.version) == (more[name].config, more[name].inputs.keys(), more[name].version)
+        assert (stage.config, stage.inputs.keys(), stage.version) == (
+            more[name].config,
+            more[name].inputs.keys(),
+            more[name].version,
+        )
 
 
 def test_contamination_is_looked_for_in_the_problems_of_all_sets(tiny_model, tmp_path):
@@ -235,14 +290,22 @@ def test_a_training_problem_in_a_set_is_refused_before_and_by_the_stage(tiny_mod
     with pytest.raises(UserError) as caught:
         run_stages([*tiny, *four], "problems")
     told = str(caught.value)
-    assert f"the held-out problem of four is a training problem too, {same['problem_id']}" in told and "h-2" in told
+    assert (
+        f"the held-out problem of four is a training problem too, {same['problem_id']}" in told
+        and "h-2" in told
+    )
     cfg = load_config([*tiny, *four])
-    errors = [f.what for f in preflight(cfg, estimate(cfg, None, 3)) if f.level == "error"]
+    errors = [f.what for f in preflight(cfg, estimate(cfg, None, 3), {}) if f.level == "error"]
     assert len(errors) == 1 and "training problem too" in errors[0]
 
 
 def test_jobs_of_a_set_wait_for_its_problems_and_are_scored_early_by_themselves(tiny_model, tmp_path):
-    tiny = [*tiny_experiment(tiny_model, tmp_path / "runs"), "cluster=slurm_minimal", *FOUR, "evaluate.chunks=2"]
+    tiny = [
+        *tiny_experiment(tiny_model, tmp_path / "runs"),
+        "cluster=slurm_minimal",
+        *FOUR,
+        "evaluate.chunks=2",
+    ]
     cfg = load_config([*tiny, "evaluate.over_budget=found", "evaluate.token_budgets=[4]"])
     chain = whole_graph(cfg).only((*BEFORE, "evaluate"))
     jobs = {job.key: job for job in chain_jobs(cfg, chain, plan_chain(chain, run_directory(cfg)))}
@@ -250,9 +313,14 @@ def test_jobs_of_a_set_wait_for_its_problems_and_are_scored_early_by_themselves(
     assert jobs["evaluate-four-base"].stage == "evaluate/four/base"
     early = jobs["evaluate-four-scores-early"]
     assert early.overrides == ("evaluate.subjects=[base]",) and early.after == ("evaluate-four-base",)
-    assert early.stage == "evaluate/four/scores" and jobs["evaluate-scores-early"].overrides == early.overrides
+    assert (
+        early.stage == "evaluate/four/scores" and jobs["evaluate-scores-early"].overrides == early.overrides
+    )
     model = EvaluatedModel(str(tiny_model), "{problem}", "e", None, None, None)
-    clash = replace(cfg, evaluate=replace(cfg.evaluate, models={"four-base": model}, subjects=["base", "four-base"], chunks=1))
+    clash = replace(
+        cfg,
+        evaluate=replace(cfg.evaluate, models={"four-base": model}, subjects=["base", "four-base"], chunks=1),
+    )
     chain = whole_graph(clash).only(["evaluate"])
     with pytest.raises(UserError, match="evaluate-four-base would be the name of two jobs"):
         chain_jobs(clash, chain, plan_chain(chain, run_directory(clash)))
@@ -265,12 +333,21 @@ def test_a_set_has_its_own_samples_and_limit_and_shares_the_rest(tiny_model):
     cfg = load_config([*FOUR, "evaluate.chunks=8", "evaluate.token_budgets=[4,9,16]"])
     [four] = further_sets(cfg)
     own = four.cfg.evaluate
-    assert (own.samples_per_problem, own.chunks, own.sampling.max_new_tokens, own.token_budgets, own.sets) == (3, 3, 9, [4, 9], {})
+    assert (
+        own.samples_per_problem,
+        own.chunks,
+        own.sampling.max_new_tokens,
+        own.token_budgets,
+        own.sets,
+    ) == (3, 3, 9, [4, 9], {})
     assert four.cfg.problems == cfg.evaluate.sets["four"].problems and four.cfg.curate == cfg.curate
     assert replace(own.sampling, max_new_tokens=cfg.evaluate.sampling.max_new_tokens) == cfg.evaluate.sampling
     assert [one.name for one in held_out_sets(cfg)] == ["", "four"] and held_out_sets(cfg)[0].cfg is cfg
     plain = further_sets(load_config(FOUR[:1]))[0].cfg.evaluate
-    assert plain.samples_per_problem == cfg.evaluate.samples_per_problem and plain.sampling == cfg.evaluate.sampling
+    assert (
+        plain.samples_per_problem == cfg.evaluate.samples_per_problem
+        and plain.sampling == cfg.evaluate.sampling
+    )
 
 
 @pytest.mark.parametrize("own, limit, expected", [(5, 9, 5), (20, 9, 9), (None, 9, 9), (5, None, 5)])
@@ -280,7 +357,11 @@ def test_of_a_models_limit_and_a_sets_the_lower_one_holds(own, limit, expected, 
         "# @package _global_\nevaluate:\n  subjects: [big]\n  models:\n    big: {path: x, prompt: '{problem}', end_of_turn: e, eos_token: null,"
         f" max_new_tokens: {json.dumps(own)}, max_model_len: null}}\n"
     )
-    given = [f"experiment={file}", FOUR[0], *([f"evaluate.sets.four.max_new_tokens={limit}"] if limit else [])]
+    given = [
+        f"experiment={file}",
+        FOUR[0],
+        *([f"evaluate.sets.four.max_new_tokens={limit}"] if limit else []),
+    ]
     assert sampling_of(further_sets(load_config(given))[0].cfg, "big").max_new_tokens == expected
 
 
@@ -313,23 +394,44 @@ def test_of_a_file_only_the_held_out_problems_are_asked_for(tmp_path):
 def test_the_plan_counts_the_sets_samples_and_its_rules_look_at_them(tmp_path):
     four = [*of_file(tmp_path / "h.jsonl", *"abcdef"), *FOUR[4:]]
     cfg = load_config(["experiment=quickstart", f"runs_dir={tmp_path}", *four])
-    cost, findings = examine(cfg, run_directory(cfg))
+    cost, findings = examine(cfg, run_directory(cfg), graph(cfg))
     answers = {one.stage: (one.answers, one.tokens_at_most) for one in cost.sampling}
-    heldout, samples, limit = cfg.problems.num_heldout, cfg.evaluate.samples_per_problem, cfg.evaluate.sampling.max_new_tokens
+    heldout, samples, limit = (
+        cfg.problems.num_heldout,
+        cfg.evaluate.samples_per_problem,
+        cfg.evaluate.sampling.max_new_tokens,
+    )
     assert answers["evaluate/base"] == (heldout * samples, heldout * samples * limit)
     assert answers["evaluate/four/trained"] == (18, 18 * 9)
     assert cost.sampled_tokens_at_most == 2 * (heldout * samples * limit + 18 * 9)
     [cut] = [f for f in findings if f.rule == "answer_fits_sampling" and f.level == "warning"]
-    assert "evaluate.sets.four.max_new_tokens 9 is below" in cut.what and "evaluate.sets.four.max_new_tokens" in cut.fix
+    assert (
+        "evaluate.sets.four.max_new_tokens 9 is below" in cut.what
+        and "evaluate.sets.four.max_new_tokens" in cut.fix
+    )
     (tmp_path / "h.jsonl").unlink()
-    missing = [f.what for f in examine(cfg, run_directory(cfg))[1] if f.level == "error"]
+    missing = [f.what for f in examine(cfg, run_directory(cfg), graph(cfg))[1] if f.level == "error"]
     assert len(missing) == 1 and f"{PROBLEMS}.heldout_path" in missing[0]
 
 
 def test_one_server_serves_one_model_on_every_set(tmp_path):
-    server = ["evaluate.engine=openai", "evaluate.engine.server.base_url=http://127.0.0.1:1/v1", "evaluate.engine.server.model_name=m"]
-    asked = [*server, "evaluate.subjects=[base]", "evaluate.engine.server.max_model_len=200", f"{PROBLEMS}=chain_sum"]
-    cfg = load_config([*asked, "evaluate.sampling.max_new_tokens=100", "evaluate.sets.four.max_new_tokens=400"])
-    found = {f.rule: f for f in preflight(cfg, estimate(cfg, None, 3)) if f.level == "error"}
+    server = [
+        "evaluate.engine=openai",
+        "evaluate.engine.server.base_url=http://127.0.0.1:1/v1",
+        "evaluate.engine.server.model_name=m",
+    ]
+    asked = [
+        *server,
+        "evaluate.subjects=[base]",
+        "evaluate.engine.server.max_model_len=200",
+        f"{PROBLEMS}=chain_sum",
+    ]
+    cfg = load_config(
+        [*asked, "evaluate.sampling.max_new_tokens=100", "evaluate.sets.four.max_new_tokens=400"]
+    )
+    found = {f.rule: f for f in preflight(cfg, estimate(cfg, None, 3), {}) if f.level == "error"}
     assert "engine_model_name" not in found
-    assert found["engine_length"].what.startswith("base on four: ") and "evaluate.sets.four.max_new_tokens" in found["engine_length"].fix
+    assert (
+        found["engine_length"].what.startswith("base on four: ")
+        and "evaluate.sets.four.max_new_tokens" in found["engine_length"].fix
+    )
