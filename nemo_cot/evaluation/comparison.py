@@ -180,10 +180,13 @@ def run_warnings(runs: Sequence[GradedRun], read: Sequence[Readings], k: int) ->
 
 
 def _differing(what: str, runs: Sequence[GradedRun], read: Callable[[GradedRun], Any]) -> list[str]:
-    values = [read(run) for run in runs]
-    if all(value == values[0] for value in values):
+    by_value: dict[str, list[GradedRun]] = {}
+    for run in runs:
+        by_value.setdefault(repr(read(run)), []).append(run)
+    if len(by_value) < 2:
         return []
-    return [f"{what}: " + ", ".join(f"{_short(v)} ({run.label})" for v, run in zip(values, runs))]
+    shown = (f"{_short(read(same[0]))} ({_some([run.label for run in same])})" for same in by_value.values())
+    return [f"{what}: {', '.join(shown)}"]
 
 
 def _short(value: Any) -> str:

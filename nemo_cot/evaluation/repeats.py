@@ -84,13 +84,17 @@ def repeated_differences(
     confidence: float,
     seed: int,
 ) -> list[Estimate]:
-    """The mean of second minus first of each of ``pairs``, paired by repeat and problem, float [G, P] both."""
+    """The mean of second minus first of each of ``pairs``, paired by repeat and problem, float [G, P] both; of a share
+    within -1 to 1.
+    """
     columns = [second - first for first, second in pairs]
     scales = [sum(_variance_of(side, side.shape[1]) for side in pair) if share else 1.0 for pair in pairs]
     found = []
     level = (1 - confidence) / max(1, len(columns))
     for column, draws in zip(columns, _draws(columns, scales, False, resamples, seed)):
         low, high = (share and same_everywhere(column.mean(axis=0), confidence)) or percentiles(draws, confidence)
+        if share:
+            low, high = max(-1.0, low), min(1.0, high)
         seen, power = np.quantile(np.abs(draws - np.median(draws)), [1 - level, 2 * POWER - 1])
         found.append(Estimate(float(column.mean()), low, high, two_sided(draws), float(seen + power)))
     return found

@@ -100,6 +100,13 @@ def papers(label: str) -> GradedRun:
     return GradedRun(label, rows, SETTINGS, False)
 
 
+def test_runs_with_the_same_setting_are_named_together():
+    settings = [{"prompt": "x" * 200 + end} for end in "aaaaab"]
+    runs = [run(name, seed=1, settings=own) for name, own in zip("pqrstu", settings)]
+    [told] = [line for line in compare(runs, resamples=100).warnings if "differs in" in line]
+    assert told.count("xxx...") == 2 and "(p, q, r, ...)" in told and told.endswith("(u)")
+
+
 def test_the_papers_rows_stand_beside_its_own_benchmark_only():
     own, other = (compare([make("a"), make("b")], resamples=100) for make in (papers, run))
     assert own.papers_benchmark and own.problems == 256 and not other.papers_benchmark

@@ -76,6 +76,15 @@ def test_luck_of_the_runs_widens_and_equal_runs_do_not():
     assert (narrow.low, narrow.high) == pytest.approx((one.low, one.high), abs=1e-9)
 
 
+def test_a_difference_of_shares_lies_within_a_hundred_points():
+    """Nearly all against nothing, with luck of the runs beside it."""
+    low, high = np.zeros((2, 30)), np.ones((2, 30))
+    high[0, :6] = 0.5
+    [found] = repeated_differences([(low, high)], share=True, **SETTINGS)
+    [back] = repeated_differences([(high, low)], share=True, **SETTINGS)
+    assert found.high == 1.0 and back.low == -1.0 and 0 < found.low < found.value
+
+
 def test_the_variance_between_runs_is_shared_by_the_variants():
     """Two repeats alone say next to nothing of it; ten variants of two say it."""
     draw = np.random.default_rng(0)
