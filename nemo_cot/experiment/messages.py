@@ -45,8 +45,15 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError:
     if error.__cause__ is not None and str(error.__cause__).strip():
         cause = str(error.__cause__).strip().splitlines()[0]
         full_key = full_key or re.search(r"full_key: (\S+)", str(error.__cause__))
+    if named := re.search(r"invalid literal for int\(\) with base 10: '(\w+)'", cause):
+        key = next((k for k in given if f".{named[1]}" in f".{k}"), "config")
+        entries = key.partition(f".{named[1]}")[0]
+        fix = f"give the list whole, '{entries}=[...]', or one entry by its number: {entries}.0..."
+        return UserError("a list, whose entries have no names, stands here", where=entries, fix=fix)
     cause = re.sub(r"^\w+ raised while resolving interpolation: ", "", cause)
     where = full_key[1] if full_key else str(file or "config")
+    if cause == "Cannot merge DictConfig with ListConfig":
+        return UserError("a list stands where keys are needed", where=where, fix=f"set its keys, as in {where}.KEY=VALUE")
     found = not_filled_in(error, cause, where) if groups.holds_text(where) else None
     found = found or wanted_type(cause, where, given.get(where))
     return found or UserError(cause, where=where, fix="correct this value")

@@ -161,6 +161,17 @@ def test_a_key_of_another_choice_names_the_choices_that_have_it(overrides, where
     assert error.where == where and fix in error.fix and "has no such key" in error.what
 
 
+@pytest.mark.parametrize("override, where, fix", [
+    ("curate.filters=[x]", "curate.filters", "curate.filters.KEY=VALUE"),
+    ("evaluate.sets=[a]", "evaluate.sets", "evaluate.sets.KEY=VALUE"),
+    ("transform.steps.name=x", "transform.steps", "'transform.steps=[...]'"),
+    ("refine.passes.prompt=paraphrase", "refine.passes", "'refine.passes=[...]'"),
+])  # fmt: skip
+def test_keys_where_a_list_is_and_a_list_where_keys_are(override, where, fix):
+    error = refusal(override)
+    assert error.where == where and fix in error.fix
+
+
 @pytest.mark.parametrize("override, fix", [
     ("problems.source=gsm8k", "choose problems=chain_sum or problems=file"),
     ("teacher.kind=file", "choose teacher=file"),
