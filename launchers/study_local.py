@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -100,7 +101,8 @@ def run_planned(plan: StudyPlan, jobs: int) -> list[RunEnd]:
     jobs, notes = _side_by_side(plan, min(jobs, max(1, len(todo))))
     for note in notes:
         print(one_line(note), flush=True)
-    common = {key for key, count in _counts(plan).items() if count > 1}
+    counts = Counter(key for planned in plan.runs for key in planned.keys.values())
+    common = {key for key, count in counts.items() if count > 1}
     shared = Shared(
         {
             key: run_directory(p.cfg).path
@@ -203,14 +205,6 @@ class _Runner:
         return all(
             step.settled or (step.stage.found is not None and step.finished and not self.busy) for step in steps
         )
-
-
-def _counts(plan: StudyPlan) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for planned in plan.runs:
-        for key in planned.keys.values():
-            counts[key] = counts.get(key, 0) + 1
-    return counts
 
 
 def _side_by_side(plan: StudyPlan, jobs: int) -> tuple[int, list[str]]:

@@ -1,10 +1,11 @@
 # ruff: noqa: RUF001  (the signs are meant as they stand)
-"""Answers that are words, letters or grids and not formulas: where they stand, and how they read without markup."""
+"""Answers that are words, letters or grids and not formulas: where they stand, read without markup."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
+from dataclasses import replace
 
 from nemo_cot.grading.extraction import PHRASE, PLACEHOLDER, Extraction, last_box
 
@@ -60,6 +61,14 @@ def plain(answer: str) -> str:
     for mark in _DELIMITERS:
         answer = answer.replace(mark, "")
     return unmarked(answer)
+
+
+def bare(found: Extraction) -> Extraction:
+    """With a :func:`plain` answer; without one, if nothing but markup was found."""
+    if found.answer is None:
+        return found
+    text = plain(found.answer)
+    return replace(found, answer=text) if text else Extraction(None, None, "nothing but markup")
 
 
 def unmarked(answer: str) -> str:

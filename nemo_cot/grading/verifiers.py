@@ -165,6 +165,13 @@ def _floats(text: str) -> list[float]:
     return [float(number) for number in json.loads(text.replace("'", '"'))]
 
 
+def _is_json_of_numbers(text: str) -> bool:
+    try:
+        return bool(_floats(text))
+    except (ValueError, TypeError, RecursionError):
+        return False
+
+
 def _exactly(text: str) -> str:
     return text.strip()
 
@@ -196,7 +203,7 @@ CARE: dict[str, Care] = {
     "kakurasu": Care(_is(r"[01\s,;|\[\]]+")),
     "knights_knaves": Care(check=_only_its_words),  # "it is not so that ..."
     "letter_jumble": Care(key=lambda text: text.lower().split()),  # further words
-    "number_sorting": Care(key=_floats),  # other numbers, closer than 1
+    "number_sorting": Care(_is_json_of_numbers, key=_floats),  # eval of the expected one; other numbers, closer than 1
     "polynomial_equations": Care(_is_list_of_numbers),  # what is no number is passed over
     "prime_factorization": Care(_is(r"[\d\s×]+"), read=lambda text: text.replace("*", "×").replace("·", "×")),
     "quantum_lock": Care(_is(r"[ABC\s,→>-]+", re.IGNORECASE)),  # any word with these letters

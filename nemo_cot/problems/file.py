@@ -99,7 +99,7 @@ def _scoring(row: dict, where: str, scorer: str | None) -> tuple[str | None, dic
         raise UserError(
             f"the row's scorer is {own!r}, that of all rows {scorer or MATH}",
             where=f"{where}, field scorer",
-            fix=f"set problems.scorer={PER_ROW}" if own in scorer_names() else f"choose among {', '.join(scorer_names())}",
+            fix=f"set problems.scorer={PER_ROW}, of problems=file" if own in scorer_names() else f"choose among {', '.join(scorer_names())}",
         )
     name = own if scorer == PER_ROW else scorer
     if name in (None, MATH):

@@ -20,7 +20,6 @@ from nemo_cot.grading.verifiers import (
     REFUSED,
     is_arithmetic,
     is_expression,
-    is_safe_data,
     value_of,
 )
 from nemo_cot.problems.reasoning_gym import drawn, entries, shared
@@ -217,20 +216,26 @@ def test_an_exception_in_a_verifier_is_undecided():
     assert found.outcome == "undecided" and "KeyError" in found.reason
 
 
+TOUCH = f"__import__('pathlib').Path('{MARK}').touch()"
+
+
 @pytest.mark.parametrize(
     ("task", "gold", "metadata"),
     [
-        ("bitwise_arithmetic", "0x1", {"problem": "__import__('os')"}),
-        ("simple_integration", "x", {"variable": "x", "integrand": "__import__('os')"}),
-        ("polynomial_multiplication", "__import__('os')", {}),
-        ("number_sorting", "__import__('os')", {"direction": "ascending"}),
+        ("bitwise_arithmetic", "0x1", {"problem": TOUCH}),
+        ("simple_integration", "x", {"variable": "x", "integrand": TOUCH}),
+        ("intermediate_integration", "x", {"variable": "x", "integrand": TOUCH}),
+        ("polynomial_multiplication", TOUCH, {}),
+        ("number_sorting", TOUCH, {"direction": "ascending"}),
+        ("number_sorting", f"['1', {TOUCH}]", {"direction": "ascending"}),
         ("codeio", "1", {}),
     ],
 )
 def test_a_file_of_somebody_else_has_nothing_evaluated(task, gold, metadata):
     """What comes with the problem is evaluated by some verifiers too."""
-    assert of(task, metadata, gold, gold if gold != "x" else "x").outcome in ("undecided", "wrong")
-    assert task in ("codeio", "number_sorting") or not is_safe_data(task, gold, metadata)
+    for answer in (gold, "x", "0x1", "['1', '2']"):
+        assert of(task, metadata, gold, answer).outcome == "undecided"
+    assert not os.path.exists(MARK)
 
 
 def test_without_the_package_answers_are_undecided():

@@ -5,7 +5,7 @@ import random
 from string import ascii_uppercase
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_cot.errors import UserError
@@ -97,6 +97,7 @@ def test_fallback_and_thoughts_bound_where_an_answer_is_looked_for():
         read("text", {}, "x", fallback="anywhere")
 
 
+@settings(deadline=None)
 @given(st.integers(2, 26), st.randoms(use_true_random=False))
 def test_every_letter_is_itself_alone(number, draw):
     """Off by one in a letter, or a letter of another order, must show."""
@@ -143,6 +144,7 @@ def test_the_normal_form_of_words(text, form):
     assert normal_form(text) == form
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_a_normal_form_stays_as_it_is(text):
     assert normal_form(normal_form(text)) == normal_form(text) or not normal_form(text)
@@ -163,6 +165,7 @@ TEXTS = [
     ("The answer is St. Paris", "St. Paris", "phrase", "wrong"),
     (r"\boxed{answer} Answer: Paris", "Paris", "phrase", "right"),
     ("", None, None, "wrong"),
+    (r"\boxed{\text{}}", None, None, "wrong"),
 ]
 
 
@@ -194,6 +197,7 @@ def test_chance_is_known_where_there_are_options():
     assert chance("choice", {"options": OPTIONS}) == 0.2
     assert chance(None, None) is chance("text", {}) is None
     assert chance("choice", {"options": "all"}) is chance("choice", None) is chance("nothing", None) is None
+    assert chance("choice", {"options": {}}) is None
 
 
 def test_scorers_are_found_by_their_files_and_a_wrong_name_or_key_is_one_line():

@@ -7,11 +7,11 @@ import re
 import unicodedata
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import ascii_uppercase
 
 from nemo_cot.grading.extraction import PHRASE, Extraction, extract, last_box
-from nemo_cot.grading.plain_text import behind, last_line, plain, tagged
+from nemo_cot.grading.plain_text import bare, behind, last_line, plain, tagged
 from nemo_cot.grading.scorers import Scoring
 from nemo_cot.grading.verdict import RIGHT, UNDECIDED, WRONG, Verdict
 
@@ -40,9 +40,9 @@ class Scorer(Scoring):
     options: dict[str, str]
 
     @property
-    def chance(self) -> float:
+    def chance(self) -> float | None:
         """One of the options."""
-        return 1 / len(self.options)
+        return 1 / len(self.options) if self.options else None
 
     def check(self, gold: str) -> None:
         """Two options or more, named A, B, C, ...; the expected answer is one of the letters."""
@@ -57,9 +57,8 @@ class Scorer(Scoring):
         found = extract(text, fallback=fallback, thoughts=thoughts, find=self._find)
         if found.answer is None:
             return found
-        answer = plain(found.answer)
-        letters = self.letters(answer)
-        return Extraction(letters[0] if len(letters) == 1 else answer or None, found.source, found.reason)
+        letters = self.letters(plain(found.answer))
+        return replace(found, answer=letters[0]) if len(letters) == 1 else bare(found)
 
     def _find(self, text: str, fallback: str) -> Extraction:
         """The last box; then the last phrase, such as "the answer is" or "correct option:", that a letter or an option
@@ -101,8 +100,8 @@ class Scorer(Scoring):
 
     def letters(self, answer: str) -> list[str]:
         """The options that ``answer`` names, each once: by letter, and by whole text."""
-        if len(bare := answer.strip(" ().*[]{}:")) == 1 and bare.upper() in ascii_uppercase:
-            return [bare.upper()]  # a letter by itself is the letter, even if an option's text is one
+        if len(one := answer.strip(" ().*[]{}:")) == 1 and one.upper() in ascii_uppercase:
+            return [one.upper()]  # a letter by itself is the letter, even if an option's text is one
         named, by_text = [], self._with_text(answer)
         head = answer[:_HEAD]
         if (match := _LETTER.match(head)) and (match[1] not in "AI" or _ON.match(head, match.end())):

@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from nemo_cot.grading.extraction import Extraction
-from nemo_cot.grading.plain_text import plain
+from nemo_cot.grading.plain_text import bare, plain
 from nemo_cot.grading.scorers import Scoring
 from nemo_cot.grading.verdict import RIGHT, WRONG, Verdict
 
@@ -32,8 +32,7 @@ class Scorer(Scoring):
 
     def extract(self, text: str, *, fallback: str, thoughts: str) -> Extraction:
         """Without markup."""
-        found = super().extract(text, fallback=fallback, thoughts=thoughts)
-        return found if found.answer is None else Extraction(plain(found.answer) or None, found.source, found.reason)
+        return bare(super().extract(text, fallback=fallback, thoughts=thoughts))
 
     def verdict(self, gold: str, answer: str) -> Verdict:
         """Right if it has the normal form of one of them; no part of a text is enough."""
