@@ -117,6 +117,6 @@ def not_scored(files: Iterable[str], subject: str, where: str) -> UserError:
     """There are scores of the subjects in ``files`` alone."""
     others = ", ".join(files)
     if not others:
-        return UserError("there are no scores", where=where, fix="run its stage evaluate, or name another run or set")
+        return UserError("this run has no scores", where=where, fix="run its stage evaluate, or name another run or set")
     fix = f"choose among {others}, with RUN:SUBJECT or --subject"
     return UserError(f"there are no scores of the subject {subject!r}", where=where, fix=fix)

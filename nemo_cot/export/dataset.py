@@ -22,7 +22,7 @@ from nemo_cot.records import Trace
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import Manifest
 
-_AS_JSON = ("lineage", "source")
+_AS_JSON = ("lineage", "source", "scorer_data")
 """Columns with JSON as text: what is in them differs from row to row."""
 _BATCH = 256
 

@@ -104,6 +104,8 @@ def test_a_further_set_stands_under_its_name_and_the_headline_is_of_the_runs_own
     assert "| 25.0 % [" in own and "| 75.0 % [" in own and "+50.0 [" in own
     assert 'data-path="sets.quiz.scores.learning_effect.lenient">-50.0' in html
     assert 'data-path="scores.learning_effect.lenient">+50.0' in html
+    strict = [f'data-path="sets.quiz.scores.subjects.{name}.strict">{value}' for name, value in (("base", 100.0), ("trained", 0.0))]
+    assert all(cell in html for cell in strict)
 
 
 def test_curves_over_k_are_drawn_and_listed(tmp_path):
