@@ -119,7 +119,7 @@ def test_nothing_of_an_answer_is_executed(task, monkeypatch):
     assert evaluated == [] and not os.path.exists(MARK)
 
 
-@pytest.mark.parametrize("code", CODE)
+@pytest.mark.parametrize("code", CODE, ids=range(len(CODE)))  # the folder is of this process, and ids are of all
 def test_code_is_no_expression(code):
     assert not is_expression(code) and not is_arithmetic(code)
 
@@ -232,6 +232,7 @@ TOUCH = f"__import__('pathlib').Path('{MARK}').touch()"
         ("number_sorting", f"['1', {TOUCH}]", {"direction": "ascending"}),
         ("codeio", "1", {}),
     ],
+    ids=range(7),
 )
 def test_a_file_of_somebody_else_has_nothing_evaluated(task, gold, metadata):
     """What comes with the problem is evaluated by some verifiers too."""
