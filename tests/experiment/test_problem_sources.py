@@ -173,7 +173,7 @@ def test_each_row_may_have_its_own_scorer(tmp_path):
     [
         ({"expected_answer": "C", "scorer_data": {"options": {"A": "x", "B": "y"}}}, "choice", "none of the letters A, B"),
         ({"expected_answer": "A"}, "choice", "missing required field `options`"),
-        ({"expected_answer": "A", "scorer_data": {"option": {}}}, "choice", "no such key"),
+        ({"expected_answer": "A", "scorer_data": {"option": {}}}, "choice", "unknown key"),
         ({"expected_answer": "A", "scorer_data": 3}, "text", "not a group of keys"),
         ({"expected_answer": ["A", " "]}, "text", "an accepted answer is empty"),
         ({"expected_answer": ["A", 3]}, "text", "got `int`"),
