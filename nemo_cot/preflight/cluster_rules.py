@@ -79,9 +79,9 @@ def _with_local_packages(cfg: Config) -> list[str]:
     wanting = {
         "problems": any(one.cfg.problems.packages for one in held_out_sets(cfg)),
         "grade": cfg.problems.scorer_packages,
-        "evaluate": any(one.cfg.problems.scorer_packages for one in held_out_sets(cfg)),
         "convert": cfg.model.source == "gguf_package",
         "train": backend_of(cfg.train).packages,
+        "evaluate": any(one.cfg.problems.scorer_packages for one in held_out_sets(cfg)),
         **{use.recipe: True for use in engine_uses(cfg) if use.engine.client is None},
     }
     return [stage for stage, wants in wanting.items() if wants and stage in cfg.launcher.stages]

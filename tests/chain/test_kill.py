@@ -213,8 +213,8 @@ def test_replacing_an_older_result_survives_kills(reference, forks, tmp_path):
     """Back to a former config: the old result stays, or the new one is there, at every kill."""
     run = up_to(reference, "evaluate", tmp_path)
     overrides = reference.elsewhere(tmp_path)
-    other = forks.run("train", [*overrides, "train.optim.lr=3e-4"])
-    assert other.code == 0 and "train.optim.lr: 0.0001 -> 0.0003" in other.output
+    other = forks.run("train", [*overrides, "train.optim.lr=1e-3"])
+    assert other.code == 0 and "train.optim.lr: 0.0003 -> 0.001" in other.output
     other_weights = digests(run / "train")["model/model.safetensors"]
     assert other_weights != reference.digests["train/model/model.safetensors"]
     shutil.copytree(run, tmp_path / "whole" / "tiny")

@@ -28,6 +28,9 @@ CHOOSING = [e for e in EXPERIMENTS if re.search("override /|transform:|quickstar
 _PAPER = ["problems.train_path=a", "problems.heldout_path=b", "model.path=d"]
 NEEDED = {
     "problems/file": ["problems.train_path=a", "problems.heldout_path=b"],
+    "problems/multiple_choice": ["problems.heldout_path=b"],
+    "problems/mmlu": ["problems.heldout_path=b"],
+    "problems/reasoning_gym": ["problems.task=gcd"],
     "problems/from_traces": ["problems.heldout_path=b", "teacher.path=a"],
     **{f"teacher/{p.stem}": ["teacher.path=a"] for p in (CONF / "teacher").glob("*.yaml") if p.stem not in ("model", "procedural")},
     **{f"model/{p.stem}": ["model.path=a"] for p in (CONF / "model").glob("*.yaml") if p.stem != "smollm2_135m"},

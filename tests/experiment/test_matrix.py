@@ -91,7 +91,7 @@ ROWS: dict[str, list[Callable[[Row], None]]] = {
     "quickstart_paper_lr": [*COUNTED, learning_rate(1e-5)],
     "quickstart_self": [RIGHT, size(10), asked("reasoning")],
     "quickstart_wrong": [WRONG, size(20), style("wrong")],
-    "quickstart_lora": [*COUNTED, lora(1e-3)],
+    "quickstart_lora": [*COUNTED, lora(3e-3)],
     "quickstart_sets": [*COUNTED, sums_of("four_terms", 4)],
 }  # fmt: skip
 RUNS: dict[str, dict[str, list[Callable[[Row], None]]]] = {

@@ -169,7 +169,7 @@ def test_every_kept_model_is_scored_and_makes_a_curve(tiny_model, tmp_path):
 
 @pytest.mark.parametrize("given, what", [
     (["evaluate.subjects=[checkpoints]"], "training keeps no models but the last"),
-    (["evaluate.subjects=[base,trained@7]", "train.keep_checkpoints=true"], "training keeps trained@10"),
+    (["evaluate.subjects=[base,trained@7]", "train.keep_checkpoints=true"], "training keeps trained@5"),
     (["evaluate.subjects=[checkpoints]", "train.keep_checkpoints=true", "train.save_interval_steps=20"], "no models"),
     (["evaluate.subjects=[trained@0]"], "is not one of"), (["evaluate.subjects=[trained@]"], "is not one of"),
 ])  # fmt: skip
@@ -180,6 +180,6 @@ def test_a_model_that_is_not_kept_is_named_with_those_that_are(given, what):
 
 
 def test_the_chain_of_a_kept_model_is_sampled_after_training():
-    stages = graph(load_config(["evaluate.subjects=[trained@10]", "train.keep_checkpoints=true"])).stages
-    assert stages["evaluate/trained@10"].needs == ("train", "problems") and stages["train"].config["checkpoints"] == [10]
+    stages = graph(load_config(["evaluate.subjects=[trained@5]", "train.keep_checkpoints=true"])).stages
+    assert stages["evaluate/trained@5"].needs == ("train", "problems") and stages["train"].config["checkpoints"] == [5]
     assert "checkpoints" not in graph(load_config([])).stages["train"].config

@@ -39,7 +39,7 @@ def test_a_run_tells_its_warnings_once_and_a_recipe_alone_its_own(
     packed: Path, tiny_model: Path, tmp_path: Path
 ):
     shutil.copytree(packed, tmp_path / "tiny")
-    tiny = [*tiny_experiment(tiny_model, tmp_path), "train.batching=literal", "curate.target_tokens=500"]
+    tiny = [*tiny_experiment(tiny_model, tmp_path), "train.batching=literal", "curate.target_tokens=500", "curate.order=target"]
     done = nemo_cot("run", *tiny, "launcher.stages=[grade,curate]")
     assert done.returncode == 0, done.stderr
     told = [line for line in done.stderr.splitlines() if line.startswith("warning: ")]
