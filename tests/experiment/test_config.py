@@ -80,7 +80,7 @@ def test_every_file_of_conf_composes(option):
     if needed:
         error = refusal(*chosen)
         assert error.where.split(", ") == sorted(given.partition("=")[0] for given in needed)
-        assert all(f"{key}=VALUE" in error.fix for key in error.where.split(", "))
+        assert all(f"{key}=" in error.fix for key in error.where.split(", "))
     if group == "experiment":
         lines = (CONF / f"{option}.yaml").read_text().splitlines()
         assert lines[:2] == ["# @package _global_", f"# nemo-cot run experiment={name}"] and cfg.name == name
