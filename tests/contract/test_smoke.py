@@ -29,6 +29,7 @@ from nemo_cot.training.nemo_aligner import smoke_model
 from nemo_cot.training.nemo_aligner.packed_file import read_packed_file
 from nemo_cot.training.nemo_aligner.parity import check_parity, packing_parity
 from nemo_cot.training.nemo_aligner.weights import Heads, stacked, to_megatron
+from tests.megatron_weights import to_hugging_face
 from tests.training.nemo.packed_loss import model_of, packed_loss
 
 trap, heads = os.environ.get("SMOKE_TRAP"), Heads(4, 2)
