@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nemo_cot.traces.keys import needs_heldout, needs_marks, problem_keys
+from nemo_cot.experiment.compose import load_config
+from nemo_cot.traces.keys import marks_config, needs_heldout, needs_marks, problem_keys
 from nemo_cot.traces.orders import diverse_structure
 from tests.support import write_lines
 from tests.traces.test_selection import rules
@@ -29,6 +30,14 @@ def test_the_marks_count_where_one_filter_or_measure_reads_them(filters, measure
 )
 def test_the_evaluation_problems_count_where_one_filter_reads_them(filters, expected):
     assert needs_heldout(rules(filters=filters)) is expected
+
+
+def test_the_shipped_marks_are_in_a_fingerprint_only_where_they_decide():
+    shipped, german = (load_config(over).marks for over in ([], ["marks=german"]))
+    assert marks_config(shipped) == {}
+    deciding, other = marks_config(shipped, decide=True), marks_config(german)
+    assert deciding["marks"].startswith("english ") and other["marks"].startswith("german ")
+    assert other == marks_config(german, decide=True)
 
 
 def test_a_problem_without_a_column_has_no_value_for_it(tmp_path):
