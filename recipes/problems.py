@@ -10,7 +10,7 @@ from nemo_cot.evaluation.sets import HELDOUT, HeldOut, further_sets
 from nemo_cot.experiment.recipe import recipe_main
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
 from nemo_cot.io.paths import user_path
-from nemo_cot.problems import check_apart, make_problems
+from nemo_cot.problems import ProblemSet, check_apart, make_problems
 from nemo_cot.records import Problem
 from nemo_cot.stages import Output, Stage
 
@@ -24,9 +24,7 @@ def problems(cfg: Config) -> Iterator[Stage]:
         made = make_problems(cfg.problems, cfg.teacher)
         write_jsonl(folder / TRAIN, made.train)
         write_jsonl(folder / HELDOUT, made.heldout)
-        if made.left_out:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in made.left_out.items())
-            print(f"  {len(made.train)} training problems; left out: {reasons}")
+        _print(f"{len(made.train)} training and {len(made.heldout)} held-out problems", made)
 
     files, config = _read(cfg)
     if cfg.problems.of_traces and cfg.teacher.traces:
@@ -40,13 +38,20 @@ def _of_set(one: HeldOut) -> Stage:
     """Write heldout.jsonl of a further set, in which no training problem is."""
 
     def work(folder: Path, inputs: Mapping[str, Path]) -> None:
-        heldout = make_problems(one.cfg.problems).heldout
-        check_apart(read_jsonl(inputs["training"], Problem, allow_empty=True), heldout, of=f" of {one.name}")
-        write_jsonl(folder / HELDOUT, heldout)
+        made = make_problems(one.cfg.problems)
+        check_apart(read_jsonl(inputs["training"], Problem, allow_empty=True), made.heldout, of=f" of {one.name}")
+        write_jsonl(folder / HELDOUT, made.heldout)
+        _print(f"{len(made.heldout)} problems of {one.name}", made)
 
     files, config = _read(one.cfg)
     inputs = {**files, "training": Output("problems", TRAIN)}
     return Stage(one.problems.stage, inputs=inputs, config=config, work=work, writes=(HELDOUT,))
+
+
+def _print(kept: str, made: ProblemSet) -> None:
+    """What was left out, and why; nothing where nothing was."""
+    if made.left_out:
+        print(f"  {kept}; left out: {', '.join(f'{count} {reason}' for reason, count in made.left_out.items())}")
 
 
 def _read(cfg: Config) -> tuple[dict[str, Path], dict[str, Any]]:

@@ -66,6 +66,15 @@ def test_one_repeat_of_a_pair_is_the_paired_difference():
     )
 
 
+def test_a_difference_that_is_the_same_everywhere_has_the_width_of_a_pairs():
+    nothing = np.zeros((2, 30))
+    [found] = repeated_differences([(nothing, nothing)], share=True, **SETTINGS)
+    plain = paired_difference(metric(nothing[0]), metric(nothing[0]), **SETTINGS)
+    assert (found.low, found.high) == (plain.low, plain.high) and plain.high > 0.1
+    [tokens] = repeated_differences([(nothing, nothing)], share=False, **SETTINGS)
+    assert (tokens.low, tokens.high) == (0.0, 0.0)
+
+
 def test_luck_of_the_runs_widens_and_equal_runs_do_not():
     base = np.linspace(0.2, 0.8, 40)
     lucky = np.stack([base - 0.15, base, base + 0.15])

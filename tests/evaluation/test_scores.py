@@ -48,6 +48,14 @@ def rows(problems=6, samples=4, seed=0, **subsets):
     return made
 
 
+def test_no_cut_answers_are_a_figure_too():
+    ended = rows()
+    for row in ended:
+        row.finish_reason = "stop"
+    cut = score({"base": ended}, evaluation(4)).subjects["base"].finish_reasons["length"]
+    assert (cut.value, cut.count, cut.total, cut.low) == (0, 0, 24, 0) and cut.high > 0.1
+
+
 def test_every_figure_has_an_interval_around_it():
     scores = msgspec.to_builtins(score({"base": rows(seed=1), "trained": rows(seed=2)}, evaluation(4)))
     found = dict(figures(scores["subjects"]))
@@ -55,7 +63,7 @@ def test_every_figure_has_an_interval_around_it():
     for path, figure in found.items():
         assert isinstance(figure, dict), f"{path} has no interval"
         assert figure["low"] - 1e-9 <= figure["value"] <= figure["high"] + 1e-9, path
-        assert figure["high"] > figure["low"] or figure["value"] in (0, 1), path
+        assert figure["high"] > figure["low"], path
     assert len(scores["learning_effect"]) == 8
     assert scores["undecided_counted_as"] == "wrong" and scores["bootstrap_resamples"] == 1000
 

@@ -51,6 +51,15 @@ def quiz(folder: Path) -> list[str]:
     ]
 
 
+def test_what_a_set_leaves_out_is_counted(tmp_path, tiny_model):
+    overrides = [*tiny_experiment(tiny_model, tmp_path), *quiz(tmp_path)]
+    with (tmp_path / "quiz.csv").open("a") as table:
+        table.write("What is 2 + 4?,six,six,seven,eight\n")
+    done = recipe_here("problems", *overrides)
+    assert done.returncode == 0, done.stderr
+    assert "2 problems of quiz; left out: 1 with the right option among the others" in done.stdout
+
+
 def of_file(path: Path, *texts: str) -> list[str]:
     """A set out of a file of such problems."""
     path.write_text("".join(json.dumps({"problem": text, "expected_answer": "1"}) + "\n" for text in texts))

@@ -305,7 +305,7 @@ def test_the_papers_human_rows_go_through_the_chain(tiny_model, tmp_path):
         done = recipe_here(stage, *overrides)
         assert done.returncode == 0, done.stderr
         outs[stage] = done.stdout
-    assert "3 training problems; left out: 1 held out" in outs["problems"]
+    assert "3 training and 1 held-out problems; left out: 1 held out" in outs["problems"]
     assert "8 rows: 3 traces of the training problems; left out by solution_type: 4; left out by other problems: 1" in outs["generate"]
     config = (tmp_path / "human/config.yaml")
     assert "human_stage2" in nemo_cot_here("show", *overrides).stdout and (not config.exists() or "human_stage2" in config.read_text())

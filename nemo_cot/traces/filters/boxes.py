@@ -10,8 +10,8 @@ from nemo_cot.traces.filters import Context, Drops
 
 @dataclass(frozen=True)
 class Filter:
-    """How many boxes there may be, complete and not empty, as the grader finds them: from ``least`` to ``most``, in the whole generation, or with
-    ``final`` in the final solution alone, behind the thought (nemo_cot/traces/thought.py).
+    """How many boxes there may be, complete and not empty, as the grader finds them: from ``least`` to ``most``, in the
+    whole generation, or with ``final`` in the final solution alone, behind the thought (nemo_cot/traces/thought.py).
     """
 
     least: int = 1
