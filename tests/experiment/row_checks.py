@@ -212,6 +212,13 @@ def model(name: str, lr: float) -> Callable[[Row], None]:
     return check
 
 
+def steps(number: int) -> Callable[[Row], None]:
+    def check(row: Row) -> None:
+        assert row.cfg.train.max_steps == number
+
+    return check
+
+
 def lora(lr: float) -> Callable[[Row], None]:
     def check(row: Row) -> None:
         assert row.cfg.train.lora.enabled and row.cfg.train.optim.lr == lr

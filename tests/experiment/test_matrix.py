@@ -40,6 +40,7 @@ from tests.experiment.row_checks import (
     pass_rates,
     shuffled,
     size,
+    steps,
     style,
     sums_of,
     verdicts,
@@ -91,7 +92,7 @@ ROWS: dict[str, list[Callable[[Row], None]]] = {
     "quickstart_paper_lr": [*COUNTED, learning_rate(1e-5)],
     "quickstart_self": [RIGHT, size(10), asked("reasoning")],
     "quickstart_wrong": [WRONG, size(20), style("wrong")],
-    "quickstart_lora": [*COUNTED, lora(3e-3)],
+    "quickstart_lora": [*COUNTED, lora(2e-3), steps(20)],
     "quickstart_sets": [*COUNTED, sums_of("four_terms", 4)],
 }  # fmt: skip
 RUNS: dict[str, dict[str, list[Callable[[Row], None]]]] = {
@@ -126,7 +127,7 @@ RUNS: dict[str, dict[str, list[Callable[[Row], None]]]] = {
         "no_keywords": [keywords(1.0), RIGHT], "shuffled": [shuffled(1.0), RIGHT], "deleted": [deleted(0.67)],
         "digits_20": [digits(0.2), RIGHT], "digits_70": [digits(0.7), RIGHT], "partial": [partial(0.5, stops=False)],
         "short": [RIGHT, size(20), style("short")], "five_traces": [size(5)], "self": ROWS["quickstart_self"],
-        "lora": [*COUNTED, lora(3e-3)],
+        "longer": [*COUNTED, steps(20)], "lora": ROWS["quickstart_lora"], "lora_half": [*COUNTED, lora(2e-3), steps(10)],
     },
 }  # fmt: skip
 EVALUATED = {
