@@ -119,6 +119,18 @@ def test_the_luck_of_a_mean_is_that_of_a_run_over_its_number(repeats):
     assert np.mean([one.high - one.low for one in changes]) == pytest.approx(2 * 1.96 * spread / np.sqrt(repeats), rel=0.05)
 
 
+def test_luck_is_in_relation_to_what_both_sides_leave_room_for():
+    """Of a variant near the end, p (1 - p) is 0.0475 in place of 0.25; the baseline's 0.25 is in both differences."""
+    draw = np.random.default_rng(0)
+    pairs = []
+    for rate in (0.5, 0.95) * 20:
+        luck = 0.02 * draw.standard_normal((2, 2, 1))
+        pairs.append(tuple(centre + one + np.zeros((2, 400)) for centre, one in zip((0.5, rate), luck)))
+    found = repeated_differences(pairs, share=True, **SETTINGS)
+    middle, end = (np.mean([one.high - one.low for one in found[place::2]]) for place in (0, 1))
+    assert end / middle == pytest.approx(np.sqrt((0.25 + 0.0475) / 0.5), rel=0.03)
+
+
 def test_a_p_value_that_the_draws_cannot_show_is_no_zero():
     """None of 4,000 draws lies below zero: less than 2 / 4,000, and ten of them stay ten times that by Holm."""
     pair = (np.linspace(0, 0.1, 50)[None], np.linspace(0.8, 1, 50)[None])

@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import msgspec
+import numpy as np
 import pytest
 
 from nemo_cot.errors import UserError
+from nemo_cot.evaluation.measures import readings
+from nemo_cot.evaluation.metrics import pass_at_1
+from nemo_cot.evaluation.repeats import repeated_means
 from nemo_cot.evaluation.study_table import Repeat, study_table
 from nemo_cot.report.study_page import study_headline
 from nemo_cot.report.study_text import (
@@ -98,6 +102,11 @@ def test_a_variant_that_lacks_a_selection_does_not_count_its_trainings_instead()
 
     found = table(variant("plain", 10, range(4)), variant("lacking", 20, (0, 1)), variant("whole", 30, range(4)))
     assert [row.repeats for row in found.rows] == [2, 1, 2] and found.repeated_over == ["selection", "training"]
+    runs = [[pass_at_1(readings(run("x", 0.4, seed=seed + n).rows).lenient).per_problem for n in range(4)] for seed in (10, 20, 30)]
+    plain, lacking, whole = (np.stack(one).reshape(2, 2, -1).mean(axis=1) for one in runs)
+    expected = repeated_means([plain, lacking[:1], whole], share=True, resamples=2000, confidence=0.95, seed=0)
+    cells = [row.measures["lenient"] for row in found.rows]
+    assert [(c.low, c.high) for c in cells] == pytest.approx([(one.low, one.high) for one in expected])
     assert table(variant("plain", 10, (0, 1)), variant("o", 20, (0, 1))).rows[0].repeats == 2, "training is all that varies"
 
 
