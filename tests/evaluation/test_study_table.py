@@ -106,7 +106,8 @@ def test_a_variant_that_lacks_a_selection_does_not_count_its_trainings_instead()
     plain, lacking, whole = (np.stack(one).reshape(2, 2, -1).mean(axis=1) for one in runs)
     expected = repeated_means([plain, lacking[:1], whole], share=True, resamples=2000, confidence=0.95, seed=0)
     cells = [row.measures["lenient"] for row in found.rows]
-    assert [(c.low, c.high) for c in cells] == pytest.approx([(one.low, one.high) for one in expected])
+    assert [c.low for c in cells] == pytest.approx([one.low for one in expected])
+    assert [c.high for c in cells] == pytest.approx([one.high for one in expected])
     assert table(variant("plain", 10, (0, 1)), variant("o", 20, (0, 1))).rows[0].repeats == 2, "training is all that varies"
 
 
