@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nemo_cot.errors import EXIT_CODE, UserError, one_line
+from nemo_cot.evaluation.sets import stage_on
 from nemo_cot.experiment.compose import Composer, to_dataclasses
 from nemo_cot.experiment.graph import graph
 from nemo_cot.experiment.rundirs import run_directory
@@ -31,7 +32,7 @@ from nemo_cot.progress import shown_progress
 from nemo_cot.records import StageEnd
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import run_lock, stage_holders
-from nemo_cot.stages.manifest import MANIFEST
+from nemo_cot.stages.manifest import MANIFEST, changes, fingerprint_of, read_manifest
 
 if TYPE_CHECKING:
     from nemo_cot.evaluation.graded_runs import GradedRun
@@ -77,7 +78,7 @@ def _run(chosen: Chosen) -> int:
         try:
             _report(whole)
         except UserError as error:  # no run that is compared has scores yet, or the stages asked for make none
-            print(one_line(f"no table yet: {error.what}"), flush=True)
+            print(one_line(f"no table yet: {f'{error.where}: ' if error.where else ''}{error.what}"), flush=True)
     else:
         print(one_line(f"compare them: nemo-cot compare {' '.join(run.name for run in chosen.runs)}"), flush=True)
     return FAILED if bad else 0
@@ -192,7 +193,9 @@ def _ended(run: RunDirectory) -> dict[str, str]:
 
 
 def _report(chosen: Chosen) -> int:
-    """Print the table of the study; that of all its runs is also written, as study.md, study.json and study.html."""
+    """Print the table of the runs that are meant and of the baseline; that of all runs is also written, as study.md,
+    study.json and study.html.
+    """
     if not chosen.study.baseline:
         names = " ".join(run.name for run in chosen.runs)
         raise UserError("a sweep has no baseline", where="--multirun", fix=f"nemo-cot compare {names}")
@@ -204,6 +207,8 @@ def _report(chosen: Chosen) -> int:
         study_terminal,
     )
 
+    compared_with = {run.name for run in chosen.study.runs if run.variant == chosen.study.baseline}
+    chosen = replace(chosen, only=chosen.only | compared_with)
     found = table_of(chosen)
     _console().print(study_terminal(found))
     for note in study_notes(found):
@@ -229,6 +234,7 @@ def table_of(chosen: Chosen) -> StudyTable:
     study, composer = chosen.study, Composer()
     settings = to_dataclasses(composer.tree(chosen.runs[0].overrides)).evaluate
     repeats, missing, subjects = [], {}, {}
+    outdated: dict[str, list[str]] = {}
     for variant, runs in variants(chosen.runs):
         subjects[variant] = runs[0].subject
         for run in runs:
@@ -236,9 +242,11 @@ def table_of(chosen: Chosen) -> StudyTable:
             if run.subject not in graded_files(directory):
                 missing.setdefault(variant, []).append(run.name)
                 continue
+            if change := _outdated(directory, run, composer):
+                outdated.setdefault(change, []).append(run.name)
             seeds = {SEEDS[key]: value for key, value in run.seeds.items()}
             repeats.append(Repeat(variant, run.name, seeds, _reader(directory, run)))
-    return study_table(
+    found = study_table(
         repeats,
         study=study.name,
         title=study.title,
@@ -250,6 +258,28 @@ def table_of(chosen: Chosen) -> StudyTable:
         confidence=settings.confidence,
         seed=settings.seed if "evaluate.seed" not in chosen.runs[0].seeds else 0,
     )
+    found.warnings[:0] = [
+        f"made with other settings than the study has now: {', '.join(names)} ({change}). Run the study again, or give the "
+        "overrides of that time"
+        for change, names in outdated.items()
+    ]
+    return found
+
+
+def _outdated(directory: RunDirectory, run: StudyRun, composer: Composer) -> str:
+    """The first stage behind the scores whose config was another one, and what differs; empty where none was. Inputs are
+    not hashed: `plan` does.
+    """
+    chain = graph(to_dataclasses(composer.tree(run.overrides)))
+    own = [name for name in (stage_on("", run.subject), stage_on("", "scores")) if name in chain.stages]
+    for name in (*chain.before(own[:1]).stages, *own):
+        stage, there = chain.stages[name], read_manifest(directory.stage(name))
+        if there is None:
+            continue
+        inputs = {label: one.sha256 for label, one in there.inputs.items() if not one.part}
+        if there.fingerprint != fingerprint_of(name, stage.version, stage.config, inputs):
+            return f"{name}: {'; '.join(changes(there, stage.config, inputs, stage.version)[:3])}"
+    return ""
 
 
 def _reader(directory: RunDirectory, run: StudyRun) -> Callable[..., GradedRun | None]:

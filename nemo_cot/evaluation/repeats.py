@@ -92,11 +92,13 @@ def repeated_differences(
     found = []
     level = (1 - confidence) / max(1, len(columns))
     for column, draws in zip(columns, _draws(columns, scales, False, resamples, seed)):
-        low, high = (share and same_everywhere(column.mean(axis=0), confidence)) or percentiles(draws, confidence)
+        low, high = percentiles(draws, confidence)
         if share:
-            low, high = max(-1.0, low), min(1.0, high)
+            same = same_everywhere(column.mean(axis=0), confidence) or (low, high)  # beside the luck of the runs
+            low, high = max(-1.0, min(low, same[0])), min(1.0, max(high, same[1]))
         seen, power = np.quantile(np.abs(draws - np.median(draws)), [1 - level, 2 * POWER - 1])
-        found.append(Estimate(float(column.mean()), low, high, two_sided(draws), float(seen + power)))
+        p_value = max(two_sided(draws), 2 / resamples)  # none of so many draws is no 0, which Holm would keep at 0
+        found.append(Estimate(float(column.mean()), low, high, p_value, float(seen + power)))
     return found
 
 

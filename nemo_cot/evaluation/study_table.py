@@ -81,6 +81,7 @@ class OnSet(msgspec.Struct):
 
 class StudyTable(msgspec.Struct):
     """``problems``, ``k`` and ``chance``: of the runs' own held-out problems; ``sets``: of the further ones.
+    ``repeated_over``: what the repeats vary; the luck of what they do not is in no interval.
     ``variance``: per measure, the share of each source in the variance between runs of one variant, and as ``total``
     its square root, a run's standard deviation. ``detectable``: per measure, the median over variants.
     """
@@ -100,6 +101,7 @@ class StudyTable(msgspec.Struct):
     detectable: dict[str, float]
     chance: float | None = None
     sets: dict[str, OnSet] = {}
+    repeated_over: list[str] = []
 
     def k_of(self, measure: str) -> int:
         """The samples per problem of a measure."""
@@ -114,9 +116,12 @@ def set_of(measure: str) -> str:
 
 @dataclass
 class _Read:
-    """A repeat with its samples on one set read, without the rows. ``metrics``, ``sampling``: by measure."""
+    """A repeat with its samples on one set read, without the rows. ``metrics``, ``sampling``: by measure. ``decides``: its
+    value of the first seed that varies in the study: a variant that lacks repeats must not count others instead.
+    """
 
     repeat: Repeat
+    decides: tuple[int, ...]
     graded: GradedRun
     readings: Readings
     metrics: dict[str, Metric]
@@ -143,7 +148,8 @@ def study_table(
     """
     settings = {"resamples": resamples, "confidence": confidence, "seed": seed}
     sets = dict.fromkeys(["", *map(set_of, measures)])
-    read = {name: _read_set(repeats, name, [m for m in measures if set_of(m) == name]) for name in sets}
+    varied = [s for s in (repeats[0].seeds if repeats else ()) if len({one.seeds[s] for one in repeats}) > 1]
+    read = {name: _read_set(repeats, name, [m for m in measures if set_of(m) == name], varied[:1]) for name in sets}
     columns, variance = {}, {}
     for measure in measures:
         found = read[set_of(measure)]
@@ -181,20 +187,23 @@ def study_table(
         bootstrap_resamples=resamples,
         power=POWER,
         undecided_counted_as=POLICY,
-        warnings=[line for name, found in read.items() for line in _warnings(found, name)],
+        warnings=[line for name, found in read.items() for line in _warnings(found, name, repeats)],
         rows=rows,
         variance=variance,
         detectable={m: _detectable(columns[m]) for m in measures},
         chance=own_set.chance,
         sets=counts,
+        repeated_over=varied,
     )
 
 
-def _read_set(repeats: Sequence[Repeat], name: str, measures: Sequence[str]) -> list[_Read]:
+def _read_set(
+    repeats: Sequence[Repeat], name: str, measures: Sequence[str], deciding: Sequence[str]
+) -> list[_Read]:
     """The repeats on the set ``name``, with ``measures``, which are of that set; of a further one those that have it.
     Raises UserError for runs over different problems.
     """
-    read = [one for repeat in repeats if (one := _read(repeat, name)) is not None]
+    read = [one for repeat in repeats if (one := _read(repeat, name, deciding)) is not None]
     for other in read[1:]:
         check_same_problems(read[0].graded, other.graded)
     keys = {measure.rpartition(".")[2]: measure for measure in measures}
@@ -214,13 +223,14 @@ def _on_set(read: Sequence[_Read]) -> OnSet:
     return OnSet(len(read[0].readings.lenient.problem_ids), min(counts), read[0].readings.chance_at())
 
 
-def _read(repeat: Repeat, name: str) -> _Read | None:
+def _read(repeat: Repeat, name: str, deciding: Sequence[str]) -> _Read | None:
     graded = repeat.read(name) if name else repeat.read()
     if graded is None:
         return None
     found = readings(graded.rows)
     one_each = list({row.problem_id: row for row in graded.rows}.values())  # a study may have a million
-    return _Read(repeat, replace(graded, rows=one_each), found, {}, {})
+    decides = tuple(repeat.seeds[seed] for seed in deciding)
+    return _Read(repeat, decides, replace(graded, rows=one_each), found, {}, {})
 
 
 def _ordered(metric: Metric, order: Sequence[str]) -> Metric:
@@ -237,12 +247,12 @@ def _seeds(one: _Read) -> tuple[int, ...]:
 
 def _groups(found: Sequence[_Read]) -> np.ndarray:
     """What counts as one repeat each, of runs in ``found``: any [repeats, 1]."""
-    return grouped(np.zeros((len(found), 1)), [_seeds(one) for one in found]) if found else np.zeros((0, 1))
+    return grouped(np.zeros((len(found), 1)), [one.decides for one in found]) if found else np.zeros((0, 1))
 
 
 def _values(found: Sequence[_Read], measure: str) -> np.ndarray:
     stacked = np.stack([one.metrics[measure].per_problem for one in found])
-    return grouped(stacked, [_seeds(one) for one in found])
+    return grouped(stacked, [one.decides for one in found])
 
 
 def _cells(
@@ -287,10 +297,13 @@ def _detectable(cells: Mapping[str, Cell]) -> float:
     return median(found) if found else float("nan")
 
 
-def _warnings(read: Sequence[_Read], name: str) -> list[str]:
-    """Those of compared runs, and repeats that are none: runs whose samples came out the same."""
+def _warnings(read: Sequence[_Read], name: str, repeats: Sequence[Repeat]) -> list[str]:
+    """Those of compared runs, runs without this set, and repeats that are none: those whose samples came out the same."""
     k = _on_set(read).k if read else 0
-    found = run_warnings([one.graded for one in read], [one.readings for one in read], k)
+    there = {one.repeat.name for one in read}
+    lacking = [one.name for one in repeats if one.name not in there]
+    found = [f"no scores of {', '.join(lacking)}"] if lacking else []
+    found += run_warnings([one.graded for one in read], [one.readings for one in read], k)
     same: dict[tuple, list[_Read]] = {}
     for one in read:
         outcomes = one.readings.lenient

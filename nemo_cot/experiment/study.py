@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 from omegaconf import OmegaConf
@@ -197,7 +197,7 @@ def _check(study: StudyFile, where: str) -> None:
 def _refuse_set(overrides: Sequence[str], study: StudyFile, where: str, own: Sequence[str]) -> None:
     """Raise UserError for an override of what the study sets itself: one of them would be ignored."""
     for text in overrides:
-        key = text.partition("=")[0]
+        key = text.partition("=")[0].lstrip("+~")
         if key in own:
             raise UserError("cannot be set: the study names its runs and their folder", where=f"{where}: {text}", fix="leave it out")
         if any(key in row for row in _repeats(study)):
@@ -216,9 +216,10 @@ def _of_file(name: str, overrides: Sequence[str]) -> Study:
     study = read_study(name)
     _refuse_set(overrides, study, "command line", ("name",))
     given, rest = _runs_dir(overrides)
-    reused = [f"{given}/{run}" for run in study.reuse if (user_path(given) / run).is_dir()]
     runs_dir = f"{given}/{name}"
-    runs = []
+    if (user_path(runs_dir) / "config.yaml").exists():
+        raise UserError("is the directory of a run", where=runs_dir, fix="give the study another name, or runs_dir=OTHER")
+    runs: list[StudyRun] = []
     repeats = _repeats(study)
     varied = [key for key in repeats[0] if len({row[key] for row in repeats}) > 1]
     for variant, content in study.runs.items():
@@ -230,9 +231,18 @@ def _of_file(name: str, overrides: Sequence[str]) -> Study:
                 *study.overrides, *own.overrides, *(f"{key}={value}" for key, value in row.items()), *rest,
                 f"name={run_name}", f"runs_dir={hydra_quoted(runs_dir)}",
             ]  # fmt: skip
-            if reused and not any(text.startswith("reuse=") for text in placed):
-                placed.append(f"reuse=[{','.join(map(hydra_quoted, reused))}]")
             runs.append(StudyRun(run_name, variant, own.subject, row, tuple(placed)))
+    # A variant that was renamed, or repeated since, has finished stages under its earlier name.
+    known = {run.name for run in runs}
+    left = sorted(path.parent.name for path in user_path(runs_dir).glob("*/config.yaml"))
+    reused = [f"{runs_dir}/{run}" for run in left if run not in known]
+    reused += [f"{given}/{run}" for run in study.reuse if (user_path(given) / run).is_dir()]
+    if reused:
+        more = f"reuse=[{','.join(map(hydra_quoted, reused))}]"
+        runs = [
+            run if any(text.startswith("reuse=") for text in run.overrides) else replace(run, overrides=(*run.overrides, more))
+            for run in runs
+        ]
     return Study(name, runs_dir, runs, study.title, study.baseline, study.measures)
 
 

@@ -14,7 +14,7 @@ from nemo_cot.report.build import MAX_BYTES, problem_part
 from nemo_cot.report.collect import read_manifests
 from nemo_cot.report.page import write_page
 from nemo_cot.report.results import Bar, Headline, OnProblems, Remark, RunColumn
-from nemo_cot.report.study_text import heads, repeats_text, row_cells, study_notes, title_of
+from nemo_cot.report.study_text import heads, repeats_text, row_cells, smallest_seen, study_notes, title_of
 from nemo_cot.report.svg import forest
 from nemo_cot.report.texts import TextSet, build_texts, text_name
 from nemo_cot.stages import RunDirectory
@@ -89,8 +89,9 @@ def study_headline(found: StudyTable, measure: str) -> Headline:
     name = set_of(measure)
     problems = found.sets[name].problems if name else found.problems
     detail = f"{tables.label(measure, found.k_of(measure))}, {problems} problems; p-values corrected by Holm for {others} variants."
+    detail += "" if found.repeated_over else " One run of each: another run of the same variant may lie elsewhere."
     if not seen:
-        return Headline("unclear", f"None of {others} variants differs from {found.baseline}.", detail)
+        return Headline("unclear", f"None of {others} variants could be told from {found.baseline}.", detail)
     parts = [f"{words_of(names)} {what}" for names, what in ((better, "better"), (worse, "worse")) if names]
     verdict = "helped" if better and not worse else "hurt" if worse and not better else "measured"
     sentence = f"Of {others} variants {' and '.join(parts)} than {found.baseline}."
@@ -111,7 +112,7 @@ def _measure(found: StudyTable) -> str:
 
 def _sensitivity(found: StudyTable, measure: str) -> list[Remark]:
     value = found.detectable.get(measure, float("nan"))
-    text = f"A difference of {tables.label(measure, found.k_of(measure))} below {100 * value:.1f} points would mostly not have been seen here."
+    text = f"{tables.label(measure, found.k_of(measure))}: {smallest_seen(found, value)}."
     return [Remark(text, "variants")] if value == value else []
 
 

@@ -47,12 +47,18 @@ def study_notes(found: StudyTable) -> list[str]:
     level = f"{100 * found.confidence:g} %"
     counts = "".join(f", {one.problems} of {name}" for name, one in found.sets.items())
     guessed = {"": found.chance, **{name: one.chance for name, one in found.sets.items()}}
+    once = (
+        "Every variant ran once: intervals and stars are about these runs. How far another run of the same variant would be "
+        "from them is not in them; repeats show it."
+    )
+    over = f"The luck of what the repeats vary ({', '.join(found.repeated_over)}) is in the intervals, no other."
     notes = [
         f"{found.problems} problems{counts}. Mean over repeats and problems with its {level} interval (hierarchical bootstrap, "
         f"{found.bootstrap_resamples} resamples); below it the difference to {found.baseline} in points, paired by problem "
         "and seeds, with its interval and p-value, corrected by Holm for the number of variants. "
         f"A star marks a corrected p-value below {1 - found.confidence:.2g}. Undecided answers count as "
-        f"{found.undecided_counted_as}."
+        f"{found.undecided_counted_as}.",
+        over if found.repeated_over else once,
     ]
     for name, chance in guessed.items():
         if chance is not None:
@@ -60,21 +66,26 @@ def study_notes(found: StudyTable) -> list[str]:
     for measure, value in found.detectable.items():
         if value > 0:  # not a number without a difference, 0 where all runs answered alike
             notes.append(
-                f"{label(measure, found.k_of(measure))}: a difference below {100 * value:.1f} points would mostly not have been "
-                f"seen here ({100 * found.power:g} % chance, corrected; median over variants)."
+                f"{label(measure, found.k_of(measure))}: {smallest_seen(found, value)} (corrected; median over variants)."
             )
+    with_runs = [len(row.runs) for row in found.rows if row.runs]
     for measure, parts in found.variance.items():
         shares = ", ".join(f"{name} {100 * part:.0f} %" for name, part in parts.items() if name != "total")
         if shares:
             notes.append(
                 f"{label(measure, found.k_of(measure))}: runs of one variant differ by {100 * parts['total']:.1f} points "
-                f"(standard deviation), of which (variance): {shares}."
+                f"(standard deviation), of which (variance, from {sum(with_runs)} runs of {len(with_runs)} variants): {shares}."
             )
     missing = [name for row in found.rows for name in row.missing]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         notes.append(f"Not finished, so not in the table: {', '.join(missing[:5])}{more}.")
     return [*notes, *(f"Warning: {line}" for line in found.warnings)]
+
+
+def smallest_seen(found: StudyTable, value: float) -> str:
+    """What :attr:`StudyTable.detectable` means."""
+    return f"a difference of {100 * value:.1f} points would have been seen here with {100 * found.power:g} % chance, a smaller one less often"
 
 
 def study_markdown(found: StudyTable) -> str:
@@ -106,7 +117,7 @@ def heads(found: StudyTable) -> list[str]:
 
 def repeats_text(count: int, missing: int) -> str:
     """The number of repeats, and of runs that are missing."""
-    return f"{count} ({missing} runs missing)" if missing else str(count)
+    return f"{count} ({missing} run{'s' * (missing > 1)} missing)" if missing else str(count)
 
 
 def row_cells(found: StudyTable, measures: dict[str, Cell]) -> Iterator[Shown]:

@@ -64,6 +64,10 @@ def test_a_failed_variant_stops_itself_and_a_killed_study_goes_on_with_nothing_d
     again = nemo_cot_here("run", *arguments, "--only", "right,fast")
     assert again.returncode == 0 and "run 1 of" not in again.stdout, "nothing is left to do"
     assert digests(study / "runs/small/right") == before
+    part = nemo_cot_here("compare", *arguments, "--only", "fast")
+    assert part.returncode == 0 and "fast" in part.stdout and "other settings" not in part.stdout, "the baseline is always there"
+    changed = nemo_cot_here("compare", *arguments, "--only", "fast", "train.max_steps=9").stdout
+    assert "made with other settings than the study has now: right, fast (train: train.max_steps: 4 -> 9)" in changed
     shown = nemo_cot_here("status", *arguments).stdout
     assert "failed" in shown and "2 of 4 runs are finished" in shown
 

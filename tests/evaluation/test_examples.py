@@ -135,6 +135,9 @@ def test_what_exceeds_the_context_is_refused_with_the_sum(tiny_model, tmp_path):
         choose(tiny_model, tmp_path, new=9, context=prompt + 8)
     with pytest.raises(UserError, match="context is 4096"):
         choose(tiny_model, tmp_path, new=4096)
+    longer = Problem(problem_id="long", problem="5 + 5 + 5 + 5", expected_answer="20")
+    with pytest.raises(UserError, match="of the problem long"):
+        choose(tiny_model, tmp_path, [HELDOUT[0], longer, HELDOUT[0]], new=8, context=prompt + 8)
 
 
 @pytest.mark.parametrize("given, key", [

@@ -103,6 +103,42 @@ def test_the_variance_between_runs_is_shared_by_the_variants():
     assert among.high - among.low < 0.7 * (alone.high - alone.low)
 
 
+@pytest.mark.parametrize("repeats", [2, 5])
+def test_the_luck_of_a_mean_is_that_of_a_run_over_its_number(repeats):
+    """40 variants whose runs differ by 5 points: 1.96 x 5 points / sqrt(repeats), beside what 400 equal problems leave."""
+    draw = np.random.default_rng(0)
+    luck = draw.standard_normal((40, repeats, 1))
+    luck = 0.05 * (luck - luck.mean()) / luck.std()
+    spread = np.sqrt(np.mean([0.5**2 * np.var(one, ddof=1) for one in luck])) / 0.5
+    found = repeated_means([0.5 + one + np.zeros((repeats, 400)) for one in luck], share=True, **SETTINGS)
+    error = np.hypot(spread / np.sqrt(repeats), 0.5 / 401)
+    assert np.mean([one.high - one.low for one in found]) == pytest.approx(2 * 1.96 * error, rel=0.05)
+    changes = repeated_differences(
+        [(np.full((repeats, 400), 0.5), 0.5 + one + np.zeros((repeats, 400))) for one in luck], share=True, **SETTINGS
+    )
+    assert np.mean([one.high - one.low for one in changes]) == pytest.approx(2 * 1.96 * spread / np.sqrt(repeats), rel=0.05)
+
+
+def test_luck_is_in_relation_to_what_both_sides_leave_room_for():
+    """Of a variant near the end, p (1 - p) is 0.0475 in place of 0.25; the baseline's 0.25 is in both differences."""
+    draw = np.random.default_rng(0)
+    pairs = []
+    for rate in (0.5, 0.95) * 20:
+        luck = 0.02 * draw.standard_normal((2, 2, 1))
+        pairs.append(tuple(centre + one + np.zeros((2, 400)) for centre, one in zip((0.5, rate), luck)))
+    found = repeated_differences(pairs, share=True, **SETTINGS)
+    middle, end = (np.mean([one.high - one.low for one in found[place::2]]) for place in (0, 1))
+    assert end / middle == pytest.approx(np.sqrt((0.25 + 0.0475) / 0.5), rel=0.03)
+
+
+def test_a_p_value_that_the_draws_cannot_show_is_no_zero():
+    """None of 4,000 draws lies below zero: less than 2 / 4,000, and ten of them stay ten times that by Holm."""
+    pair = (np.linspace(0, 0.1, 50)[None], np.linspace(0.8, 1, 50)[None])
+    found = repeated_differences([pair] * 10, share=True, **SETTINGS)
+    assert {one.p_value for one in found} == {2 / 4000}
+    assert min(holm([one.p_value for one in found])) == 10 * 2 / 4000
+
+
 def test_detectable_is_the_difference_that_would_have_been_seen():
     """With a standard error of s: (1.96 + 0.84) s for one comparison, more after a correction for ten."""
     draw = np.random.default_rng(0)
@@ -163,6 +199,14 @@ def test_variants_are_pooled_not_mixed():
     found = variance_components([runs([0.1, 0.2], seeds), runs([0.8, 0.9], seeds)], SOURCES)
     assert found == pytest.approx({"training": 0.005})
     assert variance_components([runs([0.1], [(1, 1, 1)])], SOURCES) == {}
+
+
+def test_components_of_an_unbalanced_design_by_hand():
+    """Selection 1 has two trainings, 0.1 and 0.3, selection 2 one, 0.6. Within: 0.02. Between means 0.2 and 0.6: 0.08, of
+    which the mean of 0.02 / 2 and 0.02 / 1 is training's.
+    """
+    found = variance_components([runs([0.1, 0.3, 0.6], [(1, 1, 9), (1, 2, 9), (2, 1, 9)])], SOURCES)
+    assert found == pytest.approx({"training": 0.02, "selection": 0.065})
 
 
 def test_sampling_variance_of_a_mean():

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
+import numpy as np
 import pytest
 
 from nemo_cot.errors import UserError
+from nemo_cot.evaluation.measures import readings
+from nemo_cot.evaluation.metrics import pass_at_1
+from nemo_cot.evaluation.repeats import repeated_means
 from nemo_cot.evaluation.study_table import Repeat, study_table
+from nemo_cot.report.study_page import study_headline
 from nemo_cot.report.study_text import (
     study_builtins,
     study_markdown,
@@ -72,6 +79,73 @@ def test_only_repeats_with_the_same_seeds_are_paired():
     )
 
 
+def test_pairs_are_made_by_seeds_and_problems_in_whatever_order_runs_and_rows_stand():
+    plain, other = repeats("plain", 0.4, 10), repeats("other", 0.6, 20)
+    expected = table(plain, other)
+
+    def backwards(repeat):
+        return replace(repeat, read=lambda: replace(one := repeat.read(), rows=one.rows[::-1]))
+
+    mixed = table(plain, [backwards(repeat) for repeat in other[::-1]])
+    for measure, cell in expected.rows[1].measures.items():
+        ours, theirs = cell.minus_baseline, mixed.rows[1].measures[measure].minus_baseline
+        assert [theirs.value, theirs.low, theirs.high, theirs.p_holm] == pytest.approx(
+            [ours.value, ours.low, ours.high, ours.p_holm], abs=1e-9
+        )
+
+
+def test_a_variant_that_lacks_a_selection_does_not_count_its_trainings_instead():
+    seeds = [{"selection": s, "training": t} for s in (1, 2) for t in (1, 2)]
+
+    def variant(name, seed, places):
+        return [Repeat(name, f"{name}.{n}", seeds[n], lambda n=n: run(f"{name}.{n}", 0.4, seed=seed + n)) for n in places]
+
+    found = table(variant("plain", 10, range(4)), variant("lacking", 20, (0, 1)), variant("whole", 30, range(4)))
+    assert [row.repeats for row in found.rows] == [2, 1, 2] and found.repeated_over == ["selection", "training"]
+    runs = [[pass_at_1(readings(run("x", 0.4, seed=seed + n).rows).lenient).per_problem for n in range(4)] for seed in (10, 20, 30)]
+    plain, lacking, whole = (np.stack(one).reshape(2, 2, -1).mean(axis=1) for one in runs)
+    expected = repeated_means([plain, lacking[:1], whole], share=True, resamples=2000, confidence=0.95, seed=0)
+    cells = [row.measures["lenient"] for row in found.rows]
+    assert [c.low for c in cells] == pytest.approx([one.low for one in expected])
+    assert [c.high for c in cells] == pytest.approx([one.high for one in expected])
+    assert table(variant("plain", 10, (0, 1)), variant("o", 20, (0, 1))).rows[0].repeats == 2, "training is all that varies"
+
+
+def test_the_votes_of_all_are_counted_over_the_fewest_samples():
+    found = table(repeats("plain", 0.4, 10), repeats("few", 0.4, 20, samples=2), measures=("pass_at_k",))
+    assert found.k == 2 and "samples per problem differ" in " ".join(found.warnings)
+    alone = table(repeats("plain", 0.4, 10), measures=("pass_at_k",))
+    assert found.rows[0].measures["pass_at_k"].value < alone.rows[0].measures["pass_at_k"].value
+
+
+def test_detectable_is_that_of_the_variant_in_the_middle():
+    found = table(repeats("plain", 0.4, 10), *(repeats(f"v{n}", 0.1 + 0.3 * n, 20 + 10 * n) for n in range(3)))
+    own = sorted(row.measures["lenient"].minus_baseline.detectable for row in found.rows[1:])
+    assert own[0] < own[1] < own[2] and found.detectable["lenient"] == own[1]
+
+
+def test_only_means_over_samples_know_their_sampling_from_one_run():
+    seeds = [{"selection": n} for n in range(3)]
+    runs = [
+        [Repeat(v, f"{v}.{n}", seeds[n], lambda n=n, s=s: run(f"x{n}", 0.2 + 0.2 * n, seed=s + n)) for n in range(3)]
+        for v, s in (("plain", 10), ("other", 20))
+    ]
+    found = table(*runs, measures=("lenient", "pass_at_k"))
+    assert found.variance["lenient"].keys() == {"selection", "sampling", "total"}
+    assert found.variance["pass_at_k"].keys() == {"selection", "total"}
+
+
+def test_what_the_table_claims_is_what_the_repeats_show(found):
+    notes = " ".join(study_notes(found))
+    assert "The luck of what the repeats vary (selection, sampling) is in the intervals, no other." in notes
+    assert "would have been seen here with 80 % chance, a smaller one less often" in notes and "from 9 runs of 3 variants" in notes
+    assert "One run of each" not in study_headline(found, "lenient").detail
+    once = table(repeats("plain", 0.4, 10, 1), repeats("same", 0.4, 20, 1))
+    assert "Every variant ran once: intervals and stars are about these runs." in " ".join(study_notes(once))
+    headline = study_headline(once, "lenient")
+    assert headline.sentence == "None of 1 variants could be told from plain." and "One run of each" in headline.detail
+
+
 def test_repeats_that_are_none_are_warned_of():
     same = [Repeat("plain", f"plain.{n}", SEEDS[n], lambda: run("plain", 0.4, seed=1)) for n in range(2)]
     assert "the seed of sampling did not act" in table(same, repeats("o", 0.4, 5)).warnings[0]
@@ -132,7 +206,8 @@ def test_a_measure_on_a_set_has_that_sets_problems_and_samples_and_its_own_corre
     assert lower.measures["lenient"].minus_baseline.p_holm >= lower.measures["lenient"].minus_baseline.p_value
     assert "four.pass_at_k" not in without.measures and "lenient" in without.measures
     markdown, notes = study_markdown(found), " ".join(study_notes(found))
-    assert "| four: pass@3 |" in markdown and "40 problems, 25 of four." in notes and "four: pass@3: a difference below" in notes
+    assert "| four: pass@3 |" in markdown and "40 problems, 25 of four." in notes and "four: pass@3: a difference of" in notes
+    assert "Warning: four: no scores of without.0, without.1, without.2" in notes
     lines = [line for line in markdown.splitlines() if line.startswith("| without")]
     assert lines[0].endswith("| - |")
 

@@ -97,7 +97,7 @@ ROWS: dict[str, list[Callable[[Row], None]]] = {
 }  # fmt: skip
 RUNS: dict[str, dict[str, list[Callable[[Row], None]]]] = {
     "paper": {
-        "main": MAIN, "base": MAIN, "qwq50": ROWS["paper_nemotron_qwq"],
+        "main": MAIN, "base": MAIN, "prompted": MAIN, "qwq50": ROWS["paper_nemotron_qwq"],
         **{f"human_stage{n}": [size(50), written_by(**{f"human_stage{n}": 1.0})] for n in (1, 2, 3, 4)},
         "human_refined": ROWS["paper_human_refined"], "paraphrase": ROWS["paper_paraphrase"],
         "nonreasoning": ROWS["paper_nonreasoning"], "nonreasoning_engineered": [RIGHT, size(20), asked("engineered")],
@@ -222,7 +222,7 @@ def test_no_two_rows_are_the_same(study, make):
     found: dict[str, list[str]] = {}
     for name in RUNS[study] if study else ROWS:
         found.setdefault(make(overrides[name]).trained, []).append(name)
-    same = {"paper": [["main", "base"]], None: [["quickstart", "quickstart_sets"]]}  # which differ in what is evaluated
+    same = {"paper": [["main", "base", "prompted"]], None: [["quickstart", "quickstart_sets"]]}  # which differ in what is evaluated
     assert [names for names in found.values() if len(names) > 1] == same.get(study, [])
 
 

@@ -83,6 +83,30 @@ def test_runs_beside_the_study_are_reused_where_they_exist(write, tmp_path):
     assert load_config(chosen().runs[0].overrides).reuse == ["runs/quickstart"]
 
 
+def test_runs_of_an_earlier_version_of_the_study_are_reused_first(write, tmp_path):
+    """With a second seed every run has another name; so has a variant that is renamed."""
+    write(reuse=["quickstart"])
+    (tmp_path / "runs/quickstart").mkdir(parents=True)
+    for name in names():
+        (tmp_path / "runs/s" / name).mkdir(parents=True)
+        (tmp_path / "runs/s" / name / "config.yaml").touch()
+    assert load_config(chosen().runs[0].overrides).reuse == ["runs/quickstart"], "none of its own"
+    write(reuse=["quickstart"], repeats={"curate.seed": [13, 14]})
+    for run in chosen().runs:
+        assert load_config(run.overrides).reuse == ["runs/s/plain", "runs/s/wrong", "runs/quickstart"]
+    write(runs={"plain": [], "incorrect": STUDY["runs"]["wrong"]})
+    assert load_config(chosen().runs[1].overrides).reuse == ["runs/s/wrong"]
+    assert load_config(chosen("reuse=[]").runs[1].overrides).reuse == []
+
+
+def test_a_study_does_not_lie_in_a_run(write, tmp_path):
+    (tmp_path / "runs/s").mkdir(parents=True)
+    (tmp_path / "runs/s/config.yaml").touch()
+    with pytest.raises(UserError, match="is the directory of a run"):
+        chosen()
+    assert chosen("runs_dir=other").runs
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -133,6 +157,8 @@ def test_a_seed_that_the_repeats_vary_is_not_set_for_all_of_them(write):
     write(repeats={"train.seed": [1, 2]})
     with pytest.raises(UserError, match=r"train\.seed is set by the study's repeats"):
         chosen("train.seed=5")
+    with pytest.raises(UserError, match=r"train\.seed is set by the study's repeats"):
+        chosen("++train.seed=5")
     assert load_config(chosen("evaluate.seed=5").runs[1].overrides).train.seed == 2
 
 
