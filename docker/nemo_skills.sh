@@ -6,6 +6,8 @@ with_nemo=$1
 lock=$2
 [ "$with_nemo" = 1 ] || exit 0
 unset PIP_CONSTRAINT
+# Its generation waits for the server by curl, and for ever where there is none.
+command -v curl >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends curl; }
 environment=/opt/nemo-skills
 skills="git+https://github.com/NVIDIA-NeMo/Skills.git@$NEMO_SKILLS_INFERENCE_REVISION"
 

@@ -202,14 +202,15 @@ def _check_path(run: Path) -> None:
 
 
 def check_time(cfg: Config) -> None:
-    """A backend that saves and stops by itself must do so before Slurm's warning."""
+    """A backend that saves and stops by itself must be done with it before Slurm's warning."""
     key, resources = cluster_of(cfg).resources.of("train")
     limit = seconds_of_limit(f"{key}.time_limit", resources.time_limit)
-    seconds = backend_of(cfg.train).seconds_per_job()
+    seconds = backend_of(cfg.train).seconds_per_job(cfg)
     if seconds is not None and seconds > limit - cluster_of(cfg).warning_seconds:
         raise UserError(
-            f"{seconds} s of training do not end {cluster_of(cfg).warning_seconds} s "
-            f"(cluster.warning_seconds) before the job's {resources.time_limit}: nothing would be saved",
+            f"with its start and its save a training job takes {seconds} s, and does not end "
+            f"{cluster_of(cfg).warning_seconds} s (cluster.warning_seconds) before its {resources.time_limit}: it would be "
+            "stopped, and lose the steps since its last save",
             where="train.max_time_per_run",
             fix=f"lower it, or raise {key}.time_limit",
         )

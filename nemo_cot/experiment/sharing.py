@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,6 +26,7 @@ from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.experiment.study import Chosen, Study, StudyRun
 from nemo_cot.preflight import Finding
 from nemo_cot.stages import Output, Source, Stage
+from nemo_cot.training.backend import backend_of
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def plan_study(chosen: Chosen, *, elsewhere: bool | None = False) -> StudyPlan:
 
     ``elsewhere``: as in preflight; None: where a run's config has a cluster.
     """
-    composer, planned = Composer(), []
+    composer, planned, images = Composer(), [], {}
     for run in chosen.study.runs:
         try:
             tree = composer.tree(run.overrides)
@@ -94,6 +95,7 @@ def plan_study(chosen: Chosen, *, elsewhere: bool | None = False) -> StudyPlan:
             meant, chain, directory = run.name in chosen.only, graph(cfg), run_directory(cfg)
             away = cfg.cluster.slurm is not None if elsewhere is None else elsewhere
             cost, findings = examine(cfg, directory, chain, elsewhere=away) if meant else (None, [])
+            findings = [*findings, *(_training_image(run.name, cfg, images) if meant else ())]
         except UserError as error:
             if run.name not in chosen.only:
                 continue
@@ -114,6 +116,24 @@ def _check_measures(study: Study, cfg: Config) -> None:
                 where=f"study {study.name}, measures",
                 fix=f"set evaluate.sets.{name}.problems=FILE in the study's overrides, or leave it out of measures",
             )
+
+
+def _training_image(name: str, cfg: Config, images: dict[str, tuple[str, str]]) -> Iterator[Finding]:
+    """An error where another run trains in the same image with a backend that needs another one. ``images``: of the runs
+    before, what each is, and for which run.
+    """
+    cluster, target = cfg.cluster.slurm, backend_of(cfg.train).image
+    if cluster is None or cluster.container.runtime == "none" or "train" not in cfg.launcher.stages:
+        return
+    image = cluster.resources.train.image or cluster.container.image
+    other, first = images.setdefault(image, (target, name)) if image and target else (target, "")
+    if other != target:
+        yield Finding(
+            "study_images",
+            "error",
+            f"train={cfg.train.backend} needs the image {target}; {image} trains run {first}, which needs {other}",
+            "name both images by the trainer: 'cluster.container.image=/images/${train.backend}.sqsh'",
+        )
 
 
 def refuse_study_errors(plan: StudyPlan) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -30,6 +31,7 @@ from nemo_cot.text import PromptFormat, TextTokenizer
 
 _POLL_SECONDS = 0.5
 _ANSWER_SECONDS = 10.0
+_HERE = ("127.0.0.1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ class Server:
     process: Process | None
     context: int | None = None
 
+    @property
+    def here(self) -> bool:
+        """Whether it is on this machine: no proxy that the environment names stands before it."""
+        return urlsplit(self.base_url).hostname in _HERE
+
     def check(self) -> None:
         """Raise UserError when the server that was started here has ended."""
         if self.process is not None and (code := self.process.exit_code()) is not None:
@@ -52,6 +59,14 @@ class Server:
                 where=str(self.process.log),
                 fix="correct what it says, then run the same command again: it resumes",
             )
+
+
+def past_proxies() -> dict[str, str]:
+    """What a program that asks a server on this machine needs in its environment: many clusters name a proxy for HTTP on
+    their nodes, which clients would ask for 127.0.0.1 too.
+    """
+    named = os.environ.get("no_proxy") or os.environ.get("NO_PROXY")
+    return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join([*([named] if named else []), *_HERE]))
 
 
 @contextlib.contextmanager
@@ -213,7 +228,8 @@ async def _listed(server: Server, deadline_seconds: float, connect_seconds: floa
     """The models at /models, once there are some: the context of each, by name."""
     started = reached = time.monotonic()
     told, url = "", f"{server.base_url}/models"
-    async with httpx.AsyncClient(headers=authorization(server.api_key), timeout=_ANSWER_SECONDS) as client:
+    headers = authorization(server.api_key)
+    async with httpx.AsyncClient(headers=headers, timeout=_ANSWER_SECONDS, trust_env=not server.here) as client:
         while True:
             server.check()
             try:

@@ -72,6 +72,8 @@ class Backend(ABC, Generic[T]):
     several_nodes: ClassVar[bool] = False
     cuts_at_eos: ClassVar[bool] = False
     """Whether its loaders cut every sequence at the eos of the tokenizer."""
+    image: ClassVar[str] = ""
+    """The target of our Dockerfile that it trains and converts in; empty where any Python with its packages will do."""
     started_by_srun: ClassVar[bool] = False
     """Whether the recipe stays outside of the container, and starts its processes there by srun."""
     task_per_gpu: ClassVar[bool] = False
@@ -138,8 +140,8 @@ class Backend(ABC, Generic[T]):
         """Files and folders that it reads beside the stages' artifacts, by config key."""
         return {}
 
-    def seconds_per_job(self) -> int | None:
-        """After so long it saves and stops by itself; None where it does not."""
+    def seconds_per_job(self, cfg: Config) -> int | None:
+        """After so long a job of it has saved and stopped by itself; None where it does not."""
         return None
 
     def size(self, resources: ResourceClasses) -> tuple[int, int | None]:

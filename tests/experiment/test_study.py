@@ -233,6 +233,25 @@ def test_each_shared_stage_is_planned_once(write):
     assert preferred[plan.chosen[0].keys["generate"]].name == "wrong.train2"
 
 
+@pytest.mark.parametrize("cluster, wrong", [
+    (["cluster=slurm_8xh100", "cluster.container.image=/i/one.sqsh"], ["rl"]),
+    (["cluster=slurm_8xh100", "cluster.container.image=/i/${train.backend}.sqsh"], []),
+    (["cluster=slurm_8xh100", "cluster.container.runtime=none"], []),
+    ([], []),
+])  # fmt: skip
+def test_two_trainers_do_not_share_an_image(write, cluster, wrong):
+    """The evaluation's neither, and a run that is not meant has none."""
+    nemo = ["experiment=quickstart", "model=qwen2.5_7b", "model.path=/m", "train/layout=qwen2.5_7b"]
+    runs = {"first": [*nemo, "train=nemo_aligner"], "rl": [*nemo, "train=nemo_rl"], "again": [*nemo, "train=nemo_aligner"]}
+    write(runs={**runs, "local": ["experiment=quickstart"]}, baseline="first")
+
+    def found(*more):
+        plan = plan_study(chosen(*cluster, *more), elsewhere=True)
+        return [p.name for p in plan.chosen for f in p.findings if f.rule == "study_images" and f.level == "error"]
+
+    assert found() == wrong and found("--only", "rl,local") == []
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))
 def test_a_composer_makes_of_many_what_each_would_be_alone(name):
     composer = Composer()

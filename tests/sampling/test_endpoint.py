@@ -19,6 +19,7 @@ from nemo_cot.records import Problem
 from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.sampling.openai import endpoint
 from nemo_cot.sampling.openai.endpoint import sample_endpoint
+from nemo_cot.serving.server import Server
 from nemo_cot.text import PromptFormat, Shots, TextTokenizer
 from tests.scripted_server import scripted
 
@@ -66,6 +67,19 @@ def test_every_sample_is_asked_for_once_with_its_own_seed_and_comes_in_order(tmp
         "presence_penalty": 0.0, "frequency_penalty": 0.0,
         "prompt": FORM.prompt.replace("{problem}", "problem a"), "seed": 102,
     }  # fmt: skip
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_a_server_on_this_machine(tmp_path, monkeypatch):
+    """Nor is one that is started here, which answers at 127.0.0.1 too; nothing listens at this proxy."""
+    for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with scripted() as script:
+        sample_endpoint(engine(script), job(tmp_path))
+    assert len(rows(tmp_path)) == 9
+    elsewhere = Server("http://node7.example.org:8000/v1", "m", None, None)
+    assert not elsewhere.here and Server(script.base_url, "m", None, None).here
 
 
 def test_without_seeds_no_request_has_one(tmp_path):

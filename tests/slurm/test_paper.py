@@ -221,6 +221,23 @@ def test_training_on_one_node_is_in_the_container_as_a_whole(place: Place):
     assert argv[0] == "python" and "--standalone" in argv and "srun" not in argv
 
 
+@pytest.mark.parametrize("limit, ends", [("00:03:30:00", True), ("00:03:45:00", False), ("00:03:42:00", False)])
+def test_a_training_job_has_time_to_start_and_to_save_before_the_warning(place: Place, limit: str, ends: bool):
+    """NeMo counts its time from the first step: of 4 hours, 10 minutes are the warning, 5 the start, 4 a save."""
+    overrides = [*place.main, f"train.max_time_per_run='{limit}'"]
+    if ends:
+        assert "train" in place.jobs(*overrides)
+        return
+    error = refusal(place, *overrides)
+    assert "lose the steps since its last save" in error.what and error.where == "train.max_time_per_run"
+
+
+def test_adapters_train_on_one_node_in_the_container_as_a_whole(place: Place):
+    main = [o.replace("paper_main", "paper_lora") for o in place.main]
+    for key, job in place.jobs(*main).items():
+        check_container(job, place, SKILLS if key in SAMPLING else TRAINING)
+
+
 def test_the_baselines_are_evaluated_in_the_image_with_vllm(place: Place):
     jobs = place.jobs(*place.baselines)
     assert {job["recipe"] for job in jobs.values()} == {"problems", "convert", "evaluate", "report"}

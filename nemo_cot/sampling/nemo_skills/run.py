@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -27,10 +28,12 @@ from nemo_cot.sampling.nemo_skills.files import (
 )
 from nemo_cot.sampling.openai.requests import check_prompts, messages
 from nemo_cot.serving.process import Process
-from nemo_cot.serving.server import Server, serving
+from nemo_cot.serving.server import Server, past_proxies, serving
 from nemo_cot.text import TextTokenizer
 
 _POLL_SECONDS = 0.5
+_OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+"""NeMo-Skills' client fetches a list of prices from GitHub as each process starts, or waits for it where that is cut off."""
 
 
 def sample_nemo_skills(engine: NemoSkillsEngine, job: SamplingJob) -> None:
@@ -52,6 +55,7 @@ def sample_nemo_skills(engine: NemoSkillsEngine, job: SamplingJob) -> None:
     for sample in files.keys() - set(todo):
         read_seed(files[sample], job, sample)  # a row that cannot be used ends it here, not after all others
     if todo:
+        _check_curl()
         seeded = job.sampling.seeded
         with serving(engine.server, job.model, job.folder, form=job.form, seeded=seeded) as server:
             if tokenizer is not None:
@@ -59,6 +63,14 @@ def sample_nemo_skills(engine: NemoSkillsEngine, job: SamplingJob) -> None:
             _Seeds(engine, job, server, source, files).run(todo)
     seeds = [read_seed(path, job, sample) for sample, path in files.items()]
     write_jsonl(job.folder / GENERATIONS, in_problem_order(seeds))
+
+
+def _check_curl() -> None:
+    """Each of its processes asks for the server by curl in a loop, and takes a curl that is not there for a server that is
+    not up yet.
+    """
+    if shutil.which("curl") is None:
+        raise UserError("there is no curl here: NeMo-Skills would wait for ever", where="PATH", fix="install curl")
 
 
 def _sent(engine: NemoSkillsEngine, job: SamplingJob, problem: Problem) -> object:
@@ -117,7 +129,10 @@ class _Seeds:
             target=self._files[sample],
             seed=self._job.seed + sample,
         )
-        self._running[sample] = Process(command, self._log(sample), cwd=self._source.parent)
+        environment = _OFFLINE | past_proxies()
+        self._running[sample] = Process(
+            command, self._log(sample), cwd=self._source.parent, environment=environment
+        )
 
     def _log(self, sample: int) -> Path:
         return self._job.folder / "logs" / f"rs{self._job.seed + sample}.log"

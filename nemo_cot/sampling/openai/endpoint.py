@@ -79,7 +79,8 @@ class _Sampling:
             JsonlAppender(self._path) as out,
             track(self._job.label, len(self._job.pairs), "samples", self._job.folder, done=done) as progress,
         ):
-            async with httpx.AsyncClient(limits=limits, timeout=timeout, headers=headers) as client:
+            env = not self._server.here
+            async with httpx.AsyncClient(limits=limits, timeout=timeout, headers=headers, trust_env=env) as client:
                 workers = [
                     asyncio.create_task(self._work(client, queue)) for _ in range(min(limit, len(todo)))
                 ]

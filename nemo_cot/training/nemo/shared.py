@@ -165,8 +165,8 @@ class NemoBackend(Backend[N]):
 
     @property
     def fewer_checkpoints(self) -> str:  # type: ignore[override]
-        """LoRA's are small."""
-        return "" if self.train.lora.enabled else "lower train.save_top_k"
+        """LoRA's are small, and one is kept."""
+        return "" if self.train.lora.enabled or self.train.kept_saves == 1 else "lower train.save_top_k"
 
     def cost(self, cfg: Config, model: ModelFacts, tokens: int) -> TrainingCost:
         """On the fullest GPU; the time is :func:`nemo_cot.training.nemo.speed.step_seconds`, start-up and saves.
@@ -228,9 +228,11 @@ class NemoBackend(Backend[N]):
         """Memory of a node that the optimizer takes; None where it takes none."""
         return None
 
-    def seconds_per_job(self) -> int | None:
-        """train.max_time_per_run."""
-        return seconds_of(self.train.max_time_per_run)
+    def seconds_per_job(self, cfg: Config) -> int | None:
+        """train.max_time_per_run, which both backends count from their first step; the start before, a save behind."""
+        saves = saves_of(self.train, cfg.model.shape) if cfg.model.shape else None
+        save = saves.seconds / saves.count if saves else 0.0
+        return round(seconds_of(self.train.max_time_per_run) + speed.START_SECONDS + save)
 
     def in_container(self, recipe: str, srun_options: Sequence[str] | None) -> list[str]:
         """train.srun_arguments: srun's own for the training, unless the user named some; none for a conversion."""

@@ -34,6 +34,7 @@ class AlignerBackend(shared.NemoBackend[AlignerTrain]):
     """NeMo-Aligner 0.7.0. It trains from NeMo's own format, and its checkpoints are converted back."""
 
     rules = ALIGNER_RULES
+    image = "nemo-aligner"
     keys = read_keys(Path(__file__).with_name("keys.txt"), OURS)
     log_dir = LOG_DIR
     saved_steps = staticmethod(saved_steps)

@@ -41,6 +41,7 @@ class NemoRlBackend(shared.NemoBackend[NemoRlTrain]):
     """NeMo-RL. It trains from a Hugging Face directory, and its own scripts convert its checkpoints back."""
 
     rules = NEMO_RL_RULES
+    image = "nemo-rl"
     keys = read_keys(Path(__file__).with_name("keys.txt"), OURS)
     log_dir = LOG_DIR
     saved_steps = staticmethod(saved_steps)

@@ -22,6 +22,7 @@ from nemo_cot.experiment.compose import load_config
 from nemo_cot.records import Problem
 from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.sampling.nemo_skills.run import sample_nemo_skills
+from nemo_cot.serving.server import past_proxies
 from nemo_cot.text import PromptFormat
 from tests.scripted_server import scripted
 
@@ -118,6 +119,26 @@ def test_rows_that_no_seed_will_have_right_end_the_run_at_the_first(python, tmp_
     with scripted(reply=reply) as script, pytest.raises(UserError, match="finish_reason 'abort'"):
         sample_nemo_skills(engine(python, script, seeds_in_parallel=1), job(tmp_path / "2", range(1, 5)))
     assert len(script.bodies) == len(PROBLEMS)
+
+
+@pytest.mark.parametrize("without", ["", "example.org"])
+def test_a_proxy_of_the_environment_is_not_asked_for_a_server_on_this_machine(python, tmp_path, monkeypatch, without):
+    """Many clusters name one on their nodes; nothing listens at this one."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", without)
+    with scripted() as script:
+        sample_nemo_skills(engine(python, script), job(tmp_path))
+    assert len(rows(tmp_path)) == 6
+    assert past_proxies()["no_proxy"] == ",".join(filter(None, (without, "127.0.0.1,localhost"))), "others as before"
+
+
+def test_without_curl_it_would_wait_for_ever_and_is_not_started(python, tmp_path, monkeypatch):
+    with scripted() as script:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(UserError, match="no curl"):
+            sample_nemo_skills(engine(python, script), job(tmp_path))
+    assert not script.bodies and not (tmp_path / "logs").exists()
 
 
 def test_a_chat_is_sent_as_one(python, tmp_path):

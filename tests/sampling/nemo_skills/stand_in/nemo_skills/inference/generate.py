@@ -13,6 +13,7 @@ import urllib.request
 
 
 def main() -> None:
+    assert os.environ.get("LITELLM_LOCAL_MODEL_COST_MAP"), "the real one would fetch a list of prices as it starts"
     given = dict(argument[2:].split("=", 1) for argument in sys.argv[1:] if argument.startswith("++"))
     cfg = {key: re.sub(r"^'(.*)'$", r"\1", value, flags=re.S) for key, value in given.items()}
     if os.path.exists(cfg["output_file"]):
