@@ -113,7 +113,7 @@ def unknown_option(name: str, given: Mapping[str, str]) -> UserError:
 
 
 def must_be_given(*keys: str) -> UserError:
-    """All of them at once: one a command would be as many commands."""
+    """All of them at once: one per command would take as many commands."""
     problems = any("problems" in key for key in keys)
     kind = "; problems are JSON lines with the keys problem and expected_answer, or tables of options" if problems else ""
     what = "this value must be given" if len(keys) == 1 else "these values must be given"
