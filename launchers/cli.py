@@ -36,7 +36,7 @@ verbs
   grade    grade any JSON-lines file: nemo-cot grade INPUT.jsonl OUTPUT.jsonl [grade.key=value ...]
 
 several runs: run, plan, submit, status, cancel, compare and report take
-  study=NAME     the runs of conf/study/NAME.yaml, compared in one table (compare, report)
+  study=NAME     the runs of conf/study/NAME.yaml (or of a file, study=PATH.yaml), in one table (compare, report)
   --multirun     (or -m) a sweep: train.seed=1,2,3 or "range(1,4)"; not compare and report
   --only NAME,.. only these runs; --jobs N: N runs of a study at a time on this machine
 

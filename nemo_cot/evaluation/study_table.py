@@ -152,7 +152,7 @@ def study_table(
             raise UserError(
                 f"no run of the baseline {baseline} has scores{f' on {name}' if name else ''}",
                 where=f"study {study}",
-                fix=f"nemo-cot run study={study}",
+                fix=f"run the study, or this variant alone with --only {baseline}",
             )
         own = {name: [one for one in found if one.repeat.variant == name] for name in subjects}
         columns[measure] = _cells(own, baseline, measure, settings)

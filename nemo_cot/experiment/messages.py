@@ -66,6 +66,7 @@ def unknown_key(key: str) -> UserError:
     siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == parent}
     same_part = [k for k in known if k.rpartition(".")[2] == last]
     near = [k for k in same_part if k.partition(".")[0] == key.partition(".")[0]]
+    near = near or difflib.get_close_matches(key, same_part, n=1, cutoff=0.85)
     near = near or [siblings[part] for part in difflib.get_close_matches(last, siblings, n=1)]
     near = near or same_part or difflib.get_close_matches(key, known, n=1, cutoff=0.75)
     if near:
