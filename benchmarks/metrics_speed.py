@@ -5,7 +5,7 @@ Usage: python benchmarks/metrics_speed.py [--repeats N]
 Each repeat runs in a fresh process. "One model": what evaluate/scores computes, an interval of 10,000 resamples for each:
 pass@1, pass@k, maj@k with both votes, NeMo-Skills' figures, rates; over all problems, over three subsets, and over
 k = 1, 2, 4, ... 64. "Two models" adds the paired differences. Reading the rows is included, the import of the library
-is not. The compare command is timed as a whole, with files of 160 MB a run (9 KB of text a sample).
+is not. The compare command is timed as a whole, with files of 160 MB per run (9 KB of text per sample).
 """
 
 from __future__ import annotations

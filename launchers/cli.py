@@ -19,26 +19,26 @@ verbs
   plan     show what is wrong, what would run and why, and its cost; writes nothing
            [--all: every rule; --suggest: the best few layouts; --json: everything, for programs]
   submit   queue the chain on a Slurm cluster [--dry-run: only write the job files]
-  status   show the progress of each stage of a run, and its jobs in the queue [--watch]
+  status   show the progress of each stage of a run, and its jobs in the queue: nemo-cot status [RUN] [--watch]
   logs     print the log of a submitted job: nemo-cot logs [JOB] [--follow] [key=value ...]
-  cancel   remove a submitted chain from the queue
+  cancel   remove a submitted chain from the queue: nemo-cot cancel [RUN]
   report   write the report of a run again, or one about several: nemo-cot report [RUN[:SUBJECT] ...] [--output DIR]
-           (status, logs, cancel and report find the run by name= and runs_dir=, or by experiment=)
+           (RUN is a name or a path; status, logs, cancel and report also find it by name= or experiment=, and runs_dir=)
   compare  compare runs, with intervals: nemo-cot compare RUN[:SUBJECT] RUN[:SUBJECT] ...
-           [--subject NAME] [--json FILE] [--markdown FILE] [runs_dir=DIR]
+           [--subject NAME] [--set NAME] [--json FILE] [--markdown FILE] [runs_dir=DIR]
   traces   measure the structure of traces, sets side by side: nemo-cot traces FILE.jsonl|RUN[:WHERE] ...
            WHERE: pool, chosen, generated, refined, transformed, or an evaluated subject [--by KEY] [--measures A,B]
            [--model DIR [--surprise FILE]] [--json FILE] [--plot FILE.html|FILE.svg] [marks=NAME]
   trace    lead a trace back to its problem, teacher and changes: nemo-cot trace RUN ID[:SAMPLE]
   show-tokens  print what is trained on and what is not: nemo-cot show-tokens RUN [--trace ID[:SAMPLE]]
   export   write the chosen traces, or the trained model, with a card: nemo-cot export RUN --dataset DIR
-           [--format jsonl|parquet] [--pool] | --model DIR | --inspect FILE [--subject NAME]
+           [--format jsonl|parquet] [--pool] | --model DIR | --inspect FILE [--subject NAME] [--set NAME]
   grade    grade any JSON-lines file: nemo-cot grade INPUT.jsonl OUTPUT.jsonl [grade.key=value ...]
 
 several runs: run, plan, submit, status, cancel, compare and report take
-  study=NAME     the runs of conf/study/NAME.yaml, compared in one table (compare, report)
+  study=NAME     the runs of conf/study/NAME.yaml (or of a file, study=PATH.yaml), in one table (compare, report)
   --multirun     (or -m) a sweep: train.seed=1,2,3 or "range(1,4)"; not compare and report
-  --only NAME,.. these runs alone; --jobs N: N runs of a study at a time on this machine
+  --only NAME,.. only these runs; --jobs N: N runs of a study at a time on this machine
 
 examples
   nemo-cot run experiment=quickstart

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from nemo_cot.config.overrides import hydra_quoted
 from nemo_cot.errors import UserError, nearest
 from nemo_cot.io.paths import user_path
 from nemo_cot.stages import RunDirectory
@@ -107,6 +108,22 @@ def split_arguments(
         else:
             found.overrides.append(argument)
     return found
+
+
+def as_overrides(given: Given, verb: str) -> list[str]:
+    """The overrides of ``verb [RUN] [key=value ...]``, with RUN, a name or a path, as name= (and runs_dir=). Raises
+    UserError for several runs, or one beside a name=.
+    """
+    if not given.names:
+        return given.overrides
+    run, name = given.names[0], next((o for o in given.overrides if o.startswith("name=")), None)
+    if name or len(given.names) > 1:
+        what = f"both the run {run} and {name or given.names[1]} are given"
+        raise UserError(what, where=verb, fix="name one of them")
+    path = user_path(run)
+    if "/" not in run.strip("/"):
+        return [f"name={run}", *given.overrides]
+    return [f"name={path.name}", f"runs_dir={hydra_quoted(str(path.parent))}", *given.overrides]
 
 
 def output_file(text: str) -> Path:

@@ -10,7 +10,7 @@ from nemo_cot.errors import UserError, one_line
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.existing import CONFIG_FILE, find_run
 from nemo_cot.io.paths import user_path
-from nemo_cot.launchers.finished import split_arguments
+from nemo_cot.launchers.finished import as_overrides, split_arguments
 from nemo_cot.recipes.report import report
 from nemo_cot.report.files import MARKDOWN, PAGE
 from nemo_cot.stages import run_stage
@@ -37,7 +37,7 @@ def report_command(arguments: Sequence[str]) -> int:
             raise UserError(
                 "the report of one run lies in its folder", where=_OUTPUT, fix=f"leave it out; {USAGE}"
             )
-        return write_report_again([*_place(runs[0], overrides), *overrides] if runs else overrides)
+        return write_report_again(as_overrides(given, "nemo-cot report"))
     return compare_runs(runs, overrides, output)
 
 
@@ -90,18 +90,6 @@ def _origin(run: Path) -> tuple[str, list]:
         return origin(cfg)
     except UserError:
         return "", []
-
-
-def _place(run: str, overrides: Sequence[str]) -> list[str]:
-    """``run`` as overrides: a name, or a path."""
-    if given := next((o for o in overrides if o.startswith("name=")), None):
-        raise UserError(
-            f"both the run {run} and {given} are given", where="nemo-cot report", fix="name one of them"
-        )
-    path = user_path(run)
-    if "/" not in run.strip("/"):
-        return [f"name={run}"]
-    return [f"name={path.name}", f"runs_dir={hydra_quoted(str(path.parent))}"]
 
 
 def _folder_of(labels: Sequence[str]) -> str:

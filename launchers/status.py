@@ -13,6 +13,7 @@ from nemo_cot.config import Config
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.experiment.existing import find_run
 from nemo_cot.experiment.graph import whole_graph
+from nemo_cot.launchers.finished import as_overrides, split_arguments
 from nemo_cot.launchers.slurm.status import submitted_tables
 from nemo_cot.progress import shown_progress
 from nemo_cot.stages import RunDirectory
@@ -24,12 +25,14 @@ _EVERY_SECONDS = 5.0
 
 
 def print_status(arguments: Sequence[str]) -> int:
-    """Print a table of the run that the overrides name (:func:`find_run`), and of its submitted jobs.
+    """``[RUN] [--watch] [overrides]``: print a table of the run (:func:`find_run`), and of its submitted jobs.
 
     With --watch repeatedly, until none of it is queued or running. Raises UserError if there is no
     such run.
     """
-    cfg, run = find_run([a for a in arguments if a != WATCH])
+    verb = "nemo-cot status"
+    given = split_arguments([a for a in arguments if a != WATCH], verb, options=())
+    cfg, run = find_run(as_overrides(given, verb))
     console = Console()
     while True:
         shown, live = _tables(cfg, run)

@@ -116,7 +116,7 @@ class ResourceClasses:
 class ContainerConfig:
     """``runtime``: none; pyxis (options of srun); apptainer (a command before the recipe's own).
 
-    ``image``: docs/container.md tells what each runtime takes. ``mounts``: SOURCE:TARGET[:FLAGS]. The
+    ``image``: docs/container.md lists what each runtime takes. ``mounts``: SOURCE:TARGET[:FLAGS]. The
     run directory, the code and the directory of the submission are mounted besides.
     ``pyxis_arguments`` go to srun, ``apptainer_arguments`` to `apptainer exec`, as they are; those of
     the other runtime go nowhere.

@@ -148,7 +148,7 @@ class TraceColumns:
 
 @dataclass
 class ThinkingConfig:
-    """How the thinking is told from the solution, and what becomes of it.
+    """How the thinking is separated from the solution, and what becomes of it.
 
     ``open`` and ``close`` stand around it, in the text or, with a column of its own, from now on;
     ``others`` are further markers, such as those around the solution. ``mode``: keep (all as it is), cut

@@ -38,7 +38,7 @@ POWER = 0.8
 @dataclass(frozen=True)
 class Estimate:
     """A mean with its interval; ``p_value``: two-sided, of the mean being zero; ``detectable``: the smallest mean
-    that would have been told from zero with :data:`POWER`, at the level of the first step of Holm's procedure.
+    that would have been distinguished from zero with :data:`POWER`, at the level of the first step of Holm's procedure.
     """
 
     value: float

@@ -247,9 +247,9 @@ def parse_override(text: str) -> Override:
 def _not_an_override(text: str) -> UserError:
     key, equals, value = text.partition("=")
     if not equals:
-        return UserError(
-            "is not an override", where=repr(text), fix="write key=value, as in train.optim.lr=5e-6"
-        )
+        named = re.fullmatch(r"[\w.-]+", text) and [g for g in ("experiment", STUDY) if groups.file_of(f"{g}/{text}")]
+        fix = f"write {named[0]}={text}" if named else "write key=value, as in train.optim.lr=5e-6"
+        return UserError("is not an override", where=repr(text), fix=fix)
     if not _may_be_new(key.lstrip("+")) and groups.without_entry(key) not in known_keys():
         return messages.unknown_key(key)
     return UserError("is not an override", where=repr(text), fix=quoting(key, value))

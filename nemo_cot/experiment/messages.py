@@ -66,6 +66,7 @@ def unknown_key(key: str) -> UserError:
     siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == parent}
     same_part = [k for k in known if k.rpartition(".")[2] == last]
     near = [k for k in same_part if k.partition(".")[0] == key.partition(".")[0]]
+    near = near or difflib.get_close_matches(key, same_part, n=1, cutoff=0.85)
     near = near or [siblings[part] for part in difflib.get_close_matches(last, siblings, n=1)]
     near = near or same_part or difflib.get_close_matches(key, known, n=1, cutoff=0.75)
     if near:
@@ -113,7 +114,7 @@ def unknown_option(name: str, given: Mapping[str, str]) -> UserError:
 
 
 def must_be_given(*keys: str) -> UserError:
-    """All of them at once: one a command would be as many commands."""
+    """All of them at once: one per command would take as many commands."""
     problems = any("problems" in key for key in keys)
     kind = "; problems are JSON lines with the keys problem and expected_answer, or tables of options" if problems else ""
     what = "this value must be given" if len(keys) == 1 else "these values must be given"

@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import msgspec
 from omegaconf import OmegaConf
@@ -149,13 +150,17 @@ def _only(study: Study, text: str | None) -> frozenset[str]:
 
 
 def read_study(name: str) -> StudyFile:
-    """conf/study/NAME.yaml, or that of NEMO_COT_CONFIG_DIR. Raises UserError, naming the nearest."""
-    path = file_of(f"{STUDY}/{name}") if re.fullmatch(r"[\w.-]+", name) else None
+    """conf/study/NAME.yaml, that of NEMO_COT_CONFIG_DIR, or a file by its path. Raises UserError, naming the nearest."""
+    by_path = user_path(name) if name.endswith(".yaml") else None
+    path = by_path or (file_of(f"{STUDY}/{name}") if re.fullmatch(r"[\w.-]+", name) else None)
+    if by_path and not by_path.is_file():
+        fix = "correct the path; a study by name has no .yaml"
+        raise UserError("no such file", where=f"{STUDY}={name}", fix=fix)
     if path is None:
         known = [found.stem for found in files_of(STUDY)]
         fix = nearest(name, known, f"choose among {', '.join(known) or 'none'}", before=f"{STUDY}=")
         raise UserError(
-            f"there is no study {name!r}", where=STUDY, fix=f"{fix} or write DIR/study/NAME.yaml ({EXTRA_CONF}=DIR)"
+            f"there is no study {name!r}", where=STUDY, fix=f"{fix} A file of your own: {STUDY}=PATH/NAME.yaml, or {EXTRA_CONF}=DIR with DIR/study/NAME.yaml"
         )
     try:  # OmegaConf, since it refuses a key that is there twice
         found = msgspec.convert(OmegaConf.to_container(OmegaConf.load(path), resolve=False), StudyFile)
@@ -170,6 +175,8 @@ _EXAMPLE = "write it like {runs: {plain: [], wrong: ['curate.verdicts=[wrong]']}
 
 
 def _check(study: StudyFile, where: str) -> None:
+    if not study.runs:
+        raise UserError("it has no runs", where=where, fix=_EXAMPLE)
     for name, content in {"": study.overrides, **study.runs}.items():
         if name:
             check_name(name)
@@ -213,7 +220,8 @@ def _repeats(study: StudyFile) -> list[dict[str, int]]:
 
 
 def _of_file(name: str, overrides: Sequence[str]) -> Study:
-    study = read_study(name)
+    study, name = read_study(name), Path(name).name.removesuffix(".yaml")
+    check_name(name)
     _refuse_set(overrides, study, "command line", ("name",))
     given, rest = _runs_dir(overrides)
     runs_dir = f"{given}/{name}"

@@ -1,7 +1,7 @@
 """Packing: put sequences of different lengths into rows of one capacity, and draw batches.
 
 Light: NumPy only, no torch. Lengths are counts of tokens; what a length counts is the caller's
-choice (NeMo's packed files count one less a sequence, see :mod:`nemo_cot.training.nemo_aligner.packed_file`).
+choice (NeMo's packed files count one less per sequence, see :mod:`nemo_cot.training.nemo_aligner.packed_file`).
 """
 
 from __future__ import annotations

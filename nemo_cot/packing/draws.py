@@ -1,8 +1,8 @@
 """Which sequence is drawn at which place of which step: literal batches and their counts.
 
-The paper draws 1,024 sequences a step from 20 traces. Epochs are random permutations, one after
+The paper draws 1,024 sequences per step from 20 traces. Epochs are random permutations, one after
 another, cut into batches wherever a batch happens to be full: so each trace is drawn about 51
-times a step, and over a whole run no trace is drawn more than once more often than another.
+times per step, and over a whole run no trace is drawn more than once more often than another.
 """
 
 from __future__ import annotations

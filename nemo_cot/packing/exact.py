@@ -13,7 +13,7 @@ MAX_EFFORT = 30_000_000
 """Search before giving up, in sequences looked at: a few seconds, and below 1 GB."""
 
 MAX_SEQUENCES = 200
-"""Above this no search is begun (it recurses once a sequence); the bound may still prove best-fit."""
+"""Above this no search is begun (it recurses once per sequence); the bound may still prove best-fit."""
 
 
 class _OutOfEffort(Exception):

@@ -47,7 +47,9 @@ def estimate(
     there are some.
     """
     prompt = math.ceil((len(cfg.model.prompt) + _PROBLEM_CHARACTERS) / _CHARACTERS_PER_TOKEN)
-    length = cfg.curate.target_tokens + prompt
+    c = cfg.curate
+    by_target = "target" in (c.order, *c.ties)  # other orders take lengths from all over the window
+    length = prompt + (c.target_tokens if by_target else (c.min_tokens + c.max_tokens) // 2)
     sequences = sequences_per_step(cfg)
     model = model_facts(model_directory, cfg.model.shape)
     sampling = sampling_costs(cfg, prompt, num_train, num_heldout, run)

@@ -235,6 +235,22 @@ def test_status_names_a_damaged_manifest_and_shows_the_rest(run, tmp_path):
     assert "done" in rows["problems"] and "partial" in rows["train"]
 
 
+def test_a_run_may_be_given_by_name_or_path_alone(run, tmp_path):
+    named = [["tiny", f"runs_dir={tmp_path}"], [str(tmp_path / "tiny")], ["name=tiny", f"runs_dir={tmp_path}"]]
+    shown = [nemo_cot("status", *arguments, COLUMNS="200") for arguments in named]
+    assert all(done.returncode == 0 and "train.jsonl 6 rows" in done.stdout for done in shown), shown
+    assert len({done.stdout for done in shown}) == 1
+    one_error(nemo_cot("status", "tiyn", f"runs_dir={tmp_path}"), "no such run", "did you mean name=tiny?")
+    one_error(nemo_cot("cancel", "tiyn", f"runs_dir={tmp_path}"), "no such run", "did you mean name=tiny?")
+    for more in ("other", "name=other"):
+        one_error(nemo_cot("status", "tiny", more), "nemo-cot status: both the run tiny and", more, "name one of them")
+
+
+def test_an_experiment_or_a_study_without_its_key():
+    one_error(nemo_cot("run", "quickstart"), "'quickstart': is not an override", "write experiment=quickstart")
+    one_error(nemo_cot("plan", "quickstart_seeds"), "write study=quickstart_seeds")
+
+
 def test_the_verbs_about_a_run_need_only_its_name(tmp_path):
     """Not the values that the experiment must be given; the stages are those of the run's config.yaml."""
     from nemo_cot.experiment.compose import compose_config, to_yaml

@@ -32,11 +32,11 @@ def repeats(variant, chance, seed, count=3, **options):
     ]
 
 
-def table(*groups, baseline="plain", missing=None, measures=("lenient", "majority_equivalence"), **more):
+def table(*groups, baseline="plain", subject="trained", missing=None, measures=("lenient", "majority_equivalence"), **more):
     found = [repeat for group in groups for repeat in group]
     names = dict.fromkeys([*(repeat.variant for repeat in found), *(missing or {})])
     return study_table(
-        found, study="s", title="", baseline=baseline, subjects=dict.fromkeys(names, "trained"), measures=measures,
+        found, study="s", title="", baseline=baseline, subjects=dict.fromkeys(names, subject), measures=measures,
         missing=missing or {}, resamples=2000, confidence=0.95, seed=0, **more,
     )  # fmt: skip
 
@@ -150,6 +150,10 @@ def test_repeats_that_are_none_are_warned_of():
     same = [Repeat("plain", f"plain.{n}", SEEDS[n], lambda: run("plain", 0.4, seed=1)) for n in range(2)]
     assert "the seed of sampling did not act" in table(same, repeats("o", 0.4, 5)).warnings[0]
     assert table(repeats("plain", 0.4, 1), repeats("o", 0.4, 5)).warnings == []
+    selected = [Repeat("plain", f"plain.{n}", {"selection": n}, lambda: run("plain", 0.4, seed=1)) for n in range(2)]
+    assert "the seed of selection did not act" in table(selected).warnings[0]
+    assert table(selected, subject="base").warnings == [], "the base model knows nothing of the traces"
+    assert table(same, subject="base").warnings, "but is sampled"
 
 
 def test_what_cannot_be_compared_is_refused():

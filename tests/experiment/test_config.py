@@ -212,7 +212,7 @@ def test_what_comes_with_a_choice_is_not_set_by_hand(override, fix, extra):
     ("evaluate.models.qwen.promt=x", "did you mean evaluate.models.qwen.prompt?"),
     ("pack.end_of_turn=false", "did you mean one of model.end_of_turn, refine.end_of_turn, teacher.end_of_turn?"),
     ("seed=3", "did you mean one of curate.seed, evaluate.examples.seed, evaluate.seed, generate.seed, pack.seed, problems.seed, refine.seed, train.seed, transform.seed?"),
-    ("train.xyzzy=1", "the keys there are: activation_checkpointing, "),
+    ("train.xyzzy=1", "the keys there are: activation_checkpointing, "), ("trian.seed=1", "did you mean train.seed?"),
     ("kind=file", "the keys there are: those that `nemo-cot show` prints"),
     ("hydra.run.dir=out/dir/x", "a run lies in runs_dir/name: runs_dir=out/dir name=x;"),
     ("hydra.sweep.dir=x/", "a run lies in runs_dir/name: runs_dir=. name=x;"),

@@ -53,6 +53,21 @@ def test_every_run_is_repeated_over_every_combination_of_seeds(write):
     assert (cfg.name, cfg.runs_dir, cfg.curate.seed, cfg.train.seed) == (first.name, "runs/s", 3, 1)
 
 
+def test_a_study_by_its_path_is_that_of_its_name(write, tmp_path, monkeypatch):
+    by_name = chosen().study
+    monkeypatch.delenv("NEMO_COT_CONFIG_DIR")
+    for path in ("study/s.yaml", str(tmp_path / "study/s.yaml")):
+        assert chosen_study([f"study={path}"]).study == by_name
+    with pytest.raises(UserError, match=r"study=study/t\.yaml: no such file\. Fix: correct the path"):
+        chosen_study(["study=study/t.yaml"])
+
+
+def test_a_study_without_runs_shows_how_one_is_written(write):
+    write(runs={})
+    with pytest.raises(UserError, match=r"it has no runs\. Fix: write it like"):
+        chosen()
+
+
 def test_combinations_may_be_listed_and_a_seed_that_does_not_vary_is_no_part_of_the_name(write):
     write(repeats=[{"train.seed": 1, "evaluate.seed": 5}, {"train.seed": 2, "evaluate.seed": 5}])
     assert names() == ["plain.train1", "plain.train2", "wrong.train1", "wrong.train2"]

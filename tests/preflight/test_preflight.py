@@ -93,6 +93,13 @@ def test_literal_batching_is_estimated_at_the_whole_batch():
     assert literal.tokens_per_step * 20 == distinct.tokens_per_step * 1024
 
 
+@pytest.mark.parametrize("order, length", [("shuffle", 2000), ("longest", 2000), ("target", 96)])
+def test_traces_are_estimated_from_their_window_unless_an_order_goes_by_the_target(order, length):
+    window = ["curate.min_tokens=1000", "curate.max_tokens=3000", "curate.target_tokens=96", f"curate.order={order}"]
+    found = estimate(load_config([*window, "pack.capacity_tokens=4096"]), None, 30)
+    assert found.tokens_per_step == 20 * (length + found.prompt_tokens)
+
+
 def test_shape_is_read_out_of_config_and_headers(tmp_path):
     header = json.dumps(
         {

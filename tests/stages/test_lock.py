@@ -1,4 +1,4 @@
-"""One lock a run directory and one a stage, against real second processes."""
+"""One lock per run directory and one per stage, against real second processes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Which sequences a step computes, and how much each token of them weighs.
 
-The literal sampler draws ``global_batch_size`` sequences a step out of shuffled epochs of the
+The literal sampler draws ``global_batch_size`` sequences per step out of shuffled epochs of the
 traces, so a trace is drawn many times in a step. ``literal`` computes every draw. ``distinct``
 computes each drawn trace once and weighs its loss by its draws: without dropout the same gradient
 to rounding.

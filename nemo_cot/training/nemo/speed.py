@@ -30,12 +30,12 @@ def operations_per_token(shape: ModelShape, layout: LayoutConfig, lora: LoraConf
 def step_seconds(
     shape: ModelShape, layout: LayoutConfig, lora: LoraConfig, *, tokens: float, pack_tokens: int, gpu: Gpu
 ) -> float:
-    """Of an optimizer step of ``tokens`` in packs of ``pack_tokens``, one a micro batch.
+    """Of an optimizer step of ``tokens`` in packs of ``pack_tokens``, one per micro batch.
 
     The operations at MATRIX_SHARE of the peak of all GPUs; per layer and pack four all-reduces of tensor
     parallelism, two more where the forward pass is computed again (Megatron-LM, arXiv 1909.08053), ring: 2 (t - 1) / t
     of the hidden states in bf16; a pipeline's bubble, (stages - 1) / micro batches of the time (arXiv 2104.04473); and
-    once a step the gradients (fp32) and the weights (bf16) among the copies. Raises UserError as
+    once per step the gradients (fp32) and the weights (bf16) among the copies. Raises UserError as
     ``data_parallel_size`` does.
     """
     copies, tensor, stages = layout.data_parallel_size, layout.tensor_model_parallel_size, layout.pipeline_model_parallel_size

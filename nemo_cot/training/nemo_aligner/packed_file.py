@@ -1,12 +1,12 @@
 """NeMo's packed file, as the loader of NeMo 2.1 reads it, with the convention beside it.
 
-A .npy array of dictionaries, one a pack: ``input_ids`` (whole sequences, one after another),
+A .npy array of dictionaries, one per pack: ``input_ids`` (whole sequences, one after another),
 ``loss_mask`` (same length) and ``seq_start_id`` (a list of starts, the first 0). The loader turns
 each sequence into inputs (all but its last token) and labels (all but its first), so a sequence of
 n tokens takes n - 1 of the capacity, and it sums the loss with the mask of each label.
 
 Two departures from NeMo's own packer, both proven with the real loader (tests/contract):
-ids and masks are arrays, not lists (a list costs 36 bytes a token when loaded, an array 5), and a
+ids and masks are arrays, not lists (a list costs 36 bytes per token when loaded, an array 5), and a
 mask may hold how often a step draws a sequence (NeMo multiplies the loss by it and divides by its
 sum), so that one distinct pack stands for many literal ones.
 """

@@ -1,4 +1,4 @@
-"""From traces to what NeMo-RL reads: rows of text, one a draw, and its rendered config."""
+"""From traces to what NeMo-RL reads: rows of text, one per draw, and its rendered config."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class RlInputs(NamedTuple):
     """What is known only when the run's files are there. Paths are those inside the container."""
 
     base_model: str  # Hugging Face directory
-    train_file: str  # JSON lines, one a draw, in the order of training: input and output as text
+    train_file: str  # JSON lines, one per draw, in the order of training: input and output as text
     log_dir: str
     name: str
 
