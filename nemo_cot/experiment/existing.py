@@ -71,7 +71,7 @@ def _directory(tree: DictConfig) -> RunDirectory:
         return run
     parent = run.path.parent
     known = [path.name for path in parent.iterdir()] if parent.is_dir() else []
-    fix = nearest(name, known, "give the name= and runs_dir= that it was started with", before="name=")
+    fix = nearest(name, known, "give the name (and runs_dir=) that it was started with", before="name=")
     raise UserError("no such run", where=str(run.path), fix=fix)
 
 
