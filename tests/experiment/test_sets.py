@@ -154,9 +154,8 @@ def test_the_report_has_every_set_under_its_name_and_the_headline_of_its_own(fin
     assert {p["problem_id"] for p in results["problems"]} == {
         r["problem_id"] for r in rows(run.path / "problems/heldout.jsonl")
     }
-    assert (
-        len(results["sets"]["four"]["problems"]) == 2 and results["pair"] == results["sets"]["four"]["pair"]
-    )
+    assert len(results["sets"]["four"]["problems"]) == 2
+    assert results["pair"] == results["sets"]["four"]["pair"]
     assert [m["stage"] for m in results["provenance"]["stages"]].count("problems/four") == 1
     assert not results["provenance"]["missing"] and not results.get("stale")
     page, text = ((run.path / f"report/report.{kind}").read_text() for kind in ("html", "md"))
@@ -194,11 +193,9 @@ def test_runs_are_compared_on_each_set_that_all_have(finished, tmp_path):
         tmp_path / "c.md",
     )
     assert done.returncode == 0, done.stderr
-    assert (
-        done.stdout.startswith("3 problems.")
-        and "\nfour: 2 problems." in done.stdout
-        and "pass@3" in done.stdout
-    )
+    assert done.stdout.startswith("3 problems.")
+    assert "\nfour: 2 problems." in done.stdout
+    assert "pass@3" in done.stdout
     found = json.loads((tmp_path / "c.json").read_text())
     assert (found["problems"], found["sets"]["four"]["problems"], found["sets"]["four"]["k"]) == (3, 2, 3)
     assert "## four" in (tmp_path / "c.md").read_text()
@@ -214,10 +211,8 @@ def test_runs_are_compared_on_each_set_that_all_have(finished, tmp_path):
         [*other, f"reuse=[{run.path.name}]", *FOUR[:1], f"{PROBLEMS}.terms=5", *FOUR[2:]], *BEFORE, "evaluate"
     )
     done = nemo_cot_here("compare", "tiny", "other", below, few)
-    assert (
-        "four: 2 problems" not in done.stdout
-        and "the set four is left out: the problems differ" in done.stdout
-    )
+    assert "four: 2 problems" not in done.stdout
+    assert "the set four is left out: the problems differ" in done.stdout
     done = nemo_cot_here("report", "tiny:base", "tiny:trained", below, few, "--output", tmp_path / "page")
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "page/results.json").read_text())
@@ -299,10 +294,8 @@ def test_a_training_problem_in_a_set_is_refused_before_and_by_the_stage(tiny_mod
     with pytest.raises(UserError) as caught:
         run_stages([*tiny, *four], "problems")
     told = str(caught.value)
-    assert (
-        f"the held-out problem of four is a training problem too, {same['problem_id']}" in told
-        and "h-2" in told
-    )
+    assert f"the held-out problem of four is a training problem too, {same['problem_id']}" in told
+    assert "h-2" in told
     cfg = load_config([*tiny, *four])
     errors = [f.what for f in preflight(cfg, estimate(cfg, None, 3), {}) if f.level == "error"]
     assert len(errors) == 1 and "training problem too" in errors[0]
@@ -322,9 +315,8 @@ def test_jobs_of_a_set_wait_for_its_problems_and_are_scored_early_by_themselves(
     assert jobs["evaluate-four-base"].stage == "evaluate/four/base"
     early = jobs["evaluate-four-scores-early"]
     assert early.overrides == ("evaluate.subjects=[base]",) and early.after == ("evaluate-four-base",)
-    assert (
-        early.stage == "evaluate/four/scores" and jobs["evaluate-scores-early"].overrides == early.overrides
-    )
+    assert early.stage == "evaluate/four/scores"
+    assert jobs["evaluate-scores-early"].overrides == early.overrides
     model = EvaluatedModel(str(tiny_model), "{problem}", "e", None, None, None)
     clash = replace(
         cfg,
@@ -353,10 +345,8 @@ def test_a_set_has_its_own_samples_and_limit_and_shares_the_rest(tiny_model):
     assert replace(own.sampling, max_new_tokens=cfg.evaluate.sampling.max_new_tokens) == cfg.evaluate.sampling
     assert [one.name for one in held_out_sets(cfg)] == ["", "four"] and held_out_sets(cfg)[0].cfg is cfg
     plain = further_sets(load_config(FOUR[:1]))[0].cfg.evaluate
-    assert (
-        plain.samples_per_problem == cfg.evaluate.samples_per_problem
-        and plain.sampling == cfg.evaluate.sampling
-    )
+    assert plain.samples_per_problem == cfg.evaluate.samples_per_problem
+    assert plain.sampling == cfg.evaluate.sampling
 
 
 @pytest.mark.parametrize("own, limit, expected", [(5, 9, 5), (20, 9, 9), (None, 9, 9), (5, None, 5)])
@@ -414,10 +404,8 @@ def test_the_plan_counts_the_sets_samples_and_its_rules_look_at_them(tmp_path):
     assert answers["evaluate/four/trained"] == (18, 18 * 9)
     assert cost.sampled_tokens_at_most == 2 * (heldout * samples * limit + 18 * 9)
     [cut] = [f for f in findings if f.rule == "answer_fits_sampling" and f.level == "warning"]
-    assert (
-        "evaluate.sets.four.max_new_tokens 9 is below" in cut.what
-        and "evaluate.sets.four.max_new_tokens" in cut.fix
-    )
+    assert "evaluate.sets.four.max_new_tokens 9 is below" in cut.what
+    assert "evaluate.sets.four.max_new_tokens" in cut.fix
     (tmp_path / "h.jsonl").unlink()
     missing = [f.what for f in examine(cfg, run_directory(cfg), graph(cfg))[1] if f.level == "error"]
     assert len(missing) == 1 and f"{PROBLEMS}.heldout_path" in missing[0]
@@ -440,7 +428,5 @@ def test_one_server_serves_one_model_on_every_set(tmp_path):
     )
     found = {f.rule: f for f in preflight(cfg, estimate(cfg, None, 3), {}) if f.level == "error"}
     assert "engine_model_name" not in found
-    assert (
-        found["engine_length"].what.startswith("base on four: ")
-        and "evaluate.sets.four.max_new_tokens" in found["engine_length"].fix
-    )
+    assert found["engine_length"].what.startswith("base on four: ")
+    assert "evaluate.sets.four.max_new_tokens" in found["engine_length"].fix

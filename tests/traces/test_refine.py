@@ -182,10 +182,8 @@ def shout(body: dict) -> str:
 def test_without_passes_there_is_no_stage_and_grade_reads_generate():
     stages = whole_graph(load_config([])).stages
     assert not any(name.startswith(("refine", "transform")) for name in stages)
-    assert (
-        stages["grade"].inputs["generations"].stage == "generate"
-        and stages["pack"].inputs["traces"].stage == "curate"
-    )
+    assert stages["grade"].inputs["generations"].stage == "generate"
+    assert stages["pack"].inputs["traces"].stage == "curate"
     passes = [
         "refine.passes=[{prompt:harmonise},{prompt:self_checks}]",
         "transform.steps=[{name:digits,dose:1}]",
@@ -206,10 +204,8 @@ def test_without_passes_there_is_no_stage_and_grade_reads_generate():
         "transform",
         "pack",
     ]
-    assert (
-        stages["grade"].inputs["generations"].stage == "refine/2-self_checks"
-        and stages["pack"].inputs["traces"].stage == "transform"
-    )
+    assert stages["grade"].inputs["generations"].stage == "refine/2-self_checks"
+    assert stages["pack"].inputs["traces"].stage == "transform"
 
 
 def test_two_passes_over_a_server_and_the_grade_of_the_last(run):
