@@ -42,9 +42,7 @@ def marks() -> Marks:
     return Marks(load_config([]).marks)
 
 
-def trace(
-    text: str, problem: str = "p", sample: int = 0, expected: str = "4", verdict: str = "right"
-) -> Trace:
+def trace(text: str, problem: str = "p", sample: int = 0, expected: str = "4", verdict="right") -> Trace:
     return Trace(problem_id=problem, sample=sample, problem="?", expected_answer=expected, generation=text,
                  num_generated_tokens=9, finish_reason="stop", verdict=verdict, lineage=[{"made_by": "t"}])  # fmt: skip
 
