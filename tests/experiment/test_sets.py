@@ -23,7 +23,7 @@ from nemo_cot.launchers.slurm.jobs import chain_jobs
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.estimate import estimate
 from nemo_cot.stages.manifest import flatten
-from tests.support import nemo_cot_here, one_error, recipe_here, run_stages, tiny_experiment
+from tests.support import nemo_cot_here, one_error, recipe_here, rows, run_stages, tiny_experiment
 
 BEFORE = ("convert", "problems", "generate", "grade", "curate", "pack", "train")
 CHAIN = (*BEFORE, "evaluate", "report")
@@ -61,10 +61,6 @@ def of_file(path: Path, *texts: str) -> list[str]:
     """A set out of a file of such problems."""
     path.write_text("".join(json.dumps({"problem": text, "expected_answer": "1"}) + "\n" for text in texts))
     return [f"{PROBLEMS}=file", f"{PROBLEMS}.heldout_path={path}"]
-
-
-def rows(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def made(run) -> dict[str, int]:

@@ -13,9 +13,8 @@ from nemo_cot.experiment.existing import find_run
 from nemo_cot.experiment.graph import whole_graph
 from nemo_cot.traces.teachers import asked
 from tests.scripted_server import scripted
-from tests.support import recipe_here
+from tests.support import recipe_here, rows
 from tests.traces.test_refine import generated as generated
-from tests.traces.test_refine import rows
 from tests.traces.test_refine import run as run
 
 # Prompts for teachers

@@ -17,7 +17,7 @@ from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.graph import whole_graph
 from nemo_cot.traces.refine import answers_changed, begun, decided, fields, new_text
 from tests.scripted_server import Raw, scripted
-from tests.support import one_error, recipe_here, run_stages, tiny_experiment
+from tests.support import one_error, recipe_here, rows, run_stages, tiny_experiment
 from tests.traces.test_transforms import LETTERS, marks, trace
 
 
@@ -166,10 +166,6 @@ def over(server, *passes: str, chat: bool = True) -> list[str]:
         f"refine.engine.server.model_name={server.name}", "refine.engine.retries=1", f"refine.engine.endpoint={'chat' if chat else 'text'}",
         "refine.sampling.max_new_tokens=400",
     ]  # fmt: skip
-
-
-def rows(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def shout(body: dict) -> str:
