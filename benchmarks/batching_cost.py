@@ -23,7 +23,7 @@ from nemo_cot.models.loading import load_model
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.training.local.allocator import keep_freed_memory
 from nemo_cot.training.local.batches import BatchPlan, WeightedPack
-from nemo_cot.training.local.objective import pack_loss, pack_tensors
+from nemo_cot.training.local.objective import pack_scores, pack_tensors
 from nemo_cot.training.local.optimizer import MasterAdamW
 
 TRACES, DRAWS, TERMS, REPEATS = 20, 1024, 3, 5
@@ -60,7 +60,7 @@ def _step(
     """Seconds for the gradients of ``packs`` and one update."""
     started = time.monotonic()
     for packed in packs:
-        pack_loss(model, pack_tensors(packed, sequences, torch.device("cpu"))).backward()
+        pack_scores(model, pack_tensors(packed, sequences, torch.device("cpu"))).loss.backward()
     optimizer.step(1e-5, clip=1.0)
     return time.monotonic() - started
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
-from nemo_cot.io.atomic import write_bytes, write_text
+from nemo_cot.io.atomic import write_text
+from nemo_cot.io.json_file import write_json
 from nemo_cot.launchers.finished import output_file, run_and_part, split_arguments
 from nemo_cot.stages import RunDirectory
 
@@ -46,8 +45,7 @@ def compare_command(arguments: Sequence[str]) -> int:
     found, _ = compared(places, cfg, given.options.get("--set"))
     print("\n".join(map(comparison_text, found.values())), end="")
     if "--json" in targets:
-        json = msgspec.json.encode(sets_builtins(found))
-        write_bytes(targets["--json"], msgspec.json.format(json, indent=2) + b"\n")
+        write_json(targets["--json"], sets_builtins(found))
     if "--markdown" in targets:
         write_text(targets["--markdown"], comparison_markdown(list(found.values())))
     return 0

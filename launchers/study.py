@@ -25,8 +25,8 @@ from nemo_cot.experiment.sharing import (
     refuse_study_errors,
 )
 from nemo_cot.experiment.study import Chosen, Study, StudyRun, chosen_study, variants
-from nemo_cot.io.atomic import write_bytes, write_text
-from nemo_cot.io.json_file import DAMAGED
+from nemo_cot.io.atomic import write_text
+from nemo_cot.io.json_file import DAMAGED, write_json
 from nemo_cot.io.paths import CHAIN_FILE, user_path
 from nemo_cot.progress import shown_progress
 from nemo_cot.records import StageEnd
@@ -200,12 +200,7 @@ def _report(chosen: Chosen) -> int:
         names = " ".join(run.name for run in chosen.runs)
         raise UserError("a sweep has no baseline", where="--multirun", fix=f"nemo-cot compare {names}")
     from nemo_cot.report.study_page import write_study_page
-    from nemo_cot.report.study_text import (
-        study_builtins,
-        study_markdown,
-        study_notes,
-        study_terminal,
-    )
+    from nemo_cot.report.study_text import study_markdown, study_notes, study_terminal
 
     compared_with = {run.name for run in chosen.study.runs if run.variant == chosen.study.baseline}
     chosen = replace(chosen, only=chosen.only | compared_with)
@@ -215,8 +210,7 @@ def _report(chosen: Chosen) -> int:
         print(one_line(note))
     if len(chosen.runs) == len(chosen.study.runs):  # files of a part would replace those of the whole
         folder = user_path(chosen.study.runs_dir)
-        json = msgspec.json.encode(study_builtins(found))
-        write_bytes(folder / "study.json", msgspec.json.format(json, indent=2) + b"\n")
+        write_json(folder / "study.json", found)
         write_text(folder / "study.md", study_markdown(found))
         cfg = to_dataclasses(Composer().tree(chosen.runs[0].overrides))
         limit = round(cfg.report.max_megabytes * 1e6)

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError, nearest, one_line
 from nemo_cot.experiment.compose import load_config
-from nemo_cot.io.atomic import write_bytes, write_text
+from nemo_cot.io.atomic import write_text
+from nemo_cot.io.json_file import write_json
 from nemo_cot.io.paths import user_path
 from nemo_cot.launchers.finished import output_file, run_and_part, split_arguments
 from nemo_cot.stages import RunDirectory
@@ -94,7 +93,7 @@ def traces_command(arguments: Sequence[str]) -> int:
     )
     print(structure_text(found), end="")
     if "--json" in targets:
-        write_bytes(targets["--json"], msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
+        write_json(targets["--json"], found)
     if "--plot" in targets:
         from nemo_cot.report.structure_plot import structure_html, structure_svg
 

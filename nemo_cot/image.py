@@ -13,8 +13,7 @@ from pathlib import Path
 import msgspec
 
 from nemo_cot.errors import UserError
-from nemo_cot.io.atomic import write_bytes
-from nemo_cot.io.json_file import DAMAGED
+from nemo_cot.io.json_file import DAMAGED, write_json
 
 DIGEST = "NEMO_COT_IMAGE_DIGEST"
 """Environment variable: sha256:HEX, or NAME@sha256:HEX."""
@@ -58,7 +57,7 @@ def image_identity() -> Identity | None:
 def write_identity(identity: Identity) -> Path:
     """Write image.json; returns its path."""
     path = image_home() / "image.json"
-    write_bytes(path, msgspec.json.format(msgspec.json.encode(identity), indent=2) + b"\n")
+    write_json(path, identity)
     return path
 
 

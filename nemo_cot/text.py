@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from tokenizers import Tokenizer
@@ -171,7 +172,7 @@ class TextTokenizer:
 
     def _eos_id(self) -> int | None:
         """The eos that the model's own files name; the configured one must be the same."""
-        named = named_eos(self.folder)
+        named = named_token(self.folder, "eos_token")
         if self.form.eos_token is not None and named is not None and named != self.form.eos_token:
             raise UserError(
                 f"the tokenizer's eos is {named!r}, that of the config {self.form.eos_token!r}",
@@ -183,17 +184,8 @@ class TextTokenizer:
         return None if token is None else self.token_id(token, "model.eos_token")
 
 
-def named_eos(folder: Path) -> str | None:
-    """The eos in tokenizer_config.json; None without one, and without such a file that can be read."""
-    return _named(folder, "eos_token")
-
-
-def named_bos(folder: Path) -> str | None:
-    """The bos there, alike."""
-    return _named(folder, "bos_token")
-
-
-def _named(folder: Path, key: str) -> str | None:
+def named_token(folder: Path, key: Literal["eos_token", "bos_token"]) -> str | None:
+    """The token of that name in tokenizer_config.json; None without one, and without such a file that can be read."""
     try:
         named = msgspec.json.decode((folder / "tokenizer_config.json").read_bytes(), type=_TokenizerConfig)
     except (OSError, *DAMAGED):

@@ -5,8 +5,6 @@ some models are asked with examples before the problem.
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import msgspec
-
 from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.evaluation.examples import (
@@ -22,7 +20,7 @@ from nemo_cot.experiment.recipe import recipe_main
 from nemo_cot.grading.moves import compare_gradings
 from nemo_cot.grading.scorers import scorer_versions
 from nemo_cot.grading.stage import grade_generations
-from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.json_file import write_json
 from nemo_cot.io.jsonl import read_jsonl, write_jsonl
 from nemo_cot.models.format import format_config
 from nemo_cot.records import Problem, Trace
@@ -153,9 +151,9 @@ def _scoring(one: HeldOut) -> Stage:
                 cut[subject] = graded_within(
                     rows, cfg.evaluate.token_budgets, tokenizer, cfg.grade, folder, label=label
                 )
-        scores = msgspec.json.encode(score(graded, cfg.evaluate, steps, cut))
+        scores = score(graded, cfg.evaluate, steps, cut)
         write_structure(folder / "structure.json", sets, cfg)
-        write_bytes(folder / "metrics.json", msgspec.json.format(scores, indent=2) + b"\n")
+        write_json(folder / "metrics.json", scores)
 
     budgets: dict[str, object] = (
         {"token_budgets": list(cfg.evaluate.token_budgets)} if cfg.evaluate.token_budgets else {}

@@ -184,6 +184,11 @@ def wait_for(condition: Callable[[], object], *, seconds: float = SECONDS, every
     raise AssertionError(f"nothing after {seconds} s")
 
 
+def rows(path: Path) -> list[dict]:
+    """Those of a file of JSON lines."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def write_lines(path: Path, rows: Sequence[dict]) -> Path:
     """JSON lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -9,11 +9,9 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-import msgspec
-
 import nemo_cot
 from nemo_cot.errors import UserError, one_line
-from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.json_file import write_json
 from nemo_cot.provenance import REVISION, code_revision
 
 ROOT = nemo_cot.ROOT.parent
@@ -113,5 +111,5 @@ def _copy(files: dict[str, Path], target: Path, revision: dict) -> None:
     for name, path in files.items():
         (temporary / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, temporary / name, follow_symlinks=not _is_link(path))
-    write_bytes(temporary / REVISION, msgspec.json.format(msgspec.json.encode(revision)) + b"\n")
+    write_json(temporary / REVISION, revision)
     os.rename(temporary, target)

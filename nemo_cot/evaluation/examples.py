@@ -21,7 +21,7 @@ from nemo_cot.io.paths import user_path
 from nemo_cot.models.facts import context_tokens, read_config
 from nemo_cot.records import Problem
 from nemo_cot.stages import Output, RunDirectory
-from nemo_cot.text import PromptFormat, TextTokenizer, named_bos
+from nemo_cot.text import PromptFormat, TextTokenizer, named_token
 from nemo_cot.traces.filters.contamination import folded
 from nemo_cot.traces.transforms import chosen_traces
 
@@ -113,7 +113,7 @@ def chosen_examples(
 
 def with_examples(form: PromptFormat, examples: Sequence[Example], model: Path) -> PromptFormat:
     """``form``, as ExamplesConfig.asked made it, with these examples in it; a bos stands before the first one only."""
-    bos = named_bos(model)
+    bos = named_token(model, "bos_token")
     opening = bos if bos and form.prompt.startswith(bos) else ""
     pairs = tuple((example.problem, example.generation) for example in examples)
     return replace(form, shots=replace(form.shots, examples=pairs, opening=opening)) if form.shots else form

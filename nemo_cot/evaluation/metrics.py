@@ -12,7 +12,6 @@ Definitions follow NeMo-Skills (nemo_skills/evaluation/metrics/base.py, commit 0
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -125,17 +124,13 @@ def _first(outcomes: Outcomes, k: int | None, *, at_least: int = 1) -> np.ndarra
     needed = at_least if k is None else k
     if needed < 1:
         raise ValueError(f"k is {needed}; it must be at least 1")
-    short = _problems_below(outcomes, needed)
+    short = [outcomes.problem_ids[i] for i in np.flatnonzero(outcomes.sample_counts < needed)]
     if short:
         raise UserError(
             f"{len(short)} problems have fewer than {needed} samples, {short[0]!r} first",
             where=f"metric at k={needed}", fix="take a smaller k, or generate the missing samples",
         )  # fmt: skip
     return outcomes.verdicts if k is None else outcomes.verdicts[:, :k]
-
-
-def _problems_below(outcomes: Outcomes, needed: int) -> Sequence[str]:
-    return [outcomes.problem_ids[i] for i in np.flatnonzero(outcomes.sample_counts < needed)]
 
 
 def _check_policy(undecided: str) -> None:

@@ -38,15 +38,12 @@ def average_models(
     for folder, index in zip(folders, indexes):
         _check_same(indexes[0], index, folder)
     shutil.copytree(folders[0], target, ignore=shutil.ignore_patterns("*.safetensors"), dirs_exist_ok=True)
-    command = [*python, str(Path(mean.__file__).resolve()), *map(str, _absolute([target, *folders]))]
+    paths = [str(folder.absolute()) for folder in (target, *folders)]
+    command = [*python, str(Path(mean.__file__).resolve()), *paths]
     num_files = len({tensor.file for tensor in indexes[0].values()})
     with track(f"average {len(folders)} checkpoints", num_files, "files") as tracker:
         for number, _ in enumerate(_lines(command, environment, directory), start=1):
             tracker.update(number)
-
-
-def _absolute(folders: Sequence[Path]) -> list[Path]:
-    return [folder.absolute() for folder in folders]
 
 
 def _lines(

@@ -13,7 +13,7 @@ from nemo_cot.models.check import check_model, check_tokens
 from nemo_cot.models.facts import shape_differences
 from nemo_cot.preflight.engine_uses import engine_uses
 from nemo_cot.preflight.estimate import Estimate
-from nemo_cot.text import PromptFormat, named_eos
+from nemo_cot.text import PromptFormat, named_token
 from nemo_cot.training.backend import backend_of
 
 
@@ -39,7 +39,7 @@ def model_eos(cfg: Config, _: Estimate) -> Found:
     folder = _directory(cfg)
     if folder is None:
         return  # convert sets it
-    eos, wanted = named_eos(folder), cfg.model.eos_token
+    eos, wanted = named_token(folder, "eos_token"), cfg.model.eos_token
     if eos is None:
         yield "unknown", f"no eos_token in {folder}/tokenizer_config.json to compare model.eos_token with", ""
     elif eos != wanted:
@@ -94,7 +94,7 @@ def _computed(cfg: Config) -> Iterator[tuple[str, str, bool, PromptFormat | None
     """Each model that a stage computes with: the part of the config that it is from, its directory, whether
     our own process computes it, and the format whose tokens are sent to it (None: the server's own).
     """
-    model, own = cfg.model, named_eos(_directory(cfg) or Path())
+    model, own = cfg.model, named_token(_directory(cfg) or Path(), "eos_token")
     eos = model.eos_token if own in (None, model.eos_token) else None  # another is the rule model_eos's
     form = PromptFormat(model.prompt, model.end_of_turn, eos)
     if model.source == "directory" and model.path:

@@ -89,7 +89,8 @@ def _checks(cfg: Config, there: dict[str, str]) -> Iterator[Callable[[], object]
             yield partial(_check_set, cfg, one)
     for key, path in there.items():
         is_teacher = key == "teacher.path" and cfg.teacher.by_model
-        if is_teacher or key == "model.path" or _is_model(key):
+        is_other = key.startswith(("evaluate.models.", "refine.")) and key.endswith(".path")
+        if is_teacher or is_other or key == "model.path":
             yield partial(check_hf_directory, user_path(path), key=key)
     if cfg.teacher.traces and "teacher.path" in there and readable:
         yield partial(_read_traces, cfg, cfg.teacher.traces)
@@ -105,10 +106,6 @@ def _check_set(cfg: Config, one: HeldOut) -> None:
     """As the stage reads it. Raises UserError."""
     heldout = make_problems(one.cfg.problems).heldout
     check_apart(make_problems(cfg.problems, cfg.teacher).train, heldout, of=f" of {one.name}")
-
-
-def _is_model(key: str) -> bool:
-    return key.startswith(("evaluate.models.", "refine.")) and key.endswith(".path")
 
 
 def trace_packages(cfg: Config) -> dict[str, str]:

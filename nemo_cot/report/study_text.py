@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import msgspec
 from rich.markup import escape
 from rich.table import Table
 
@@ -24,11 +23,6 @@ class Shown:
     value: str
     moved: str
     seen: bool
-
-
-def study_builtins(found: StudyTable) -> dict:
-    """Plain dicts, for JSON; what is not a number (no difference to be seen) is null."""
-    return msgspec.json.decode(msgspec.json.encode(found))
 
 
 def study_terminal(found: StudyTable) -> Table:

@@ -9,9 +9,8 @@ from typing import Any
 import msgspec
 
 from nemo_cot.errors import UserError
-from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.hashing import Hasher
-from nemo_cot.io.json_file import DAMAGED
+from nemo_cot.io.json_file import DAMAGED, write_json
 from nemo_cot.io.jsonl import count_lines
 
 MANIFEST = "manifest.json"
@@ -76,7 +75,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write it, indented for readers, atomically."""
-    write_bytes(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    write_json(folder / MANIFEST, manifest)
 
 
 def describe(path: Path, base: Path, hasher: Hasher, *, listed: bool = False, part: bool = False) -> Artifact:

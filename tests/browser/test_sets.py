@@ -50,12 +50,10 @@ def test_figures_stand_under_their_set_and_the_headline_is_of_the_runs_own(opene
         assert "quiz: Training hurt: pass@1 fell from" in told and "Guessing gives 25.0 %." in told
         page.click("nav a[href='#results']")
         own, quiz = page.locator("#results > div.scroll").first, page.locator("#results details.set")
-        assert (
-            own.locator("tbody tr").count() == 2 and "25.0 %" in own.locator("tbody tr").nth(1).inner_text()
-        )
-        assert (
-            quiz.locator("> summary").inner_text() == "quiz" and not quiz.locator("table").first.is_visible()
-        )
+        assert own.locator("tbody tr").count() == 2
+        assert "25.0 %" in own.locator("tbody tr").nth(1).inner_text()
+        assert quiz.locator("> summary").inner_text() == "quiz"
+        assert not quiz.locator("table").first.is_visible()
         quiz.locator("> summary").click()
         cells = quiz.evaluate(
             "d => [...d.querySelectorAll('[data-path]')].map(c => [c.dataset.path, c.firstChild.textContent])"

@@ -19,7 +19,7 @@ from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.manifest import read_manifest, write_manifest
 from nemo_cot.traces.history import Station
 from tests.cli.test_cli import imported
-from tests.support import nemo_cot_here, one_error, recipe_here, tiny_experiment
+from tests.support import nemo_cot_here, one_error, recipe_here, rows, tiny_experiment
 
 CHOSEN = "curate/traces.jsonl"
 
@@ -28,10 +28,6 @@ CHOSEN = "curate/traces.jsonl"
 def run(packed: Path, tmp_path: Path) -> Path:
     """A copy of it."""
     return Path(shutil.copytree(packed, tmp_path / "runs" / "tiny"))
-
-
-def rows(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def load(folder: Path, name: str, cache: Path):

@@ -12,11 +12,12 @@ import pytest
 import yaml
 
 from nemo_cot.config import PackConfig
+from nemo_cot.io.json_file import write_json
 from nemo_cot.packing import distinct_packs, literal_draws
 from nemo_cot.training.nemo.rendered import to_yaml
 from nemo_cot.training.nemo_aligner import aligner_sft
 from nemo_cot.training.nemo_aligner.checkpoints import link_newest
-from nemo_cot.training.nemo_aligner.convention import read_convention, write_convention
+from nemo_cot.training.nemo_aligner.convention import read_convention, sidecar_path
 from nemo_cot.training.nemo_aligner.packed_file import packed_lengths, read_packed_file, write_packed_file
 from nemo_cot.training.nemo_aligner.render import AlignerInputs, render_nemo_aligner
 from tests.contract.entry_script import Calls, make_model, set_up_optimizer, step_of
@@ -224,9 +225,9 @@ def test_trap_another_nemo_is_refused(config, entry, capsys, monkeypatch, tmp_pa
 
     path = tmp_path / "train.npy"
     convention = read_convention(path)
-    write_convention(path, type(convention)(**{**_fields(convention), "nemo_version": "2.3"}))
+    write_json(sidecar_path(path), type(convention)(**{**_fields(convention), "nemo_version": "2.3"}))
     assert "with nemo_version = 2.3, training goes by 2.1" in refused(config, entry, capsys)
-    write_convention(path, convention)
+    write_json(sidecar_path(path), convention)
     monkeypatch.setattr(nemo, "__version__", "2.2.1")
     assert "with nemo_version = 2.1, training goes by 2.2" in refused(config, entry, capsys)
 

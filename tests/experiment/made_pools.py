@@ -4,7 +4,6 @@ by HTTP. All lengths are a tenth of the paper's.
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import threading
@@ -127,9 +126,3 @@ def small(cfg: Config, data: Path, model: Path, server: Script) -> list[str]:
         given += [*served("refine"), f"refine.path={model}"]
         given += [f"teacher.where.{key}={value}" for key, value in cfg.curate.subset.items()]  # the others are not edited
     return given
-
-
-def rows(path: Path) -> list[dict]:
-    """JSON lines, as they are."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
-

@@ -13,9 +13,8 @@ from omegaconf import OmegaConf
 
 from nemo_cot import config as schema
 from nemo_cot.config.checks import added, fingerprinted
-from nemo_cot.config.cluster import SlurmCluster
 from nemo_cot.errors import UserError
-from nemo_cot.experiment.compose import CONF, EXTRA_CONF, compose_config, load_config, to_dataclasses, to_yaml
+from nemo_cot.experiment.compose import CONF, compose_config, load_config, to_dataclasses, to_yaml
 from nemo_cot.recipes.problems import problems
 from nemo_cot.recipes.report import report
 from nemo_cot.stages import RunDirectory, run_stage
@@ -49,15 +48,6 @@ def refusal(*overrides: str) -> UserError:
         load_config(overrides)
     assert caught.value.fix and "\n" not in str(caught.value)
     return caught.value
-
-
-@pytest.fixture
-def extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of one's own config groups, with a name that needs all the quoting there is."""
-    folder = tmp_path / "my 'own' c\\onf, #1"
-    (folder / "experiment").mkdir(parents=True)
-    monkeypatch.setenv(EXTRA_CONF, str(folder))
-    return folder
 
 
 def experiment(extra: Path, text: str, name: str = "mine") -> Path:
@@ -368,126 +358,6 @@ def test_what_the_message_says_about_line_breaks_works():
     assert load_config([said.stdout]).model.prompt == "Question: {problem}\nAnswer: "
 
 
-# ---- one's own files
-
-
-def test_a_folder_of_ones_own_experiments(extra):
-    experiment(extra, "name: mine\ntrain:\n  max_steps: 7\n")
-    cfg = load_config(["experiment=mine"])
-    assert (cfg.name, cfg.train.max_steps) == ("mine", 7)
-    error = refusal("experiment=mien")
-    assert "did you mean experiment=mine?" in error.fix and f"{EXTRA_CONF}={extra} with experiment/NAME.yaml" in error.fix
-
-
-@pytest.mark.parametrize("override, hint", [
-    ("experiment=quikstart", "did you mean experiment=quickstart? A file of your own: experiment=PATH/NAME.yaml, or"),
-    ("experiment=own", "choose one of paper_14b, paper_7b, "), ("experiment=null", "choose one of paper_14b, "),
-    ("experiment=/no/such", "choose one of paper_14b, "), ("teacher=modle", "did you mean teacher=model?"),
-    ("evaluate.engine=nemo_skill", "did you mean evaluate.engine=nemo_skills? A file of your own: evaluate.engine=PATH/NAME.yaml"),
-])  # fmt: skip
-def test_a_choice_that_is_not_there_names_those_that_are_and_where_ones_own_go(override, hint, monkeypatch):
-    monkeypatch.delenv(EXTRA_CONF, raising=False)
-    error = refusal(override)
-    assert error.fix.startswith(hint) and f"{EXTRA_CONF}=DIR with" in error.fix
-
-
-@pytest.mark.parametrize("path", ["{here}/own.yaml", "./own.yaml", "own.yaml", "sub/ö x,.yaml"])
-def test_ones_own_experiment_by_its_path(path, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "sub").mkdir()
-    path = path.format(here=tmp_path)
-    (tmp_path / path).write_text("# @package _global_\ndefaults: [quickstart, override /train: nemo_rl, _self_]\ntrain: {max_steps: 7}\n")
-    quoted = f"experiment='{path}'" if "," in path else f"experiment={path}"
-    cfg = load_config([quoted, "train.seed=5"])
-    assert (cfg.name, cfg.train.backend, cfg.train.max_steps, cfg.train.seed) == ("quickstart", "nemo_rl", 7, 5)
-    (tmp_path / path).write_text("# @package _global_\ntrain: {max_stesp: 7}\n")
-    assert "train.max_steps" in refusal(quoted).fix
-    (tmp_path / path).unlink()
-    error = refusal(quoted)
-    assert (error.what, error.where) == ("no such file", f"experiment={path}")
-
-
-def test_a_cluster_and_an_engine_by_their_paths(tmp_path):
-    (tmp_path / "ours.yaml").write_text("defaults: [slurm_minimal, _self_]\npartition: ours\n")
-    (tmp_path / "vllm.yaml").write_text("defaults: [openai, _self_]\nretries: 9\n")
-    cfg = load_config([f"cluster={tmp_path}/ours.yaml", f"evaluate.engine={tmp_path}/vllm.yaml"])
-    assert (cfg.cluster.partition, cfg.evaluate.engine.kind, cfg.evaluate.engine.retries) == ("ours", "openai", 9)
-
-
-OWN = """defaults:
-  - paper_main
-  - override /teacher: file
-  - override /train: local
-  - override /engine@evaluate.engine: openai
-  - _self_
-name: own
-"""
-
-
-def test_an_own_experiment_makes_other_choices_than_the_one_it_inherits(extra):
-    own = ["experiment=mine", *NEEDED["experiment/paper_main"]]
-    experiment(extra, OWN)
-    cfg = load_config(own)
-    assert (cfg.teacher.kind, cfg.train.backend, cfg.evaluate.engine.kind) == ("file", "local", "openai")
-    experiment(extra, OWN + "train:\n  conversion: {average_steps: []}\n")
-    error = refusal(*own)
-    assert error.where == "train.conversion" and "train=nemo_aligner or train=nemo_rl" in error.fix
-
-
-@pytest.mark.parametrize("text, where, part", [
-    ("train:\n  max_stesp: 7\n", "max_stesp", "train.max_steps"),
-    ("train:\n  optim:\n    sched:\n      warmup: 7\n", "warmup", ""),
-    ("trian:\n  max_steps: 7\n", "trian", "train"),
-    ("train:\n  max_steps: many\n", "train.max_steps", ""),
-    ("train:\n  optim:\n    eps: .inf\n", "train.optim.eps", "finite"),
-    ("train: [1\n", "mine.yaml, line 3", "not YAML"),
-    ("train:\n\tmax_steps: 1\n", "mine.yaml, line 3", "not YAML"),
-    ("name: a\nname: b\n", "mine.yaml, line 3", "duplicate key"),
-    ("name: '\0'\n", "mine.yaml", "special characters"),
-    ("defaults:\n  - override /teacher: modle\n", "teacher", "did you mean teacher=model?"),
-    ("defaults:\n  - override /techer: model\n", "techer", "did you mean teacher?"),
-    ("defaults:\n  - /nosuch: x\n", "nosuch", "the config groups there are: cluster, curate, engine, "),
-    ("defaults: 3\n", "mine.yaml", "must be a list"),
-    ("defaults: [mine]\n", "mine.yaml", "experiment/mine -> experiment/mine"),
-    ("name: ${nothing.here}\n", "name", "nothing.here"),
-    ("- a\n- b\n", "mine.yaml", "a list, where keys are needed"),
-])  # fmt: skip
-def test_a_bad_file_is_one_line_that_names_the_key_or_the_file(extra, text, where, part):
-    experiment(extra, text)
-    error = refusal("experiment=mine")
-    assert where in error.where and part in str(error)
-
-
-def test_a_file_without_its_header_names_the_line_to_add(extra):
-    path = experiment(extra, "")
-    for text in ("name: x\n", "", "only text\n"):
-        path.write_text(text)
-        error = refusal("experiment=mine")
-        assert error.where == str(path) and "# @package _global_" in error.fix
-
-
-def test_a_profile_that_names_itself_or_is_a_list_or_no_text(extra):
-    (extra / "cluster").mkdir()
-    files = {"loop": b"defaults: [back]\n", "back": b"defaults:\n- loop\n- _self_\n", "lines": b"- a\n", "latin": b"a: 1\nscheduler: \xe4\n"}
-    for name, text in files.items():
-        (extra / "cluster" / f"{name}.yaml").write_bytes(text)
-    error = refusal("cluster=loop")
-    assert error.where.endswith("/cluster/loop.yaml") and "cluster/loop -> cluster/back -> cluster/loop" in error.fix
-    error = refusal("cluster=lines")
-    assert error.where.endswith("/cluster/lines.yaml") and "list" in error.what
-    error = refusal("cluster=latin")
-    assert error.where.endswith("/cluster/latin.yaml, line 2") and "UTF-8 (byte 0xe4)" in error.what
-    # Beside the one that is meant they do no harm.
-    assert "cluster=slurm_minimal" in refusal("cluster.account=me").fix
-    assert load_config(SLURM).cluster.scheduler == "slurm"
-
-
-def test_a_folder_that_is_not_there(monkeypatch, tmp_path):
-    monkeypatch.setenv(EXTRA_CONF, str(tmp_path / "none"))
-    error = refusal()
-    assert EXTRA_CONF in error.where and "no such directory" in error.what
-
-
 # ---- fingerprints
 
 
@@ -520,50 +390,3 @@ def test_a_key_that_came_later_replaces_a_finished_stage_only_with_a_new_value(t
         assert outcome(dataclasses.replace(as_before, **{key: value})) == ("ran", [reason])
         assert outcome(cfg.problems)[0] == "ran"  # and back
     assert outcome(dataclasses.replace(as_before, digits=2)) == ("ran", ["problems.digits: 1 -> 2"])
-
-
-# ---- the cluster
-
-
-@pytest.fixture(scope="module")
-def slurm() -> SlurmCluster:
-    return load_config(SLURM).cluster
-
-
-def test_options_of_sbatch_that_the_chain_rests_on_are_refused(slurm):
-    assert refusal(*SLURM, "cluster.sbatch_arguments=['--output=x']").where == "cluster.sbatch_arguments"
-    for option in (
-        "--output=x", "--outp=x", "--array=0-3", "--export=ALL", "--no-requeue", "--dependency=after:1", "--depend=after:1",
-        "--job-name=x", "--signal=TERM@9", "--parsable", "--wrap=ls", "--hold", "--partition=x", "--gpus-per-node=9",
-    ):  # fmt: skip
-        with pytest.raises(UserError, match="the launcher's own"):
-            dataclasses.replace(slurm, sbatch_arguments=[option])
-    others = ["--mail-type=FAIL", "--nice=5", "--mem-per-cpu=2G", "--gres=tmp:1", "--exclude=n1"]
-    assert dataclasses.replace(slurm, sbatch_arguments=others).sbatch_arguments == others
-
-
-def test_variables_that_look_like_secrets_are_written_nowhere(slurm, monkeypatch):
-    for name in (
-        "HF_TOKEN", "GITHUB_PAT", "HFTOKEN", "OPENAI_KEY1", "WANDB_API_KEY", "MYSECRET", "DB_PASS", "passphrase", "PGPASSWORD",
-        "MYSQL_PWD", "AWS_CREDENTIALS",
-    ):  # fmt: skip
-        with pytest.raises(UserError, match="looks like a secret"):
-            dataclasses.replace(slurm, environment={name: "x"})
-    monkeypatch.setenv("HF_TOKEN", "the-value")
-    error = refusal("report.title=${oc.env:HF_TOKEN}")
-    assert error.where == "report.title" and "HF_TOKEN" in error.what and "the-value" not in str(error)
-
-
-def test_other_variables_are_written_one_at_a_time():
-    names = ["TOKENIZERS_PARALLELISM", "NCCL_DEBUG", "LD_LIBRARY_PATH", "TORCH_COMPAT", "BYPASS"]
-    cluster = load_config([*SLURM, *(f"cluster.environment.{name}=x y" for name in names)]).cluster
-    assert cluster.environment == dict.fromkeys(names, "x y")
-    assert "looks like a secret" in refusal(*SLURM, "cluster.environment.HF_TOKEN=x").what
-
-
-def test_a_variable_that_a_profile_passes_to_jobs_is_taken_for_a_secret(monkeypatch):
-    monkeypatch.setenv("MY_LOGIN", "the-value")
-    title = "report.title=${oc.env:MY_LOGIN}"
-    assert load_config([*SLURM, title]).report.title == "the-value"
-    assert "MY_LOGIN" in refusal(*SLURM, title, "cluster.pass_environment=[PATH,MY_LOGIN]").what
-    assert load_config([*SLURM, "report.title=${oc.env:NONESUCH,else}"]).report.title == "else"

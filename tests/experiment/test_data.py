@@ -16,7 +16,7 @@ from nemo_cot.records import Problem, Trace
 from nemo_cot.stages import RunDirectory
 from nemo_cot.text import PromptFormat, TextTokenizer
 from nemo_cot.traces.procedural import parse_sum, write_trace
-from tests.support import run_stages, tiny_experiment, write_lines
+from tests.support import rows, run_stages, tiny_experiment, write_lines
 
 SUMS = ChainSumProblems(source="chain_sum", terms=3, digits=1, num_train=40, num_heldout=30, seed=7)
 FORM = PromptFormat(
@@ -35,10 +35,6 @@ def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirect
     more = ["problems.num_train=20", "generate.samples_per_problem=8", "curate.num_traces=10", "curate.max_tokens=200"]
     overrides = [*tiny_experiment(tiny_model, tmp_path_factory.mktemp("runs")), *more]
     return run_stages(overrides, "convert", "problems", "generate", "grade", "curate", "pack")
-
-
-def rows(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_problems_are_disjoint_different_and_as_many_as_asked():

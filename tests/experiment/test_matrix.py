@@ -22,7 +22,7 @@ from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.experiment.study import chosen_study
 from nemo_cot.stages import RunDirectory, run_stage
 from tests.experiment import matrix_table
-from tests.experiment.made_pools import Answers, rows, small, write_data
+from tests.experiment.made_pools import Answers, small, write_data
 from tests.experiment.row_checks import (
     Row,
     answers_alone,
@@ -47,6 +47,7 @@ from tests.experiment.row_checks import (
     written_by,
 )
 from tests.scripted_server import scripted
+from tests.support import rows
 from tests.tiny import write_tiny_model, write_tiny_tokenizer
 
 UP_TO_PACK = ("convert", "problems", "generate", "refine", "grade", "curate", "transform", "pack")

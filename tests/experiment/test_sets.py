@@ -12,12 +12,9 @@ from omegaconf import OmegaConf
 
 from nemo_cot.config.engines import EvaluatedModel
 from nemo_cot.errors import UserError
-from nemo_cot.evaluation.sets import further_sets, held_out_sets
-from nemo_cot.evaluation.subjects import sampling_of
 from nemo_cot.experiment.compose import compose_config, load_config, to_yaml
-from nemo_cot.experiment.examine import examine
 from nemo_cot.experiment.existing import stored_config
-from nemo_cot.experiment.graph import graph, whole_graph
+from nemo_cot.experiment.graph import whole_graph
 from nemo_cot.experiment.planner import plan_chain
 from nemo_cot.experiment.recipe import ONLY
 from nemo_cot.experiment.reproduce import overrides_of
@@ -26,7 +23,7 @@ from nemo_cot.launchers.slurm.jobs import chain_jobs
 from nemo_cot.preflight import preflight
 from nemo_cot.preflight.estimate import estimate
 from nemo_cot.stages.manifest import flatten
-from tests.support import nemo_cot_here, one_error, recipe_here, run_stages, tiny_experiment
+from tests.support import nemo_cot_here, one_error, recipe_here, rows, run_stages, tiny_experiment
 
 BEFORE = ("convert", "problems", "generate", "grade", "curate", "pack", "train")
 CHAIN = (*BEFORE, "evaluate", "report")
@@ -64,10 +61,6 @@ def of_file(path: Path, *texts: str) -> list[str]:
     """A set out of a file of such problems."""
     path.write_text("".join(json.dumps({"problem": text, "expected_answer": "1"}) + "\n" for text in texts))
     return [f"{PROBLEMS}=file", f"{PROBLEMS}.heldout_path={path}"]
-
-
-def rows(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def made(run) -> dict[str, int]:
@@ -154,9 +147,8 @@ def test_the_report_has_every_set_under_its_name_and_the_headline_of_its_own(fin
     assert {p["problem_id"] for p in results["problems"]} == {
         r["problem_id"] for r in rows(run.path / "problems/heldout.jsonl")
     }
-    assert (
-        len(results["sets"]["four"]["problems"]) == 2 and results["pair"] == results["sets"]["four"]["pair"]
-    )
+    assert len(results["sets"]["four"]["problems"]) == 2
+    assert results["pair"] == results["sets"]["four"]["pair"]
     assert [m["stage"] for m in results["provenance"]["stages"]].count("problems/four") == 1
     assert not results["provenance"]["missing"] and not results.get("stale")
     page, text = ((run.path / f"report/report.{kind}").read_text() for kind in ("html", "md"))
@@ -194,11 +186,9 @@ def test_runs_are_compared_on_each_set_that_all_have(finished, tmp_path):
         tmp_path / "c.md",
     )
     assert done.returncode == 0, done.stderr
-    assert (
-        done.stdout.startswith("3 problems.")
-        and "\nfour: 2 problems." in done.stdout
-        and "pass@3" in done.stdout
-    )
+    assert done.stdout.startswith("3 problems.")
+    assert "\nfour: 2 problems." in done.stdout
+    assert "pass@3" in done.stdout
     found = json.loads((tmp_path / "c.json").read_text())
     assert (found["problems"], found["sets"]["four"]["problems"], found["sets"]["four"]["k"]) == (3, 2, 3)
     assert "## four" in (tmp_path / "c.md").read_text()
@@ -214,10 +204,8 @@ def test_runs_are_compared_on_each_set_that_all_have(finished, tmp_path):
         [*other, f"reuse=[{run.path.name}]", *FOUR[:1], f"{PROBLEMS}.terms=5", *FOUR[2:]], *BEFORE, "evaluate"
     )
     done = nemo_cot_here("compare", "tiny", "other", below, few)
-    assert (
-        "four: 2 problems" not in done.stdout
-        and "the set four is left out: the problems differ" in done.stdout
-    )
+    assert "four: 2 problems" not in done.stdout
+    assert "the set four is left out: the problems differ" in done.stdout
     done = nemo_cot_here("report", "tiny:base", "tiny:trained", below, few, "--output", tmp_path / "page")
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "page/results.json").read_text())
@@ -299,10 +287,8 @@ def test_a_training_problem_in_a_set_is_refused_before_and_by_the_stage(tiny_mod
     with pytest.raises(UserError) as caught:
         run_stages([*tiny, *four], "problems")
     told = str(caught.value)
-    assert (
-        f"the held-out problem of four is a training problem too, {same['problem_id']}" in told
-        and "h-2" in told
-    )
+    assert f"the held-out problem of four is a training problem too, {same['problem_id']}" in told
+    assert "h-2" in told
     cfg = load_config([*tiny, *four])
     errors = [f.what for f in preflight(cfg, estimate(cfg, None, 3), {}) if f.level == "error"]
     assert len(errors) == 1 and "training problem too" in errors[0]
@@ -322,9 +308,8 @@ def test_jobs_of_a_set_wait_for_its_problems_and_are_scored_early_by_themselves(
     assert jobs["evaluate-four-base"].stage == "evaluate/four/base"
     early = jobs["evaluate-four-scores-early"]
     assert early.overrides == ("evaluate.subjects=[base]",) and early.after == ("evaluate-four-base",)
-    assert (
-        early.stage == "evaluate/four/scores" and jobs["evaluate-scores-early"].overrides == early.overrides
-    )
+    assert early.stage == "evaluate/four/scores"
+    assert jobs["evaluate-scores-early"].overrides == early.overrides
     model = EvaluatedModel(str(tiny_model), "{problem}", "e", None, None, None)
     clash = replace(
         cfg,
@@ -333,114 +318,3 @@ def test_jobs_of_a_set_wait_for_its_problems_and_are_scored_early_by_themselves(
     chain = whole_graph(clash).only(["evaluate"])
     with pytest.raises(UserError, match="evaluate-four-base would be the name of two jobs"):
         chain_jobs(clash, chain, plan_chain(chain, run_directory(clash)))
-
-
-# ---- config and preflight
-
-
-def test_a_set_has_its_own_samples_and_limit_and_shares_the_rest(tiny_model):
-    cfg = load_config([*FOUR, "evaluate.chunks=8", "evaluate.token_budgets=[4,9,16]"])
-    [four] = further_sets(cfg)
-    own = four.cfg.evaluate
-    assert (
-        own.samples_per_problem,
-        own.chunks,
-        own.sampling.max_new_tokens,
-        own.token_budgets,
-        own.sets,
-    ) == (3, 3, 9, [4, 9], {})
-    assert four.cfg.problems == cfg.evaluate.sets["four"].problems and four.cfg.curate == cfg.curate
-    assert replace(own.sampling, max_new_tokens=cfg.evaluate.sampling.max_new_tokens) == cfg.evaluate.sampling
-    assert [one.name for one in held_out_sets(cfg)] == ["", "four"] and held_out_sets(cfg)[0].cfg is cfg
-    plain = further_sets(load_config(FOUR[:1]))[0].cfg.evaluate
-    assert (
-        plain.samples_per_problem == cfg.evaluate.samples_per_problem
-        and plain.sampling == cfg.evaluate.sampling
-    )
-
-
-@pytest.mark.parametrize("own, limit, expected", [(5, 9, 5), (20, 9, 9), (None, 9, 9), (5, None, 5)])
-def test_of_a_models_limit_and_a_sets_the_lower_one_holds(own, limit, expected, tmp_path):
-    file = tmp_path / "e.yaml"
-    file.write_text(
-        "# @package _global_\nevaluate:\n  subjects: [big]\n  models:\n    big: {path: x, prompt: '{problem}', end_of_turn: e, eos_token: null,"
-        f" max_new_tokens: {json.dumps(own)}, max_model_len: null}}\n"
-    )
-    given = [
-        f"experiment={file}",
-        FOUR[0],
-        *([f"evaluate.sets.four.max_new_tokens={limit}"] if limit else []),
-    ]
-    assert sampling_of(further_sets(load_config(given))[0].cfg, "big").max_new_tokens == expected
-
-
-@pytest.mark.parametrize("overrides, where, what", [
-    (["evaluate.sets.base.problems=chain_sum"], "evaluate.sets", "'base'"),
-    (["evaluate.sets.scores.problems=chain_sum"], "evaluate.sets", "'scores'"),
-    (["evaluate.sets.examples-x.problems=chain_sum"], "evaluate.sets", "another stage"),
-    (["evaluate.sets.chunk-001.problems=chain_sum"], "evaluate.sets", "another stage"),
-    (["evaluate.sets.four.samples_per_problem=2"], "evaluate.sets.four", "there is no such set"),
-    (["evaluate.sets.four.problems=chain_sim"], PROBLEMS, "did you mean evaluate.sets.four.problems=chain_sum?"),
-    ([FOUR[0], f"{PROBLEMS}.heldout_path=x"], f"{PROBLEMS}.heldout_path", "choose evaluate.sets.four.problems=file"),
-    ([FOUR[0], f"{PROBLEMS}.source=file"], f"{PROBLEMS}.source", "comes with the choice"),
-    ([f"{PROBLEMS}=file"], f"{PROBLEMS}.heldout_path", "must be given"),
-    ([f"{PROBLEMS}=from_traces", f"{PROBLEMS}.heldout_path=x"], PROBLEMS, "a file of their own"),
-    ([f"{PROBLEMS}=chain_sum", f"{PROBLEMS}.terms=1"], f"{PROBLEMS}.terms", f"set {PROBLEMS}.terms to 2"),
-    ([*FOUR[:1], "evaluate.sets.four.samples_per_problem=0"], "evaluate.sets.four.samples_per_problem", "below 1"),
-    (["evaluate.sets.problems=chain_sum"], "evaluate.sets.problems", "names no set"),
-])  # fmt: skip
-def test_what_is_wrong_with_a_set_is_named(overrides, where, what):
-    with pytest.raises(UserError) as caught:
-        load_config(overrides)
-    assert caught.value.where == where and what in str(caught.value)
-
-
-def test_of_a_file_only_the_held_out_problems_are_asked_for(tmp_path):
-    cfg = load_config(of_file(tmp_path / "h.jsonl", "a"))
-    assert cfg.evaluate.sets["four"].problems.train_path is None
-
-
-def test_the_plan_counts_the_sets_samples_and_its_rules_look_at_them(tmp_path):
-    four = [*of_file(tmp_path / "h.jsonl", *"abcdef"), *FOUR[4:]]
-    cfg = load_config(["experiment=quickstart", f"runs_dir={tmp_path}", *four])
-    cost, findings = examine(cfg, run_directory(cfg), graph(cfg))
-    answers = {one.stage: (one.answers, one.tokens_at_most) for one in cost.sampling}
-    heldout, samples, limit = (
-        cfg.problems.num_heldout,
-        cfg.evaluate.samples_per_problem,
-        cfg.evaluate.sampling.max_new_tokens,
-    )
-    assert answers["evaluate/base"] == (heldout * samples, heldout * samples * limit)
-    assert answers["evaluate/four/trained"] == (18, 18 * 9)
-    assert cost.sampled_tokens_at_most == 2 * (heldout * samples * limit + 18 * 9)
-    [cut] = [f for f in findings if f.rule == "answer_fits_sampling" and f.level == "warning"]
-    assert (
-        "evaluate.sets.four.max_new_tokens 9 is below" in cut.what
-        and "evaluate.sets.four.max_new_tokens" in cut.fix
-    )
-    (tmp_path / "h.jsonl").unlink()
-    missing = [f.what for f in examine(cfg, run_directory(cfg), graph(cfg))[1] if f.level == "error"]
-    assert len(missing) == 1 and f"{PROBLEMS}.heldout_path" in missing[0]
-
-
-def test_one_server_serves_one_model_on_every_set(tmp_path):
-    server = [
-        "evaluate.engine=openai",
-        "evaluate.engine.server.base_url=http://127.0.0.1:1/v1",
-        "evaluate.engine.server.model_name=m",
-    ]
-    asked = [
-        *server,
-        "evaluate.subjects=[base]",
-        "evaluate.engine.server.max_model_len=200",
-        f"{PROBLEMS}=chain_sum",
-    ]
-    cfg = load_config(
-        [*asked, "evaluate.sampling.max_new_tokens=100", "evaluate.sets.four.max_new_tokens=400"]
-    )
-    found = {f.rule: f for f in preflight(cfg, estimate(cfg, None, 3), {}) if f.level == "error"}
-    assert "engine_model_name" not in found
-    assert (
-        found["engine_length"].what.startswith("base on four: ")
-        and "evaluate.sets.four.max_new_tokens" in found["engine_length"].fix
-    )

@@ -40,11 +40,9 @@ def test_the_papers_experiments_miss_nothing_but_their_files(experiment):
     errors = {name for name, findings in rules.items() if any(f.level == "error" for f in findings)}
     assert errors == {"inputs_exist"}
     told = " ".join(f.what + f.fix for f in rules["inputs_exist"])
-    assert (
-        "problems.heldout_path" in told
-        and "keys problem and expected_answer" in told
-        and "model.path" in told
-    )
+    assert "problems.heldout_path" in told
+    assert "keys problem and expected_answer" in told
+    assert "model.path" in told
 
 
 def test_the_rules_are_not_there_without_a_server():

@@ -12,7 +12,7 @@ from nemo_cot.experiment.graph import graph
 from nemo_cot.models.facts import context_tokens, read_config, shape_of
 from nemo_cot.preflight import Finding, preflight
 from nemo_cot.preflight.estimate import estimate
-from nemo_cot.text import named_eos
+from nemo_cot.text import named_token
 
 QWEN_14B = {
     "model_type": "qwen2", "num_hidden_layers": 48, "hidden_size": 5120, "intermediate_size": 13824,
@@ -112,7 +112,7 @@ def test_files_of_a_model_that_hold_something_else_are_as_if_they_were_not_there
     """What checks the model says what is wrong with it; plan, status and report only look for figures."""
     for name in ("config.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes(damage)
-    assert named_eos(tmp_path) is None
+    assert named_token(tmp_path, "eos_token") is None
     assert read_config(tmp_path) is None or b"eos_token" in damage
 
 

@@ -63,10 +63,8 @@ def test_a_comparison_names_the_better_run_and_what_it_cannot_see(runs, tmp_path
         (tmp_path / "out/report.html").read_text(),
         json.loads((tmp_path / "out/results.json").read_text()),
     )
-    assert (
-        results.headline.verdict == "helped"
-        and "better:trained is better than first:trained" in results.headline.sentence
-    )
+    assert results.headline.verdict == "helped"
+    assert "better:trained is better than first:trained" in results.headline.sentence
     assert "flattered" in results.headline.detail, "the best of several"
     assert written["pair"] == ["first:trained", "better:trained"] and len(written["problems"]) == 20
     assert [row["problem_id"] for row in written["problems"][:10]] == sorted(f"p{n}" for n in range(4, 14))

@@ -134,11 +134,9 @@ def test_a_curve_chart_rises_with_its_values_and_escapes_names():
 def test_what_was_measured_stands_beside_the_papers_figures(tmp_path):
     found = findings()
     for text in written(tmp_path, found):
-        assert (
-            "17.10 %" in text
-            and "this run: trained" in text
-            and "only if problems and samples are the same" in text
-        )
+        assert "17.10 %" in text
+        assert "this run: trained" in text
+        assert "only if problems and samples are the same" in text
         trained = found.scores.subjects["trained"]
         assert f"{100 * trained.nemo_skills_majority.value:.2f} %" in text and "2 x 2" in text
     empty = findings(scores=None, samples={})

@@ -14,7 +14,7 @@ import pytest
 
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.rundirs import run_directory
-from tests.support import nemo_cot_here, one_error, recipe, run_stages, start, tiny_experiment, wait_for
+from tests.support import nemo_cot_here, one_error, recipe, rows, run_stages, start, tiny_experiment, wait_for
 
 pytestmark = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("fastapi", "uvicorn", "openai")),
@@ -74,10 +74,6 @@ def received(run: Path, but: frozenset[Path] = frozenset()) -> Path | None:
     """The file of samples of an attempt that has some, other than those of ``but``."""
     found = set(run.glob("evaluate/base.partial-*/scratch/received.jsonl")) - but
     return next((path for path in found if path.stat().st_size), None)
-
-
-def rows(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_killed_with_its_server_and_resumed_to_the_end(prepared, cache, tmp_path):

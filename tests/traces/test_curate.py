@@ -22,13 +22,9 @@ from nemo_cot.traces import parallel
 from nemo_cot.traces.candidates import SelectionRow
 from nemo_cot.traces.pool import read_pool
 from nemo_cot.traces.structure.profile import Structure
-from tests.support import environment, run_stages, tiny_experiment, wait_for, write_lines
+from tests.support import environment, rows, run_stages, tiny_experiment, wait_for, write_lines
 
 STAGES = ("convert", "problems", "generate", "grade", "curate")
-
-
-def rows(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def stage(*overrides: str):

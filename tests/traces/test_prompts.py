@@ -13,9 +13,8 @@ from nemo_cot.experiment.existing import find_run
 from nemo_cot.experiment.graph import whole_graph
 from nemo_cot.traces.teachers import asked
 from tests.scripted_server import scripted
-from tests.support import recipe_here
+from tests.support import recipe_here, rows
 from tests.traces.test_refine import generated as generated
-from tests.traces.test_refine import rows
 from tests.traces.test_refine import run as run
 
 # Prompts for teachers
@@ -25,12 +24,10 @@ def test_a_teachers_prompt_file_is_a_chat_or_one_message():
     named = ["teacher=model", "teacher.prompt=guided", "model.prompt='<s>{problem}<e>'"]
     cfg = load_config(named)
     form, turns = asked(cfg, cfg.teacher)
-    assert (
-        form.prompt.startswith("<s>You are a careful")
-        and form.prompt.count("{problem}") == 1
-        and form.prompt.endswith("<e>")
-        and turns == ()
-    )
+    assert form.prompt.startswith("<s>You are a careful")
+    assert form.prompt.count("{problem}") == 1
+    assert form.prompt.endswith("<e>")
+    assert turns == ()
     cfg = load_config(
         [
             *named,
@@ -131,11 +128,9 @@ def test_a_prompt_and_an_engine_of_ones_own(tmp_path, monkeypatch):
     given = [f"runs_dir={tmp_path / 'runs'}", "name=mine"]
     (tmp_path / "runs" / "mine" / "config.yaml").write_text(to_yaml(compose_config(["experiment=mine", *given])))
     assert find_run(given)[0].refine.each() == [first, second], "the engines of a run are read with it"
-    assert (
-        first.engine.kind == "openai"
-        and second.engine.kind == "embedded"
-        and cfg.prompts["shorter"].fields == {"thought"}
-    )
+    assert first.engine.kind == "openai"
+    assert second.engine.kind == "embedded"
+    assert cfg.prompts["shorter"].fields == {"thought"}
     for broken in ("user: 'x'\n", "user: '{thought}'\n", own.replace("result: thought", "result: x"), own + "more: 1\n", own.replace("{thought}", "x"),
                    own.replace("between: []", "between: [a]"), "[", "user: '${thought}'\n" + own.replace("user", "x")):  # fmt: skip
         (tmp_path / "prompt" / "shorter.yaml").write_text(broken)
@@ -149,10 +144,8 @@ def test_the_prompts_of_a_run_are_read_with_it(tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "config.yaml").write_text(to_yaml(tree).replace("your own words", "other words"))
     cfg = find_run(["name=old", f"runs_dir={tmp_path}"])[0]
-    assert (
-        "other words" in cfg.prompts["paraphrase"].user
-        and cfg.refine.each()[0].stage == "refine/1-paraphrase"
-    )
+    assert "other words" in cfg.prompts["paraphrase"].user
+    assert cfg.refine.each()[0].stage == "refine/1-paraphrase"
 
 
 def test_marks_decide_only_where_they_are_used():
@@ -163,8 +156,6 @@ def test_marks_decide_only_where_they_are_used():
             .config
         )
 
-    assert (
-        "marks" in config("harmonise")
-        and "marks" in config("continue")
-        and "marks" not in config("paraphrase")
-    )
+    assert "marks" in config("harmonise")
+    assert "marks" in config("continue")
+    assert "marks" not in config("paraphrase")

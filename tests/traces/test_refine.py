@@ -17,7 +17,7 @@ from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.graph import whole_graph
 from nemo_cot.traces.refine import answers_changed, begun, decided, fields, new_text
 from tests.scripted_server import Raw, scripted
-from tests.support import one_error, recipe_here, run_stages, tiny_experiment
+from tests.support import one_error, recipe_here, rows, run_stages, tiny_experiment
 from tests.traces.test_transforms import LETTERS, marks, trace
 
 
@@ -168,10 +168,6 @@ def over(server, *passes: str, chat: bool = True) -> list[str]:
     ]  # fmt: skip
 
 
-def rows(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def shout(body: dict) -> str:
     """What an obedient editor does: the solution in capitals, between the markers."""
     text = body["messages"][-1]["content"]
@@ -182,10 +178,8 @@ def shout(body: dict) -> str:
 def test_without_passes_there_is_no_stage_and_grade_reads_generate():
     stages = whole_graph(load_config([])).stages
     assert not any(name.startswith(("refine", "transform")) for name in stages)
-    assert (
-        stages["grade"].inputs["generations"].stage == "generate"
-        and stages["pack"].inputs["traces"].stage == "curate"
-    )
+    assert stages["grade"].inputs["generations"].stage == "generate"
+    assert stages["pack"].inputs["traces"].stage == "curate"
     passes = [
         "refine.passes=[{prompt:harmonise},{prompt:self_checks}]",
         "transform.steps=[{name:digits,dose:1}]",
@@ -206,10 +200,8 @@ def test_without_passes_there_is_no_stage_and_grade_reads_generate():
         "transform",
         "pack",
     ]
-    assert (
-        stages["grade"].inputs["generations"].stage == "refine/2-self_checks"
-        and stages["pack"].inputs["traces"].stage == "transform"
-    )
+    assert stages["grade"].inputs["generations"].stage == "refine/2-self_checks"
+    assert stages["pack"].inputs["traces"].stage == "transform"
 
 
 def test_two_passes_over_a_server_and_the_grade_of_the_last(run):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import dataclass
-from itertools import product
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,9 +15,6 @@ from nemo_cot.config.marks import MarksConfig
 from nemo_cot.errors import UserError
 from nemo_cot.records import Trace
 from nemo_cot.traces.candidates import Examiner
-from nemo_cot.traces.keys import key_of
-from nemo_cot.traces.orders import farthest_first
-from nemo_cot.traces.quotas import shares
 from nemo_cot.traces.selection import choose
 
 MIN, MAX, TARGET = 10, 50, 30
@@ -53,6 +48,10 @@ def curate(traces: list[Trace], lengths: list[int], config: CurateConfig, heldou
     pool = [examiner.found(t, n, row)[0] for row, (t, n) in enumerate(zip(traces, lengths, strict=True))]
     found = choose(pool, config)
     return Kept([traces[c.row] for c in found.chosen], found.dropped, list(found.rows()))
+
+
+def by(key: str, *values: str, count: int) -> list[Trace]:
+    return [trace(f"{v}{i}", f"{v}{i}", lineage=[{"source": {key: v}}]) for v in values for i in range(count)]
 
 
 def trace(problem_id: str, generation: str = "x", **more) -> Trace:
@@ -281,43 +280,12 @@ def pool_of(*problems: tuple[str, int], verdicts: str = "r", **more) -> tuple[li
     return traces, [MIN + i % (MAX - MIN) for i in range(len(traces))]
 
 
-@pytest.mark.parametrize(
-    ("order", "kept"),
-    [("first", ["a0", "a1", "b0"]), ("longest", ["b2", "b1", "b0"]), ("shortest", ["a0", "a1", "a2"]), ("target", ["b2", "b1", "b0"])],
-)
-def test_orders_by_row_and_by_length(order, kept):
-    traces, lengths = pool_of(("a", 3), ("b", 3))
-    found = curate(traces, lengths, rules(num_traces=3, per_problem=2 if order == "first" else 3, order=order))
-    assert [t.generation for t in found.traces] == kept
-
-
-@pytest.mark.parametrize(("order", "kept"), [("easy", ["c", "a", "b"]), ("hard", ["b", "a", "c"])])
-def test_easy_and_hard_go_by_the_pass_rate_over_all_traces(order, kept):
-    """a 2 of 4, b 1 of 4 (a cut one that is right counts as right, too: it was solved), c 3 of 3."""
-    traces = [
-        *(trace("a", f"a{i}", verdict=v) for i, v in enumerate(("right", "right", "wrong", "wrong"))),
-        *(trace("b", f"b{i}", verdict=v) for i, v in enumerate(("right", "wrong", "wrong", "undecided"))),
-        *(trace("c", f"c{i}", finish_reason="length" if i else "stop") for i in range(3)),
-    ]
-    found = curate(traces, [20] * 11, rules(num_traces=3, order=order))
-    assert names(found.traces) == kept
-    rates = {row.problem_id: row.pass_rate for row in found.rows}
-    assert rates == {"a": 0.5, "b": 0.25, "c": 1.0}
-
-
 @pytest.mark.parametrize(("band", "kept"), [((0.25, 0.5), "ab"), ((0.3, 0.5), "a"), ((0.25, 0.25), "b"), ((0.0, 1.0), "abc")])
 def test_a_band_of_pass_rates_holds_both_its_ends(band, kept):
     traces = [trace(p, f"{p}{i}", verdict="right" if i < n else "wrong") for p, n in (("a", 2), ("b", 1), ("c", 4)) for i in range(4)]
     found = curate(traces, [20] * 12, rules(num_traces=len(kept), pass_rate=list(band)))
     assert sorted(names(found.traces)) == list(kept)
     assert found.dropped.get("pass_rate", 0) == sum({"a": 2, "b": 1, "c": 4}[p] for p in "abc" if p not in kept)
-
-
-def test_ties_are_settled_by_further_orders_and_only_then_by_the_seed():
-    traces = [trace(p, f"{p}{i}") for p in "ab" for i in range(4)]
-    for seed in range(5):
-        found = curate(traces, [20, 21, 22, 23] * 2, rules(num_traces=4, per_problem=2, order="easy", ties=["longest", "first"], seed=seed))
-        assert [t.generation for t in found.traces] == ["a3", "b3", "a2", "b2"]
 
 
 def test_few_problems_with_many_traces_each():
@@ -368,162 +336,6 @@ def test_a_rule_that_cannot_be_is_refused_at_once(changes, where, what):
     assert caught.value.where == where and what in f"{caught.value}"
 
 
-@pytest.mark.parametrize(("mix", "counts"), [({"right": 1, "wrong": 1}, (4, 4)), ({"right": 3, "wrong": 1}, (6, 2)), ({"right": 2, "wrong": 1}, (5, 3))])
-def test_verdicts_are_mixed_by_their_ratio(mix, counts):
-    traces, lengths = pool_of(*((p, 6) for p in "abcdefgh"), verdicts="rw")
-    for order in ("shuffle", "longest", "diverse"):
-        found = curate(traces, lengths, rules(num_traces=8, verdicts=["right", "wrong"], verdict_mix=mix, order=order))
-        assert Counter(t.verdict for t in found.traces) == {"right": counts[0], "wrong": counts[1]}
-        assert max(Counter(names(found.traces)).values()) == 1
-
-
-def test_a_mix_that_the_pool_does_not_hold_is_refused_with_the_arithmetic():
-    traces, lengths = pool_of(*((p, 3) for p in "abcdef"), verdicts="rrw")
-    changes = {"verdicts": ["right", "wrong"], "verdict_mix": {"right": 1, "wrong": 3}}
-    with pytest.raises(UserError) as caught:
-        curate(traces, lengths, rules(num_traces=12, per_problem=3, **changes))
-    assert "num_traces=12 divided is wrong 9, of which there are 6 within the quotas (in all 6)" in caught.value.what
-
-
-def by(key: str, *values: str, count: int) -> list[Trace]:
-    return [trace(f"{v}{i}", f"{v}{i}", lineage=[{"source": {key: v}}]) for v in values for i in range(count)]
-
-
-def test_balance_gives_each_value_the_same_or_one_more():
-    traces = by("annotator", "ann", "bob", "eve", count=6)
-    found = curate(traces, list(range(20, 38)), rules(num_traces=9, order="shortest", balance="annotator"))
-    assert Counter(t.lineage[0]["source"]["annotator"] for t in found.traces) == {"ann": 3, "bob": 3, "eve": 3}
-    found = curate(traces, list(range(20, 38)), rules(num_traces=8, order="shortest", balance="annotator"))
-    assert Counter(t.lineage[0]["source"]["annotator"] for t in found.traces) == {"ann": 3, "bob": 3, "eve": 2}
-    with pytest.raises(UserError, match="num_traces=12 divided is bob 4, of which there are 1"):
-        few = [*by("annotator", "ann", "eve", count=6), *by("annotator", "bob", count=1)]
-        curate(few, [20] * 13, rules(num_traces=12, balance="annotator"))
-    with pytest.raises(UserError, match="no trace of the pool has this key"):
-        curate(traces, [20] * 18, rules(num_traces=6, balance="colour"))
-
-
-@pytest.mark.parametrize(
-    ("subset", "kept"), [({"annotator": "ann"}, {"ann"}), ({"annotator": ["ann", "eve"]}, {"ann", "eve"}), ({"annotator": ["ann"], "problem_id": ["ann1"]}, {"ann"})]
-)
-def test_a_subset_is_by_any_key_of_the_lineage_or_the_problem(subset, kept):
-    traces = by("annotator", "ann", "bob", "eve", count=2)
-    wanted = 1 if "problem_id" in subset else 2 * len(kept)
-    found = curate(traces, [20] * 6, rules(num_traces=wanted, subset=subset))
-    assert {t.lineage[0]["source"]["annotator"] for t in found.traces} == kept and found.dropped == {"subset": 6 - wanted}
-
-
-def test_a_key_is_of_the_latest_step_then_of_the_problem():
-    given = trace("p", lineage=[{"source": {"level": 1}}, {"level": 2}, {"chosen_by": "x"}])
-    assert key_of(given, "level") == "2" and key_of(given, "other") is None
-    assert key_of(given, "other", {"other": 5}) == "5" and key_of(given, "level", {"level": 9}) == "2"
-    assert key_of(given, "verdict") == "right" and key_of(given, "subset_for_metrics") is None
-
-
-def test_one_problem_gives_way_where_another_verdict_needs_it():
-    """In order, both right ones come first and use up the only problems with a wrong one: they give way."""
-    traces = [trace("a", "a0"), trace("b", "b0"), trace("c", "c0"), trace("a", "a1", verdict="wrong"), trace("b", "b1", verdict="wrong")]
-    changes = {"num_traces": 3, "verdicts": ["right", "wrong"], "verdict_mix": {"right": 1, "wrong": 2}, "order": "first"}
-    found = curate(traces, [20] * 5, rules(**changes))
-    assert [t.generation for t in found.traces] == ["c0", "a1", "b1"]
-
-
-@given(
-    rows=st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("rw"), st.sampled_from("xy")), min_size=1, max_size=14),
-    per_problem=st.integers(1, 3), wanted=st.integers(1, 6), balanced=st.booleans(), order=st.sampled_from(["first", "shuffle", "diverse"]),
-)  # fmt: skip
-@settings(max_examples=120, deadline=None)
-def test_quotas_are_met_exactly_or_no_choice_meets_them(rows, per_problem, wanted, balanced, order):
-    """Against every choice that there is, for small pools."""
-    verdicts = {"r": "right", "w": "wrong"}
-    traces = [trace(p, f"{p}{i}", sample=i, verdict=verdicts[v], lineage=[{"by": b}]) for i, (p, v, b) in enumerate(rows)]
-    config = rules(
-        num_traces=wanted, per_problem=per_problem, order=order, verdicts=["right", "wrong"], balance="by" if balanced else None,
-        verdict_mix={"right": 2.0, "wrong": 1.0},
-    )  # fmt: skip
-    values = sorted({b for _, _, b in rows}) if balanced else [None]
-    quotas = shares({(verdict, b): ratio for verdict, ratio in (("r", 2.0), ("w", 1.0)) for b in values}, wanted)
-    assert sum(quotas.values()) == wanted
-
-    def possible(cells) -> bool:
-        """Max flow by trying: fill cell after cell, problem by problem."""
-        def fill(at: int, used: tuple[int, ...]) -> bool:
-            if at == len(cells):
-                return True
-            (verdict, b), need = cells[at]
-            counts = [sum(r == (p, verdict, b or r[2]) for r in rows) for p in "abcd"]
-            options = product(*(range(min(counts[i], per_problem - used[i]) + 1) for i in range(4)))
-            return any(sum(o) == need and fill(at + 1, tuple(map(sum, zip(used, o)))) for o in options)
-
-        return fill(0, (0, 0, 0, 0))
-
-    if possible(list(quotas.items())):
-        found = curate(traces, [20] * len(traces), config)
-        kept = Counter((t.verdict[0], t.lineage[0]["by"] if balanced else None) for t in found.traces)
-        assert kept == {cell: n for cell, n in quotas.items() if n}
-        assert max(Counter(names(found.traces)).values()) <= per_problem
-        assert len(found.traces) + sum(found.dropped.values()) == len(traces)
-    else:
-        with pytest.raises(UserError, match="only"):
-            curate(traces, [20] * len(traces), config)
-
-
-@given(st.permutations(range(8)), st.sampled_from(["target", "longest", "shortest", "easy", "hard"]))
-@settings(max_examples=60, deadline=None)
-def test_the_order_of_the_file_changes_nothing_but_ties(order, by_order):
-    traces, lengths = pool_of(*((p, 1) for p in "abcdefgh"))
-    for number, t in enumerate(traces):
-        traces[number] = trace(t.problem_id, t.generation)
-    extra = [trace(t.problem_id, f"bad{i}", verdict="wrong") for i, t in enumerate(traces) for _ in range(i)]
-    chosen = []
-    for places in (range(8), order):
-        pool = [*(traces[i] for i in places), *extra]
-        sizes = [*(lengths[i] for i in places), *[MIN] * len(extra)]
-        chosen.append(names(curate(pool, sizes, rules(num_traces=4, order=by_order)).traces))
-    assert chosen[0] == chosen[1]
-
-
-def test_diverse_takes_a_trace_of_each_kind_before_a_second_of_any():
-    texts = ["add one and two then three", "add one and two then four", "prove by induction over primes", "prove by induction over odds",
-             "draw a triangle with circle", "draw a triangle with square"]  # fmt: skip
-    for seed in range(6):
-        traces = [trace(f"p{i}", text) for i, text in enumerate(texts)]
-        found = curate(traces, [20] * 6, rules(num_traces=3, order="diverse", seed=seed))
-        assert {t.generation[:3] for t in found.traces} == {"add", "pro", "dra"}
-
-
-def test_diverse_by_structure_takes_the_extremes_of_the_measures():
-    traces = [trace(f"p{i}", "Step.\n\n" * n) for i, n in enumerate([3, 3, 3, 40, 3, 3])]
-    for seed in range(6):
-        found = curate(traces, [20] * 6, rules(num_traces=2, order="diverse_structure", measures=["steps", "underthinking"], seed=seed))
-        assert sorted(len(t.generation) for t in found.traces) == [21, 280]
-        assert {row.measures["steps"] for row in found.rows} == {3.0, 40.0} and found.rows[0].measures["underthinking"] is None
-
-
-def test_diverse_keeps_the_quotas_and_goes_on_from_what_was_taken():
-    """Per problem one: the farthest of a full problem stands aside and is no centre."""
-    traces = [trace("a", "alpha beta gamma"), trace("a", "wholly other words here"), trace("b", "alpha beta delta"), trace("c", "one two three four")]
-    for seed in range(8):
-        found = curate(traces, [20] * 4, rules(num_traces=3, order="diverse", seed=seed))
-        assert sorted(names(found.traces)) == ["a", "b", "c"]
-
-
-def test_farthest_first_is_the_greedy_choice():
-    points = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32)
-    walk = farthest_first(points)
-    place, taken, aside = next(walk), [], set()
-    for number in range(12):
-        if taken:
-            left = [i for i in range(40) if i not in taken and i not in aside]
-            far = [min(np.linalg.norm(points[i] - points[j]) for j in taken) for i in left]
-            assert place == left[int(np.argmax(far))]
-        if number % 3 == 2:
-            aside.add(place)
-            place = walk.send(False)
-        else:
-            taken.append(place)
-            place = walk.send(True)
-
-
 def test_the_table_of_the_pool_says_of_each_trace_in_or_out_and_why():
     traces = [trace("a", "one"), trace("a", "two"), trace("b", verdict="wrong")]
     found = curate(traces, [20, 30, 25], rules(order="shortest", measures=["characters"]))
@@ -533,9 +345,3 @@ def test_the_table_of_the_pool_says_of_each_trace_in_or_out_and_why():
         ("a", 1, False, "enough_of_problem", None, 30, 1.0, {"characters": 3.0}),
         ("b", 2, False, "verdict_wrong", None, 25, 0.0, {"characters": 1.0}),
     ]
-
-
-def test_shares_are_by_largest_remainders():
-    assert shares({("a",): 1, ("b",): 1, ("c",): 1}, 20) == {("a",): 7, ("b",): 7, ("c",): 6}
-    assert shares({("a",): 3, ("b",): 1}, 10) == {("a",): 8, ("b",): 2}
-    assert shares({("a",): 0.1, ("b",): 0.2, ("c",): 0.7}, 10) == {("a",): 1, ("b",): 2, ("c",): 7}

@@ -42,9 +42,7 @@ def marks() -> Marks:
     return Marks(load_config([]).marks)
 
 
-def trace(
-    text: str, problem: str = "p", sample: int = 0, expected: str = "4", verdict: str = "right"
-) -> Trace:
+def trace(text: str, problem: str = "p", sample: int = 0, expected: str = "4", verdict="right") -> Trace:
     return Trace(problem_id=problem, sample=sample, problem="?", expected_answer=expected, generation=text,
                  num_generated_tokens=9, finish_reason="stop", verdict=verdict, lineage=[{"made_by": "t"}])  # fmt: skip
 
@@ -200,12 +198,10 @@ def test_keywords_of_one_kind():
     every = done(trace(QWQ), {"name": "keywords", "dose": 1}).generation
     assert "First, I need to" in every and "Wait" not in every, "a subgoal leaves no straight line"
     after = done(trace(QWQ), {"name": "keywords", "dose": 1, "kinds": ["alternative"]}).generation
-    assert (
-        "what if" not in after
-        and "Maybe" not in after
-        and "Let me double-check" in after
-        and "So, x = 4. Wait" in after
-    )
+    assert "what if" not in after
+    assert "Maybe" not in after
+    assert "Let me double-check" in after
+    assert "So, x = 4. Wait" in after
 
 
 @given(made, doses, seeds, st.sampled_from(["shift", "paragraph"]))
@@ -274,11 +270,9 @@ def test_replace_takes_steps_of_other_problems_right_traces():
     same = trace("Wait S.\n\nWait T.\n\n\\boxed{4}", "p", 1)
     donors = [trace("Wait 1.\n\nWait 2.\n\n\\boxed{0}", "q"), wrong, same]
     after = done(trace(LETTERS), {"name": "replace", "dose": 1}, others=donors)
-    assert (
-        set(order(after)) == {"1", "2"}
-        and len(order(after)) == 10
-        and after.generation.endswith("\n\n\\boxed{4}")
-    )
+    assert set(order(after)) == {"1", "2"}
+    assert len(order(after)) == 10
+    assert after.generation.endswith("\n\n\\boxed{4}")
     part = order(done(trace(LETTERS), {"name": "replace", "dose": 0.5}, others=donors))
     assert sum(letter in "12" for letter in part) == 5 and all(
         a == b for a, b in zip(part, "abcdefghij") if a not in "12"

@@ -13,7 +13,7 @@ from nemo_cot.errors import UserError
 from nemo_cot.models import attention
 from nemo_cot.models.attention import packed_attention
 from nemo_cot.training.local.batches import WeightedPack
-from nemo_cot.training.local.objective import pack_loss, pack_tensors
+from nemo_cot.training.local.objective import pack_scores, pack_tensors
 from tests.training.tiny_models import (
     KINDS,
     VOCABULARY,
@@ -79,7 +79,7 @@ def test_activation_checkpointing_gives_the_same_gradients(kind):
     plain, saving = tiny_model(kind), tiny_model(kind)
     saving.gradient_checkpointing_enable({"use_reentrant": False})
     for model in (plain, saving):
-        pack_loss(model, whole(random_sequences())).backward()
+        pack_scores(model, whole(random_sequences())).loss.backward()
     assert_close(gradients(saving), gradients(plain), 1e-6)
 
 

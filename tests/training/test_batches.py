@@ -10,7 +10,7 @@ import torch
 
 from nemo_cot.packing.draws import draw_counts, literal_draws
 from nemo_cot.training.local.batches import BatchPlan
-from nemo_cot.training.local.objective import pack_loss, pack_tensors
+from nemo_cot.training.local.objective import pack_scores, pack_tensors
 from nemo_cot.training.local.optimizer import MasterAdamW
 from nemo_cot.training.local.trainer import train_step
 from tests.training.tiny_models import (
@@ -102,7 +102,7 @@ def _run(config, sequences):
     rows, seen = [], []
     for step in range(config.max_steps):
         for packed in plan.packs(step):
-            pack_loss(model, pack_tensors(packed, sequences, torch.device("cpu"))).backward()
+            pack_scores(model, pack_tensors(packed, sequences, torch.device("cpu"))).loss.backward()
         seen.append(gradients(model))
         model.zero_grad(set_to_none=True)
         rows.append(train_step(model, optimizer, plan, sequences, config, step)[0])

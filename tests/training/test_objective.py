@@ -7,7 +7,7 @@ import torch
 
 from nemo_cot.training.local import objective
 from nemo_cot.training.local.batches import WeightedPack
-from nemo_cot.training.local.objective import pack_loss, pack_tensors
+from nemo_cot.training.local.objective import pack_scores, pack_tensors
 from tests.training.tiny_models import KINDS, assert_close, gradients, random_sequences, tiny_model
 
 CPU = torch.device("cpu")
@@ -16,7 +16,7 @@ WEIGHTS = (0.011, 0.02, 0.5, 0.003, 0.04)
 
 def packed_loss(model, sequences, weights=WEIGHTS):
     packed = WeightedPack(tuple(range(len(sequences))), tuple(weights))
-    return pack_loss(model, pack_tensors(packed, sequences, CPU))
+    return pack_scores(model, pack_tensors(packed, sequences, CPU)).loss
 
 
 def reference_loss(model, sequences, weights=WEIGHTS):

@@ -7,7 +7,7 @@ import torch
 
 from nemo_cot.config import OptimConfig, SchedConfig
 from nemo_cot.training.local.batches import WeightedPack
-from nemo_cot.training.local.objective import pack_loss, pack_tensors
+from nemo_cot.training.local.objective import pack_scores, pack_tensors
 from nemo_cot.training.local.optimizer import MasterAdamW
 from tests.training.tiny_models import random_sequences, tiny_model, train_config
 
@@ -86,7 +86,7 @@ def test_a_bfloat16_model_follows_its_masters():
     packed = pack_tensors(WeightedPack((0, 1, 2, 3, 4), (0.02,) * 5), sequences, torch.device("cpu"))
     losses = []
     for _ in range(20):
-        loss = pack_loss(model, packed)
+        loss = pack_scores(model, packed).loss
         loss.backward()
         losses.append(loss.item())
         optimizer.step(3e-3, clip=1.0)

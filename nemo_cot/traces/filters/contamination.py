@@ -62,7 +62,7 @@ class Filter:
             found = index.of_problem(trace.problem)
             where = "problem"
             if found is None and self.generations:
-                found, where = index.of_text(trace.generation), "generation"
+                found, where = index.by_rows(folded(trace.generation)), "generation"
             if found is None:
                 return False
             kind, score, problem = found
@@ -126,18 +126,15 @@ class _Index:
         words = folded(text)
         if (number := self._exact.get(words)) is not None and words:
             return "exact", 100.0, self._heldout[number]
-        if (found := self._by_rows(words)) is not None:
+        if (found := self.by_rows(words)) is not None:
             return found
         best = self._process.extractOne(
             words, self._texts, scorer=self._ratio, processor=None, score_cutoff=self._rule.fuzzy
         )
         return ("fuzzy", float(best[1]), self._heldout[best[2]]) if best and words else None
 
-    def of_text(self, text: str) -> tuple[str, float, Problem] | None:
+    def by_rows(self, text: tuple[str, ...]) -> tuple[str, float, Problem] | None:
         """The held-out problem that stands in ``text`` by its rows of words; None without one."""
-        return self._by_rows(folded(text))
-
-    def _by_rows(self, text: tuple[str, ...]) -> tuple[str, float, Problem] | None:
         covered: dict[int, set[int]] = defaultdict(set)
         for size in self._sizes:
             for row in _rows_of(text, size):

@@ -75,11 +75,6 @@ class PackScores(NamedTuple):
     hits: torch.Tensor
 
 
-def pack_loss(model: torch.nn.Module, packed: PackTensors) -> torch.Tensor:
-    """The loss alone of :func:`pack_scores`."""
-    return pack_scores(model, packed).loss
-
-
 def pack_scores(model: torch.nn.Module, packed: PackTensors) -> PackScores:
     """The pack's loss, and loss and hit of each token, in one forward pass.
 

@@ -15,7 +15,7 @@ from nemo_cot.config.rule import GIB, Found, Rule, rule
 from nemo_cot.errors import UserError
 from nemo_cot.training.backend import TrainingCost, backend_of
 from nemo_cot.training.lora import adapter_dropout
-from nemo_cot.training.nemo.config import LayoutConfig, NemoTrain
+from nemo_cot.training.nemo.config import NemoTrain
 from nemo_cot.training.nemo.keys import meant
 from nemo_cot.training.nemo.layouts import other_preset
 from nemo_cot.training.nemo.rendered import ADDED
@@ -192,7 +192,8 @@ def layout_size(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
     here, wanted = train.layout, other_preset(train, cost.model.shape)
     own = wanted.layout if wanted else here
     if wanted and own.world_size < here.world_size and own.gpus_per_node == here.gpus_per_node:
-        hours = _gpu_hours(cfg, train, own, cost)
+        other = backend_of(replace(train, layout=own))
+        hours = other.cost(cfg, cost.model, cost.tokens_per_step).gpu_hours
         if cost.gpu_hours is None or hours is None or hours <= cost.gpu_hours:
             much = "" if hours is None or cost.gpu_hours is None else f": {cost.gpu_hours:.1f} GPU-hours, {hours:.1f} there"
             yield (
@@ -200,11 +201,6 @@ def layout_size(cfg: Config, train: NemoTrain, cost: TrainingCost) -> Found:
                 f"{here.num_nodes} nodes for a model that fits {own.num_nodes}{much}",
                 f"set {wanted.key}, unless the nodes are meant to make it faster",
             )
-
-
-def _gpu_hours(cfg: Config, train: NemoTrain, layout: LayoutConfig, cost: TrainingCost) -> float | None:
-    """With another ``layout``."""
-    return backend_of(replace(train, layout=layout)).cost(cfg, cost.model, cost.tokens_per_step).gpu_hours
 
 
 NEMO_RULES = (

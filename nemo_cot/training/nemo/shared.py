@@ -11,8 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import msgspec
-
 from nemo_cot.config import Config
 from nemo_cot.config.checks import fingerprinted
 from nemo_cot.config.cluster import ResourceClasses
@@ -21,7 +19,7 @@ from nemo_cot.config.model import ModelConfig, ModelShape
 from nemo_cot.config.overrides import hydra_quoted
 from nemo_cot.config.rule import Span
 from nemo_cot.errors import UserError
-from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.json_file import write_json
 from nemo_cot.models.facts import ModelFacts
 from nemo_cot.models.format import base_model
 from nemo_cot.progress import track
@@ -101,13 +99,13 @@ class NemoBackend(Backend[N]):
         ``beside``: what the command needs for as long as it runs.
         """
         command = command._replace(environment={**command.environment, **self.train.loggers.environment()})
-        _write_json(folder / "command.json", {**command._asdict(), "directory": str(command.directory or "")})
+        write_json(folder / "command.json", {**command._asdict(), "directory": str(command.directory or "")})
         run_command(command, os.environ, beside=beside)
         saved = self.saved_steps(folder)
         check_finished(saved, self.train.max_steps)
         checkpoints = {step: path.relative_to(folder).as_posix() for step, path in saved.items()}
         # The id is new at every training: two runs of one config end in different weights on GPUs.
-        _write_json(folder / "trained.json", {"id": uuid.uuid4().hex, "checkpoints": checkpoints})
+        write_json(folder / "trained.json", {"id": uuid.uuid4().hex, "checkpoints": checkpoints})
 
     def checkpoint_steps(self) -> list[int]:
         """Those that train.save_top_k keeps."""
@@ -253,7 +251,3 @@ class NemoBackend(Backend[N]):
                 key = f"cluster.resources.train.{name}"
                 raise UserError(f"{ours} here and {theirs} in train.layout", where=key, fix=f"set {key}=null")
         return layout.num_nodes, layout.gpus_per_node
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    write_bytes(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")

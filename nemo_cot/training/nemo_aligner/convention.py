@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 
 from nemo_cot.errors import UserError
-from nemo_cot.io.atomic import write_bytes
 from nemo_cot.io.hashing import sha256_of
 from nemo_cot.io.json_file import DAMAGED
 
@@ -53,11 +52,6 @@ def sidecar_path(path: Path) -> Path:
     """Where the convention of the packed file ``path`` is kept: ``train.npy`` -> ``train.npy.json``."""
     path = Path(path)
     return path.with_name(path.name + ".json")
-
-
-def write_convention(path: Path, convention: Convention) -> None:
-    """Write the convention of the packed file ``path`` beside it, atomically."""
-    write_bytes(sidecar_path(path), msgspec.json.format(msgspec.json.encode(convention), indent=2) + b"\n")
 
 
 def read_convention(path: Path) -> Convention:

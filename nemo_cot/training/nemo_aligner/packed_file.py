@@ -24,12 +24,8 @@ import numpy as np
 from nemo_cot import __version__
 from nemo_cot.errors import UserError
 from nemo_cot.io.atomic import atomic_writer
-from nemo_cot.training.nemo_aligner.convention import (
-    NEMO_VERSIONS,
-    Convention,
-    pad_multiple,
-    write_convention,
-)
+from nemo_cot.io.json_file import write_json
+from nemo_cot.training.nemo_aligner.convention import NEMO_VERSIONS, Convention, pad_multiple, sidecar_path
 from nemo_cot.training.nemo_aligner.object_array import read_object_array, write_object_array
 
 MAX_ID = 2**31 - 1
@@ -130,7 +126,7 @@ def write_packed_file(
         file_sha256=hashing.digest.hexdigest(),
         **layout._asdict(),
     )
-    write_convention(path, convention)
+    write_json(sidecar_path(path), convention)
     return convention
 
 

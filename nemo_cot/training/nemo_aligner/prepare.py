@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from nemo_cot.config import PackConfig
 from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.json_file import write_json
 from nemo_cot.packing import StepPacks, distinct_packs, literal_draws, literal_packs
 from nemo_cot.packing.sequences import TokenSequence
 from nemo_cot.training.nemo.rendered import to_yaml
@@ -53,7 +53,7 @@ def prepare_aligner(
     # Read back from the disk, by rules that share no code with the writer.
     verify_packed_file(folder / PACKED_FILE, layout)
     report = packing_report(steps, lengths, [_trained(trace) for trace in traces], pack.capacity_tokens)
-    write_bytes(folder / REPORT_FILE, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    write_json(folder / REPORT_FILE, report)
     inputs = AlignerInputs(
         base_model=str(base),
         packed_file=str(folder / PACKED_FILE),

@@ -41,7 +41,8 @@ def to_megatron(tensors: Mapping[str, Tensor], heads: Heads) -> dict[str, Tensor
     import torch
 
     found = {megatron: tensors[name] for name, megatron in ENDS.items() if name in tensors}
-    for layer in range(_num_layers(tensors)):
+    num_layers = 1 + max(int(name.split(".")[2]) for name in tensors if name.startswith("model.layers."))
+    for layer in range(num_layers):
         ours, theirs = f"model.layers.{layer}.", f"decoder.layers.{layer}."
         found |= {theirs + megatron: tensors[ours + name] for name, megatron in _SAME.items()}
         halves = [tensors[f"{ours}mlp.{half}_proj.weight"] for half in ("gate", "up")]
@@ -65,10 +66,6 @@ def stacked(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
             yield f"model.{name}", tensor
     for name, parts in layers.items():
         yield f"model.decoder.layers.{name}", torch.stack(parts)
-
-
-def _num_layers(tensors: Mapping[str, Tensor]) -> int:
-    return 1 + max(int(name.split(".")[2]) for name in tensors if name.startswith("model.layers."))
 
 
 def _join(parts: list[Tensor], heads: Heads) -> Tensor:

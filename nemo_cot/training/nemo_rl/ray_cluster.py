@@ -8,10 +8,8 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from nemo_cot.errors import UserError
-from nemo_cot.io.atomic import write_bytes
+from nemo_cot.io.json_file import write_json
 from nemo_cot.serving.process import Process, held_locks, running
 from nemo_cot.training.nemo.command import Command, job_port, srun
 from nemo_cot.training.nemo_rl import ray_nodes
@@ -71,7 +69,7 @@ def ray_cluster(
             {**command._asdict(), "directory": str(command.directory or "")} for command in commands
         ],
     }
-    write_bytes(folder / SPEC, msgspec.json.format(msgspec.json.encode(spec), indent=2) + b"\n")
+    write_json(folder / SPEC, spec)
     node = ["python3", "-I", str(Path(ray_nodes.__file__).resolve())]
     others = layout.num_nodes - 1
     head = srun(1, 1, [f"--nodelist={first}", "--overlap", *train.srun_arguments])
