@@ -31,6 +31,7 @@ from nemo_cot.launchers.slurm.submit import (
     release,
 )
 from nemo_cot.stages.lock import run_lock
+from nemo_cot.stages.manifest import MANIFEST
 
 _OF_ALL = ".jobs"
 """In the study's directory: what the jobs of all runs share."""
@@ -82,12 +83,21 @@ def submit_study(chosen: Chosen, *, dry_run: bool) -> int:
 
 
 def _queue_all(plan: StudyPlan, live: Sequence[PlannedRun], code: Path, *, dry_run: bool) -> list[Queued]:
-    makers, composer = plan.makers(first=live), Composer()
     ids: dict[str, str] = {}
+    in_queue: dict[str, PlannedRun] = {}
     for planned in live:
-        submission = read_submission(run_directory(planned.cfg).path)
-        last = {job.stage: job.id for job in (submission.jobs if submission else ()) if not job.array}
-        ids |= {planned.keys[stage]: job for stage, job in last.items() if stage in planned.keys}
+        run = run_directory(planned.cfg)
+        submission, waiting = read_submission(run.path), {state.id for state in live_jobs_of(run.path)}
+        for job in submission.jobs if submission else ():
+            key = planned.keys.get(job.stage)
+            if key is None or job.array:
+                continue
+            if job.id in waiting:
+                ids[key] = job.id
+            elif not (run.stage(job.stage) / MANIFEST).exists():
+                continue  # it failed: a job behind it would never start
+            in_queue.setdefault(key, planned)
+    makers, composer = plan.makers(in_queue, live), Composer()
     queued = []
     for planned in plan.chosen:
         if planned in live:

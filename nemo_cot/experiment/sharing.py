@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -65,9 +65,11 @@ class StudyPlan:
     runs: list[PlannedRun]
     chosen: list[PlannedRun]
 
-    def makers(self, first: Sequence[PlannedRun] = ()) -> dict[str, PlannedRun]:
-        """Which run has, or will make, each stage, by the stage's key: one that has it already, else one of
-        ``first``, else the first of those meant.
+    def makers(
+        self, queued: Mapping[str, PlannedRun] | None = None, live: Sequence[PlannedRun] = ()
+    ) -> dict[str, PlannedRun]:
+        """Which run has, or will make, each stage, by the stage's key: one that has it already, else the one in whose
+        job it is ``queued``, else the first of those meant but ``live``, whose jobs are in the queue as they are.
         """
         found: dict[str, PlannedRun] = {}
         for planned in (*self.runs, *self.chosen):
@@ -75,8 +77,9 @@ class StudyPlan:
                 step = planned.steps.get(name)
                 if step is not None and step.action == "skip":
                     found.setdefault(key, planned)
-        for planned in (*first, *self.chosen):
-            for key in planned.keys.values():
+        found = (queued or {}) | found
+        for planned in self.chosen:
+            for key in planned.keys.values() if planned not in live else ():
                 found.setdefault(key, planned)
         return found
 

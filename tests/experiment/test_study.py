@@ -244,8 +244,10 @@ def test_each_shared_stage_is_planned_once(write):
     made = {stage: {makers[p.keys[stage]].name for p in plan.chosen} for stage in plan.chosen[0].keys}
     assert all(made[stage] == {"plain.train1"} for stage in ("convert", "problems", "generate", "grade", "evaluate/base"))
     assert made["curate"] == {"plain.train1", "wrong.train1"} and len(made["train"]) == 4
-    preferred = plan.makers(first=[plan.chosen[3]])
-    assert preferred[plan.chosen[0].keys["generate"]].name == "wrong.train2"
+    first, *_, last = plan.chosen
+    generate, grade = first.keys["generate"], first.keys["grade"]
+    queued = plan.makers({generate: last}, live=[first, last])
+    assert (queued[generate].name, queued[grade].name) == ("wrong.train2", "plain.train2")
 
 
 @pytest.mark.parametrize("cluster, wrong", [

@@ -88,3 +88,22 @@ def test_what_runs_share_is_one_job_and_a_killed_submission_is_taken_back(place)
         assert made_by(folder, stage) == {RUNS[0]}, stage
     table = call(place, "report")
     assert "wrong" in table and (folder / "runs/small/study.html").is_file()
+
+
+def test_a_failed_job_of_a_run_that_is_in_the_queue_is_not_waited_for(place, cluster):
+    """Its evaluation of the base model still waits, so the run is left alone, and the others do what it did not."""
+    folder, _ = place
+    first = RUNS[0]
+    call(place, "submit", *PROFILE, "--only", first)
+    ids = {job.stage: job.id for job in read_submission(folder / "runs/small" / first).jobs}
+    cluster.call("scontrol", "hold", ids["evaluate/base"])
+    cluster.call("scancel", ids["generate"])
+    out = call(place, "submit", *PROFILE)
+    assert "in the queue already" in out
+    of_run = jobs(folder)
+    others = RUNS[1:]
+    assert [name for name in others if "generate" in of_run[name]] == [others[0]]
+    assert not any("evaluate/base" in of_run[name] for name in others)
+    wait_for(lambda: all((folder / "runs/small" / n / "train/manifest.json").exists() for n in others), seconds=SECONDS)
+    cluster.call("scontrol", "release", ids["evaluate/base"])
+    wait_for(lambda: all((folder / "runs/small" / n / "evaluate/scores/manifest.json").exists() for n in others), seconds=SECONDS)
