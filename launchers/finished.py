@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -101,7 +102,7 @@ def split_arguments(
             found.options[option] = value
         elif argument.startswith("-"):
             raise _unknown("option", option, [*options, "--help"], verb)
-        elif user_path(argument).exists() or not (equals if keys is None else _OVERRIDE.match(argument)):
+        elif os.path.exists(user_path(argument)) or not (equals if keys is None else _OVERRIDE.match(argument)):
             found.names.append(argument)
         elif keys is not None and option not in keys and option.partition(".")[0] not in keys:
             raise _unknown("key", f"{option}=", [f"{known}=" for known in keys], verb)

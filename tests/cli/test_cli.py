@@ -240,6 +240,8 @@ def test_a_run_may_be_given_by_name_or_path_alone(run, tmp_path):
     shown = [nemo_cot("status", *arguments, COLUMNS="200") for arguments in named]
     assert all(done.returncode == 0 and "train.jsonl 6 rows" in done.stdout for done in shown), shown
     assert len({done.stdout for done in shown}) == 1
+    long = "report.title=" + 300 * "x"  # no file can have that name
+    assert nemo_cot("status", *named[0], long, COLUMNS="200").stdout == shown[0].stdout
     one_error(nemo_cot("status", "tiyn", f"runs_dir={tmp_path}"), "no such run", "did you mean name=tiny?")
     one_error(nemo_cot("cancel", "tiyn", f"runs_dir={tmp_path}"), "no such run", "did you mean name=tiny?")
     for more in ("other", "name=other"):
