@@ -36,6 +36,28 @@ def test_each_ends_in_its_deadline(name, gold, answer):
     assert not verdict.reason.startswith(INTERNAL_ERROR)
 
 
+COSTLY = [
+    (r"(\frac13)!", r"(\frac13)!+e^{-500}", "wrong"),  # 560 digits of a gamma function: a second when cold
+    (r"(\frac13)!", r"(\frac13)!+e^{-2000}", "undecided"),
+    ("5", "+".join([r"\binom{131072}{65536}"] * 50), "undecided"),
+    (r"\pi^{\pi^{\pi}}", r"\pi^{\pi^{\pi}}+e^{-5000}", "wrong"),
+    (r"(\frac12)!", r"\frac{\sqrt{\pi}}{2}", "right"),
+    ("+".join(f"(\\frac1{{{n}}})!" for n in range(3, 30)), "+".join(f"(\\frac1{{{n}}})!" for n in range(29, 2, -1)),
+     "undecided"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("gold", "answer", "outcome"), COSTLY)
+def test_a_verdict_is_the_same_on_any_machine_and_the_second_time(gold, answer, outcome):
+    """mpmath keeps what a first gamma function computes: by the clock, the second grading decided more."""
+    program = "import sys; from nemo_cot.grading.answers.rules import grade_by_rules; print(grade_by_rules(*sys.argv[1:])[0])"
+    cold = subprocess.run(
+        [sys.executable, "-c", program, gold, answer], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert [cold.stdout.strip()] * 2 == [str(grade_by_rules(gold, answer)[0]) for _ in range(2)]
+    assert f"outcome='{outcome}'" in cold.stdout
+
+
 HUGE = [
     r"10^{10^{10}}",
     r"9^{9^9}",
