@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 
-RULES_VERSION = "3"
+RULES_VERSION = "4"
 """Raise it with every change that can move a verdict: caches and regrading go by it."""
 
 RIGHT, WRONG, UNDECIDED = "right", "wrong", "undecided"
