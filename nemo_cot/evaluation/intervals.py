@@ -189,9 +189,9 @@ def same_everywhere(change: np.ndarray, confidence: float) -> tuple[float, float
 
 
 def two_sided(means: np.ndarray) -> float:
-    """Twice the share of ``means`` on the rarer side of zero, at most 1."""
+    """Twice the share of ``means`` on the rarer side of zero, at most 1; none of so many counts as one: no p-value is 0."""
     tail = min((means <= _NOTHING).mean(), (means >= -_NOTHING).mean())
-    return float(min(1.0, 2 * tail))
+    return float(min(1.0, 2 * max(tail, 1 / len(means))))
 
 
 def resampled_means(

@@ -70,7 +70,8 @@ def repeated_means(
     """The mean of each of ``columns`` (float [G, P], G may differ), as one variant each."""
     found = []
     scales = [_variance_of(column, column.shape[1]) if share else 1.0 for column in columns]
-    for column, draws in zip(columns, _draws(columns, scales, share, resamples, seed)):
+    own = [column / np.sqrt(scale) for column, scale in zip(columns, scales)]
+    for column, draws in zip(columns, _draws(columns, scales, share, resamples, seed, own)):
         low, high = mean_interval(draws, column.mean(axis=0), confidence, share=share)
         found.append(Estimate(float(column.mean()), low, high))
     return found
@@ -88,17 +89,17 @@ def repeated_differences(
     within -1 to 1.
     """
     columns = [second - first for first, second in pairs]
-    scales = [sum(_variance_of(side, side.shape[1]) for side in pair) if share else 1.0 for pair in pairs]
+    variances = [[_variance_of(side, side.shape[1]) if share else 0.5 for side in pair] for pair in pairs]
+    drawn = _draws(columns, [sum(own) for own in variances], False, resamples, seed, _independent(pairs, variances))
     found = []
     level = (1 - confidence) / max(1, len(columns))
-    for column, draws in zip(columns, _draws(columns, scales, False, resamples, seed)):
+    for column, draws in zip(columns, drawn):
         low, high = percentiles(draws, confidence)
         if share:
             same = same_everywhere(column.mean(axis=0), confidence) or (low, high)  # beside the luck of the runs
             low, high = max(-1.0, min(low, same[0])), min(1.0, max(high, same[1]))
         seen, power = np.quantile(np.abs(draws - np.median(draws)), [1 - level, 2 * POWER - 1])
-        p_value = max(two_sided(draws), 2 / resamples)  # none of so many draws is no 0, which Holm would keep at 0
-        found.append(Estimate(float(column.mean()), low, high, p_value, float(seen + power)))
+        found.append(Estimate(float(column.mean()), low, high, two_sided(draws), float(seen + power)))
     return found
 
 
@@ -108,13 +109,32 @@ def _variance_of(values: np.ndarray, problems: int) -> float:
     return mean * (1 - mean)
 
 
+def _independent(pairs: Sequence[tuple[np.ndarray, np.ndarray]], variances: Sequence[Sequence[float]]) -> list[np.ndarray]:
+    """The differences, float [G, P] each, without what those to the same baseline have in common, over their v.
+
+    L^-1 times them, where L L^T = diag(v of the variants) + v of the baseline is their covariance.
+    """
+    of_baseline: dict[bytes, list[int]] = {}
+    for place, (first, _) in enumerate(pairs):
+        of_baseline.setdefault(first.tobytes(), []).append(place)
+    found: list[np.ndarray] = []
+    for places in of_baseline.values():
+        stacked = np.stack([pairs[place][1] - pairs[place][0] for place in places])
+        covariance = np.diag([variances[place][1] for place in places]) + variances[places[0]][0]
+        found += list(np.tensordot(np.linalg.inv(np.linalg.cholesky(covariance)), stacked, axes=1))
+    return found
+
+
 def _draws(
-    columns: Sequence[np.ndarray], scales: Sequence[float], share: bool, resamples: int, seed: int
+    columns: Sequence[np.ndarray], scales: Sequence[float], share: bool, resamples: int, seed: int,
+    independent: Sequence[np.ndarray],
 ) -> list[np.ndarray]:
-    """Per column the drawn means, float [resamples]; the same problems for all, and repeats of its own for each."""
+    """Per column the drawn means, float [resamples]; the same problems for all, and repeats of its own for each.
+    ``independent``: what the mean squares are pooled over, each over its v, float [G, P].
+    """
     generator = np.random.default_rng([seed, 1])
     means = resampled_means([c.mean(axis=0) for c in columns], resamples, seed, [share] * len(columns))
-    squares = [_sums_of_squares(c, v) for c, v in zip(columns, scales) if min(c.shape) > 1]
+    squares = [_sums_of_squares(one) for one in independent if min(one.shape) > 1]
     if not squares:
         return means
     of_repeats, degrees, of_rest, rest_degrees = np.sum(squares, axis=0)
@@ -126,14 +146,14 @@ def _draws(
     ]
 
 
-def _sums_of_squares(values: np.ndarray, scale: float) -> tuple[float, int, float, int]:
-    """Of the repeats and of the rest, each with its degrees of freedom, for ``values`` [G, P] over ``scale``."""
+def _sums_of_squares(values: np.ndarray) -> tuple[float, int, float, int]:
+    """Of the repeats and of the rest, each with its degrees of freedom, for ``values`` [G, P]."""
     count, problems = values.shape
     rows = values.mean(axis=1)
     rest = values - rows[:, None] - values.mean(axis=0) + values.mean()
     of_repeats = problems * float(((rows - rows.mean()) ** 2).sum())
     of_rest = float((rest**2).sum())
-    return of_repeats / scale, count - 1, of_rest / scale, (count - 1) * (problems - 1)
+    return of_repeats, count - 1, of_rest, (count - 1) * (problems - 1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

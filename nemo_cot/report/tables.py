@@ -70,9 +70,9 @@ def points(share: float) -> str:
 
 
 def p_text(value: float, resamples: int) -> str:
-    """A p-value; one below 2 / resamples cannot be distinguished from 0."""
+    """A p-value; one of 2 / resamples, the least that there is, cannot be distinguished from 0."""
     least = max(0.001, 2 / resamples)
-    return f"p < {least:g}" if value < least else f"p = {value:.3f}"
+    return f"p < {least:g}" if value < least or value <= 2 / resamples else f"p = {value:.3f}"
 
 
 def label(key: str, k: int | str) -> str:

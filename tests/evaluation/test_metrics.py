@@ -283,6 +283,8 @@ def test_the_p_value_is_the_doubled_tail_and_at_most_one():
     first, second = outcomes([("6", W)], [("6", W)]), outcomes([("5", R)], [("6", W)])
     found = paired_difference(pass_at_1(first), pass_at_1(second))
     assert found.p_value == pytest.approx(0.5, abs=0.03) and (found.low, found.high) == (0, 1)
+    sure = [outcomes(*[[one]] * 30) for one in (("6", W), ("5", R))]
+    assert paired_difference(*map(pass_at_1, sure), resamples=1000).p_value == 2 / 1000, "none of 1,000 is no 0"
     opposite = outcomes([("5", R)], [("6", W)]), outcomes([("6", W)], [("5", R)])
     assert paired_difference(*map(pass_at_1, opposite)).p_value == 1.0
 

@@ -103,8 +103,8 @@ def test_the_variance_between_runs_is_shared_by_the_variants():
     assert among.high - among.low < 0.7 * (alone.high - alone.low)
 
 
-@pytest.mark.parametrize("repeats", [2, 5])
-def test_the_luck_of_a_mean_is_that_of_a_run_over_its_number(repeats):
+@pytest.mark.parametrize(("repeats", "student"), [(2, 2.086), (5, 1.990)])  # of 20 and 80 degrees
+def test_the_luck_of_a_mean_is_that_of_a_run_over_its_number(repeats, student):
     """40 variants whose runs differ by 5 points: 1.96 x 5 points / sqrt(repeats), beside what 400 equal problems leave."""
     draw = np.random.default_rng(0)
     luck = draw.standard_normal((40, repeats, 1))
@@ -113,10 +113,30 @@ def test_the_luck_of_a_mean_is_that_of_a_run_over_its_number(repeats):
     found = repeated_means([0.5 + one + np.zeros((repeats, 400)) for one in luck], share=True, **SETTINGS)
     error = np.hypot(spread / np.sqrt(repeats), 0.5 / 401)
     assert np.mean([one.high - one.low for one in found]) == pytest.approx(2 * 1.96 * error, rel=0.05)
-    changes = repeated_differences(
-        [(np.full((repeats, 400), 0.5), 0.5 + one + np.zeros((repeats, 400))) for one in luck], share=True, **SETTINGS
-    )
-    assert np.mean([one.high - one.low for one in changes]) == pytest.approx(2 * 1.96 * spread / np.sqrt(repeats), rel=0.05)
+    sides = [0.5 + one + np.zeros((repeats, 400)) for one in luck]
+    changes = repeated_differences([*zip(sides[::2], sides[1::2])], share=True, **SETTINGS)
+    spread = np.sqrt(np.mean([np.var(other - one, ddof=1) for one, other in zip(luck[::2], luck[1::2])]))
+    width = 2 * student * spread / np.sqrt(repeats)
+    assert np.mean([one.high - one.low for one in changes]) == pytest.approx(width, rel=0.05)
+
+
+def test_the_luck_of_the_baselines_runs_counts_once():
+    """One of 18 variants has runs that differ: whether that is the baseline, or another, says the same about all."""
+    calm, lucky = np.full((2, 400), 0.5), np.array([[0.4], [0.6]]) + np.zeros((2, 400))
+    of_baseline = repeated_differences([(lucky, calm)] * 17, share=True, **SETTINGS)
+    of_another = repeated_differences([(calm, lucky), *[(calm, calm)] * 16], share=True, **SETTINGS)
+    assert of_baseline[5].detectable == pytest.approx(of_another[5].detectable, rel=1e-6)
+    assert of_baseline[5].detectable > 0.05
+
+
+def test_two_baselines_of_different_repeats():
+    """A variant that lacks a repeat has a baseline of its own; what it adds is not lost."""
+    draw = np.random.default_rng(0)
+    base, one, other = 0.5 + 0.05 * draw.standard_normal((3, 3, 1)) + np.zeros((3, 3, 50))
+    found = repeated_differences([(base, one), (base[:2], other[:2])], share=True, **SETTINGS)
+    alone = repeated_differences([(base, one)], share=True, **SETTINGS)
+    assert [f.value for f in found] == pytest.approx([(one - base).mean(), (other - base)[:2].mean()])
+    assert 0 < found[0].detectable != alone[0].detectable
 
 
 def test_luck_is_in_relation_to_what_both_sides_leave_room_for():

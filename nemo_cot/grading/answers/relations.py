@@ -15,6 +15,7 @@ from nemo_cot.grading.answers.intervals import (
 )
 from nemo_cot.grading.answers.kinds import Answer, Doubted, Interval, Items, Named, RealSet, Scalar
 from nemo_cot.grading.answers.scalars import compare_scalars
+from nemo_cot.grading.answers.simple_answers import cut_unit
 from nemo_cot.grading.answers.token_lists import Tokens, depth_change, expand, plain
 from nemo_cot.grading.answers.tokens import Token, Unreadable
 
@@ -59,8 +60,8 @@ def _sides(tokens: Tokens) -> tuple[list[Tokens], list[str]]:
 def _equation(sides: list[Tokens], operators: list[str], one: Reader) -> tuple[Answer, ...]:
     """``x = 5``, ``y = 2x + 3``, ``1/3 ≈ 0.333``: the last exact side is the value."""
     exact = len(sides) if "≈" not in operators else max(1, operators.index("≈") + 1)
-    if len(sides) == 2 and _is_constant(sides[0]) and not _is_constant(sides[1]):
-        sides = sides[::-1]  # 5 = m + n
+    if len(sides) == 2 and _is_constant(sides[0]) and not _is_constant(cut_unit(sides[1])[0]):
+        sides = sides[::-1]  # 5 = m + n; but 6 = 9 apples claims its last side
     constant = _is_constant(sides[0])
     if exact == 1 and not constant:
         exact = 2  # x ≈ 0.36: there is nothing else
