@@ -261,7 +261,7 @@ def test_a_server_of_ours_that_ends_is_the_error_also_when_what_it_started_takes
     with scripted() as script:
         made = engine(script, retries=0)
     server = replace(made.server, base_url=None, command=[sys.executable, "-c", ENDING, "{port}"])
-    with pytest.raises(UserError, match="the server ended with exit code 9: .*out of memory"):
+    with pytest.raises(UserError, match=r"the server ended with exit code 9: .*out of memory"):
         sample_endpoint(replace(made, server=server), job(tmp_path))
 
 

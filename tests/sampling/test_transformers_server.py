@@ -15,7 +15,17 @@ import pytest
 
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.rundirs import run_directory
-from tests.support import SECONDS, nemo_cot_here, one_error, recipe, rows, run_stages, start, tiny_experiment, wait_for
+from tests.support import (
+    SECONDS,
+    nemo_cot_here,
+    one_error,
+    recipe,
+    rows,
+    run_stages,
+    start,
+    tiny_experiment,
+    wait_for,
+)
 
 pytestmark = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("fastapi", "uvicorn", "openai")),
