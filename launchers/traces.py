@@ -126,7 +126,7 @@ def _of_run(run: RunDirectory, where: str) -> dict[str, Path]:
 
     passes = {path.parent.name: path for path in run.path.glob(f"refine/[0-9]*-*/{REFINED}")}
     if passes:
-        places["refined"] = passes[max(passes, key=lambda name: int(name.partition("-")[0]))]
+        places["refined"] = passes[max(passes, key=lambda name: (int(name.partition("-")[0]), name))]
     subjects = {
         f"{name}/{subject}" if name else subject: path
         for name in ("", *scored_sets(run))

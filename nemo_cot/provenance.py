@@ -52,7 +52,7 @@ REVISION = ".revision.json"
 
 @functools.cache
 def code_revision(root: Path | None = None) -> dict[str, Any]:
-    """``revision`` (git commit, None outside a checkout) and ``dirty`` (uncommitted changes) of the
+    """``revision`` (git commit, None outside a checkout) and ``dirty`` (uncommitted changes; None without git's answer) of the
     code below ``root`` (None: this code). A snapshot also has ``snapshot``, the digest of its files. In an
     image, which has no .git, the revision is the one that the image was built from.
     """
@@ -63,7 +63,7 @@ def code_revision(root: Path | None = None) -> dict[str, Any]:
     if revision is None:
         return _revision_of_image(root)
     status = _git(root, "status", "--porcelain", "--untracked-files=no")
-    return {"revision": revision, "dirty": bool(status)}
+    return {"revision": revision, "dirty": None if status is None else bool(status)}
 
 
 def _revision_of_image(root: Path) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def _revision_of_image(root: Path) -> dict[str, Any]:
 def _git(root: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=120
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

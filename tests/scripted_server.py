@@ -26,7 +26,7 @@ class Raw(NamedTuple):
 
 class Script:
     """``statuses`` and ``replies``: what the first requests get instead of an answer. ``delay``: seconds
-    before each. ``say``: the answer to a body. ``page``: what every GET gets in place of the list of models. ``context``: the
+    before each. ``meet``: how many requests the first ones wait for, so that as many are there at once. ``say``: the answer to a body. ``page``: what every GET gets in place of the list of models. ``context``: the
     max_model_len there.
     """
 
@@ -40,6 +40,7 @@ class Script:
         page: Raw | None = None,
         context: int | None = None,
         say: Callable[[dict], str] | None = None,
+        meet: int = 1,
     ) -> None:
         self.name, self.statuses, self.delay, self.reply = name, list(statuses), delay, reply
         self.replies, self.page, self.context, self.say = list(replies), page, context, say
@@ -48,6 +49,7 @@ class Script:
         self.base_url = ""
         self.lock = threading.Lock()
         self.gets = self.busy = self.busiest = 0
+        self.met = threading.Semaphore(meet), threading.Barrier(meet)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -75,6 +77,9 @@ class _Handler(BaseHTTPRequestHandler):
             raw = script.replies.pop(0) if script.replies else None
             script.busy += 1
             script.busiest = max(script.busy, script.busiest)
+        among_the_first, barrier = script.met
+        if among_the_first.acquire(blocking=False):
+            barrier.wait(60)
         time.sleep(script.delay)
         with script.lock:
             script.busy -= 1

@@ -27,6 +27,11 @@ _START_SECONDS = 120.0
 _CHUNK = 32
 """Pairs a worker gets at a time."""
 
+_BY_THE_CLOCK = 30
+"""A deadline is CPU time, so that no verdict hangs on what else a machine does; by the clock it is that many times as
+long, for a worker that is stopped or swapped out.
+"""
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Reply).decode
 
@@ -118,16 +123,33 @@ class _Worker:
     def __init__(self, rule: str) -> None:
         self.pid, self.connection = _HELPER.fork(rule)
         self.owed: deque[int] = deque()
-        self.since = time.monotonic()
+        self.begins()
+
+    def begins(self) -> None:
+        """It is at another pair from now on."""
+        self.since, self.cpu = time.monotonic(), _cpu_seconds(self.pid)
+
+    def spent(self) -> float:
+        """Seconds that its pair has cost, as a deadline counts them."""
+        seconds, cpu = time.monotonic() - self.since, _cpu_seconds(self.pid)
+        return seconds if cpu is None or self.cpu is None else max(cpu - self.cpu, seconds / _BY_THE_CLOCK)
 
     def give(self, indices: Sequence[int], batch: Batch) -> None:
         self.owed.extend(indices)
-        self.since = time.monotonic()
+        self.begins()
         self.connection.send_bytes(_encode(batch))
 
     def end(self) -> None:
         self.connection.close()
         _HELPER.kill(self.pid)
+
+
+def _cpu_seconds(pid: int) -> float | None:
+    """CPU time of a process (clock_getcpuclockid(3), as Linux has it); None where there is no such clock."""
+    try:
+        return time.clock_gettime(~pid << 3 | 2) if sys.platform == "linux" else None
+    except OSError:  # it has ended
+        return None
 
 
 def grade_in_workers(
@@ -140,7 +162,7 @@ def grade_in_workers(
 ) -> None:
     """Call ``on_verdict(index, verdict)`` for every pair, in any order.
 
-    ``rule`` and ``pairs`` as in :class:`worker.Batch`. A pair that takes longer than ``deadline_seconds``, or
+    ``rule`` and ``pairs`` as in :class:`worker.Batch`. A pair that takes more CPU time than ``deadline_seconds``, or
     that ends its worker, is undecided and costs that worker, which is replaced. Works from any
     thread. Raises UserError if the helper process cannot run.
     """
@@ -192,10 +214,9 @@ class _Run:
                 self._lose(worker, "worker-died")
 
     def _patience(self) -> float:
-        """Seconds until the next deadline."""
-        now = time.monotonic()
-        ends = [w.since + self.deadline_seconds - now for w in self.workers.values() if w.owed]
-        return max(0.0, min(ends, default=0.0))
+        """Seconds until the next deadline at the earliest."""
+        left = [self.deadline_seconds - w.spent() for w in self.workers.values() if w.owed]
+        return max(0.01, min(left, default=0.0))
 
     def _receive(self, worker: _Worker) -> None:
         try:
@@ -204,12 +225,11 @@ class _Run:
             self._lose(worker, "worker-died: memory or a crash")
             return
         self.on_verdict(worker.owed.popleft(), Verdict(reply.outcome, reply.reason))
-        worker.since = time.monotonic()
+        worker.begins()
 
     def _enforce_deadline(self) -> None:
-        now = time.monotonic()
         for worker in list(self.workers.values()):
-            late = worker.owed and now - worker.since >= self.deadline_seconds
+            late = worker.owed and worker.spent() >= self.deadline_seconds
             if late and not worker.connection.poll():
                 self._lose(worker, f"deadline: {self.deadline_seconds:g} s")
 

@@ -28,7 +28,7 @@ class Process:
         keeps: Sequence[int] = (),
     ) -> None:
         self.log = log
-        self._stop_seconds = patience_seconds + 2 * keeper.GRACE_SECONDS + 5
+        self._stop_seconds = patience_seconds + 2 * keeper.GRACE_SECONDS + 60
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
         read_end, self._lifeline = os.pipe()

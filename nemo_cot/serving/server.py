@@ -229,7 +229,9 @@ async def _listed(server: Server, deadline_seconds: float, connect_seconds: floa
     started = reached = time.monotonic()
     told, url = "", f"{server.base_url}/models"
     headers = authorization(server.api_key)
-    async with httpx.AsyncClient(headers=headers, timeout=_ANSWER_SECONDS, trust_env=not server.here) as client:
+    # A host that drops what is sent is nobody, so the wait for a connection ends before that for an answer.
+    limits = httpx.Timeout(_ANSWER_SECONDS, connect=_ANSWER_SECONDS / 2)
+    async with httpx.AsyncClient(headers=headers, timeout=limits, trust_env=not server.here) as client:
         while True:
             server.check()
             try:

@@ -32,8 +32,8 @@ INHERITED = "NEMO_COT_LOCK_FD"
 CHAIN_JOB = "NEMO_COT_CHAIN_JOB"
 """Environment variable: set in the jobs of a submitted chain, which share the run directory."""
 
-_PATIENCE_SECONDS = 3.0
-"""Long enough for the children of a killed holder to end."""
+_PATIENCE_SECONDS = 10.0
+"""Long enough for the children of a killed holder to end on a busy machine."""
 _PATIENCE_OF_JOBS_SECONDS = 120.0
 """After a node fails, a file server keeps its locks for the lease time, 90 s in NFSv4."""
 _MOST_NAMED = 5

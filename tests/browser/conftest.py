@@ -11,13 +11,19 @@ CHROMIUM = next(
 )
 
 
+def settled(page, milliseconds: int) -> None:
+    """Wait by the page's own clock, behind what is due there until then, and until its texts are drawn."""
+    page.evaluate("(ms) => new Promise((done) => setTimeout(done, ms))", milliseconds)
+    page.evaluate("() => window.viewer && window.viewer.drawn")
+
+
 @pytest.fixture(scope="session")
 def browser():
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright (pip install playwright)")
     with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=300_000)
         yield started
         started.close()
 
@@ -37,10 +43,11 @@ def opened(browser):
         page.on("dialog", lambda dialog: wrong.append(f"dialog {dialog.message}"))
         page.on("popup", lambda popup: wrong.append(f"popup {popup.url}"))
         page.on("request", lambda request: asked.append(request.url))
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(300_000)
         page.goto(path.as_uri() + hash_)
         if viewer:
             page.wait_for_selector("body[data-ready=yes]")
+            settled(page, 0)
         yield page
         assert wrong == []
         assert [url.partition("#")[0] for url in asked] == [path.as_uri()], "the page fetched something"

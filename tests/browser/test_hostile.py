@@ -4,6 +4,7 @@ import pytest
 
 from nemo_cot.records import Trace
 from nemo_cot.report.results import ChangedKey
+from tests.browser.conftest import settled
 from tests.browser.made_run import findings, written
 from tests.report.made import text_sets
 
@@ -69,7 +70,7 @@ def test_nothing_runs_and_nothing_breaks_the_layout(opened, page_file, width):
             page.evaluate(
                 "(n) => { window.viewer.openProblem(n, false); return window.viewer.drawn; }", number
             )
-            page.wait_for_timeout(20)
+            settled(page, 20)
             assert page.evaluate("() => document.documentElement.scrollWidth") <= width, HOSTILE[number][:60]
             assert page.evaluate(MISPLACED) == []
             assert page.evaluate("() => document.querySelectorAll('#list').length") == 1
@@ -77,7 +78,7 @@ def test_nothing_runs_and_nothing_breaks_the_layout(opened, page_file, width):
         for name in ("summary", "results", "data", "provenance"):
             page.evaluate("(name) => { location.hash = name; }", name)
             page.evaluate("() => document.querySelectorAll('details').forEach(d => { d.open = true; })")
-            page.wait_for_timeout(30)
+            settled(page, 30)
             assert page.evaluate("() => document.documentElement.scrollWidth") <= width, name
         assert page.evaluate(INTRUDERS) == []
         assert page.title() == "made: a run"

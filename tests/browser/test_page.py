@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from tests.browser.conftest import settled
 from tests.browser.made_run import findings, written
 
 TABS = ["Summary", "Results", "Training", "Data", "Traces", "Provenance"]
@@ -122,7 +123,7 @@ def test_no_part_is_wider_than_the_window_and_axe_finds_nothing(opened, page_fil
             page.evaluate(
                 "() => document.querySelectorAll('.shown details').forEach(d => { d.open = true; })"
             )
-            page.wait_for_timeout(50)
+            settled(page, 50)
             assert page.evaluate("() => document.documentElement.scrollWidth") <= width, name
             assert axe(page) == [], name
 
@@ -143,7 +144,7 @@ def test_the_graphics_have_their_figures_as_text(opened, page_file):
 
 def test_a_link_to_a_part_shows_the_tabs_too(opened, page_file):
     with opened(page_file, "#results") as page:
-        page.wait_for_timeout(300)
+        settled(page, 300)
         assert page.evaluate("() => window.scrollY") == 0
 
 

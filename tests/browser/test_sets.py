@@ -8,6 +8,7 @@ import pytest
 from nemo_cot.evaluation.scores import score
 from nemo_cot.report.collect import Evaluated
 from nemo_cot.report.texts import TextSet
+from tests.browser.conftest import settled
 from tests.browser.made_run import findings, rows, written
 from tests.browser.test_page import at, spoken
 from tests.report.made import evaluation
@@ -83,7 +84,7 @@ def test_a_bar_of_the_sets_map_opens_its_texts_and_the_viewer_filters_by_set(ope
         assert page.locator("#f-count").inner_text() == "28 of 28 samples, 7 problems"
         page.select_option("#f-set", label="trained (96)")
         page.select_option("#o-with", label="base on quiz")
-        page.wait_for_timeout(100)
+        settled(page, 100)
         assert page.locator("#column-1").is_hidden(), "the same id, and another problem"
 
 
@@ -92,6 +93,6 @@ def test_nothing_is_wider_than_the_window_and_axe_finds_nothing(opened, page_fil
     with opened(page_file, "#results") as page:
         page.set_viewport_size({"width": width, "height": 844})
         page.evaluate("() => document.querySelectorAll('.shown details').forEach(d => { d.open = true; })")
-        page.wait_for_timeout(50)
+        settled(page, 50)
         assert page.evaluate("() => document.documentElement.scrollWidth") <= width
         assert axe(page) == []

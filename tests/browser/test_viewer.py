@@ -9,6 +9,7 @@ from nemo_cot.experiment.compose import load_config
 from nemo_cot.report.texts import TextSet
 from nemo_cot.traces.marks import Marks
 from nemo_cot.traces.steps import segment
+from tests.browser.conftest import settled
 from tests.browser.made_run import findings, rows, written
 from tests.report.made import text_sets
 
@@ -46,7 +47,7 @@ def test_filters_count_what_they_let_through(opened, page_file):
         page.fill("#f-max", str(high))
         assert count(page)[0] == sum(low <= t.num_generated_tokens <= high for t in odd)
         page.click("#filters button[type=reset]")
-        page.wait_for_timeout(100)
+        settled(page, 100)
         assert count(page)[0] == 96
         choose(page, "finish", "length (cut)")
         assert count(page)[0] == sum(t.finish_reason == "length" for t in trained)
@@ -75,7 +76,7 @@ def test_search_finds_problems_answers_and_texts(opened, page_file):
             ("no such text", 0),
         ):
             page.fill("#f-text", word)
-            page.wait_for_timeout(300)
+            settled(page, 300)
             page.wait_for_selector("#f-progress", state="hidden")
             assert count(page)[2] == problems, word
         page.fill("#f-text", "alternatively")
@@ -102,7 +103,7 @@ def test_a_sample_has_mathematics_marks_a_folded_thought_and_its_lineage(opened,
         page.uncheck("#o-math")
         page.uncheck("#o-folded")
         page.uncheck("#o-marks")
-        page.wait_for_timeout(100)
+        settled(page, 100)
         assert page.locator("#column-0 math").count() == 0 and page.locator("#column-0 mark").count() == 0
         assert "\\frac{x}{2}" in page.locator("#column-0 .trace").inner_text()
 
@@ -147,20 +148,20 @@ def test_the_address_is_a_link_to_the_sample(opened, page_file):
         pressed = page.locator(".chip[aria-pressed=true]").all_inner_texts()
         assert [text.split()[0] for text in pressed] == ["3", "1"]
         page.keyboard.press("j")
-        page.wait_for_timeout(100)
+        settled(page, 100)
         assert page.evaluate("() => location.hash") == "#traces/base/p-5/4/trained/p-5/1"
         page.evaluate("() => { location.hash = '#traces/chosen/nowhere/0'; }")
-        page.wait_for_timeout(100)
+        settled(page, 100)
         assert "not in this file" in page.locator("#f-count").inner_text()
         page.evaluate("() => { location.hash = '#traces/%zz/%/'; }")
-        page.wait_for_timeout(50)
+        settled(page, 50)
 
 
 def test_keys(opened, page_file):
     with opened(page_file, "#traces/trained/p-3/2") as page:
 
         def shown():
-            page.wait_for_timeout(60)
+            settled(page, 60)
             return page.evaluate("() => location.hash.split('/').slice(2, 4).join(' ')")
 
         for key, expected in (
@@ -178,7 +179,7 @@ def test_keys(opened, page_file):
         assert shown() == "p-2 7", "in a field they are letters"
         page.keyboard.press("Escape")
         page.fill("#f-text", "")
-        page.wait_for_timeout(300)
+        settled(page, 300)
         page.locator("#list").focus()
         page.keyboard.press("ArrowDown")
         assert shown().startswith("p-3 ")
@@ -193,14 +194,14 @@ def test_a_training_trace_leads_back_to_its_generation(opened, page_file):
     with opened(page_file, f"#traces/chosen/{chosen.problem_id}/{chosen.sample}") as page:
         page.locator(".lineage summary").click()
         page.locator(".lineage a").click()
-        page.wait_for_timeout(100)
+        settled(page, 100)
         assert page.locator("#column-0 h4").inner_text() == "pool"
 
 
 def test_on_a_phone_the_list_stands_above_the_text(opened, page_file):
     with opened(page_file, "#traces/trained/p-3/2/base/p-3/0") as page:
         page.set_viewport_size({"width": 390, "height": 844})
-        page.wait_for_timeout(100)
+        settled(page, 100)
         boxes = [
             page.locator(place).bounding_box() for place in ("#list", "#problem", "#column-0", "#column-1")
         ]
@@ -226,7 +227,7 @@ def test_sixteen_thousand_samples(opened, tmp_path):
         page.keyboard.press("Escape")
         page.evaluate("() => document.activeElement.blur()")
         page.keyboard.press("ArrowRight")
-        page.wait_for_timeout(100)
+        settled(page, 100)
         assert page.locator("#problem h3").inner_text().startswith("p-")
 
 

@@ -71,7 +71,10 @@ def test_killed_and_resumed(recipe, whole, forks, server, tmp_path):
         "curate": ("curate", "transform"),
         "transform": ("transform",),
     }
-    for moment in sorted({round(n * (count - 1) / (MOMENTS[recipe] - 1)) for n in range(MOMENTS[recipe])}):
+    moments = {round(n * (count - 1) / (MOMENTS[recipe] - 1)) for n in range(MOMENTS[recipe])}
+    amid_a_pass = [n for n, call in enumerate(calls[recipe]) if call.startswith("fsync received")]
+    assert bool(amid_a_pass) == (recipe == "refine")
+    for moment in sorted({*moments, *amid_a_pass[:1]}):
         there = tmp_path / str(moment)
         shutil.copytree(
             run, there / "tiny", ignore=lambda folder, _: later[recipe] if folder == str(run) else ()

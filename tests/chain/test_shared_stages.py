@@ -44,7 +44,7 @@ def test_another_run_waits_until_the_first_has_ended(run):
     order.append("a ends")
     make(run, "grade")
     shared.ended(run, "a", {"grade": "k", "curate": "own"})
-    thread.join(20)
+    thread.join(60)
     assert order == ["a ends", "b goes on"] and shared.tries == {"own": 1}
 
 

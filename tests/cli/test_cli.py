@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,8 @@ from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.graph import graph
 from nemo_cot.experiment.planner import plan_chain
 from nemo_cot.experiment.rundirs import run_directory
-from tests.support import nemo_cot, one_error, python, recipe, tiny_experiment, write_lines
+from nemo_cot.io import hashing
+from tests.support import nemo_cot, one_error, python, recipe, tiny_experiment, wait_for, write_lines
 
 IMPORTED = """
 import sys
@@ -158,11 +158,10 @@ def test_plan_says_what_is_not_there_in_a_sentence(run, tmp_path):
 
 @pytest.fixture
 def digests(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files that are hashed, each in a tenth of a second."""
+    """The files that are hashed."""
     hashed: list[Path] = []
 
     def digest(path: Path) -> str:
-        time.sleep(0.1)
         hashed.append(path)
         return "0"
 
@@ -179,10 +178,18 @@ def test_plan_hashes_no_model_that_no_stage_has_used(run, digests):
 def test_plan_says_what_it_does_when_that_takes_long(run, digests, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("nemo_cot.stages.engine._MOMENT_SECONDS", 0.01)
     (tmp_path / ".hashes" / "hashes.json").unlink(missing_ok=True)
+    said, digest = [], hashing.sha256_of
+
+    def long(path: Path) -> str:  # as long as it takes until something is said
+        if not said:
+            said.append(wait_for(lambda: capsys.readouterr().err, seconds=60))
+        return digest(path)
+
+    monkeypatch.setattr(hashing, "sha256_of", long)
     cfg = load_config(run)
     plan_chain(graph(cfg), run_directory(cfg))
-    assert len(digests) == len(set(digests)), "each once"
-    assert "hashing the inputs of convert" in capsys.readouterr().err
+    assert digests and len(digests) == len(set(digests)), "each once"
+    assert "hashing the inputs of convert" in said[0]
 
 
 def test_plan_ends_with_2_when_a_rule_finds_an_error():

@@ -39,6 +39,6 @@ def test_the_former_name_of_lightning_takes_a_strategy_of_the_present_one():
     """With the package of the former name it raises: You selected an invalid strategy name."""
     environment = {**os.environ, "PYTHONPATH": str(ALIAS)}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, timeout=600
     )
     assert done.stdout.splitlines()[-1:] == ["lightning.pytorch.trainer.trainer"], done.stderr[-2000:]

@@ -148,8 +148,8 @@ def test_what_would_run_long_costs_its_deadline(task, metadata, gold, answer):
     started = time.monotonic()
     found = grade_many([(good, "4"), (asked, answer), (good, "5")], workers=1, deadline_seconds=2.0, scorer="reasoning_gym")
     for verdict, outcome in ((found[0], "right"), (found[2], "wrong")):
-        assert verdict.outcome == outcome or verdict.reason.startswith("deadline"), "on a machine that is busy"
-    assert found[1].outcome != "right" and time.monotonic() - started < 60
+        assert verdict.outcome == outcome, verdict
+    assert found[1].outcome != "right" and time.monotonic() - started < 300
 
 
 MORE = [
@@ -248,7 +248,7 @@ def test_without_the_package_answers_are_undecided():
         "asked = question('reasoning_gym', '4', {'task': 'gcd', 'config': {}, 'metadata': {}})\n"
         "print(judge('reasoning_gym', asked, '4'))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=900)
     assert "undecided" in done.stdout and "ModuleNotFoundError" in done.stdout, done.stderr
 
 

@@ -330,4 +330,4 @@ def test_the_headers_of_65_gb_are_read_at_once(tmp_path):
     assert sum(path.stat().st_size for path in folder.iterdir()) > 65e9
     started = time.process_time()
     check_model(folder, local=True)
-    assert time.process_time() - started < 0.5
+    assert time.process_time() - started < 5, "their weights were read"

@@ -72,7 +72,7 @@ def pairs(numbers: range) -> list[tuple[str, int]]:
 COUNTS = st.integers(1, 6)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(COUNTS, COUNTS), min_size=2, max_size=3))
 def test_any_way_to_a_number_of_samples_ends_in_the_same_bytes(tmp_path_factory, way):
     """(samples, chunks) after (samples, chunks): each equals its run from scratch, and only what was never there

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +15,17 @@ import pytest
 
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.experiment.rundirs import run_directory
-from tests.support import nemo_cot_here, one_error, recipe, rows, run_stages, start, tiny_experiment, wait_for
+from tests.support import (
+    SECONDS,
+    nemo_cot_here,
+    one_error,
+    recipe,
+    rows,
+    run_stages,
+    start,
+    tiny_experiment,
+    wait_for,
+)
 
 pytestmark = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("fastapi", "uvicorn", "openai")),
@@ -46,9 +57,34 @@ def prepared(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list
     return [
         *overrides, "evaluate.engine=openai", "evaluate.subjects=[base]", f"evaluate.samples_per_problem={SAMPLES}",
         f"evaluate.engine.server.command=[{','.join(serve)}]".replace("{port}", "'{port}'"),
-        f"evaluate.engine.server.model_name={NAME}", "evaluate.engine.server.start_deadline_seconds=90",
+        f"evaluate.engine.server.model_name={NAME}", "evaluate.engine.server.start_deadline_seconds=600",
         "evaluate.engine.max_concurrent_requests=1", "evaluate.engine.retries=1",
     ]  # fmt: skip
+
+
+FREEZES = """
+import os, runpy, signal
+from nemo_cot.io.jsonl import JsonlAppender
+append = JsonlAppender.append
+
+def frozen(self, rows):
+    JsonlAppender.append = append
+    append(self, rows)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+JsonlAppender.append = frozen
+runpy.run_module("nemo_cot.recipes.evaluate", run_name="__main__", alter_sys=True)
+"""
+"""The recipe, which stops in the middle, when the first samples are on the disk, until somebody acts."""
+
+
+def begun(overrides: list[str], output: Path, cache: Path) -> subprocess.Popen:
+    """The recipe in a process that has stopped in the middle."""
+    process = start("-c", FREEZES, *overrides, output=output, **hub(cache))
+    state = Path(f"/proc/{process.pid}/stat")
+    wait_for(lambda: state.read_text().rpartition(")")[2].split()[0] in "TZ", every=0.01)
+    assert process.poll() is None, output.read_text()
+    return process
 
 
 def hub(cache: Path) -> dict[str, str]:
@@ -70,22 +106,16 @@ def servers(run: Path) -> list[int]:
     return found
 
 
-def received(run: Path, but: frozenset[Path] = frozenset()) -> Path | None:
-    """The file of samples of an attempt that has some, other than those of ``but``."""
-    found = set(run.glob("evaluate/base.partial-*/scratch/received.jsonl")) - but
-    return next((path for path in found if path.stat().st_size), None)
-
-
 def test_killed_with_its_server_and_resumed_to_the_end(prepared, cache, tmp_path):
     """kill -9 of the recipe in the middle: the server goes too, and nothing is asked for twice."""
     run = run_directory(load_config(prepared))
-    process = start("-m", "nemo_cot.recipes.evaluate", *prepared, output=tmp_path / "first", **hub(cache))
-    wait_for(lambda: received(run.path), every=0.01)
+    process = begun(prepared, tmp_path / "first", cache)
     assert servers(run.path), "no server is running"
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(20)
-    wait_for(lambda: not servers(run.path), seconds=20, every=0.05)
-    before = received(run.path).read_bytes()
+    process.wait(SECONDS)
+    wait_for(lambda: not servers(run.path), every=0.05)
+    [received] = run.path.glob("evaluate/base.partial-*/scratch/received.jsonl")
+    before = received.read_bytes()
     assert 0 < before.count(b"\n") < 3 * SAMPLES, "the kill came too late"
     again = recipe("evaluate", *prepared, **hub(cache))
     assert again.returncode == 0, again.stderr + again.stdout
@@ -126,13 +156,12 @@ def test_the_wrong_model_name_is_one_line(prepared, cache):
 def test_a_server_killed_in_the_middle_is_an_error_that_resumes(prepared, cache, tmp_path):
     overrides = [*prepared, "evaluate.seed=6"]
     run = run_directory(load_config(overrides))
-    before = frozenset(run.path.glob("evaluate/base.partial-*/scratch/received.jsonl"))
-    process = start("-m", "nemo_cot.recipes.evaluate", *overrides, output=tmp_path / "out", **hub(cache))
-    wait_for(lambda: received(run.path, before), every=0.01)
+    process = begun(overrides, tmp_path / "out", cache)
     (keeper,) = servers(run.path)
     children = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
     os.kill(int(children[0]), signal.SIGKILL)
-    assert process.wait(60) == 3
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(SECONDS) == 3
     text = (tmp_path / "out").read_text()
     assert "error:" in text and "the server ended with exit code 137" in text and "resumes" in text
     assert not servers(run.path)

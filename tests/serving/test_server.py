@@ -22,14 +22,14 @@ from nemo_cot.serving import ports
 from nemo_cot.serving.process import running
 from nemo_cot.serving.server import Server, _wait, server_command, serving
 from tests.scripted_server import scripted
-from tests.support import ROOT, environment, wait_for
+from tests.support import ROOT, SECONDS, environment, wait_for
 
 SCRIPTED = [sys.executable, str(ROOT / "tests" / "scripted_server.py"), "{port}", "{model}"]
 
 
 def config(**changes: object) -> ServerConfig:
     server = load_config(["evaluate.engine=openai"]).evaluate.engine.server
-    return replace(server, **{"start_deadline_seconds": 20.0, **changes})
+    return replace(server, **{"start_deadline_seconds": 240.0, **changes})
 
 
 def alive(pid: int) -> bool:
@@ -68,7 +68,7 @@ def test_a_server_that_ends_while_it_starts_is_told_with_its_last_words(code, tm
     with pytest.raises(UserError, match=r"the server ended with exit code (3: no GPU is here|134)"):
         with serving(config(command=[sys.executable, "-c", code]), Path("m"), tmp_path):
             pytest.fail("came up")
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 120, "it was waited for"
 
 
 def test_a_program_that_is_not_there(tmp_path):
@@ -77,7 +77,14 @@ def test_a_program_that_is_not_there(tmp_path):
             pytest.fail("came up")
 
 
-def test_a_server_that_never_comes_up_ends_at_the_deadline(tmp_path):
+def test_a_server_that_never_comes_up_ends_at_the_deadline(tmp_path, monkeypatch):
+    """The deadline begins once it has written its line, however long its own start takes here."""
+
+    def after_its_line(server: Server, *seconds: float) -> Server:
+        wait_for(lambda: server.process.last_lines() == "loading")
+        return _wait(server, *seconds)
+
+    monkeypatch.setattr("nemo_cot.serving.server._wait", after_its_line)
     slow = [sys.executable, "-c", "import time; print('loading', flush=True); time.sleep(600)"]
     with pytest.raises(
         UserError, match=r"no server after 1.5 s: it does not answer \(ConnectError\).*loading"
@@ -136,7 +143,7 @@ def test_two_servers_never_share_a_port_however_they_bind(tmp_path, monkeypatch,
     finally:
         first.kill()
         first.wait()
-    monkeypatch.setattr(ports, "_PATIENCE_SECONDS", 25.0)  # until the keeper has ended the first one's server
+    monkeypatch.setattr(ports, "_PATIENCE_SECONDS", SECONDS)  # until the keeper has ended the first one's server
     with serving(config(command=command, port=port), Path("second"), tmp_path) as server:
         assert server.model_name == "second"
 
@@ -154,7 +161,7 @@ def test_an_answer_counts_only_while_the_own_server_lives(tmp_path, monkeypatch)
             return "address in use"
 
     with scripted("m") as script, pytest.raises(UserError, match="ended with exit code 1: address in use"):
-        _wait(Server(script.base_url, "m", None, Ending()), 5.0, 5.0)
+        _wait(Server(script.base_url, "m", None, Ending()), 60.0, 60.0)
 
 
 CACHING = """
@@ -211,7 +218,7 @@ def test_a_server_whose_recipe_is_killed_leaves_no_folder(tmp_path, temporary):
     assert len(list(temporary.rglob("compiled"))) == 2
     recipe.kill()
     recipe.wait()
-    wait_for(lambda: not list(temporary.iterdir()), seconds=20)
+    wait_for(lambda: not list(temporary.iterdir()))
 
 
 def test_a_key_is_sent_and_a_missing_one_is_named(tmp_path, monkeypatch):
@@ -228,16 +235,14 @@ def test_a_stopped_command_takes_all_its_descendants_along(tmp_path):
     """Also one in a session of its own, and one that ignores SIGTERM."""
     code = (
         "import os, subprocess, sys, time\n"
-        "sleep = [sys.executable, '-c', 'import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)']\n"
+        "sleep = [sys.executable, '-c', 'import os, signal, time; signal.signal(15, signal.SIG_IGN); open(f\"deaf-{os.getpid()}\", \"x\"); time.sleep(600)']\n"
         "print(subprocess.Popen(sleep).pid, subprocess.Popen(sleep, start_new_session=True).pid, flush=True)\n"
         "time.sleep(600)"
     )
     with running([sys.executable, "-c", code], tmp_path / "log", cwd=tmp_path) as process:
-        told = wait_for(
-            lambda: (tmp_path / "log").exists() and (tmp_path / "log").read_text().strip(), seconds=20
-        )
+        told = wait_for(lambda: (tmp_path / "log").exists() and (tmp_path / "log").read_text().strip())
         pids = [int(number) for number in told.split()[1:]]
-        time.sleep(0.3)
+        wait_for(lambda: len(list(tmp_path.glob("deaf-*"))) == 2)
         assert all(map(alive, pids))
     assert process.exit_code() is not None and not any(map(alive, pids))
 
@@ -256,11 +261,11 @@ def test_nothing_outlives_a_process_that_is_killed(how, tmp_path):
     )
     assert parent.stdout.readline() == b"up\n"
     log = tmp_path / "log"
-    pid = int(wait_for(lambda: log.exists() and log.read_text().strip(), seconds=20).split()[1])
+    pid = int(wait_for(lambda: log.exists() and log.read_text().strip()).split()[1])
     assert alive(pid)
     os.kill(parent.pid, how)
-    parent.wait(20)
-    wait_for(lambda: not alive(pid), seconds=20, every=0.02)
+    parent.wait(SECONDS)
+    wait_for(lambda: not alive(pid), every=0.02)
 
 
 def test_the_command_of_nemo_skills():

@@ -7,6 +7,7 @@ needed (slurmd changes user), and nothing is installed.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 NODES = ("node1", "node2")
+SECONDS = 900  # bound of every wait, as in tests/support.py, which the keeper of a cluster does not import
 GPUS = 8
 CORES = 16
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
@@ -73,12 +75,12 @@ class Cluster:
 
     def __exit__(self, *exc: object) -> None:
         self._keeper.stdin.close()
-        self._keeper.wait(60)
+        self._keeper.wait(SECONDS)
 
     def call(self, *arguments: str, check: bool = True) -> str:
         """Run one of Slurm's commands; returns its output."""
         done = subprocess.run(
-            arguments, env=self.environment, capture_output=True, text=True, timeout=60, check=False
+            arguments, env=self.environment, capture_output=True, text=True, timeout=SECONDS, check=False
         )
         assert not check or done.returncode == 0, (arguments, done.stdout, done.stderr)
         return done.stdout
@@ -138,8 +140,9 @@ SlurmctldPort={self._port[0]}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-# Credentials that live 5 s: a requeued job may start again that soon, instead of after 120 s.
-AuthInfo=socket={root}/run/munge.sock,cred_expire=5
+# Credentials that live 15 s: a requeued job may start again that soon, instead of after 120 s; a busy machine
+# takes seconds to start one.
+AuthInfo=socket={root}/run/munge.sock,cred_expire=15
 CredType=cred/munge
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 StateSaveLocation={root}/state
@@ -172,7 +175,7 @@ SlurmdParameters=config_overrides
 JobSubmitPlugins=lua
 {nodes}
 PartitionName=batch Nodes=ALL Default=YES MaxTime=INFINITE State=UP PriorityTier=5 PreemptMode=OFF
-PartitionName=low Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=10
+PartitionName=low Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=120
 PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
 
@@ -193,7 +196,7 @@ PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10 PreemptMo
         bind = 'mount --bind "$0" /etc/hosts && exec slurmd -N "$1"'
         self.call("unshare", "--mount", "bash", "-c", bind, str(self.root / "hosts"), node)
 
-    def _wait_idle(self, seconds: float = 30.0) -> None:
+    def _wait_idle(self, seconds: float = SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             states = self.call(
@@ -251,14 +254,13 @@ def _processes_of(root: Path, node: str) -> set[int]:
 
 
 def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Below those that the kernel gives to whoever asks for any: nobody gets one before the daemons have it."""
+    found: list[int] = []
+    while len(found) < count:
+        with suppress(OSError), socket.socket() as one:
+            one.bind(("127.0.0.1", random.randrange(10_000, 32_000)))
+            found.append(one.getsockname()[1])
+    return found
 
 
 if __name__ == "__main__":

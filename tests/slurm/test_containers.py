@@ -44,7 +44,7 @@ def pyxis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]
         str(root / "pyxis_stub.so"),
         str(STUB),
     ]
-    subprocess.run(build, check=True, timeout=60)
+    subprocess.run(build, check=True, timeout=300)
     with waiting as started:
         yield started
 

@@ -20,7 +20,7 @@ from nemo_cot.launchers.slurm.record import write_json
 from nemo_cot.launchers.slurm.render import Chain, job_arguments, log_pattern, render_script
 from nemo_cot.launchers.slurm.snapshot import snapshot
 from tests.slurm.conftest import skip_or_fail
-from tests.support import wait_for
+from tests.support import SECONDS, wait_for
 
 DRIVER = """
 import os, sys, time
@@ -29,14 +29,14 @@ ray.init(address="auto", log_to_driver=False, runtime_env={"env_vars": {"OF_THE_
 from ray.util.placement_group import placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 group = placement_group([{"GPU": 2, "CPU": 1}] * 2, strategy="STRICT_SPREAD")  # a bundle per node, as NeMo-RL
-ray.get(group.ready(), timeout=60)
+ray.get(group.ready(), timeout=600)
 
 @ray.remote(num_gpus=2, num_cpus=1)
 def where():
     return ray.get_runtime_context().get_node_id(), os.environ["OF_THE_DRIVER"]
 
 at = [PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=i) for i in range(2)]
-found = ray.get([where.options(scheduling_strategy=one).remote() for one in at], timeout=60)
+found = ray.get([where.options(scheduling_strategy=one).remote() for one in at], timeout=600)
 gpus = ray.cluster_resources()["GPU"]
 print(f"{len(set(found))} nodes, {gpus:.0f} GPUs, {sys.argv[-1].rpartition('/')[2]}", flush=True)
 """
@@ -110,7 +110,7 @@ class Job:
         """What job and workers have written."""
         return "".join(path.read_text(errors="replace") for path in (self.log, self.others) if path.is_file())
 
-    def wait(self, *, seconds: float = 420) -> str:
+    def wait(self, *, seconds: float = SECONDS) -> str:
         """Its state, once it has ended."""
         live = scheduler.LIVE
         wait_for(lambda: self.cluster.job(self.number)["JobState"] not in live, seconds=seconds, every=0.5)
@@ -137,31 +137,31 @@ def job(cluster, ray, tmp_path, monkeypatch):
     yield make
     for one in made:
         scheduler.cancel([one.number])
-        wait_for(lambda one=one: not one.ray_processes(), seconds=60, every=0.5)
+        wait_for(lambda one=one: not one.ray_processes(), every=0.5)
 
 
 def test_the_training_runs_over_both_nodes_and_nothing_is_left(job):
     done = job(DRIVER)
-    wait_for(lambda: done.ray_processes(), seconds=180, every=0.2)
+    wait_for(lambda: done.ray_processes(), every=0.2)
     assert done.wait() == "COMPLETED", done.said()
     assert "2 nodes, 4 GPUs, nemo_rl.yaml" in done.said() and "ray: 2 of 2 nodes are there" in done.said()
-    wait_for(lambda: not done.ray_processes(), seconds=30, every=0.5)
+    wait_for(lambda: not done.ray_processes(), every=0.5)
 
 
 def test_a_training_that_fails_ends_the_cluster_with_its_exit_code(job):
     failed = job(FAILS)
     assert failed.wait() == "FAILED" and "ended with exit code 9" in failed.said(), failed.said()
-    wait_for(lambda: not failed.ray_processes(), seconds=30, every=0.5)
+    wait_for(lambda: not failed.ray_processes(), every=0.5)
 
 
 def test_a_cancelled_job_leaves_no_ray(job):
     """As at the time limit: Slurm sends SIGTERM, then SIGKILL."""
     waits = job(WAITS)
-    wait_for(lambda: "2 nodes, 4 GPUs" in waits.said(), seconds=300, every=0.5)
+    wait_for(lambda: "2 nodes, 4 GPUs" in waits.said(), every=0.5)
     assert waits.ray_processes()
     scheduler.cancel([waits.number])
     waits.wait()
-    wait_for(lambda: not waits.ray_processes(), seconds=60, every=0.5)
+    wait_for(lambda: not waits.ray_processes(), every=0.5)
 
 
 def test_nodes_that_do_not_come_are_a_fault_with_a_deadline(job, ray, tmp_path):
@@ -175,7 +175,7 @@ def test_nodes_that_do_not_come_are_a_fault_with_a_deadline(job, ray, tmp_path):
     late.wait()
     assert re.search(r"Ray has \d of 2 nodes after 25 s", late.said()), late.said()
     assert "nodes did not come together" in late.said()
-    wait_for(lambda: not late.ray_processes(), seconds=30, every=0.5)
+    wait_for(lambda: not late.ray_processes(), every=0.5)
 
 
 def test_the_script_needs_nothing_of_ours():
@@ -185,6 +185,6 @@ def test_the_script_needs_nothing_of_ours():
         [sys.executable, "-I", "-S", ray_nodes.__file__, "head", "/none"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=SECONDS,
     )
     assert "FileNotFoundError" in done.stderr

@@ -98,7 +98,7 @@ def test_an_option_with_a_value_is_quoted_as_the_profile_says(tmp_path, profile)
 def test_dotenv_files_are_left_out_of_the_copy_of_the_code(tmp_path, capsys):
     root = tmp_path / "checkout"
     (root / "recipes").mkdir(parents=True)
-    subprocess.run(["git", "init", "-q", str(root)], check=True, timeout=60)
+    subprocess.run(["git", "init", "-q", str(root)], check=True, timeout=300)
     for name in ("recipes/a.py", ".env", ".env.local", "recipes/.envrc", "environment.md"):
         (root / name).write_text(f"{name}\n")
     copy = snapshot(tmp_path / "run", runs_dir=tmp_path / "runs", extra_conf=None, root=root)

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from nemo_cot.launchers.slurm.record import read_submission
 from tests.slurm.conftest import PROFILE
-from tests.support import SECONDS, nemo_cot, start, tiny_experiment, wait_for
+from tests.support import nemo_cot, start, tiny_experiment, wait_for
 
 RUNS = ("right.train1", "right.train2", "wrong.train1", "wrong.train2")
 SHARED = ("convert", "problems", "generate", "grade", "evaluate/base")
+
+
+HALTED = """\
+#!/bin/sh
+[ -e '{second}' ] && sleep 600
+exec {sbatch} "$@"
+"""
+"""In the place of sbatch: the submission goes no further than to the first job of its second run."""
 
 
 @pytest.fixture
@@ -66,10 +76,14 @@ def made_by(folder: Path, stage: str) -> set[str]:
 def test_what_runs_share_is_one_job_and_a_killed_submission_is_taken_back(place):
     folder, environment = place
     command = ("submit", "study=small", f"runs_dir={folder}/runs", *PROFILE)
-    process = start("-m", "nemo_cot.launchers.cli", *command, output=folder / "log", **environment)
     second = folder / "runs/small" / RUNS[1] / "slurm/submission.json"
-    wait_for(second.exists, seconds=SECONDS, every=0.01)
-    process.send_signal(signal.SIGKILL)
+    (folder / "bin").mkdir()
+    (folder / "bin/sbatch").write_text(HALTED.format(second=second, sbatch=shutil.which("sbatch", path=environment["PATH"])))
+    (folder / "bin/sbatch").chmod(0o755)
+    halted = {**environment, "PATH": f"{folder}/bin:{environment['PATH']}"}
+    process = start("-m", "nemo_cot.launchers.cli", *command, output=folder / "log", **halted)
+    wait_for(second.exists, every=0.01)
+    os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     out = call(place, "submit", *PROFILE)
     assert "behind jobs of other runs" in out
@@ -80,9 +94,8 @@ def test_what_runs_share_is_one_job_and_a_killed_submission_is_taken_back(place)
     assert all("train" in of_run[name] for name in RUNS)
     again = call(place, "submit", *PROFILE)
     assert "in the queue already" in again and jobs(folder) == of_run
-    deadline = time.monotonic() + SECONDS
-    while not finished(folder) and time.monotonic() < deadline:
-        time.sleep(1)
+    with suppress(AssertionError):
+        wait_for(lambda: finished(folder), every=1.0)
     assert finished(folder), call(place, "status")
     for stage in SHARED:
         assert made_by(folder, stage) == {RUNS[0]}, stage
@@ -104,6 +117,6 @@ def test_a_failed_job_of_a_run_that_is_in_the_queue_is_not_waited_for(place, clu
     others = RUNS[1:]
     assert [name for name in others if "generate" in of_run[name]] == [others[0]]
     assert not any("evaluate/base" in of_run[name] for name in others)
-    wait_for(lambda: all((folder / "runs/small" / n / "train/manifest.json").exists() for n in others), seconds=SECONDS)
+    wait_for(lambda: all((folder / "runs/small" / n / "train/manifest.json").exists() for n in others))
     cluster.call("scontrol", "release", ids["evaluate/base"])
-    wait_for(lambda: all((folder / "runs/small" / n / "evaluate/scores/manifest.json").exists() for n in others), seconds=SECONDS)
+    wait_for(lambda: all((folder / "runs/small" / n / "evaluate/scores/manifest.json").exists() for n in others))

@@ -34,7 +34,7 @@ from nemo_cot.sampling.chunks import Sampling
 from nemo_cot.stages import RunDirectory, Stage, lock
 from nemo_cot.stages.lock import CHAIN_JOB, run_lock, stage_lock
 from tests.support import SECONDS as BOUND
-from tests.support import environment
+from tests.support import environment, wait_for
 
 STAGES = ("convert", "generate", "evaluate/base", "evaluate/base.chunks/chunk-000")
 SECONDS = 1.0
@@ -181,7 +181,7 @@ def test_preflight_of_a_job_beside_others(busy: RunDirectory, overrides: list[st
 
 def test_status_beside_others(busy: RunDirectory, overrides: list[str], capsys: pytest.CaptureFixture[str]):
     _again_and_again(lambda: print_status(overrides))
-    assert " running " in capsys.readouterr().out
+    wait_for(lambda: print_status(overrides) or " running " in capsys.readouterr().out)
 
 
 def test_status_of_submitted_jobs_beside_others(busy: RunDirectory):

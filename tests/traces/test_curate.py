@@ -22,7 +22,7 @@ from nemo_cot.traces import parallel
 from nemo_cot.traces.candidates import SelectionRow
 from nemo_cot.traces.pool import read_pool
 from nemo_cot.traces.structure.profile import Structure
-from tests.support import environment, rows, run_stages, tiny_experiment, wait_for, write_lines
+from tests.support import SECONDS, environment, rows, run_stages, tiny_experiment, wait_for, write_lines
 
 STAGES = ("convert", "problems", "generate", "grade", "curate")
 
@@ -147,7 +147,7 @@ def plain():
 
 def slow():
     def work(lines):
-        time.sleep(30)
+        time.sleep(2 * SECONDS)  # nobody waits until they end by themselves
         return lines
 
     return work

@@ -18,7 +18,7 @@ def test_a_real_model_edits_and_the_rules_catch_its_rubbish(prepared, cache):  #
         "refine.passes=[{prompt:paraphrase,cut:keep,changed:keep},{prompt:edit_structure}]", "refine.engine=openai",
         f"refine.engine.server.command={serve}", f"refine.engine.server.model_name={NAME}", "refine.sampling.max_new_tokens=8",
         "refine.template='{problem} the'",  # a random model with tied weights repeats the last word
-        "refine.engine.server.start_deadline_seconds=90", "refine.engine.max_concurrent_requests=1",
+        "refine.engine.server.start_deadline_seconds=600", "refine.engine.max_concurrent_requests=1",
     ]  # fmt: skip
     run_stages(overrides, "problems", "generate")
     done = recipe("refine", *overrides, **hub(cache))

