@@ -75,11 +75,14 @@ class Composer:
             if groups.SET_PROBLEMS.match(override.key_or_group):
                 sets[override.key_or_group] = _placed(text, override)
             else:
-                (choices if _chooses_file(override) else values).append(_placed(text, override))
+                chosen = choices if groups.is_group(groups.group_of(override.key_or_group)) else values
+                chosen.append(_placed(text, override))
         try:
             tree = self._files(tuple(choices))
             for key, choice in sets.items():
-                self._choose_problems(tree, key, choice)
+                # The set need not be there yet.
+                chosen = self._files((*_search_path(), f"problems={choice.partition('=')[2]}")).problems
+                fill_set(tree, key, copy.deepcopy(chosen))
             # What Hydra does with the values of a command line, once the files are merged.
             ConfigLoaderImpl._apply_overrides_to_config([parse_override(value) for value in values], tree)
         except (HydraException, OmegaConfBaseException, YAMLError, ValueError, RecursionError) as error:
@@ -96,11 +99,6 @@ class Composer:
             if problems is not None and OmegaConf.is_missing(problems, "train_path"):
                 problems.train_path = None  # of a set only the held-out problems are asked for
         return tree
-
-    def _choose_problems(self, tree: DictConfig, key: str, choice: str) -> None:
-        """Fill ``key``, the problems of a set that need not be there yet, with the file of ``choice``."""
-        chosen = self._files((*_search_path(), f"problems={choice.partition('=')[2]}")).problems
-        fill_set(tree, key, copy.deepcopy(chosen))
 
     def _files(self, choices: tuple[str, ...]) -> DictConfig:
         if choices not in self._chosen:
@@ -128,10 +126,6 @@ def fill_set(tree: DictConfig, key: str, problems: DictConfig) -> None:
         with open_dict(sets):
             sets[name] = OmegaConf.structured(SetConfig)
     sets[name].problems = problems
-
-
-def _chooses_file(override: Override) -> bool:
-    return groups.is_group(groups.group_of(override.key_or_group))
 
 
 def to_dataclasses(tree: DictConfig) -> schema.Config:
