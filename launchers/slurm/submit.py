@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +37,7 @@ from nemo_cot.launchers.slurm.record import (
 )
 from nemo_cot.launchers.slurm.render import Chain, job_arguments, log_pattern, render_script
 from nemo_cot.launchers.slurm.snapshot import snapshot
+from nemo_cot.provenance import utc_now
 from nemo_cot.sampling.chunks import chunk_stage
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import run_lock
@@ -249,7 +249,7 @@ def _submit(jobs: Sequence[ChainJob], names: dict[str, str], chain: Chain) -> li
     _check_nodes(jobs, chain.cfg)
     records = {record.key: record for record in jobs_record(jobs, chain)}
     before = read_submission(chain.run)
-    submission = Submission(_now(), here, chain.code.name, list(chain.overrides), recipes, [])
+    submission = Submission(utc_now(), here, chain.code.name, list(chain.overrides), recipes, [])
     environment = scheduler.chosen(cluster_of(chain.cfg).pass_environment)
     if before is not None and before.cluster != here:
         other = f"the last chain was submitted to the cluster {before.cluster}"
@@ -349,7 +349,3 @@ def _print(
         console.print(f"nothing was submitted ({DRY_RUN})", markup=False)
     else:
         console.print("nemo-cot status, logs and cancel take the same overrides", markup=False)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

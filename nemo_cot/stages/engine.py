@@ -6,7 +6,6 @@ kill at any moment leaves the old stage, a partial one to resume, or the new one
 
 from __future__ import annotations
 
-import datetime
 import functools
 import shutil
 import sys
@@ -21,7 +20,7 @@ from typing import Any
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.image import image_record
 from nemo_cot.io.atomic import sync_tree
-from nemo_cot.provenance import code_revision, hardware, package_versions
+from nemo_cot.provenance import code_revision, hardware, package_versions, utc_now
 from nemo_cot.stages.lock import stage_lock
 from nemo_cot.stages.manifest import (
     MANIFEST,
@@ -274,7 +273,7 @@ class _Ready:
             hardware=hardware(),
             image=image_record(),
             earlier=self._earlier_record(),
-            finished_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            finished_at=utc_now(),
             wall_seconds=round(seconds, 3),
             attempts=attempt.attempts,
         )
