@@ -148,11 +148,16 @@ def _refuse_open_ones(tree: DictConfig) -> None:
     """Raise the error that says more than the one of the value that came first: all values that must be given at once
     (missing_keys stops at a ${MISSING}), a value that is no number, the key of an interpolation that leads nowhere.
     """
-    plain = OmegaConf.to_container(tree, resolve=False)
-    if missing := sorted(key for key, value in flatten(plain).items() if value == MISSING):
-        raise messages.must_be_given(*missing)
-    refuse_non_finite(plain)
+    if missing := missing_keys(tree):
+        raise messages.must_be_given(*sorted(missing))
+    refuse_non_finite(OmegaConf.to_container(tree, resolve=False))
     OmegaConf.missing_keys(tree)
+
+
+def missing_keys(tree: DictConfig) -> list[str]:
+    """Keys without a value. OmegaConf's own function stops at one that is another's ${value}."""
+    plain = OmegaConf.to_container(tree, resolve=False)
+    return [key for key, value in flatten(plain).items() if value == MISSING]
 
 
 def _check_set(tree: DictConfig, key: str) -> None:
