@@ -70,11 +70,9 @@ def compared(
         read[name] = [read_graded_run(run, subject, label, name) for run, subject, label in places]
         return read[name]
 
-    settings, sets = cfg.evaluate, ["", *common] if wanted is None else [wanted]
+    sets = ["", *common] if wanted is None else [wanted]
     try:
-        found = compare_sets(
-            read_set, sets, resamples=settings.bootstrap_resamples, confidence=settings.confidence, seed=settings.seed
-        )
+        found = compare_sets(read_set, sets, **cfg.evaluate.intervals)
     except UserError as error:
         if not common or wanted is not None:
             raise

@@ -54,7 +54,8 @@ class Smoke:
     def model(self) -> str:
         """A tiny Qwen2 with a tokenizer, and traces as the stage pack leaves them."""
         smoke_model.write(self.base)
-        tokenizer = TextTokenizer(self.base, _format(self.cfg))
+        model = self.cfg.model
+        tokenizer = TextTokenizer(self.base, PromptFormat(model.prompt, model.end_of_turn, model.eos_token))
         rows = tokenize_traces(smoke_model.traces(), tokenizer, capacity_tokens=self.cfg.pack.capacity_tokens)
         self._stages(convert_recipe.convert)
         self.run.stage("pack").mkdir(exist_ok=True)
@@ -163,10 +164,6 @@ def _config(folder: Path, base: Path, overrides: Sequence[str]) -> Config:
             *overrides,
         ]
     )
-
-
-def _format(cfg: Config) -> PromptFormat:
-    return PromptFormat(cfg.model.prompt, cfg.model.end_of_turn, cfg.model.eos_token)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -28,6 +28,7 @@ from nemo_cot.experiment.study import Chosen, Study, StudyRun, chosen_study, var
 from nemo_cot.io.atomic import write_text
 from nemo_cot.io.json_file import DAMAGED, write_json
 from nemo_cot.io.paths import CHAIN_FILE, user_path
+from nemo_cot.launchers.slurm import study as slurm
 from nemo_cot.progress import shown_progress
 from nemo_cot.records import StageEnd
 from nemo_cot.stages import RunDirectory
@@ -49,18 +50,12 @@ def study_command(verb: str, arguments: Sequence[str]) -> int:
         "status": _status,
         "compare": _report,
         "report": _report,
-        "submit": lambda chosen: _slurm().submit_study(chosen, dry_run="--dry-run" in arguments),
-        "cancel": lambda chosen: _slurm().cancel_study(chosen),
+        "submit": lambda chosen: slurm.submit_study(chosen, dry_run="--dry-run" in arguments),
+        "cancel": slurm.cancel_study,
     }
     if verb not in verbs:
         raise UserError(f"takes no study: {verb}", where="study", fix=f"use one of {', '.join(verbs)}")
     return verbs[verb](chosen_study([a for a in arguments if a != "--dry-run"]))
-
-
-def _slurm():
-    from nemo_cot.launchers.slurm import study
-
-    return study
 
 
 def _run(chosen: Chosen) -> int:
@@ -142,7 +137,9 @@ def _planned(planned: PlannedRun, recipe: str, makers: dict[str, PlannedRun]) ->
 
 def _status(chosen: Chosen) -> int:
     """A table: run by stage. Needs nothing but the run directories, and the queue where runs were submitted."""
-    composer, queued = Composer(), _queued(chosen)
+    composer, queued = Composer(), {}
+    if any((user_path(chosen.study.runs_dir) / run.name / "slurm").is_dir() for run in chosen.runs):
+        queued = slurm.queued_stages(chosen)
     rows: list[tuple[str, dict[str, str]]] = []
     for run in chosen.runs:
         cfg = to_dataclasses(composer.tree(run.overrides))
@@ -157,11 +154,6 @@ def _status(chosen: Chosen) -> int:
     done = sum(all(state in ("done", "reused") for state in states.values()) for _, states in rows)
     print(f"{done} of {len(rows)} runs are finished", flush=True)
     return 0
-
-
-def _queued(chosen: Chosen) -> dict[str, dict[str, str]]:
-    folders = [user_path(chosen.study.runs_dir) / run.name / "slurm" for run in chosen.runs]
-    return _slurm().queued_stages(chosen) if any(folder.is_dir() for folder in folders) else {}
 
 
 def _states(run: RunDirectory, stages: Sequence[str], queued: dict[str, str]) -> dict[str, str]:
@@ -226,7 +218,7 @@ def table_of(chosen: Chosen) -> StudyTable:
     from nemo_cot.experiment.study import SEEDS
 
     study, composer = chosen.study, Composer()
-    settings = to_dataclasses(composer.tree(chosen.runs[0].overrides)).evaluate
+    settings = to_dataclasses(composer.tree(chosen.runs[0].overrides)).evaluate.intervals
     repeats, missing, subjects = [], {}, {}
     outdated: dict[str, list[str]] = {}
     for variant, runs in variants(chosen.runs):
@@ -248,9 +240,7 @@ def table_of(chosen: Chosen) -> StudyTable:
         subjects=subjects,
         measures=study.measures,
         missing=missing,
-        resamples=settings.bootstrap_resamples,
-        confidence=settings.confidence,
-        seed=settings.seed if "evaluate.seed" not in chosen.runs[0].seeds else 0,
+        **(settings if "evaluate.seed" not in chosen.runs[0].seeds else {**settings, "seed": 0}),
     )
     found.warnings[:0] = [
         f"made with other settings than the study has now: {', '.join(names)} ({change}). Run the study again, or give the "

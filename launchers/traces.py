@@ -83,14 +83,7 @@ def traces_command(arguments: Sequence[str]) -> int:
             cfg,
             details=targets.get("--surprise"),
         )
-    settings = cfg.evaluate
-    found = structure(
-        sets,
-        cfg.marks,
-        resamples=settings.bootstrap_resamples,
-        confidence=settings.confidence,
-        seed=settings.seed,
-    )
+    found = structure(sets, cfg.marks, **cfg.evaluate.intervals)
     print(structure_text(found), end="")
     if "--json" in targets:
         write_json(targets["--json"], found)

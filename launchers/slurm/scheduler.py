@@ -246,6 +246,8 @@ def sbatch(arguments: Sequence[str], script: Path, environment: Mapping[str, str
     return answer
 
 
+_MOST_IDS = 100
+"""Job ids in one call."""
 NOT_YET = "--begin=now+30days"
 """Keeps a job from starting until :func:`release`. A held one is not looked at so closely: what asks for more
 than any node has would be taken, and wait for ever. sbatch --test-only refuses what fits, too, while nodes are
@@ -255,12 +257,14 @@ down or drained (22.05).
 
 def release(ids: Sequence[str]) -> None:
     """Let jobs that were submitted with :data:`NOT_YET` start."""
-    call(["scontrol", "update", f"JobId={','.join(ids)}", "StartTime=now"])
+    for start in range(0, len(ids), _MOST_IDS):
+        call(["scontrol", "update", f"JobId={','.join(ids[start : start + _MOST_IDS])}", "StartTime=now"])
 
 
 def cancel(ids: Sequence[str]) -> None:
     """Cancel jobs; those that have ended are passed over."""
-    call(["scancel", "--quiet", *ids])
+    for start in range(0, len(ids), _MOST_IDS):
+        call(["scancel", "--quiet", *ids[start : start + _MOST_IDS]])
 
 
 def requeue(environment: Mapping[str, str]) -> None:

@@ -12,7 +12,6 @@ from rich.table import Table
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.launchers.slurm.live import any_live, chain_states
 from nemo_cot.launchers.slurm.record import (
-    Attempt,
     Submission,
     SubmittedJob,
     log_file,
@@ -64,8 +63,9 @@ def _row(
 ) -> tuple[str, ...]:
     state = next((s for s in states if s.id == own), None)
     said = read_attempt(run.path, key, own)
-    shown = state or JobState(own, _said_state(said) if job.id else "not submitted")
-    code = said.exit_code if said is not None and said.exit_code is not None else None
+    code = said.exit_code if said is not None else None
+    forgotten = "unknown" if code is None else "failed" if code else "completed"
+    shown = state or JobState(own, forgotten if job.id else "not submitted")
     node = shown.node or (said.node if said else "")
     exit_code = "" if shown.live else str(code) if code is not None else _slurms(shown)
     log = log_file(run.path, job, task)
@@ -85,13 +85,6 @@ def _log_name(run: RunDirectory, log: Path) -> str:
     if not log.exists():
         return "-"
     return str(log.relative_to(run.path)) if log.is_relative_to(run.path) else str(log)
-
-
-def _said_state(said: Attempt | None) -> str:
-    """For a job that Slurm has forgotten."""
-    if said is None:
-        return "unknown"
-    return "unknown" if said.exit_code is None else "completed" if said.exit_code == 0 else "failed"
 
 
 def _progress(run: RunDirectory, job: SubmittedJob, task: int | None) -> str:

@@ -145,8 +145,7 @@ def _cancel(runs: Sequence[Path]) -> list[str]:
     """Take the jobs of ``runs`` out of the queue; their ids."""
     marks = {comment_of(real_path(run)) for run in runs}
     ids = sorted({s.id.partition("_")[0] for s in scheduler.live_jobs() if s.comment in marks}, key=int)
-    for start in range(0, len(ids), 100):
-        scheduler.cancel(ids[start : start + 100])
+    scheduler.cancel(ids)
     return ids
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,6 +37,7 @@ from nemo_cot.launchers.slurm.record import (
 )
 from nemo_cot.launchers.slurm.render import Chain, job_arguments, log_pattern, render_script
 from nemo_cot.launchers.slurm.snapshot import snapshot
+from nemo_cot.provenance import utc_now
 from nemo_cot.sampling.chunks import chunk_stage
 from nemo_cot.stages import RunDirectory
 from nemo_cot.stages.lock import run_lock
@@ -150,7 +150,9 @@ def queue_chain(
         chain = _chain(cfg, run, overrides, code)
         if all(job.after_any for job in jobs):
             print("every stage is finished; only the report is made anew", flush=True)
-        hash_outside([graph(cfg).stages[stage] for stage in _stages_of(jobs)], run)
+        # Of an array one chunk stands for all.
+        stages = [chunk_stage(job.stage, job.array[0]) if job.array else job.stage for job in jobs]
+        hash_outside([graph(cfg).stages[stage] for stage in stages], run)
         names = _write_files(jobs, chain)
         write_bytes(run.path / "config.yaml", to_yaml(tree).encode("utf-8", "surrogateescape"))
         return Queued(chain, jobs, names, _submit(jobs, names, chain))
@@ -167,11 +169,6 @@ def _jobs(
     if not jobs:
         print(_NO_JOB, flush=True)
     return jobs
-
-
-def _stages_of(jobs: Sequence[ChainJob]) -> list[str]:
-    """The stages that the jobs bring up to date; of an array one chunk stands for all."""
-    return [chunk_stage(job.stage, job.array[0]) if job.array else job.stage for job in jobs]
 
 
 def _warn_of_live_jobs(run: Path) -> None:
@@ -252,7 +249,7 @@ def _submit(jobs: Sequence[ChainJob], names: dict[str, str], chain: Chain) -> li
     _check_nodes(jobs, chain.cfg)
     records = {record.key: record for record in jobs_record(jobs, chain)}
     before = read_submission(chain.run)
-    submission = Submission(_now(), here, chain.code.name, list(chain.overrides), recipes, [])
+    submission = Submission(utc_now(), here, chain.code.name, list(chain.overrides), recipes, [])
     environment = scheduler.chosen(cluster_of(chain.cfg).pass_environment)
     if before is not None and before.cluster != here:
         other = f"the last chain was submitted to the cluster {before.cluster}"
@@ -303,18 +300,12 @@ def _check_nodes(jobs: Sequence[ChainJob], cfg: Config) -> None:
 def release(queued: Sequence[Queued]) -> None:
     """Only now, with the locks given back and every chain in the queue, may the first jobs start."""
     try:
-        first = [job.id for one in queued for job in one.submitted if not job.after]
-        for start in range(0, len(first), _MOST_IDS):
-            scheduler.release(first[start : start + _MOST_IDS])
+        scheduler.release([job.id for one in queued for job in one.submitted if not job.after])
     except BaseException:
         for one in queued:
             with suppress(UserError):
                 _cancel(one.chain.run, one.submitted)
         raise
-
-
-_MOST_IDS = 100
-"""Job ids in one call of scontrol."""
 
 
 def _dependency(job: ChainJob, jobs: Sequence[ChainJob], done: dict[str, SubmittedJob]) -> list[str]:
@@ -358,7 +349,3 @@ def _print(
         console.print(f"nothing was submitted ({DRY_RUN})", markup=False)
     else:
         console.print("nemo-cot status, logs and cancel take the same overrides", markup=False)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Optional
+from typing import Any, Optional
 
 from nemo_cot.config.checks import at_least, between, holds_problem, one_of, plain_name, seed, some_of
 from nemo_cot.config.data import ProblemsConfig
@@ -95,6 +95,11 @@ class EvaluateConfig:
                 f"{budgets} are not rising numbers between 1 and evaluate.sampling.max_new_tokens {limit}: longer answers "
                 "are not sampled", where="evaluate.token_budgets", fix=f"for example [{max(1, limit // 4)}, {limit}]",
             )  # fmt: skip
+
+    @property
+    def intervals(self) -> dict[str, Any]:
+        """The arguments of what makes intervals (nemo_cot.evaluation.intervals)."""
+        return {"resamples": self.bootstrap_resamples, "confidence": self.confidence, "seed": self.seed}
 
     def on(self, name: str) -> EvaluateConfig:
         """As it applies to the set ``name``, with no other: a model's own limit of new tokens holds where it is lower."""

@@ -11,8 +11,8 @@ import numpy as np
 
 from nemo_cot.errors import UserError
 from nemo_cot.evaluation.compared import COMPARED
-from nemo_cot.evaluation.metrics import Metric, from_rows, majority_at_k, pass_at_1, pass_at_k
-from nemo_cot.evaluation.outcomes import UNDECIDED, WRONG, Outcomes
+from nemo_cot.evaluation.metrics import Metric, majority_at_k, pass_at_1, pass_at_k
+from nemo_cot.evaluation.outcomes import UNDECIDED, WRONG, Outcomes, from_rows
 from nemo_cot.grading.scorers import chance
 
 STRICT_SOURCE = "boxed"
@@ -105,10 +105,7 @@ def further_metrics(read: Readings) -> dict[str, Metric]:
     outcomes = read.lenient
     unsure = (outcomes.verdicts == UNDECIDED).sum(axis=1) / outcomes.sample_counts
     missing = [np.mean([a is None or not a.strip() for a in answers]) for answers in outcomes.answers]
-    columns = {
-        "undecided": unsure,
-        "no_answer": np.array(missing),
-    }
+    columns = {"undecided": unsure, "no_answer": np.array(missing)}
     found = {name: Metric(name, column, outcomes.problem_ids, 0.0) for name, column in columns.items()}
     tokens = np.array([counts.mean() for counts in read.tokens])
     return {

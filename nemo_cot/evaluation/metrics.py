@@ -17,20 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nemo_cot.errors import UserError
-from nemo_cot.evaluation.intervals import (
-    Difference,
-    bootstrap_interval,
-    bootstrap_intervals,
-    paired_difference,
-    paired_differences,
-)
-from nemo_cot.evaluation.outcomes import ABSENT, RIGHT, UNDECIDED, Outcomes, from_rows
+from nemo_cot.evaluation.outcomes import ABSENT, RIGHT, UNDECIDED, Outcomes
 from nemo_cot.evaluation.votes import majority_scores
-
-__all__ = [
-    "Difference", "Metric", "Outcomes", "bootstrap_interval", "bootstrap_intervals", "from_rows",
-    "majority_at_k", "paired_difference", "paired_differences", "pass_at_1", "pass_at_k",
-]  # fmt: skip
 
 UNDECIDED_POLICIES = ("wrong", "right", "exclude")
 

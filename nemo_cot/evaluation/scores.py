@@ -161,13 +161,12 @@ def score(
         undecided_counted_as=POLICY,
         subjects=subjects,
         learning_effect=effect,
-        over_steps=[_at_step(subjects[name], step) for name, step in sorted((steps or {}).items(), key=lambda s: s[1])],
+        over_steps=[
+            StepPoint(one.value, one.low, one.high, step, Figure(votes.value, votes.low, votes.high))
+            for name, step in sorted((steps or {}).items(), key=lambda s: s[1])
+            for one, votes in [(subjects[name].lenient, subjects[name].majority_string)]
+        ],
     )
-
-
-def _at_step(found: SubjectScores, step: int) -> StepPoint:
-    one, all_ = found.lenient, found.majority_string
-    return StepPoint(one.value, one.low, one.high, step, Figure(all_.value, all_.low, all_.high))
 
 
 def _subject(
@@ -239,20 +238,12 @@ def _curves(read: Readings, config: EvaluateConfig, found: Mapping[int, Sequence
 
 
 def _intervals(metrics: Sequence[Metric], config: EvaluateConfig) -> list[Figure]:
-    ends = bootstrap_intervals(metrics, **_settings(config))
+    ends = bootstrap_intervals(metrics, **config.intervals)
     return [Figure(metric.value, low, high) for metric, (low, high) in zip(metrics, ends)]
 
 
 def _changes(
     first: Mapping[str, Metric], second: Mapping[str, Metric], config: EvaluateConfig
 ) -> dict[str, Change]:
-    found = paired_differences([(first[key], second[key]) for key in COMPARED], **_settings(config))
+    found = paired_differences([(first[key], second[key]) for key in COMPARED], **config.intervals)
     return {key: Change(d.value, d.low, d.high, d.p_value) for key, d in zip(COMPARED, found)}
-
-
-def _settings(config: EvaluateConfig) -> dict[str, Any]:
-    return {
-        "resamples": config.bootstrap_resamples,
-        "confidence": config.confidence,
-        "seed": config.seed,
-    }

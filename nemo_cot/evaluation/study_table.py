@@ -19,6 +19,7 @@ from nemo_cot.evaluation.repeats import (
     POWER,
     RunMean,
     grouped,
+    groups,
     holm,
     repeated_differences,
     repeated_means,
@@ -170,7 +171,7 @@ def study_table(
             name,
             subjects[name],
             [one.repeat.name for one in found],
-            len(_groups(found)),
+            len(groups([one.decides for one in found])) if found else 0,
             list(missing.get(name, ())),
             {m: columns[m][name] for m in measures if name in columns[m]},
         )
@@ -243,11 +244,6 @@ def _ordered(metric: Metric, order: Sequence[str]) -> Metric:
 
 def _seeds(one: _Read) -> tuple[int, ...]:
     return tuple(one.repeat.seeds.values())
-
-
-def _groups(found: Sequence[_Read]) -> np.ndarray:
-    """What counts as one repeat each, of runs in ``found``: any [repeats, 1]."""
-    return grouped(np.zeros((len(found), 1)), [one.decides for one in found]) if found else np.zeros((0, 1))
 
 
 def _values(found: Sequence[_Read], measure: str) -> np.ndarray:

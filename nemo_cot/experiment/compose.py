@@ -75,11 +75,14 @@ class Composer:
             if groups.SET_PROBLEMS.match(override.key_or_group):
                 sets[override.key_or_group] = _placed(text, override)
             else:
-                (choices if _chooses_file(override) else values).append(_placed(text, override))
+                chosen = choices if groups.is_group(groups.group_of(override.key_or_group)) else values
+                chosen.append(_placed(text, override))
         try:
             tree = self._files(tuple(choices))
             for key, choice in sets.items():
-                self._choose_problems(tree, key, choice)
+                # The set need not be there yet.
+                chosen = self._files((*_search_path(), f"problems={choice.partition('=')[2]}")).problems
+                fill_set(tree, key, copy.deepcopy(chosen))
             # What Hydra does with the values of a command line, once the files are merged.
             ConfigLoaderImpl._apply_overrides_to_config([parse_override(value) for value in values], tree)
         except (HydraException, OmegaConfBaseException, YAMLError, ValueError, RecursionError) as error:
@@ -96,11 +99,6 @@ class Composer:
             if problems is not None and OmegaConf.is_missing(problems, "train_path"):
                 problems.train_path = None  # of a set only the held-out problems are asked for
         return tree
-
-    def _choose_problems(self, tree: DictConfig, key: str, choice: str) -> None:
-        """Fill ``key``, the problems of a set that need not be there yet, with the file of ``choice``."""
-        chosen = self._files((*_search_path(), f"problems={choice.partition('=')[2]}")).problems
-        fill_set(tree, key, copy.deepcopy(chosen))
 
     def _files(self, choices: tuple[str, ...]) -> DictConfig:
         if choices not in self._chosen:
@@ -130,10 +128,6 @@ def fill_set(tree: DictConfig, key: str, problems: DictConfig) -> None:
     sets[name].problems = problems
 
 
-def _chooses_file(override: Override) -> bool:
-    return groups.is_group(groups.group_of(override.key_or_group))
-
-
 def to_dataclasses(tree: DictConfig) -> schema.Config:
     """``tree`` as dataclasses; their own checks run here."""
     try:
@@ -154,11 +148,16 @@ def _refuse_open_ones(tree: DictConfig) -> None:
     """Raise the error that says more than the one of the value that came first: all values that must be given at once
     (missing_keys stops at a ${MISSING}), a value that is no number, the key of an interpolation that leads nowhere.
     """
-    plain = OmegaConf.to_container(tree, resolve=False)
-    if missing := sorted(key for key, value in flatten(plain).items() if value == MISSING):
-        raise messages.must_be_given(*missing)
-    refuse_non_finite(plain)
+    if missing := missing_keys(tree):
+        raise messages.must_be_given(*sorted(missing))
+    refuse_non_finite(OmegaConf.to_container(tree, resolve=False))
     OmegaConf.missing_keys(tree)
+
+
+def missing_keys(tree: DictConfig) -> list[str]:
+    """Keys without a value. OmegaConf's own function stops at one that is another's ${value}."""
+    plain = OmegaConf.to_container(tree, resolve=False)
+    return [key for key, value in flatten(plain).items() if value == MISSING]
 
 
 def _check_set(tree: DictConfig, key: str) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from nemo_cot.config import Config, check_name
 from nemo_cot.errors import UserError, nearest
-from nemo_cot.experiment.compose import compose_config, explain, fill_set, to_dataclasses
+from nemo_cot.experiment.compose import compose_config, explain, fill_set, missing_keys, to_dataclasses
 from nemo_cot.experiment.groups import KINDS, OPEN, SETS, entries, variants_of
 from nemo_cot.io.json_file import DAMAGED
 from nemo_cot.io.paths import user_path
@@ -127,16 +126,8 @@ def _typed(text: str) -> DictConfig:
 def _config(tree: DictConfig) -> Config:
     """With a text in the place of each value that must be given; all of those are paths, which nobody reads."""
     try:
-        for key in _missing(OmegaConf.to_container(tree), ""):
+        for key in missing_keys(tree):
             OmegaConf.update(tree, key, "not given")
     except OmegaConfBaseException as error:
         raise explain(error) from None
     return to_dataclasses(tree)
-
-
-def _missing(plain: Any, prefix: str) -> Iterator[str]:
-    """Keys without a value. OmegaConf.missing_keys would stop at one that is another's ${value}."""
-    for key, value in plain.items() if isinstance(plain, dict) else ():
-        if value == MISSING:
-            yield f"{prefix}{key}"
-        yield from _missing(value, f"{prefix}{key}.")

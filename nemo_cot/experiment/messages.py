@@ -6,7 +6,6 @@ import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import yaml
 from omegaconf import OmegaConf
@@ -40,7 +39,10 @@ def explain(error: Exception, overrides: Sequence[str] = ()) -> UserError:
     full_key = re.search(r"full_key: (\S+)", text)
     if unknown := re.search(r"[Kk]ey '([^']+)' (?:is )?not in", text):
         key = full_key[1] if full_key else unknown[1]
-        return _without_header(file) if file and key == "experiment" else _key_out_of_place(key)
+        if not file or key != "experiment":
+            return _key_out_of_place(key)
+        what = "its keys would lie below `experiment`, which is no key"
+        return UserError(what, where=str(file), fix="begin the file with the line: # @package _global_")
     cause = text.strip().splitlines()[0] if text.strip() else type(error).__name__
     if error.__cause__ is not None and str(error.__cause__).strip():
         cause = str(error.__cause__).strip().splitlines()[0]
@@ -148,14 +150,6 @@ def _choices_with(place: str, key: str) -> str:
     variants = groups.variants_of(place)
     having = [name for name, node in variants.items() if key in groups.schema_keys(node, f"{place}.")]
     return groups.choices(place, having)
-
-
-def _without_header(file: Path) -> UserError:
-    return UserError(
-        "its keys would lie below `experiment`, which is no key",
-        where=str(file),
-        fix="begin the file with the line: # @package _global_",
-    )
 
 
 def _not_yaml(error: yaml.YAMLError) -> UserError:

@@ -27,7 +27,8 @@ ONLY = "--only"
 
 def recipe_main(recipe: Recipe) -> None:
     """Run the stages of ``recipe`` with the overrides of the command line, then exit."""
-    _leave_script_folder()
+    # `python recipes/train.py` puts recipes/ first on the path, where its files hide libraries (evaluate).
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != HERE]
     raise_on_signals()
     sys.exit(guarded(lambda: run_recipe(recipe, sys.argv[1:])))
 
@@ -90,9 +91,3 @@ def _to_run(cfg: Config, own: Graph, only: str | None) -> Iterable[Stage]:
     if only is None:
         return [stage for name, stage in own.stages.items() if name in left]
     return [own.stages[only if only in left else own.wholes[only]]]
-
-
-def _leave_script_folder() -> None:
-    """``python recipes/train.py`` puts recipes/ first on the path, where its files would hide
-    libraries of the same name (evaluate, for one)."""
-    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != HERE]

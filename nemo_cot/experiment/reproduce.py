@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nemo_cot.config import Config
 from nemo_cot.config.overrides import hydra_value
 from nemo_cot.errors import UserError
-from nemo_cot.experiment.compose import Composer
+from nemo_cot.experiment.compose import Composer, missing_keys
 from nemo_cot.experiment.groups import KINDS, content, entries, files_of, group_of, without_entry
 from nemo_cot.report.results import ChangedKey
 from nemo_cot.stages.manifest import flatten
@@ -50,7 +50,7 @@ def _defaults(
     stands in.
     """
     tree = composer.tree(choices)
-    missing = [k for k, v in flatten(OmegaConf.to_container(tree, resolve=False)).items() if v == MISSING]
+    missing = missing_keys(tree)
     for key in missing:
         OmegaConf.update(tree, key, own.get(key))
     return typing.cast(dict, OmegaConf.to_container(tree, resolve=True)), missing

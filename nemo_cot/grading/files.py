@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from nemo_cot.errors import UserError
-from nemo_cot.grading.batch import Pair, Progress, grade_many, nemo_skills_verdicts
+from nemo_cot.grading.batch import Progress, grade_many, nemo_skills_verdicts
 from nemo_cot.grading.extraction import THOUGHTS
 from nemo_cot.grading.nemo_skills_rule import nemo_skills_answer
 from nemo_cot.grading.scorers import MATH, Scoring, load_scorer, question, scorer_version
@@ -45,9 +45,7 @@ class GradeSummary:
 
     rows: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
-    sources: Counter[str] = field(default_factory=Counter)
     right_by_decimal: int = 0
-    undecided_reasons: Counter[str] = field(default_factory=Counter)
     moved: Counter[tuple[str, str]] = field(default_factory=Counter)
     moved_examples: list[Change] = field(default_factory=list)
     differing: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -55,16 +53,17 @@ class GradeSummary:
     previous_versions: Counter[str] = field(default_factory=Counter)
 
 
-@dataclass(frozen=True)
-class _Graded:
-    """What is added to one row."""
+@dataclass
+class _Row:
+    """What is asked of one row (``question``: as in scorers.question), and what is added to it."""
 
     scorer: str
+    question: str
     answer: str | None
     source: str | None
-    verdict: Verdict
-    theirs: bool | None
     their_answer: str | None
+    verdict: Verdict = field(init=False)
+    theirs: bool | None = None
 
 
 def grade_file(
@@ -95,37 +94,19 @@ def grade_file(
             "the file holds no rows", where=str(input), fix="give a file with one JSON object a line"
         )
     limits = {"workers": workers, "deadline_seconds": deadline_seconds}
-    verdicts: list[Verdict | None] = [None] * len(asked)
-    theirs: list[bool | None] = [None] * len(asked)
-    for scorer in dict.fromkeys(a.scorer for a in asked):
-        places = [place for place, a in enumerate(asked) if a.scorer == scorer]
-        pairs = [(asked[place].question, asked[place].answer) for place in places]
+    for scorer in dict.fromkeys(one.scorer for one in asked):
+        own = [one for one in asked if one.scorer == scorer]
+        pairs = [(one.question, one.answer) for one in own]
         found = grade_many(pairs, cache=cache, progress=progress, scorer=scorer, **limits)
-        for place, verdict in zip(places, found):
-            verdicts[place] = verdict
+        for one, verdict in zip(own, found):
+            one.verdict = verdict
         if nemo_skills and scorer == MATH:
-            said = [(asked[place].question, asked[place].their_answer) for place in places]
-            for place, symbolic in zip(places, nemo_skills_verdicts(said, progress=progress, **limits)):
-                theirs[place] = symbolic
-    graded = [
-        _Graded(a.scorer, a.answer, a.source, v, t, a.their_answer)
-        for a, v, t in zip(asked, verdicts, theirs)
-        if v is not None
-    ]
+            said = [(one.question, one.their_answer) for one in own]
+            for one, symbolic in zip(own, nemo_skills_verdicts(said, progress=progress, **limits)):
+                one.theirs = symbolic
     summary = GradeSummary()
-    write_jsonl(output, _rows(input, graded, summary, nemo_skills))
+    write_jsonl(output, _rows(input, asked, summary, nemo_skills))
     return summary
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What is graded of one row. ``question``: as in scorers.question."""
-
-    scorer: str
-    question: str
-    answer: str | None
-    source: str | None
-    their_answer: str | None
 
 
 class _Reader:
@@ -135,7 +116,7 @@ class _Reader:
         self.path, self.options, self.nemo_skills = path, {"fallback": fallback, "thoughts": thoughts}, nemo_skills
         self._known: dict[tuple[str, bytes], Scoring] = {}
 
-    def __call__(self, line: int, row: dict[str, Any]) -> _Asked:
+    def __call__(self, line: int, row: dict[str, Any]) -> _Row:
         generation, gold = row.get("generation"), row.get("expected_answer")
         if not isinstance(generation, str):
             raise _field_error(self.path, line, "generation", generation, "a string")
@@ -144,7 +125,7 @@ class _Reader:
         name, data, gold = row.get("scorer") or MATH, row.get("scorer_data"), str(gold)
         found = self._scorer(line, name, data).extract(generation, **self.options)
         theirs = nemo_skills_answer(generation) if self.nemo_skills and name == MATH else None
-        return _Asked(name, question(name, gold, data), found.answer, found.source, theirs)
+        return _Row(name, question(name, gold, data), found.answer, found.source, theirs)
 
     def _scorer(self, line: int, name: Any, data: Any) -> Scoring:
         key = str(name), msgspec.json.encode(data)
@@ -161,7 +142,7 @@ def _field_error(path: Path, line: int, name: str, value: Any, wanted: str) -> U
 
 
 def _rows(
-    path: Path, graded: list[_Graded], summary: GradeSummary, nemo_skills: bool
+    path: Path, graded: list[_Row], summary: GradeSummary, nemo_skills: bool
 ) -> Iterator[dict[str, Any]]:
     """The rows of ``path`` with their verdicts, counted on the way."""
     rows, versions = iter_numbered_jsonl(path), {}
@@ -177,14 +158,11 @@ def _rows(
         raise UserError("the file changed while it was graded", where=str(path), fix="grade a finished file")
 
 
-def _count(summary: GradeSummary, line: int, row: dict[str, Any], result: _Graded, nemo_skills: bool) -> None:
+def _count(summary: GradeSummary, line: int, row: dict[str, Any], result: _Row, nemo_skills: bool) -> None:
     outcome = result.verdict.outcome
     summary.rows += 1
     summary.outcomes[outcome] += 1
-    summary.sources[result.source or "none"] += 1
     summary.right_by_decimal += outcome == RIGHT and result.verdict.reason.startswith("decimal")
-    if outcome == "undecided":
-        summary.undecided_reasons[result.verdict.reason.split(":")[0]] += 1
     old = row.get("verdict")
     if old is not None:
         summary.previous_versions[str(row.get("grader_version"))] += 1
@@ -198,21 +176,8 @@ def _count(summary: GradeSummary, line: int, row: dict[str, Any], result: _Grade
             _keep(summary.differing_examples, line, row, result, theirs)
 
 
-def _keep(examples: list[Change], line: int, row: dict[str, Any], result: _Graded, before: str) -> None:
+def _keep(examples: list[Change], line: int, row: dict[str, Any], result: _Row, before: str) -> None:
     if len(examples) < MAX_EXAMPLES:
-        name = str(row.get("problem_id", row.get("id", "")))
-        verdict = result.verdict
-        examples.append(
-            Change(
-                line,
-                name,
-                str(row["expected_answer"]),
-                result.answer,
-                before,
-                verdict.outcome,
-                verdict.reason,
-            )
-        )
-
-
-__all__ = ["Change", "GradeSummary", "Pair", "grade_file"]
+        name, gold = str(row.get("problem_id", row.get("id", ""))), str(row["expected_answer"])
+        outcome, reason = result.verdict.outcome, result.verdict.reason
+        examples.append(Change(line, name, gold, result.answer, before, outcome, reason))

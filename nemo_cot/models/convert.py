@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 from nemo_cot.errors import UserError
 from nemo_cot.io.paths import real_path, user_path
@@ -54,14 +58,15 @@ def gguf_to_hf(gguf: Path, folder: Path, *, eos_token: str) -> None:
 
     from nemo_cot.models.loading import read_weights
 
-    quantised = read_weights(
-        gguf.parent,
-        where=gguf,
-        gguf_file=gguf.name,
-        dtype=torch.bfloat16,
-        quantization_config=GgufConfig(dequantize=True),
-    )
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    with _read_once():
+        quantised = read_weights(
+            gguf.parent,
+            where=gguf,
+            gguf_file=gguf.name,
+            dtype=torch.bfloat16,
+            quantization_config=GgufConfig(dequantize=True),
+        )
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     # A model "quantized with gguf" refuses to be saved; the same weights under a clean config do not.
     fields = quantised.config.to_dict()
     fields.pop("quantization_config", None)
@@ -77,6 +82,29 @@ def gguf_to_hf(gguf: Path, folder: Path, *, eos_token: str) -> None:
     model.save_pretrained(folder)
     tokenizer.eos_token = eos_token
     tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def _read_once() -> Iterator[None]:
+    """In it transformers reads a GGUF file once in place of three times (for the config, the weights and the
+    tokenizer), and makes one table of the tensors' names in place of one per module: a third of the time.
+    """
+    import gguf
+    import numpy as np
+
+    class Reader(gguf.GGUFReader):
+        """With its bytes as a plain array: a vocabulary is a million slices, and each of a memmap is dear."""
+
+        @property
+        def data(self) -> np.ndarray:
+            return self._bytes
+
+        @data.setter
+        def data(self, mapped: np.ndarray) -> None:
+            self._bytes = np.asarray(mapped)
+
+    with patch.multiple(gguf, GGUFReader=cache(Reader), get_tensor_name_map=cache(gguf.get_tensor_name_map)):
+        yield
 
 
 def hf_directory(path: str, *, key: str = "model.path") -> Path:

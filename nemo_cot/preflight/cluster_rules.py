@@ -120,8 +120,16 @@ def cluster_mounts(cfg: Config, cluster: SlurmCluster, of: Placed) -> Found:
     """Every file and folder that the config names is mounted at its own place."""
     if cluster.container.runtime == "none":
         return
-    yield from _mounts_there(cluster.container.mounts)
-    named = {key: Path(os.path.abspath(user_path(path))) for key, path in _contained(cfg).items()}
+    for source in (mount.partition(":")[0] for mount in cluster.container.mounts):
+        if not Path(source).exists():
+            yield (
+                "warning",
+                f"cluster.container.mounts: there is no {source} here; the nodes must have it",
+                "correct cluster.container.mounts if they do not",
+            )
+    paths = named_paths(cfg, used=True)
+    paths |= backend_of(cfg.train).paths() if "train" in cfg.launcher.stages else {}
+    named = {key: Path(os.path.abspath(user_path(path))) for key, path in paths.items()}
     held = _held(cfg, cluster)
     hidden = {key: place for key, path in named.items() if (place := _not_held(path, held))}
     entries = dict.fromkeys(f"{place}:{place}:ro" for place in hidden.values())
@@ -133,16 +141,6 @@ def cluster_mounts(cfg: Config, cluster: SlurmCluster, of: Placed) -> Found:
             else f"{key}: the container does not see {place}",
             f"add to cluster.container.mounts: {', '.join(entries)} (or folders above them)",
         )
-
-
-def _mounts_there(mounts: Sequence[str]) -> Found:
-    for source in (mount.partition(":")[0] for mount in mounts):
-        if not Path(source).exists():
-            yield (
-                "warning",
-                f"cluster.container.mounts: there is no {source} here; the nodes must have it",
-                "correct cluster.container.mounts if they do not",
-            )
 
 
 @rule()
@@ -208,12 +206,6 @@ def _clients(cfg: Config) -> list[tuple[EngineUse, EndpointEngine]]:
     return [(use, use.engine.client) for use in engine_uses(cfg) if use.engine.client]
 
 
-def _contained(cfg: Config) -> dict[str, str]:
-    """What the stages of the chain read, by key."""
-    paths = named_paths(cfg, used=True)
-    return paths | (backend_of(cfg.train).paths() if "train" in cfg.launcher.stages else {})
-
-
 def _held(cfg: Config, cluster: SlurmCluster) -> list[Path]:
     """The places that are the same inside of the container as outside, the deepest first."""
     own = [Path.cwd(), Path(os.path.realpath(user_path(cfg.runs_dir) / cfg.name))]
@@ -248,10 +240,5 @@ def _followed(path: Path, held: Sequence[Path]) -> Path | None:
 
 
 CLUSTER_RULES = (
-    cluster_images,
-    cluster_torch,
-    cluster_programs,
-    cluster_mounts,
-    cluster_gpus,
-    cluster_nodes,
-)
+    cluster_images, cluster_torch, cluster_programs, cluster_mounts, cluster_gpus, cluster_nodes,
+)  # fmt: skip

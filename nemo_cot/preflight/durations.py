@@ -121,12 +121,10 @@ class _Earlier:
     """The finished stages in the folder of runs that were made on this machine, with a model of the same name."""
 
     def __init__(self, cfg: Config, run: RunDirectory) -> None:
-        self._cfg, self._here = cfg, hardware()
-        self._runs = [folder for folder in _latest(run.path.parent) if self._same_model(folder)]
-
-    def _same_model(self, folder: Path) -> bool:
-        made = _manifest(RunDirectory(folder), "convert")
-        return made is not None and made.config.get("model", {}).get("name") == self._cfg.model.name
+        self._here = hardware()
+        made = {folder: _manifest(RunDirectory(folder), "convert") for folder in _latest(run.path.parent)}
+        models = {folder: one.config.get("model", {}).get("name") for folder, one in made.items() if one}
+        self._runs = [folder for folder, name in models.items() if name == cfg.model.name]
 
     def seconds(self, stage: Stage, units: float | None) -> Duration | None:
         """By the time per unit that the same work took; None without any."""

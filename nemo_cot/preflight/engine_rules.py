@@ -242,15 +242,6 @@ def engine_grading(use: EngineUse, engine: EndpointEngine, cfg: Config, _: Estim
 
 
 SERVER_RULES = (
-    engine_length,
-    engine_heads,
-    engine_nodes,
-    engine_memory,
-    engine_seeds,
-    engine_model_name,
-    engine_programs,
-    engine_dialect,
-    engine_own_values,
-    engine_options,
-    engine_grading,
-)
+    engine_length, engine_heads, engine_nodes, engine_memory, engine_seeds, engine_model_name,
+    engine_programs, engine_dialect, engine_own_values, engine_options, engine_grading,
+)  # fmt: skip

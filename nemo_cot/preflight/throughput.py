@@ -11,7 +11,6 @@ import random
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from statistics import NormalDist
 
 from nemo_cot.config.gpus import H100, Gpu
@@ -278,7 +277,7 @@ class _Clients:
 
 def measured(prompt: int, counts: Iterable[int]) -> Lengths | None:
     """The lengths of answers that are there; None without any."""
-    ordered = sorted(chain(counts))
+    ordered = sorted(counts)
     if not ordered:
         return None
     at = [int((i + 0.5) / _QUANTILES * len(ordered)) for i in range(_QUANTILES)]

@@ -23,7 +23,6 @@ from nemo_cot.report.results import (
     ComparisonResults,
     MeasureRow,
     OnProblems,
-    ProblemRow,
     RunResults,
     SetResults,
 )
@@ -219,7 +218,15 @@ def problem_part(one: OnProblems, name: str = "") -> dict[str, Any]:
             "subset": row.subset,
             "shares": [tables.percent(row.right[of]) if of in row.right else "none" for of in pair],
             "change": tables.points(gain(row, pair)),
-            "address": _both(row, pair, name),
+            # The link to a sample of each, the second of the pair first.
+            "address": address(
+                *(
+                    part
+                    for of in reversed(pair)
+                    if of in row.sample
+                    for part in (text_name(of, name), row.problem_id, row.sample[of])
+                )
+            ),
         }
         for row in one.problems
     ]
@@ -231,12 +238,6 @@ def problem_part(one: OnProblems, name: str = "") -> dict[str, Any]:
         return {"chart": "", "pair": pair, "rows": rows}
     about = f"{pair[1]} minus {pair[0]}, points on each of {len(rows)} problems"
     return {"chart": problem_map(bars, label=about), "pair": pair, "rows": rows}
-
-
-def _both(row: ProblemRow, pair: Sequence[str], name: str) -> str:
-    """The link to a sample of each, the second of the pair first."""
-    shown = [of for of in reversed(pair) if of in row.sample]
-    return address(*(part for of in shown for part in (text_name(of, name), row.problem_id, row.sample[of])))
 
 
 def changed_rows(changed: Sequence[ChangedKey]) -> list[tuple[str, str, str]]:

@@ -26,15 +26,7 @@ from nemo_cot.report.svg import SERIES, forest, histogram
 from nemo_cot.report.texts import TextSet, build_texts, text_name
 from nemo_cot.stages import RunDirectory
 
-WIDE = (
-    "lenient",
-    "strict",
-    "format_rate",
-    "pass_at_k",
-    "majority_equivalence",
-    "nemo_skills_pass_at_1",
-    "nemo_skills_majority",
-)
+WIDE = tuple(key for key in COMPARED if key != "majority_string")
 """The columns of the table of variants, out of the figures that are compared."""
 _MOST_SETS = 12
 """Runs whose texts are in the page."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -56,7 +56,10 @@ def _markdown(found: Comparison) -> str:
     for warning in found.warnings:
         lines += [f"**Warning:** {markdown_cell(warning)}", ""]
     lines += ["| measure | run | value | difference, points | p |", "|---|---|---|---|---|"]
-    lines += [f"| {' | '.join(cells)} |" for cells in _markdown_rows(found)]
+    for key in _ORDER:
+        for run in found.runs:
+            cells = label(key, found.k), markdown_cell(run.run), *_cells(found, run, key)
+            lines.append(f"| {' | '.join(cells)} |")
     if found.papers_benchmark:
         lines += ["", f"{_PAPER_NOTE[0].upper()}{_PAPER_NOTE[1:]}:", "", "| system | pass@1 | maj@64 |"]
         lines += ["|---|---|---|", *(f"| {' | '.join(row)} |" for row in _PAPER)]
@@ -83,12 +86,6 @@ def about(found: Comparison, first: str) -> str:
         f"{100 * found.confidence:g} % intervals, bootstrap over problems, {found.bootstrap_resamples} resamples. "
         f"Undecided answers count as {found.undecided_counted_as}."
     )
-
-
-def _markdown_rows(found: Comparison) -> Iterator[tuple[str, ...]]:
-    for key in _ORDER:
-        for run in found.runs:
-            yield label(key, found.k), markdown_cell(run.run), *_cells(found, run, key)
 
 
 def _cells(found: Comparison, run: ComparedRun, key: str) -> tuple[str, str, str]:

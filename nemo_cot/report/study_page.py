@@ -40,6 +40,8 @@ def write_study_page(
     runs = [_column(name, runs_dir) for row in rows for name in row.runs]
     measure = _measure(found)
     compared = _compared(found, rows, runs_dir, measure)
+    cells = [(row.variant, row.measures[measure]) for row in rows if measure in row.measures]
+    bars = [Bar(name, cell.value, cell.low, cell.high) for name, cell in cells]
     changes = [
         Bar(row.variant, moved.value, moved.low, moved.high)
         for row in rows
@@ -56,7 +58,7 @@ def write_study_page(
             ],
         },
         "charts": {
-            "forest": forest(_bars(rows, measure), x_label=tables.label(measure, found.k_of(measure))),
+            "forest": forest(bars, x_label=tables.label(measure, found.k_of(measure))),
             "differences": forest(changes, x_label="points against the baseline"),
         },
         "map": problem_part(compared, set_of(measure)),
@@ -114,11 +116,6 @@ def _sensitivity(found: StudyTable, measure: str) -> list[Remark]:
     value = found.detectable.get(measure, float("nan"))
     text = f"{tables.label(measure, found.k_of(measure))}: {smallest_seen(found, value)}."
     return [Remark(text, "variants")] if value == value else []
-
-
-def _bars(rows: Sequence[Row], measure: str) -> list[Bar]:
-    shown = [(row.variant, row.measures[measure]) for row in rows if measure in row.measures]
-    return [Bar(name, cell.value, cell.low, cell.high) for name, cell in shown]
 
 
 def _label(row: Row) -> str:

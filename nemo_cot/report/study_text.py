@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from nemo_cot.errors import one_line
-from nemo_cot.evaluation.study_table import Cell, Corrected, StudyTable
+from nemo_cot.evaluation.study_table import Cell, StudyTable
 from nemo_cot.report.tables import change, label, p_text, percent, share
 from nemo_cot.report.untrusted import markdown_cell, plain
 
@@ -124,9 +124,9 @@ def row_cells(found: StudyTable, measures: dict[str, Cell]) -> Iterator[Shown]:
         value = share(cell)
         moved = cell.minus_baseline
         seen = moved is not None and moved.p_holm < 1 - found.confidence
-        yield Shown(f"{value.value} [{value.interval}]", _moved(moved, found, seen) if moved else "", seen)
-
-
-def _moved(moved: Corrected, found: StudyTable, seen: bool) -> str:
-    cell = change(moved)
-    return f"{cell.value} [{cell.interval}], {p_text(moved.p_holm, found.bootstrap_resamples)}{'*' * seen}"
+        shown = ""
+        if moved:
+            own = change(moved)
+            p_value = p_text(moved.p_holm, found.bootstrap_resamples)
+            shown = f"{own.value} [{own.interval}], {p_value}{'*' * seen}"
+        yield Shown(f"{value.value} [{value.interval}]", shown, seen)

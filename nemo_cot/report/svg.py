@@ -52,7 +52,8 @@ def line_chart(
         )
         for i, (name, points) in enumerate(series.items())
     )
-    return _figure(body + _x_ticks(first, last) + _y_ticks(top), list(series), x_label, y_label)
+    y_ticks = "".join(_y_tick(i / 4, _short(top * i / 4)) for i in range(5))
+    return _figure(body + _x_ticks(first, last) + y_ticks, list(series), x_label, y_label)
 
 
 def curve_chart(
@@ -265,10 +266,6 @@ def _x_ticks(first: float, last: float) -> str:
 def _x_tick(place: float, value: float) -> str:
     anchor = "end" if place > 0.97 else "middle"
     return f'<text x="{_x(place):.1f}" y="{HEIGHT - BOTTOM + 20}" text-anchor="{anchor}">{value:.4g}</text>'
-
-
-def _y_ticks(top: float) -> str:
-    return "".join(_y_tick(i / 4, _short(top * i / 4)) for i in range(5))
 
 
 def _short(value: float) -> str:

@@ -173,12 +173,15 @@ class _Builder:
             indexed.finish.append(reasons.setdefault(row.finish_reason or "unknown", len(reasons)))
             answer = (row.predicted_answer or "")[:_LONGEST]
             indexed.answer.append(self.answers.setdefault(answer, len(self.answers)))
-            indexed.turns.append(self._turns(row.generation))
+            marks = self.marks.find(row.generation)
+            indexed.turns.append(sum(mark.kind in self.marks.shifts for mark in marks))
             sizes.ranks.append(0 if (problem, right) not in firsts else 1 + seen[problem])
             firsts.add((problem, right))
             seen[problem] += 1
             sizes.sizes.append(len(row.generation))
-            self._probe(row.generation, len(sizes.sizes))
+            if len(sizes.sizes) % _PROBED == 1:
+                self._raw += len(row.generation)
+                self._packed += len(zlib.compress(row.generation.encode(), _LEVEL))
         indexed.reasons = list(reasons)
         return indexed, sizes
 
@@ -188,16 +191,6 @@ class _Builder:
             self.problems[key] = len(self.problems)
             self.subsets.append(row.subset_for_metrics or "")
         return self.problems[key]
-
-    def _turns(self, text: str) -> int:
-        """Marks of a change of direction, anywhere in the text."""
-        return sum(mark.kind in self.marks.shifts for mark in self.marks.find(text))
-
-    def _probe(self, text: str, number: int) -> None:
-        """Compress one sample in :data:`_PROBED`."""
-        if number % _PROBED == 1:
-            self._raw += len(text)
-            self._packed += len(zlib.compress(text.encode(), _LEVEL))
 
     def finished(self, sets: list[IndexedSet], rule: str) -> Index:
         kinds: dict[str, list[str]] = defaultdict(list)

@@ -26,8 +26,10 @@ def headline(scores: Scores | None, failed: bool) -> Headline:
     effect = scores.learning_effect.get("lenient")
     if effect is None:
         name, found = _best(scores)
-        sentence = f"{name}: {percent(found.lenient.value)} of its answers are right (pass@1)."
-        return Headline("measured", sentence, f"{level} {_span(found.lenient)}, {_counts(found.lenient)}.{_guessing(scores)}")
+        own = found.lenient
+        sentence = f"{name}: {percent(own.value)} of its answers are right (pass@1)."
+        span = f"{level} {percent(own.low)} to {percent(own.high)}"
+        return Headline("measured", sentence, f"{span}, {_counts(own)}.{_guessing(scores)}")
     base, trained = scores.subjects["base"], scores.subjects["trained"]
     detail = difference(effect, scores.confidence)
     bound = trained.lenient.value - base.lenient_undecided_right.value
@@ -170,10 +172,6 @@ def problems_next(problems: Sequence[ProblemRow], pair: Sequence[str]) -> Iterat
 
 def _best(scores: Scores) -> tuple[str, Figures]:
     return max(scores.subjects.items(), key=lambda item: item[1].lenient.value)
-
-
-def _span(figure: Figure) -> str:
-    return f"{percent(figure.low)} to {percent(figure.high)}"
 
 
 def _counts(figure: CountedFigure) -> str:

@@ -205,7 +205,13 @@ def _wait(server: Server, deadline_seconds: float, connect_seconds: float) -> Se
     started = time.monotonic()
     models = asyncio.run(_listed(server, deadline_seconds, connect_seconds))
     server.check()  # ours may have ended meanwhile, and another's have answered
-    _check_name(server, list(models))
+    if server.model_name not in models:
+        named = ", ".join(name[:100] for name in list(models)[:5]) or "none"
+        raise UserError(
+            f"it has the models {named}, not {server.model_name}",
+            where=f"{server.base_url}/models",
+            fix="set engine.server.model_name to one of them, or start the server with the right model",
+        )
     print(f"  server: ready after {time.monotonic() - started:.0f} s", flush=True)
     context = models[server.model_name]
     return replace(server, context=context if isinstance(context, int) else server.context)
@@ -252,15 +258,6 @@ async def _listed(server: Server, deadline_seconds: float, connect_seconds: floa
                 print(f"  server: {one_line(told)}; asked again for {longest:g} s at most", flush=True)
             left = deadline_seconds - (now - started)
             await asyncio.sleep(max(_POLL_SECONDS, min(trouble.wait_seconds or 0.0, left)))
-
-
-def _check_name(server: Server, names: list[str]) -> None:
-    if server.model_name not in names:
-        raise UserError(
-            f"it has the models {', '.join(name[:100] for name in names[:5]) or 'none'}, not {server.model_name}",
-            where=f"{server.base_url}/models",
-            fix="set engine.server.model_name to one of them, or start the server with the right model",
-        )
 
 
 def _late(server: Server, seconds: float, trouble: Trouble) -> UserError:

@@ -6,7 +6,6 @@ kill at any moment leaves the old stage, a partial one to resume, or the new one
 
 from __future__ import annotations
 
-import datetime
 import functools
 import shutil
 import sys
@@ -16,12 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.image import image_record
 from nemo_cot.io.atomic import sync_tree
-from nemo_cot.provenance import code_revision, hardware, package_versions
+from nemo_cot.provenance import code_revision, hardware, package_versions, utc_now
 from nemo_cot.stages.lock import stage_lock
 from nemo_cot.stages.manifest import (
     MANIFEST,
@@ -259,7 +257,10 @@ class _Ready:
         }
         if missing := [n for n in stage.writes if n not in outputs] or ([] if outputs else ["output"]):
             raise UserError(f"the stage wrote no {missing[0]}", where=stage.name, fix="report this as a bug")
-        flat = flatten(stage.config)
+        flat, earlier = flatten(stage.config), None
+        if self.earlier is not None:
+            (run, there), wanted = self.earlier, stage.earlier
+            earlier = earlier_record(run.stage(wanted.stage), there, wanted.key)
         return Manifest(
             stage=stage.name,
             stage_version=stage.version,
@@ -273,17 +274,11 @@ class _Ready:
             packages=package_versions(),
             hardware=hardware(),
             image=image_record(),
-            earlier=self._earlier_record(),
-            finished_at=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            earlier=earlier,
+            finished_at=utc_now(),
             wall_seconds=round(seconds, 3),
             attempts=attempt.attempts,
         )
-
-    def _earlier_record(self) -> dict[str, Any] | None:
-        if self.earlier is None:
-            return None
-        (run, there), wanted = self.earlier, self.stage.earlier
-        return earlier_record(run.stage(wanted.stage), there, wanted.key)
 
 
 def _noted(line: str, notes: dict[str, str]) -> str:

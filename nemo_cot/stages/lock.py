@@ -12,7 +12,6 @@ stage. On a network file system flock must work across nodes (docs/slurm.md).
 from __future__ import annotations
 
 import contextlib
-import datetime
 import fcntl
 import os
 import socket
@@ -24,6 +23,7 @@ import msgspec
 
 from nemo_cot.errors import Unfinished, UserError
 from nemo_cot.io.json_file import DAMAGED
+from nemo_cot.provenance import utc_now
 
 LOCK = ".lock"
 STAGE_LOCKS = ".locks"
@@ -67,8 +67,8 @@ def run_lock(run_dir: Path, *, shared: bool = False, patience_seconds: float | N
             who = in_use_by(run_dir) or "another process"
             raise _refusal(f"this run directory is in use by {who}", run_dir)
         _take_over(descriptor)
-        if not shared:
-            _remove_cut_files(run_dir)
+        for cut in () if shared else run_dir.glob(".*.tmp"):  # of killed processes; if shared, of living ones
+            cut.unlink(missing_ok=True)
         with contextlib.nullcontext() if shared else _named(descriptor):
             yield descriptor
 
@@ -157,18 +157,10 @@ def _take_over(descriptor: int, of: str = "") -> None:
     os.ftruncate(descriptor, 0)
 
 
-def _remove_cut_files(run_dir: Path) -> None:
-    """Remove partial files of killed processes at the top of the run. Needs the exclusive lock: otherwise
-    they may belong to others.
-    """
-    for cut in run_dir.glob(".*.tmp"):
-        cut.unlink(missing_ok=True)
-
-
 @contextlib.contextmanager
 def _named(descriptor: int) -> Iterator[None]:
     """Write this process as holder into the locked file, and remove it at the end."""
-    os.pwrite(descriptor, msgspec.json.encode(Holder(os.getpid(), socket.gethostname(), _now())), 0)
+    os.pwrite(descriptor, msgspec.json.encode(Holder(os.getpid(), socket.gethostname(), utc_now())), 0)
     os.fsync(descriptor)
     try:
         yield
@@ -201,7 +193,3 @@ def _read(descriptor: int) -> Holder | None:
         return msgspec.json.decode(os.pread(descriptor, 4096, 0), type=Holder)
     except DAMAGED:
         return None
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

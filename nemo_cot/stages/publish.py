@@ -48,7 +48,11 @@ def publish(run: RunDirectory, name: str, partial: Path) -> None:
 
     The manifest is written before, so :func:`recover` can complete this after a kill.
     """
-    _clean(partial)
+    for path in partial.iterdir():
+        if path.name == SCRATCH:
+            shutil.rmtree(path)
+        elif path.name.startswith(".") and path.name != _ATTEMPT:  # partial temporary files
+            path.unlink()
     final, old = run.stage(name), run.old(name)
     if final.exists():
         shutil.rmtree(old, ignore_errors=True)
@@ -56,15 +60,6 @@ def publish(run: RunDirectory, name: str, partial: Path) -> None:
     os.rename(partial, final)
     sync_directory(final.parent)
     _remove_leftovers(run, name)
-
-
-def _clean(partial: Path) -> None:
-    """Remove what is not published: scratch files and hidden ones (partial temporary files)."""
-    for path in partial.iterdir():
-        if path.name == SCRATCH:
-            shutil.rmtree(path)
-        elif path.name.startswith(".") and path.name != _ATTEMPT:
-            path.unlink()
 
 
 def _remove_leftovers(run: RunDirectory, name: str) -> None:

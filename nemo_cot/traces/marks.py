@@ -93,10 +93,10 @@ class Marks:
                 node = node.setdefault(letter, {})
             node[""] = {}
         firsts = "".join(re.escape(letter) for letter in sorted(tree))
-        return re.compile(rf"(?=[{firsts}])(?:(?<!\w)|(?<=[{_CJK}])|(?=[{_CJK}]))(?:{_alternatives(tree)})")
+        return re.compile(rf"(?=[{firsts}])(?:(?<!\w)|(?<=[{CJK}])|(?=[{CJK}]))(?:{_alternatives(tree)})")
 
 
-_CJK = "\u3040-\u30ff\u3400-\u9fff"
+CJK = "\u3040-\u30ff\u3400-\u9fff"
 """Scripts that put no space between words, so a mark needs none around it."""
 
 
@@ -106,7 +106,7 @@ def _alternatives(node: dict, above: str = "") -> str:
     """
     parts = [re.escape(letter) + _alternatives(below, letter) for letter, below in node.items() if letter]
     if "" in node:
-        parts.append("" if re.match(f"[{_CJK}]", above) else r"(?!\w)")
+        parts.append("" if re.match(f"[{CJK}]", above) else r"(?!\w)")
     return parts[0] if len(parts) == 1 else f"(?:{'|'.join(parts)})"
 
 

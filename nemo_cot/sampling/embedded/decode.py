@@ -72,7 +72,9 @@ def sample_batch(
         if not state.running.any() or step + 1 == decoding.max_new_tokens:
             break
         state.compact()
-        state.logits = _decode_step(model, state)
+        state.positions = state.positions + 1
+        visible = state.visible[:, None, None, : state.cache.seen + 1]
+        state.logits = _forward(model, state.tokens.unsqueeze(1), state.positions, state.cache, visible)
     return [_completion(ids, decoding) for ids in state.outputs]
 
 
@@ -141,9 +143,10 @@ def _prefill(model: torch.nn.Module, requests: Sequence[Request], decoding: Deco
     cache.select(spread)
     visible = torch.ones(len(requests), width + decoding.max_new_tokens, dtype=torch.bool, device=device)
     visible[:, :width] = real[spread]
-    return _State(
-        cache, visible, positions[spread, -1:], logits[spread], _uniforms(requests, decoding).to(device)
-    )
+    # (requests, max_new_tokens) float64 in [0, 1), a Philox stream per request.
+    streams = [_stream(f"{decoding.seed}:{r.key}").random(decoding.max_new_tokens) for r in requests]
+    uniforms = torch.from_numpy(np.stack(streams)).to(device)
+    return _State(cache, visible, positions[spread, -1:], logits[spread], uniforms)
 
 
 def _causal(real: torch.Tensor) -> torch.Tensor:
@@ -152,12 +155,6 @@ def _causal(real: torch.Tensor) -> torch.Tensor:
     earlier = torch.ones(width, width, dtype=torch.bool, device=real.device).tril()
     itself = torch.eye(width, dtype=torch.bool, device=real.device)
     return ((earlier & real[:, None, :]) | itself).unsqueeze(1)
-
-
-def _decode_step(model: torch.nn.Module, state: _State) -> torch.Tensor:
-    state.positions = state.positions + 1
-    visible = state.visible[:, None, None, : state.cache.seen + 1]
-    return _forward(model, state.tokens.unsqueeze(1), state.positions, state.cache, visible)
 
 
 def _forward(
@@ -196,12 +193,6 @@ def _draw(logits: torch.Tensor, uniforms: torch.Tensor, decoding: Decoding) -> t
     index = torch.searchsorted(cumulative, uniforms.unsqueeze(1) * cumulative[:, -1:], right=True)
     index = index.clamp(max=logits.shape[1] - 1)
     return (index if chosen is None else chosen.gather(1, index)).squeeze(1)
-
-
-def _uniforms(requests: Sequence[Request], decoding: Decoding) -> torch.Tensor:
-    """(requests, max_new_tokens) float64 in [0, 1), a Philox stream a request."""
-    rows = [_stream(f"{decoding.seed}:{r.key}").random(decoding.max_new_tokens) for r in requests]
-    return torch.from_numpy(np.stack(rows))
 
 
 def _stream(key: str) -> np.random.Generator:

@@ -16,7 +16,7 @@ from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.text import TextTokenizer
 
 if TYPE_CHECKING:
-    from nemo_cot.sampling.embedded.decode import Completion
+    pass
 
 Drawn = tuple[Problem, int]
 """A problem, and the number of its sample."""
@@ -82,7 +82,11 @@ class _Sampler:
 
         requests = [Request(self._tokenizer.prompt_ids(p.problem), f"{p.problem_id}:{s}") for p, s in batch]
         completions = sample_batch(self._model, requests, self._decoding, on_step)
-        return [self._trace(p, s, c) for (p, s), c in zip(batch, completions)]
+        texts = [self._tokenizer.decode(c.token_ids, skip_special_tokens=True) for c in completions]
+        return [
+            self._job.trace(problem, sample, text, one.num_generated_tokens, one.finish_reason)
+            for (problem, sample), text, one in zip(batch, texts, completions)
+        ]
 
     def _ends(self, ids: list[int]) -> bool:
         """Whether a text that ends an answer is in the newest of ``ids``; a token is a byte at least."""
@@ -90,18 +94,6 @@ class _Sampler:
         last = ids[-max(len(stop.encode()) for stop in stops) - 4 :]
         newest = self._tokenizer.decode(last, skip_special_tokens=True)
         return any(stop in newest for stop in stops)
-
-    def _trace(self, problem: Problem, sample: int, completion: Completion) -> Trace:
-        text = self._tokenizer.decode(completion.token_ids, skip_special_tokens=True)
-        cut = self._job.form.cut(text)
-        return Trace.of(
-            problem,
-            sample=sample,
-            generation=cut,
-            num_generated_tokens=completion.num_generated_tokens,
-            finish_reason=completion.finish_reason if cut == text else "stop",
-            lineage=[self._job.step],
-        )
 
 
 def _whole_batches(path: Path, pairs: Sequence[Drawn], batch_size: int) -> int:

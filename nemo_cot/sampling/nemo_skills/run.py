@@ -55,7 +55,10 @@ def sample_nemo_skills(engine: NemoSkillsEngine, job: SamplingJob) -> None:
     for sample in files.keys() - set(todo):
         read_seed(files[sample], job, sample)  # a row that cannot be used ends it here, not after all others
     if todo:
-        _check_curl()
+        # Each of its processes asks for the server by curl, and takes no curl for a server that is not up yet.
+        if shutil.which("curl") is None:
+            what = "there is no curl here: NeMo-Skills would wait for ever"
+            raise UserError(what, where="PATH", fix="install curl")
         seeded = job.sampling.seeded
         with serving(engine.server, job.model, job.folder, form=job.form, seeded=seeded) as server:
             if tokenizer is not None:
@@ -63,14 +66,6 @@ def sample_nemo_skills(engine: NemoSkillsEngine, job: SamplingJob) -> None:
             _Seeds(engine, job, server, source, files).run(todo)
     seeds = [read_seed(path, job, sample) for sample, path in files.items()]
     write_jsonl(job.folder / GENERATIONS, in_problem_order(seeds))
-
-
-def _check_curl() -> None:
-    """Each of its processes asks for the server by curl in a loop, and takes a curl that is not there for a server that is
-    not up yet.
-    """
-    if shutil.which("curl") is None:
-        raise UserError("there is no curl here: NeMo-Skills would wait for ever", where="PATH", fix="install curl")
 
 
 def _sent(engine: NemoSkillsEngine, job: SamplingJob, problem: Problem) -> object:

@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from nemo_cot.grading.extraction import boxes
-from nemo_cot.traces.marks import Marks
+from nemo_cot.traces.marks import CJK, Marks
 from nemo_cot.traces.steps import Step, segment
 
 NGRAM = 8
@@ -29,7 +29,6 @@ LONGEST_PERIOD = 300
 """Words of the longest loop that is looked for at the end of a trace."""
 REVIEW = ("backtrack", "check", "reflect")
 """The kinds of steps that look back on what was written."""
-CJK = "\u3040-\u30ff\u3400-\u9fff"
 _WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+(?:['’][^\W{CJK}]+)*")  # noqa: RUF001
 
 

@@ -17,6 +17,7 @@ from nemo_cot.config import Config
 from nemo_cot.config.marks import MarksConfig
 from nemo_cot.errors import UserError
 from nemo_cot.evaluation.intervals import bootstrap_intervals
+from nemo_cot.evaluation.metrics import Metric
 from nemo_cot.io.json_file import write_json
 from nemo_cot.io.jsonl import no_rows
 from nemo_cot.records import row_id
@@ -209,14 +210,6 @@ def plain_row(row: Mapping[str, Any], by: str | None = None, *, where: str = "")
     )
 
 
-@dataclass(frozen=True)
-class _PerProblem:
-    name: str
-    per_problem: np.ndarray
-    problem_ids: tuple[str, ...]
-    share: bool
-
-
 def structure(
     sets: Mapping[str, Measured], marks: MarksConfig, *, resamples: int, confidence: float, seed: int
 ) -> Structure:
@@ -241,7 +234,8 @@ def _profile(measured: Measured, settings: dict[str, Any]) -> Profile:
     problems, place = np.unique(np.array(measured.problem_ids, dtype=object).astype(str), return_inverse=True)
     columns = {name: _per_problem(table[:, i], place, len(problems)) for i, name in enumerate(measured.names)}
     ids = tuple(problems)
-    defined = [_PerProblem(name, c, ids, unit_of(name) == "share") for name, c in columns.items() if not np.isnan(c).all()]
+    shares = {name: unit_of(name) == "share" for name in columns}
+    defined = [Metric(n, c, ids, 0.0, share=shares[n]) for n, c in columns.items() if not np.isnan(c).all()]
     ends = dict(zip((c.name for c in defined), bootstrap_intervals(defined, **settings) if defined else ()))
     figures = {}
     for number, (name, column) in enumerate(columns.items()):
@@ -310,6 +304,4 @@ def by_measure(sets: Mapping[str, Measured]) -> Iterator[tuple[str, dict[str, li
 
 def write_structure(path: Path, sets: Mapping[str, Measured], cfg: Config) -> None:
     """Write structure.json, with the evaluation's settings of intervals."""
-    own = cfg.evaluate
-    settings = {"resamples": own.bootstrap_resamples, "confidence": own.confidence, "seed": own.seed}
-    write_json(path, structure(sets, cfg.marks, **settings))
+    write_json(path, structure(sets, cfg.marks, **cfg.evaluate.intervals))

@@ -18,7 +18,10 @@ class MasterAdamW:
 
     def __init__(self, model: torch.nn.Module, optim: OptimConfig) -> None:
         self._weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.masters = {name: self._master(p) for name, p in self._weights.items()}
+        self.masters = {
+            name: p if p.dtype == torch.float32 else p.detach().float().requires_grad_()
+            for name, p in self._weights.items()
+        }
         self._hooks = [
             p.register_post_accumulate_grad_hook(self._collector(n))
             for n, p in self._weights.items()
@@ -72,11 +75,6 @@ class MasterAdamW:
                 "exp_avg_sq": tensors[f"exp_avg_sq.{name}"].to(master.device),
             }
         self._publish()
-
-    def _master(self, weight: torch.nn.Parameter) -> torch.Tensor:
-        if weight.dtype == torch.float32:
-            return weight
-        return weight.detach().float().requires_grad_()
 
     def _collector(self, name: str):
         """Move a low-precision gradient into the master's as soon as it is whole, and free it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -68,20 +68,6 @@ def train(
         else:
             export_model(model, optimizer.masters, config.export_dtype, target)
 
-    _run_steps(model, optimizer, plan, sequences, config, folder, done, export)
-    export(folder / MODEL)
-
-
-def _run_steps(
-    model: torch.nn.Module,
-    optimizer: MasterAdamW,
-    plan: BatchPlan,
-    sequences: Sequence[TokenSequence],
-    config: LocalTrain,
-    folder: Path,
-    done: int,
-    export: Callable[[Path], None],
-) -> None:
     with (
         JsonlAppender(folder / METRICS) as metrics,
         JsonlAppender(folder / TRACE_LOSSES) as trace_losses,
@@ -103,20 +89,18 @@ def _run_steps(
             )
             stop = asked()
             due = (step + 1) % config.save_interval_steps == 0
-            if config.keep_checkpoints and due and step + 1 < config.max_steps:
+            if step + 1 == config.max_steps or not (stop or due):
+                continue
+            if config.keep_checkpoints and due:
                 export(folder / checkpoint_folder(step + 1))  # before the state, from which a killed run goes on
-            if step + 1 < config.max_steps and (stop or due):
-                save_checkpoint(folder / "scratch" / "checkpoints", step + 1, optimizer.state_tensors())
-                _stop_if_asked(stop, step + 1, config.max_steps)
-
-
-def _stop_if_asked(stop: str | None, step: int, max_steps: int) -> None:
-    if stop:
-        raise Unfinished(
-            f"{stop} came; the state after step {step} of {max_steps} is saved",
-            where="train",
-            fix="run the same command again: it resumes there",
-        )
+            save_checkpoint(checkpoints, step + 1, optimizer.state_tensors())
+            if stop:
+                raise Unfinished(
+                    f"{stop} came; the state after step {step + 1} of {config.max_steps} is saved",
+                    where="train",
+                    fix="run the same command again: it resumes there",
+                )
+    export(folder / MODEL)
 
 
 def train_step(

@@ -120,10 +120,15 @@ class NemoTrain(TrainConfig):
         return max(1, self.save_top_k)
 
     @property
+    def save_steps(self) -> list[int]:
+        """The steps whose checkpoints are saved: one every save_interval_steps, and the last."""
+        every = range(self.save_interval_steps, self.max_steps + 1, self.save_interval_steps)
+        return sorted({*every, self.max_steps})
+
+    @property
     def kept_steps(self) -> list[int]:
-        """The steps whose checkpoints are saved and stay: the newest."""
-        saved = {*range(self.save_interval_steps, self.max_steps + 1, self.save_interval_steps), self.max_steps}
-        return sorted(saved)[-self.kept_saves :]
+        """Those of them that stay: the newest."""
+        return self.save_steps[-self.kept_saves :]
 
     @property
     def own_objective(self) -> str:

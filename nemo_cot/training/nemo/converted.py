@@ -13,6 +13,7 @@ from nemo_cot.io.atomic import write_bytes
 from nemo_cot.models import facts
 from nemo_cot.models.export import finish_export
 from nemo_cot.models.tensors import same_bytes, tensor_index
+from nemo_cot.training.nemo.rendered import from_yaml
 
 _FIELDS = {
     "num_layers": "num_hidden_layers",
@@ -31,7 +32,10 @@ def check_nemo_folder(nemo: Path, hugging_face: Path) -> None:
     NeMo-Skills' script falls back to fp16 without a word where it sees no GPU, and to a default
     base of the rotary embeddings where config.json does not name one as it expects.
     """
-    config, own = _nemo_config(nemo), read_config(hugging_face)
+    path = nemo / "model_config.yaml"
+    if not path.is_file():
+        raise UserError("the conversion did not write it", where=str(path), fix="read its messages above")
+    config, own = from_yaml(path), read_config(hugging_face)
     wanted = {name: own[key] for name, key in _FIELDS.items() if key in own}
     theta = own.get("rope_theta", (own.get("rope_parameters") or {}).get("rope_theta"))
     wanted |= {"precision": "bf16"} | ({} if theta is None else {"rotary_base": theta})
@@ -39,7 +43,7 @@ def check_nemo_folder(nemo: Path, hugging_face: Path) -> None:
         if not _same(config.get(name), value):
             raise UserError(
                 f"{name} is {config.get(name)!r}, not {value!r} as in the base model",
-                where=str(nemo / "model_config.yaml"),
+                where=str(path),
                 fix="convert on a node with a GPU, in the training container",
             )
     _check_parameters(nemo / "model_weights", hugging_face)
@@ -61,15 +65,6 @@ def read_config(hugging_face: Path) -> dict[str, Any]:
             "missing or unreadable", where=str(hugging_face / "config.json"), fix="give a Hugging Face directory"
         )
     return config
-
-
-def _nemo_config(nemo: Path) -> dict[str, Any]:
-    from nemo_cot.training.nemo.rendered import from_yaml
-
-    path = nemo / "model_config.yaml"
-    if not path.is_file():
-        raise UserError("the conversion did not write it", where=str(path), fix="read its messages above")
-    return from_yaml(path)
 
 
 def _check_parameters(weights: Path, hugging_face: Path) -> None:
@@ -108,13 +103,8 @@ def finish_hf_directory(converted: Path, base: Path, model: ModelConfig) -> None
             where=str(converted),
             fix="look at the training log, and at train.optim.lr",
         )
-    _write_config(converted, base, {tensor.dtype for tensor in here.values()})
-    finish_export(converted, base, model)
-
-
-def _write_config(converted: Path, base: Path, dtypes: set[str]) -> None:
     config = read_config(base)
-    for key in ("torch_dtype", "dtype"):
-        if key in config and dtypes == {"BF16"}:
-            config[key] = "bfloat16"
+    if {tensor.dtype for tensor in here.values()} == {"BF16"}:
+        config |= {key: "bfloat16" for key in ("torch_dtype", "dtype") if key in config}
     write_bytes(converted / "config.json", json.dumps(config, indent=2).encode() + b"\n")
+    finish_export(converted, base, model)

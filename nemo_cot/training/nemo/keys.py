@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from nemo_cot.training.nemo.rendered import ADDED
@@ -54,18 +53,13 @@ class Keys:
 
 def read_keys(path: Path, ours: Mapping[str, str]) -> Keys:
     """The recorded keys of ``path``, one per line; KEY.* is open below KEY, # begins a comment."""
-    known = _lines(path)
+    lines = map(str.strip, path.read_text().splitlines())
+    known = [line for line in lines if line and not line.startswith("#")]
     return Keys(
         frozenset(name for name in known if not name.endswith(_OPEN)),
         tuple(name.removesuffix(_OPEN) for name in known if name.endswith(_OPEN)),
         ours,
     )
-
-
-@lru_cache
-def _lines(path: Path) -> tuple[str, ...]:
-    lines = map(str.strip, path.read_text().splitlines())
-    return tuple(line for line in lines if line and not line.startswith("#"))
 
 
 def meant(key: str) -> bool:

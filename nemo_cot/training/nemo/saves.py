@@ -38,12 +38,8 @@ class Saves:
 
 
 def saves_of(train: NemoTrain, shape: ModelShape) -> Saves:
-    """One every save_interval_steps, and the last step's. LoRA's hold the adapters alone."""
-    steps = {
-        *range(train.save_interval_steps, train.max_steps + 1, train.save_interval_steps),
-        train.max_steps,
-    }
-    return Saves(len(steps), SAVED * trained_parameters(train, shape))
+    """Those of ``train.save_steps``. LoRA's hold the adapters alone."""
+    return Saves(len(train.save_steps), SAVED * trained_parameters(train, shape))
 
 
 def trained_parameters(train: NemoTrain, shape: ModelShape) -> int:

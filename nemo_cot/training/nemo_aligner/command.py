@@ -23,7 +23,9 @@ def aligner_command(train: AlignerTrain, config: Path, environment: Mapping[str,
     entry = ["-m", ENTRY, str(config)]
     if train.process_launcher == "torchrun":
         torchrun = [train.python, "-m", "torch.distributed.run", *_torchrun(train, environment), *entry]
-        argv = [*_launchers(train, environment), *torchrun]
+        # Of a Slurm job on several nodes srun starts it on each.
+        several = train.layout.num_nodes > 1 and environment.get("SLURM_JOB_ID")
+        argv = [*(_srun(train, environment, 1) if several else []), *torchrun]
     else:
         argv = [*_srun(train, environment, train.layout.gpus_per_node), train.python, *entry]
     return Command(argv, _environment(train, environment))
@@ -48,13 +50,6 @@ def _torchrun(train: AlignerTrain, environment: Mapping[str, str]) -> list[str]:
         f"--rdzv-endpoint={endpoint}",
         f"--rdzv-id={environment.get('SLURM_JOB_ID', 'nemo-cot')}",
     ]
-
-
-def _launchers(train: AlignerTrain, environment: Mapping[str, str]) -> list[str]:
-    """What starts torchrun on every node of a Slurm job; nothing on one node, or elsewhere."""
-    if train.layout.num_nodes == 1 or not environment.get("SLURM_JOB_ID"):
-        return []
-    return _srun(train, environment, 1)
 
 
 def _srun(train: AlignerTrain, environment: Mapping[str, str], tasks_per_node: int) -> list[str]:

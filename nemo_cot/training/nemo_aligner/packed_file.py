@@ -93,7 +93,8 @@ def write_packed_file(
     Raises UserError naming the trace or pack that the loader would train wrongly on.
     """
     _check_layout(layout, len(packs), packs_per_step)
-    _check_as_many(packs, weights)
+    if weights is not None and len(weights) != len(packs):
+        raise UserError(f"{len(packs)} packs, draw counts of {len(weights)}", fix="give each pack its own")
     prepared = [_prepare(trace, layout, index) for index, trace in enumerate(traces)]
     stored: dict[tuple, np.ndarray] = {}  # of distinct packs, which recur
     longest = 0
@@ -105,7 +106,11 @@ def write_packed_file(
             _check_members(members, drawn, len(traces), number)
             pack = _build(prepared, members, drawn, number)
             longest = max(longest, len(pack.input_ids) - len(members))
-            _check_capacity(longest, layout, number)
+            if longest > layout.capacity_tokens:
+                raise UserError(
+                    f"pack {number} has {longest} inputs, over the capacity {layout.capacity_tokens}",
+                    fix="pack by packed_lengths(traces, layout)",
+                )
             if weights is not None:
                 ids = stored.setdefault(tuple(members), pack.input_ids)
                 mask = stored.setdefault((*members, "drawn", *drawn), pack.loss_mask)
@@ -188,11 +193,6 @@ def _prepare(trace: Tokens, layout: Layout, index: int) -> tuple[np.ndarray, np.
     return np.pad(ids, (0, pad), constant_values=layout.eos_id), np.pad(mask, (0, pad))
 
 
-def _check_as_many(packs: Sequence[Sequence[int]], weights: Sequence[Sequence[int]] | None) -> None:
-    if weights is not None and len(weights) != len(packs):
-        raise UserError(f"{len(packs)} packs, draw counts of {len(weights)}", fix="give each pack its own")
-
-
 def _check_members(members: Sequence[int], drawn: Sequence[int], traces: int, number: int) -> None:
     # A negative index would count from the end, and a fraction be cut: neither without a word.
     for index in members:
@@ -221,14 +221,6 @@ def _build(
     mask = np.concatenate([prepared[index][1] * count for index, count in zip(members, counts)])
     starts = np.cumsum([0, *(len(prepared[index][0]) for index in members[:-1])]).tolist()
     return Pack(ids, mask, starts)
-
-
-def _check_capacity(longest: int, layout: Layout, number: int) -> None:
-    if longest > layout.capacity_tokens:
-        raise UserError(
-            f"pack {number} has {longest} inputs, over the capacity {layout.capacity_tokens}",
-            fix="pack by packed_lengths(traces, layout)",
-        )
 
 
 def _as_pack(row: object, where: str) -> Pack:

@@ -43,7 +43,11 @@ def packing_report(
     """
     count = len(steps.packs) // steps.packs_per_step
     slices = [slice(i * steps.packs_per_step, (i + 1) * steps.packs_per_step) for i in range(count)]
-    weights = [_relative_weights(steps.packs[s], steps.weights[s], trained_tokens) for s in slices]
+    weights = []  # Aligner's of a token over the mean's, of each sequence that the step draws
+    for s in slices:
+        mean = mean_token_weights(steps.packs[s], steps.weights[s], trained_tokens)
+        own = aligner_token_weights(steps.packs[s], steps.weights[s], trained_tokens)
+        weights.append(own[mean > 0] / mean[mean > 0])
     return PackingReport(
         packs=len(steps.packs),
         packs_per_step=steps.packs_per_step,
@@ -56,11 +60,3 @@ def packing_report(
 
 def _bound(packs: Sequence[Sequence[int]], lengths: Sequence[int], capacity: int) -> int:
     return lower_bound(np.asarray(lengths)[np.concatenate(packs)], capacity)
-
-
-def _relative_weights(
-    packs: Sequence[Sequence[int]], weights: Sequence[Sequence[int]], trained_tokens: Sequence[int]
-) -> np.ndarray:
-    """Aligner's weight of a token over the mean's, of each sequence that the step draws."""
-    mean = mean_token_weights(packs, weights, trained_tokens)
-    return aligner_token_weights(packs, weights, trained_tokens)[mean > 0] / mean[mean > 0]

@@ -52,7 +52,8 @@ def prepare_aligner(
     )
     # Read back from the disk, by rules that share no code with the writer.
     verify_packed_file(folder / PACKED_FILE, layout)
-    report = packing_report(steps, lengths, [_trained(trace) for trace in traces], pack.capacity_tokens)
+    trained = [len(trace.ids) - trace.answer_start for trace in traces]
+    report = packing_report(steps, lengths, trained, pack.capacity_tokens)
     write_json(folder / REPORT_FILE, report)
     inputs = AlignerInputs(
         base_model=str(base),
@@ -77,7 +78,3 @@ def _steps(train: AlignerTrain, pack: PackConfig, lengths: np.ndarray) -> StepPa
         seed=pack.seed,
         multiple_of=train.layout.data_parallel_size,
     )
-
-
-def _trained(trace: Tokens) -> int:
-    return len(trace.ids) - trace.answer_start

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from nemo_cot.config import LoggersConfig, OptimConfig, PackConfig
 from nemo_cot.training.lora import LoraConfig
-from nemo_cot.training.nemo.config import LayoutConfig
 from nemo_cot.training.nemo.rendered import overridden
 from nemo_cot.training.nemo_aligner.config import AlignerTrain
 
@@ -71,6 +70,8 @@ def render_nemo_aligner(train: AlignerTrain, pack: PackConfig, inputs: AlignerIn
     Raises UserError when the layout's GPUs do not make whole copies of the model. Everything
     else that can be wrong is preflight's to find (nemo_cot.training.nemo.rules).
     """
+    layout, recomputed = train.layout, train.layout.checkpoint_activations
+    _ = layout.data_parallel_size  # raises for GPUs that make no whole copies
     rendered = {
         "trainer": _trainer(train),
         "exp_manager": _exp_manager(train, inputs),
@@ -81,10 +82,18 @@ def render_nemo_aligner(train: AlignerTrain, pack: PackConfig, inputs: AlignerIn
             # join ours, and be refused by the schedule or the optimizer that we name.
             "overwrite_base_config": {"optim": True},
             **_checkpoint_format(),
-            **_parallelism(train.layout),
+            "tensor_model_parallel_size": layout.tensor_model_parallel_size,
+            "pipeline_model_parallel_size": layout.pipeline_model_parallel_size,
+            "context_parallel_size": layout.context_parallel_size,
+            "sequence_parallel": layout.sequence_parallel,
             "megatron_amp_O2": train.megatron_amp_O2,
-            **_lengths_and_batches(pack, inputs),
-            **_activation_checkpointing(train.layout),
+            "encoder_seq_length": pack.capacity_tokens,  # default 4096, which would override the checkpoint's
+            "global_batch_size": inputs.packs_per_step,  # Aligner counts packs, not sequences
+            "micro_batch_size": 1,
+            "activations_checkpoint_granularity": None if recomputed == "none" else recomputed,
+            "activations_checkpoint_method": "uniform" if recomputed == "full" else None,
+            "activations_checkpoint_num_layers": 1 if recomputed == "full" else None,
+            "activations_checkpoint_layers_per_pipeline": None,
             "transformer_engine": True,  # the packed (THD) attention kernel is Transformer Engine's
             "gradient_as_bucket_view": False,
             "answer_only_loss": True,  # default False; Aligner's script passes True by hand, ours reads it
@@ -93,9 +102,7 @@ def render_nemo_aligner(train: AlignerTrain, pack: PackConfig, inputs: AlignerIn
             "ffn_dropout": 0.0,
             "peft": _peft(train.lora),
             "data": _data(train, pack, inputs),
-            "optim": render_optim(
-                train.optim, train.max_steps, distributed=train.layout.distributed_optimizer
-            ),
+            "optim": render_optim(train.optim, train.max_steps, distributed=layout.distributed_optimizer),
         },
     }
     return overridden(rendered, train.overrides)
@@ -173,36 +180,6 @@ def _checkpoint_format() -> Rendered:
         "dist_ckpt_format": "torch_dist",  # the converter's zarr would be inherited: deprecated, slow
         "dist_ckpt_parallel_save": True,  # default false: the first data-parallel copy writes alone
         "dist_ckpt_torch_dist_multiproc": 2,  # processes that write, per rank
-    }
-
-
-def _parallelism(layout: LayoutConfig) -> Rendered:
-    _ = layout.data_parallel_size  # raises for GPUs that make no whole copies
-    return {
-        "tensor_model_parallel_size": layout.tensor_model_parallel_size,
-        "pipeline_model_parallel_size": layout.pipeline_model_parallel_size,
-        "context_parallel_size": layout.context_parallel_size,
-        "sequence_parallel": layout.sequence_parallel,
-    }
-
-
-def _lengths_and_batches(pack: PackConfig, inputs: AlignerInputs) -> Rendered:
-    return {
-        "encoder_seq_length": pack.capacity_tokens,  # default 4096, which would override the checkpoint's
-        "global_batch_size": inputs.packs_per_step,  # Aligner counts packs, not sequences
-        "micro_batch_size": 1,
-    }
-
-
-def _activation_checkpointing(layout: LayoutConfig) -> Rendered:
-    full = layout.checkpoint_activations == "full"
-    return {
-        "activations_checkpoint_granularity": None
-        if layout.checkpoint_activations == "none"
-        else layout.checkpoint_activations,
-        "activations_checkpoint_method": "uniform" if full else None,
-        "activations_checkpoint_num_layers": 1 if full else None,
-        "activations_checkpoint_layers_per_pipeline": None,
     }
 
 

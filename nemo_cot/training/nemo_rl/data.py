@@ -51,7 +51,16 @@ def prepare_rl(
         for number, trace in enumerate(draw for step in draws for draw in step):
             first.setdefault(int(trace), number)
             handle.write(lines[int(trace)])
-    write_jsonl(folder / EXPECTED_FILE, (_expected(sequences[t], row) for t, row in first.items()))
+    expected = (
+        {
+            "row": row,
+            "trace": f"{sequences[trace].problem_id}, sample {sequences[trace].sample}",
+            "input_ids": sequences[trace].input_ids,
+            "num_prompt_tokens": sequences[trace].num_prompt_tokens,
+        }
+        for trace, row in first.items()
+    )
+    write_jsonl(folder / EXPECTED_FILE, expected)
     write_bytes(folder / CONFIG_FILE, to_yaml(render_nemo_rl(train, pack, inputs)).encode())
 
 
@@ -68,12 +77,3 @@ def _row(trace: Trace, sequence: TokenSequence, tokenizer: TextTokenizer) -> RlR
             fix="leave the trace out, or use train=nemo_aligner or train=local",
         )
     return row
-
-
-def _expected(sequence: TokenSequence, row: int) -> dict:
-    return {
-        "row": row,
-        "trace": f"{sequence.problem_id}, sample {sequence.sample}",
-        "input_ids": sequence.input_ids,
-        "num_prompt_tokens": sequence.num_prompt_tokens,
-    }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from nemo_cot.config import LoggersConfig, OptimConfig, PackConfig
+from nemo_cot.config import LoggersConfig, PackConfig
 from nemo_cot.errors import UserError
 from nemo_cot.training.lora import LoraConfig
 from nemo_cot.training.nemo.rendered import overridden
@@ -75,8 +75,28 @@ def render_nemo_rl(train: NemoRlTrain, pack: PackConfig, inputs: RlInputs) -> Re
             "NeMo-RL gives every row the weight 1", where="train.batching", fix="set train.batching=literal"
         )
     rendered = {
-        "sft": _sft(train),
-        "checkpointing": _checkpointing(train, inputs),
+        "sft": {
+            "max_num_epochs": 1,  # the file holds every draw of every step
+            "max_num_steps": train.max_steps,
+            "val_period": 0,  # default 10; there is nothing held out
+            "val_batches": 0,
+            "val_global_batch_size": train.global_batch_size,
+            "val_micro_batch_size": train.micro_batch_size,
+            "val_at_start": False,  # default true
+            "val_at_end": False,
+            "seed": train.seed,
+            "only_unmask_final": False,
+        },
+        "checkpointing": {
+            "enabled": True,
+            "checkpoint_dir": f"{inputs.log_dir}/checkpoints",
+            "metric_name": None,  # default val:val_loss, which is never measured: null keeps the latest
+            "higher_is_better": False,
+            "keep_top_k": train.kept_saves,
+            "save_period": train.save_interval_steps,
+            "checkpoint_must_save_by": train.max_time_per_run,  # default null: Slurm would kill it instead
+            "save_optimizer": True,
+        },
         "policy": _policy(train, pack, inputs),
         "data": _data(train, pack, inputs),
         "logger": _logger(train.loggers, inputs),
@@ -87,34 +107,6 @@ def render_nemo_rl(train: NemoRlTrain, pack: PackConfig, inputs: RlInputs) -> Re
         },
     }
     return overridden(rendered, train.overrides)
-
-
-def _sft(train: NemoRlTrain) -> Rendered:
-    return {
-        "max_num_epochs": 1,  # the file holds every draw of every step
-        "max_num_steps": train.max_steps,
-        "val_period": 0,  # default 10; there is nothing held out
-        "val_batches": 0,
-        "val_global_batch_size": train.global_batch_size,
-        "val_micro_batch_size": train.micro_batch_size,
-        "val_at_start": False,  # default true
-        "val_at_end": False,
-        "seed": train.seed,
-        "only_unmask_final": False,
-    }
-
-
-def _checkpointing(train: NemoRlTrain, inputs: RlInputs) -> Rendered:
-    return {
-        "enabled": True,
-        "checkpoint_dir": f"{inputs.log_dir}/checkpoints",
-        "metric_name": None,  # default val:val_loss, which is never measured: null keeps the latest
-        "higher_is_better": False,
-        "keep_top_k": train.kept_saves,
-        "save_period": train.save_interval_steps,
-        "checkpoint_must_save_by": train.max_time_per_run,  # default null: Slurm would kill it instead
-        "save_optimizer": True,
-    }
 
 
 def _policy(train: NemoRlTrain, pack: PackConfig, inputs: RlInputs) -> Rendered:
@@ -174,7 +166,15 @@ def _megatron(train: NemoRlTrain) -> Rendered:
         "use_fused_weighted_squared_relu": False,
         "peft": _peft(train.lora),
         "optimizer": _optimizer(train),
-        "scheduler": _scheduler(train.optim, train.max_steps),
+        "scheduler": {
+            "start_weight_decay": train.optim.weight_decay,
+            "end_weight_decay": train.optim.weight_decay,
+            "weight_decay_incr_style": "constant",
+            "lr_decay_style": train.optim.sched.name,
+            "lr_decay_iters": train.max_steps,  # default 1000: the rate would hardly fall in 50 steps
+            "lr_warmup_iters": train.optim.sched.warmup_steps,  # default 50: the whole run would warm up
+            "lr_warmup_init": 0.0,  # default: just below lr
+        },
         "distributed_data_parallel_config": {
             "grad_reduce_in_fp32": True,  # default false: sums 1,024 sequences in bf16
             "overlap_grad_reduce": True,
@@ -219,18 +219,6 @@ def _optimizer(train: NemoRlTrain) -> Rendered:
         "clip_grad": train.gradient_clip_val,
         "optimizer_cpu_offload": train.optimizer_cpu_offload,
         "optimizer_offload_fraction": 1.0 if train.optimizer_cpu_offload else 0.0,  # it takes no share of it
-    }
-
-
-def _scheduler(optim: OptimConfig, max_steps: int) -> Rendered:
-    return {
-        "start_weight_decay": optim.weight_decay,
-        "end_weight_decay": optim.weight_decay,
-        "weight_decay_incr_style": "constant",
-        "lr_decay_style": optim.sched.name,
-        "lr_decay_iters": max_steps,  # default 1000: the rate would hardly fall in 50 steps
-        "lr_warmup_iters": optim.sched.warmup_steps,  # default 50: the whole run would warm up
-        "lr_warmup_init": 0.0,  # default: just below lr
     }
 
 
