@@ -214,7 +214,8 @@ def _side_by_side(plan: StudyPlan, jobs: int) -> tuple[int, list[str]]:
     if devices and jobs > len(devices):
         notes.append(f"note: {len(devices)} runs at a time, one per CUDA device, not {jobs}")
         jobs = len(devices)
-    need = max((p.memory_bytes for p in plan.chosen if p.memory_bytes), default=None)
+    costs = (p.training.memory_bytes for p in plan.chosen if p.training and p.cfg.train.backend == "local")
+    need = max(filter(None, costs), default=None)
     there = _memory_available()
     if jobs > 1 and need and there and not devices and need * jobs > there:
         fits = max(1, int(there // need))

@@ -12,7 +12,7 @@ from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import Composer, compose_config, load_config, to_yaml
 from nemo_cot.experiment.graph import graph
 from nemo_cot.experiment.groups import CONF
-from nemo_cot.experiment.sharing import plan_study, stage_keys
+from nemo_cot.experiment.sharing import plan_study
 from nemo_cot.experiment.study import chosen_study
 
 STUDY = {
@@ -215,7 +215,7 @@ def test_ranges_groups_and_names_are_swept_too():
 
 
 def keys(*overrides):
-    return stage_keys(graph(load_config(["experiment=quickstart", *overrides])))
+    return graph(load_config(["experiment=quickstart", *overrides])).keys
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_two_trainers_do_not_share_an_image(write, cluster, wrong):
 
     def found(*more):
         plan = plan_study(chosen(*cluster, *more), elsewhere=True)
-        return [p.name for p in plan.chosen for f in p.findings if f.rule == "study_images" and f.level == "error"]
+        return [p.removeprefix("run ") for p, f in plan.found("error") if f.rule == "study_images"]
 
     assert found() == wrong and found("--only", "rl,local") == []
 

@@ -110,7 +110,7 @@ class LocalBackend(Backend[LocalTrain]):
         longest = min(tokens, cfg.pack.capacity_tokens)
         width = 4 if self.train.export_dtype == "float32" else 2
         kept = width * model.parameters * len(self.checkpoint_steps())
-        cost = replace(cost, disk_bytes=None if cost.disk_bytes is None else cost.disk_bytes + kept)
+        cost = replace(cost, disk={**(cost.disk or {}), "train": 2 * model.parameters + kept})
         return replace(cost, memory_bytes=train_bytes(model.shape, model.parameters, self.train, longest))
 
     def size(self, resources: ResourceClasses) -> tuple[int, int | None]:
