@@ -53,7 +53,8 @@ def study_command(verb: str, arguments: Sequence[str]) -> int:
         "cancel": lambda chosen: _slurm().cancel_study(chosen),
     }
     if verb not in verbs:
-        raise UserError(f"takes no study: {verb}", where="study", fix=f"use one of {', '.join(verbs)}")
+        fix = f"nemo-cot {verb} RUNS_DIR/STUDY/RUN ..., of one of its runs; a study takes {', '.join(verbs)}"
+        raise UserError(f"takes no study: {verb}", where="study", fix=fix)
     return verbs[verb](chosen_study([a for a in arguments if a != "--dry-run"]))
 
 

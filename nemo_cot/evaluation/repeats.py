@@ -13,7 +13,8 @@ A variant's figure is the mean over its repeats and problems. Its interval is a 
   for two repeats is of no use; ten variants of two repeats share ten. Where nothing is repeated, nothing is added.
 
 Repeats that share the value of the first seed that varies (selection, then training, then sampling) are one: two
-trainings on the same traces tell nothing new about the choice of traces.
+trainings on the same traces tell nothing new about the choice of traces. One model that no such seed reaches (the base) is
+no sample of their luck: it adds no degree of freedom, has none of it, and stands as it is beside every repeat of others.
 """
 
 from __future__ import annotations
@@ -65,11 +66,15 @@ def grouped(values: np.ndarray, seeds: Sequence[tuple[int, ...]]) -> np.ndarray:
 
 
 def repeated_means(
-    columns: Sequence[np.ndarray], *, share: bool, resamples: int, confidence: float, seed: int
+    columns: Sequence[np.ndarray], *, share: bool, resamples: int, confidence: float, seed: int,
+    lucky: Sequence[bool] | None = None,
 ) -> list[Estimate]:
-    """The mean of each of ``columns`` (float [G, P], G may differ), as one variant each."""
+    """The mean of each of ``columns`` (float [G, P], G may differ), as one variant each. ``lucky``: which have the luck of
+    runs (None: all): one model, which no seed changes, has G = 1 and none.
+    """
     found = []
-    scales = [_variance_of(column, column.shape[1]) if share else 1.0 for column in columns]
+    lucky = lucky or [True] * len(columns)
+    scales = [own * (_variance_of(column, column.shape[1]) if share else 1.0) for own, column in zip(lucky, columns)]
     for column, draws in zip(columns, _draws(columns, scales, share, resamples, seed)):
         low, high = mean_interval(draws, column.mean(axis=0), confidence, share=share)
         found.append(Estimate(float(column.mean()), low, high))
@@ -83,12 +88,15 @@ def repeated_differences(
     resamples: int,
     confidence: float,
     seed: int,
+    lucky: Sequence[tuple[bool, bool]] | None = None,
 ) -> list[Estimate]:
     """The mean of second minus first of each of ``pairs``, paired by repeat and problem, float [G, P] both; of a share
-    within -1 to 1.
+    within -1 to 1. ``lucky``: of both sides, as in :func:`repeated_means`; one that is not stands in all G rows.
     """
     columns = [second - first for first, second in pairs]
-    scales = [sum(_variance_of(side, side.shape[1]) for side in pair) if share else 1.0 for pair in pairs]
+    lucky = lucky or [(True, True)] * len(pairs)
+    sides = [[side for side, own in zip(*both) if own] for both in zip(pairs, lucky)]
+    scales = [sum(_variance_of(side, side.shape[1]) if share else 0.5 for side in own) for own in sides]
     found = []
     level = (1 - confidence) / max(1, len(columns))
     for column, draws in zip(columns, _draws(columns, scales, False, resamples, seed)):
