@@ -51,17 +51,15 @@ def _run_and_job(given: Given) -> tuple[Path, list[str]]:
     where there is no run, but a job, of that name. Raises UserError where there is neither.
     """
     names, overrides = given.names, given.overrides
-    named = len(names) == 1 and any(text.startswith(("name=", "experiment=")) for text in overrides)
-    runs, jobs = ([], names) if named else (names[:1], names[1:])
-    if len(jobs) > 1:
-        raise UserError(f"{len(jobs)} jobs named, not one", where=_VERB, fix=f"{_VERB} [RUN] [JOB] [--follow]")
+    alone = len(names) < 2 and not any(text.startswith(("name=", "experiment=")) for text in overrides)
+    runs, jobs = (names, []) if alone else (names[:-1], names[-1:])
     try:
         return find_directory(as_overrides(Given(runs, overrides), _VERB)).path, jobs
     except UserError:
         with suppress(UserError):
             run = find_directory(overrides).path
-            if runs and not jobs and (submission := read_submission(run)) and _named(submission, runs):
-                return run, runs
+            if alone and names and (submission := read_submission(run)) and _named(submission, names):
+                return run, names
         raise
 
 

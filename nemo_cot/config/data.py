@@ -81,33 +81,39 @@ class ChainSumProblems(ProblemsConfig):
 
 
 @dataclass
-class FileProblems(ProblemsConfig):
-    """Problems out of two JSON-lines files with the keys problem and expected_answer; ``train_path`` null: none are
-    trained on.
+class TwoFiles(ProblemsConfig):
+    """Out of a file each; ``train_path`` null: none are trained on.
 
-    Paths here and below are ``runtime()`` where what lies there is an input of the stage, hashed. ``scorer``: of all
-    rows, "per_row" as each row's own ``scorer`` says; null: mathematics.
+    Paths here and below are ``runtime()`` where what lies there is an input of the stage, hashed.
     """
 
     more = "raise the rows of problems.train_path"
 
     train_path: Optional[str] = runtime()  # noqa: UP045
     heldout_path: str = runtime()
-    scorer: Optional[str] = added(None)  # noqa: UP045
-
-    def __post_init__(self) -> None:
-        if self.scorer is not None:
-            one_of("problems.scorer", self.scorer, (PER_ROW, *scorer_names()))
 
     @property
     def files(self) -> dict[str, str]:  # type: ignore[override]
         """Those that are named."""
-        return _files(self.train_path, self.heldout_path)
+        return {**({"train": self.train_path} if self.train_path else {}), "heldout": self.heldout_path}
 
     @property
     def counts(self) -> tuple[int | None, None]:  # type: ignore[override]
         """None are trained on without a file."""
         return (None if self.train_path else 0), None
+
+
+@dataclass
+class FileProblems(TwoFiles):
+    """Problems out of JSON-lines files with the keys problem and expected_answer. ``scorer``: of all rows, "per_row" as each
+    row's own ``scorer`` says; null: mathematics.
+    """
+
+    scorer: Optional[str] = added(None)  # noqa: UP045
+
+    def __post_init__(self) -> None:
+        if self.scorer is not None:
+            one_of("problems.scorer", self.scorer, (PER_ROW, *scorer_names()))
 
     @property
     def scorers(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -244,21 +250,18 @@ class ChoiceColumns:
 
 
 @dataclass
-class ChoiceProblems(ProblemsConfig):
-    """Multiple choice out of tables (nemo_cot.io.tables); ``train_path`` null: nothing is trained on any.
+class ChoiceProblems(TwoFiles):
+    """Multiple choice out of tables (nemo_cot.io.tables).
 
     ``shuffle``: the options come in an order that hangs on ``seed`` and the problem's id alone; else as in the file, the
     right one first where it has a column of its own. ``template`` holds {question} and {options}, ``option`` {letter}
     and {text}.
     """
 
-    more = "raise the rows of problems.train_path"
     holds = "a table with a question, its options and the right one per row"
     scorers = ("choice",)
     no_sums = True
 
-    train_path: Optional[str] = runtime()  # noqa: UP045
-    heldout_path: str = runtime()
     format: str
     columns: ChoiceColumns
     shuffle: bool
@@ -275,21 +278,7 @@ class ChoiceProblems(ProblemsConfig):
                     raise UserError(f"must hold {name} exactly once", where=f"problems.{key}", fix=f"correct problems.{key}")
 
     @property
-    def counts(self) -> tuple[int | None, None]:  # type: ignore[override]
-        """None are trained on without a file."""
-        return (None if self.train_path else 0), None
-
-    @property
-    def files(self) -> dict[str, str]:  # type: ignore[override]
-        """Those that are named."""
-        return _files(self.train_path, self.heldout_path)
-
-    @property
     def packages(self) -> dict[str, str]:  # type: ignore[override]
         """Those of the files' formats."""
         kinds = (table_packages(user_path(path), self.format, None) for path in self.files.values())
         return {name: install for found in kinds for name, install in found.items()}
-
-
-def _files(train: str | None, heldout: str) -> dict[str, str]:
-    return {**({"train": train} if train else {}), "heldout": heldout}

@@ -19,7 +19,7 @@ no sample of their luck: it adds no degree of freedom, has none of it, and stand
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,20 +49,11 @@ class Estimate:
     detectable: float = float("nan")
 
 
-def groups(seeds: Sequence[tuple[int, ...]]) -> list[list[int]]:
-    """Indices of the repeats that count as one, by the first seed that varies; all alone if none does.
-
-    ``seeds``: per repeat its seeds, in the order selection, training, sampling.
+def grouped(values: np.ndarray, decides: Sequence[Hashable]) -> np.ndarray:
+    """Mean over the repeats that count as one: float [repeats, P] to [groups, P]. ``decides``: what each has of the first
+    seed that varies.
     """
-    varying = [place for place in zip(*seeds) if len(set(place)) > 1]
-    if not varying:
-        return [list(range(len(seeds)))]
-    return [[i for i, s in enumerate(varying[0]) if s == value] for value in dict.fromkeys(varying[0])]
-
-
-def grouped(values: np.ndarray, seeds: Sequence[tuple[int, ...]]) -> np.ndarray:
-    """Mean over the repeats that count as one: float [repeats, P] to [groups, P]."""
-    return np.stack([values[places].mean(axis=0) for places in groups(seeds)])
+    return np.stack([values[[other == one for other in decides]].mean(axis=0) for one in dict.fromkeys(decides)])
 
 
 def repeated_means(
@@ -73,8 +64,8 @@ def repeated_means(
     runs (None: all): one model, which no seed changes, has G = 1 and none.
     """
     found = []
-    lucky = lucky or [True] * len(columns)
-    scales = [own * (_variance_of(column, column.shape[1]) if share else 1.0) for own, column in zip(lucky, columns)]
+    scales = [_variance_of(column, column.shape[1]) if share else 1.0 for column in columns]
+    scales = [scale * own for scale, own in zip(scales, lucky or [True] * len(columns))]
     for column, draws in zip(columns, _draws(columns, scales, share, resamples, seed)):
         low, high = mean_interval(draws, column.mean(axis=0), confidence, share=share)
         found.append(Estimate(float(column.mean()), low, high))
@@ -88,15 +79,12 @@ def repeated_differences(
     resamples: int,
     confidence: float,
     seed: int,
-    lucky: Sequence[tuple[bool, bool]] | None = None,
 ) -> list[Estimate]:
     """The mean of second minus first of each of ``pairs``, paired by repeat and problem, float [G, P] both; of a share
-    within -1 to 1. ``lucky``: of both sides, as in :func:`repeated_means`; one that is not stands in all G rows.
+    within -1 to 1. One model stands in all G rows; that it has no luck is not used, which keeps to the safe side.
     """
     columns = [second - first for first, second in pairs]
-    lucky = lucky or [(True, True)] * len(pairs)
-    sides = [[side for side, own in zip(*both) if own] for both in zip(pairs, lucky)]
-    scales = [sum(_variance_of(side, side.shape[1]) if share else 0.5 for side in own) for own in sides]
+    scales = [sum(_variance_of(side, side.shape[1]) for side in pair) if share else 1.0 for pair in pairs]
     found = []
     level = (1 - confidence) / max(1, len(columns))
     for column, draws in zip(columns, _draws(columns, scales, False, resamples, seed)):

@@ -179,7 +179,7 @@ def study_table(
             name,
             subjects[name],
             [one.repeat.name for one in found],
-            len(_groups(found)),
+            len({one.decides for one in found}),
             list(missing.get(name, ())),
             {m: columns[m][name] for m in measures if name in columns[m]},
         )
@@ -261,12 +261,8 @@ def _paired(first: Sequence[_Read], second: Sequence[_Read]) -> list[tuple[_Read
     return [pair for pair in both if all(a == b or None in (a, b) for a, b in zip(*map(_seeds, pair)))]
 
 
-def _groups(found: Sequence[_Read]) -> np.ndarray:
-    """What counts as one repeat each, of runs in ``found``: any [repeats, 1]."""
-    return grouped(np.zeros((len(found), 1)), [one.decides for one in found]) if found else np.zeros((0, 1))
-
-
-def _values(found: Sequence[_Read], measure: str, decides: Sequence[tuple[int, ...]]) -> np.ndarray:
+def _values(found: Sequence[_Read], measure: str, decides: Sequence[tuple[int, ...]] | None = None) -> np.ndarray:
+    decides = decides or [one.decides for one in found]
     return grouped(np.stack([one.metrics[measure].per_problem for one in found]), decides)
 
 
@@ -276,9 +272,8 @@ def _cells(
     """The cells of one column, by variant; none for variants without runs."""
     there = [name for name, found in own.items() if found]
     share = own[there[0]][0].metrics[measure].share
-    columns = [_values(own[name], measure, [one.decides for one in own[name]]) for name in there]
-    lucky = {name: not own[name][0].one_model for name in there}
-    figures = repeated_means(columns, lucky=list(lucky.values()), share=share, **settings)
+    lucky = [not own[name][0].one_model for name in there]
+    figures = repeated_means([_values(own[name], measure) for name in there], lucky=lucky, share=share, **settings)
     cells = {n: Cell(f.value, f.low, f.high, None) for n, f in zip(there, figures)}
     pairs = {}
     for name in there:
@@ -286,8 +281,7 @@ def _cells(
             decides = [one.decides or other.decides for one, other in both]
             first, second = (_values(side, measure, decides) for side in zip(*both))
             pairs[name] = (first, second)
-    moved = [(lucky[baseline], lucky[name]) for name in pairs]
-    changes = repeated_differences(list(pairs.values()), lucky=moved, share=share, **settings)
+    changes = repeated_differences(list(pairs.values()), share=share, **settings)
     corrected = holm([change.p_value for change in changes])
     for name, change, p_holm in zip(pairs, changes, corrected):
         cells[name].minus_baseline = Corrected(

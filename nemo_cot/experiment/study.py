@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -90,11 +90,7 @@ class Study:
     @property
     def sets(self) -> tuple[str, ...]:
         """The held-out sets that are compared: the runs' own, whose name is empty, and those of measures."""
-        return _sets(self.measures)
-
-
-def _sets(measures: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(["", *(measure.rpartition(".")[0] for measure in measures)]))
+        return tuple(dict.fromkeys(["", *(measure.rpartition(".")[0] for measure in self.measures)]))
 
 
 def scores_of(whole: Graph, subject: str, sets: Sequence[str]) -> tuple[str | None, ...]:
@@ -255,13 +251,14 @@ def _of_file(name: str, overrides: Sequence[str]) -> Study:
     for variant, content in study.runs.items():
         own = content if isinstance(content, VariantFile) else VariantFile(content)
         common, rows, idle = [*study.overrides, *own.overrides, *rest], repeats, []
-        if of_models and _is_one_model(composer, common, own.subject, _sets(study.measures), of_models):
+        if of_models and _is_one_model(composer, common, own.subject, of_models):
             idle = of_models
             rows = list({row.get(SAMPLING): row for row in repeats[::-1]}.values())[::-1]
         for row in rows:
             marks = [f"{key.partition('.')[0]}{row[key]}" for key in varied if key not in idle]
             run_name = ".".join([variant, *(["-".join(marks)] if marks else [])])
-            placed = [*common, *_placed(row), f"name={run_name}", f"runs_dir={hydra_quoted(runs_dir)}"]
+            of_row = [f"{key}={value}" for key, value in row.items()]
+            placed = [*common, *of_row, f"name={run_name}", f"runs_dir={hydra_quoted(runs_dir)}"]
             seeds = {key: None if key in idle else value for key, value in row.items()}
             runs.append(StudyRun(run_name, variant, own.subject, seeds, tuple(placed)))
     # A variant that was renamed, or repeated since, has finished stages under its earlier name.
@@ -278,24 +275,16 @@ def _of_file(name: str, overrides: Sequence[str]) -> Study:
     return Study(name, runs_dir, runs, study.title, study.baseline, study.measures)
 
 
-def _placed(row: Mapping[str, int]) -> list[str]:
-    return [f"{key}={value}" for key, value in row.items()]
-
-
-def _is_one_model(
-    composer: Composer, overrides: Sequence[str], subject: str, sets: Sequence[str], seeds: Sequence[str]
-) -> bool:
-    """Whether none of ``seeds`` acts on what ``subject`` of a run is scored from: each of two values has the same stages
-    before it. A config that is none is for the plan to report.
+def _is_one_model(composer: Composer, overrides: Sequence[str], subject: str, seeds: Sequence[str]) -> bool:
+    """Whether none of ``seeds`` acts on what ``subject`` of a run is scored from: with each of two values the stages before
+    it are the same. A config that is none is for the plan to report.
     """
     try:
-        found = [
-            scores_of(whole_graph(to_dataclasses(composer.tree([*overrides, *_placed(dict.fromkeys(seeds, n))]))), subject, sets)
-            for n in (1, 2)
-        ]
+        trees = [composer.tree([*overrides, *(f"{seed}={value}" for seed in seeds)]) for value in (1, 2)]
+        first, second = (scores_of(whole_graph(to_dataclasses(tree)), subject, [""]) for tree in trees)
     except UserError:
         return False
-    return None not in found[0] and found[0] == found[1]
+    return None not in first and first == second
 
 
 def _of_sweep(overrides: Sequence[str]) -> Study:

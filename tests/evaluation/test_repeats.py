@@ -12,7 +12,6 @@ from nemo_cot.evaluation.metrics import Metric
 from nemo_cot.evaluation.repeats import (
     RunMean,
     grouped,
-    groups,
     holm,
     repeated_differences,
     repeated_means,
@@ -25,23 +24,15 @@ SETTINGS = {"resamples": 4000, "confidence": 0.95, "seed": 0}
 
 
 @pytest.mark.parametrize(
-    ("seeds", "expected"),
+    ("decides", "expected"),
     [
-        ([(1, 1, 1)], [[0]]),
-        ([(1, 1, 1), (1, 2, 1), (1, 3, 1)], [[0], [1], [2]]),
-        ([(1, 1, 1), (1, 2, 1), (2, 1, 1), (2, 2, 1)], [[0, 1], [2, 3]]),
-        ([(1, 1, 1), (1, 1, 2)], [[0], [1]]),
-        ([(1, 1, 1), (1, 1, 1)], [[0, 1]]),
-        ([(), ()], [[0, 1]]),
+        ([1, 2, 3], [[0.0, 1.0], [1.0, 1.0], [0.5, 0.0]]), ([1, 1, 2], [[0.5, 1.0], [0.5, 0.0]]), ([2, 1, 2], [[0.25, 0.5], [1.0, 1.0]]),
+        ([(), (), ()], [[0.5, 2 / 3]]),
     ],
-)
-def test_repeats_of_the_same_selection_are_one(seeds, expected):
-    assert groups(seeds) == expected
-
-
-def test_groups_are_averaged():
+)  # fmt: skip
+def test_repeats_of_the_same_selection_are_one(decides, expected):
     values = np.array([[0.0, 1.0], [1.0, 1.0], [0.5, 0.0]])
-    assert grouped(values, [(1, 1), (1, 2), (2, 1)]).tolist() == [[0.5, 1.0], [0.5, 0.0]]
+    assert grouped(values, decides) == pytest.approx(np.array(expected))
 
 
 def metric(values, share=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cmp_to_key
 from typing import Any
 
@@ -26,11 +26,6 @@ def real_order(a: Node, b: Node) -> int:
     if finding.equal is None:
         raise Unreadable(f"end-of-interval: {finding.reason}")
     return 0 if finding.equal else (1 if _real(a) > _real(b) else -1)
-
-
-def sorted_nodes(nodes: Iterable[Node]) -> list[Node]:
-    """``nodes`` in increasing order of value."""
-    return sorted(nodes, key=cmp_to_key(real_order))
 
 
 def normal_form(intervals: Sequence[Interval]) -> list[Interval]:
