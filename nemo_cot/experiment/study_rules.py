@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import filecmp
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nemo_cot.config import Config
@@ -50,9 +50,10 @@ def study_findings(plan: StudyPlan, chosen: Chosen) -> Iterator[tuple[str, Findi
     variants = {p.run.variant: first[p.run.variant] for p in plan.chosen}
     if base := first.get(chosen.study.baseline):
         for variant, planned in variants.items():
-            for name in chosen.study.sets:
-                ours, theirs = (next(s for s in held_out_sets(p.cfg) if s.name == name) for p in (base, planned))
-                yield from ((variant, finding) for finding in _comparable(ours, theirs, chosen.study.baseline))
+            ours, theirs = ({one.name: one for one in held_out_sets(p.cfg)} for p in (base, planned))
+            pairs = [(ours[name], theirs[name]) for name in chosen.study.sets]
+            found = (*_other_problems(pairs, chosen.study.baseline), *_other_samples(pairs, chosen.study.baseline))
+            yield from ((variant, finding) for finding in found)
     known = {base.scores: chosen.study.baseline} if base else {}
     for variant, planned in variants.items():
         other = known.setdefault(planned.scores, variant)
@@ -78,22 +79,28 @@ def _images(plan: StudyPlan) -> Iterator[tuple[str, Finding]]:
             yield f"run {planned.name}", Finding("study_images", "error", what, fix)
 
 
-def _comparable(ours: HeldOut, theirs: HeldOut, baseline: str) -> Iterator[Finding]:
-    """Whether the problems of a variant, ``theirs``, are those of the baseline, where that is known before they are made."""
-    one, other = ours.cfg.problems.heldout, theirs.cfg.problems.heldout
-    before, after = ({f"{theirs.key}.{key}": v for key, v in flatten(decides).items()} for decides in (one, other))
-    differing = [key for key in before | after if _differs(key, before.get(key), after.get(key))]
-    if differing:
-        shown = ", ".join(f"{key} {after.get(key)}, there {before.get(key)}" for key in differing[:2])
-        fix = " ".join(f"{key}={'null' if (v := before.get(key)) is None else hydra_value(v)}" for key in differing)
-        fix = choices(theirs.key, [one["source"]]) if one["source"] != other["source"] else fix
-        what = f"other {on_set('held-out problems', theirs.name)} than the baseline {baseline} ({shown}): no table compares them"
-        yield Finding("study_problems", "error", what, f"set {fix}")
-    mine, its = (each.cfg.evaluate.samples_per_problem for each in (ours, theirs))
-    if mine != its:
-        what = f"{on_set(f'{its} samples per problem', theirs.name)}, the baseline {baseline} has {mine}: pass@k and maj@k of all "
-        key = f"evaluate.sets.{theirs.name}" if theirs.name else "evaluate"
-        yield Finding("study_samples", "warning", f"{what}take the first {min(mine, its)}", f"set {key}.samples_per_problem={mine}")
+def _other_problems(pairs: Sequence[tuple[HeldOut, HeldOut]], baseline: str) -> Iterator[Finding]:
+    """Of a set of the baseline and that of a variant: whether the problems are the same, where that is known before they are
+    made.
+    """
+    for ours, theirs in pairs:
+        one, other = ours.cfg.problems.heldout, theirs.cfg.problems.heldout
+        before, after = ({f"{theirs.key}.{key}": v for key, v in flatten(decides).items()} for decides in (one, other))
+        if differing := [key for key in before | after if _differs(key, before.get(key), after.get(key))]:
+            shown = ", ".join(f"{key} {after.get(key)}, there {before.get(key)}" for key in differing[:2])
+            fix = " ".join(f"{key}={'null' if (v := before.get(key)) is None else hydra_value(v)}" for key in differing)
+            fix = choices(theirs.key, [one["source"]]) if one["source"] != other["source"] else fix
+            what = f"other {on_set('held-out problems', theirs.name)} than the baseline {baseline} ({shown}): no table compares them"
+            yield Finding("study_problems", "error", what, f"set {fix}")
+
+
+def _other_samples(pairs: Sequence[tuple[HeldOut, HeldOut]], baseline: str) -> Iterator[Finding]:
+    """Of the first set with another number: further ones have that of the run's own unless they say otherwise."""
+    counts = {theirs.name: [one.cfg.evaluate.samples_per_problem for one in (ours, theirs)] for ours, theirs in pairs}
+    for name, (mine, its) in [found for found in counts.items() if len(set(found[1])) > 1][:1]:
+        what = f"{on_set(f'{its} samples per problem', name)}, the baseline {baseline} has {mine}: pass@k and maj@k of all take the "
+        key = f"evaluate.sets.{name}" if name else "evaluate"
+        yield Finding("study_samples", "warning", f"{what}first {min(mine, its)}", f"set {key}.samples_per_problem={mine}")
 
 
 def _differs(key: str, before: Any, after: Any) -> bool:
