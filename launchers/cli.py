@@ -20,7 +20,7 @@ verbs
            [--all: every rule; --suggest: the best few layouts; --json: everything, for programs]
   submit   queue the chain on a Slurm cluster [--dry-run: only write the job files]
   status   show the progress of each stage of a run, and its jobs in the queue: nemo-cot status [RUN] [--watch]
-  logs     print the log of a submitted job: nemo-cot logs [JOB] [--follow] [key=value ...]
+  logs     print the log of a submitted job, of the latest one without JOB: nemo-cot logs [RUN] [JOB] [--follow]
   cancel   remove a submitted chain from the queue: nemo-cot cancel [RUN]
   report   write the report of a run again, or one about several: nemo-cot report [RUN[:SUBJECT] ...] [--output DIR]
            (RUN is a name or a path; status, logs, cancel and report also find it by name= or experiment=, and runs_dir=)

@@ -54,7 +54,8 @@ def study_command(verb: str, arguments: Sequence[str]) -> int:
         "cancel": slurm.cancel_study,
     }
     if verb not in verbs:
-        raise UserError(f"takes no study: {verb}", where="study", fix=f"use one of {', '.join(verbs)}")
+        fix = f"nemo-cot {verb} RUNS_DIR/STUDY/RUN ..., of one of its runs; a study takes {', '.join(verbs)}"
+        raise UserError(f"takes no study: {verb}", where="study", fix=fix)
     return verbs[verb](chosen_study([a for a in arguments if a != "--dry-run"]))
 
 
@@ -95,15 +96,16 @@ def _plan(chosen: Chosen) -> int:
     todo: set[str] = set()
     for planned in plan.chosen:
         table.add_row(escape(planned.name), *(escape(_planned(planned, recipe, makers)) for recipe in recipes))
-        todo |= {k for n, k in planned.keys.items() if makers[k] is planned and _open(planned, n)}
+        todo |= {k for n, k in planned.keys.items() if makers[k] is planned and planned.open(n)}
     console.print(table)
     print_study_warnings(plan)
-    errors = [(p, f) for p in plan.chosen for f in p.findings if f.level == "error"]
-    for planned, finding in errors:
-        print(one_line(f"error: {planned.name}: {finding.rule}: {finding.what}. Fix: {finding.fix}"))
-    asked = sum(_open(p, name) for p in plan.chosen for name in p.keys)
+    for name, finding in plan.found("error"):
+        print(one_line(f"error: {name}: {finding.rule}: {finding.what}. Fix: {finding.fix}"))
+    for disk in (finding.what for name, finding in plan.found("ok") if name == "study"):
+        print(one_line(f"disk: {disk}"))
+    asked = sum(p.open(name) for p in plan.chosen for name in p.keys)
     print(f"{len(plan.chosen)} runs, {asked} stages to do, of which {len(todo)} once each and the others shared", flush=True)
-    return EXIT_CODE if errors else 0
+    return EXIT_CODE if plan.found("error") else 0
 
 
 def _table(title: str, stages: Sequence[str]) -> Table:
@@ -120,15 +122,11 @@ def _console() -> Console:
     return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=200)
 
 
-def _open(planned: PlannedRun, stage: str) -> bool:
-    return stage in planned.steps and not planned.steps[stage].settled
-
-
 def _planned(planned: PlannedRun, recipe: str, makers: dict[str, PlannedRun]) -> str:
     own = [name for name in planned.steps if planned.steps[name].stage.recipe == recipe]
     if not own:
         return "-"
-    todo = [name for name in own if name in planned.keys and _open(planned, name)]
+    todo = [name for name in own if name in planned.keys and planned.open(name)]
     if not todo:
         return "done" if recipe != "report" else "run"
     mine = [makers[planned.keys[name]] is planned for name in todo]

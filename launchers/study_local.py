@@ -14,11 +14,11 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 
 from nemo_cot.errors import UserError, one_line
 from nemo_cot.experiment.compose import to_yaml
@@ -112,12 +112,17 @@ def run_planned(plan: StudyPlan, jobs: int) -> list[RunEnd]:
         }
     )
     ends: dict[str, RunEnd] = {p.name: RunEnd(p.name, "finished before", 0.0) for p in plan.chosen}
-    devices = _Devices(_devices() if jobs > 1 else [])
+    free: SimpleQueue[str | None] = SimpleQueue()  # a device of its own for each run, where there are any
+    for device in (_devices() if jobs > 1 else []) or [None] * jobs:
+        free.put(device)
 
     def work(planned: PlannedRun) -> None:
-        with devices.one() as device:
+        device = free.get()
+        try:
             runner = _Runner(planned, shared, common, _environment(jobs, device), quiet=jobs > 1)
             ends[planned.name] = end = runner.run()
+        finally:
+            free.put(device)
         done = sum(e.seconds > 0 for e in ends.values())
         print(one_line(f"run {done} of {len(todo)}: {end.name} {end.outcome} after {end.seconds:.0f} s"), flush=True)
 
@@ -214,7 +219,8 @@ def _side_by_side(plan: StudyPlan, jobs: int) -> tuple[int, list[str]]:
     if devices and jobs > len(devices):
         notes.append(f"note: {len(devices)} runs at a time, one per CUDA device, not {jobs}")
         jobs = len(devices)
-    need = max((p.memory_bytes for p in plan.chosen if p.memory_bytes), default=None)
+    costs = (p.training.memory_bytes for p in plan.chosen if p.training and p.cfg.train.backend == "local")
+    need = max(filter(None, costs), default=None)
     there = _memory_available()
     if jobs > 1 and need and there and not devices and need * jobs > there:
         fits = max(1, int(there // need))
@@ -245,24 +251,6 @@ def _devices() -> list[str]:
     except (OSError, subprocess.TimeoutExpired):
         return []
     return done.stdout.split() if done.returncode == 0 else []
-
-
-class _Devices:
-    """Lends each run a device of its own, where there are any."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._free, self._lock = list(names), threading.Lock()
-
-    @contextmanager
-    def one(self) -> Iterator[str | None]:
-        with self._lock:
-            device = self._free.pop(0) if self._free else None
-        try:
-            yield device
-        finally:
-            if device is not None:
-                with self._lock:
-                    self._free.append(device)
 
 
 def _environment(jobs: int, device: str | None) -> dict[str, str]:

@@ -6,15 +6,18 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.existing import find_directory
+from nemo_cot.launchers.finished import Given, as_overrides, split_arguments
 from nemo_cot.launchers.slurm.live import live_jobs_of
 from nemo_cot.launchers.slurm.record import Submission, SubmittedJob, log_file, read_submission
 from nemo_cot.stages.rundir import changed
 
+_VERB = "nemo-cot logs"
 FOLLOW = ("--follow", "-f")
 _LINES = 200
 _EVERY_SECONDS = 0.5
@@ -22,19 +25,15 @@ _LOOK_EVERY_SECONDS = 5.0
 
 
 def print_logs(arguments: Sequence[str]) -> int:
-    """``[JOB] [--follow] [overrides]``: the last lines of a job's log, of the latest one without JOB.
+    """``[RUN] [JOB] [--follow] [overrides]``: the last lines of a job's log, of the latest one without JOB.
 
     --follow goes on until no job of the run is queued or running.
     """
-    names = [a for a in arguments if "=" not in a and a not in FOLLOW]
-    run = find_directory([a for a in arguments if "=" in a]).path
+    run, names = _run_and_job(split_arguments([a for a in arguments if a not in FOLLOW], _VERB, options=()))
     submission = read_submission(run)
-    if submission is None or len(names) > 1:
-        raise UserError(
-            "nothing was submitted" if submission is None else f"{len(names)} jobs named, not one",
-            where=str(run),
-            fix="nemo-cot logs [JOB] [--follow] with the overrides of nemo-cot submit",
-        )
+    if submission is None:
+        fix = f"look at the terminal that it was run in, of a study with --jobs at {run}/study.log; or nemo-cot submit"
+        raise UserError("nothing was submitted", where=str(run), fix=fix)
     follow = any(a in FOLLOW for a in arguments)
     path = _chosen(run, submission, names, wait=follow)
     print(f"==> {path}", flush=True)
@@ -45,6 +44,23 @@ def print_logs(arguments: Sequence[str]) -> int:
         for line in _followed(run, handle, rest) if follow else filter(None, [rest]):
             _say(line)
     return 0
+
+
+def _run_and_job(given: Given) -> tuple[Path, list[str]]:
+    """The run's directory, and what else is named. A single name is a JOB where name= or experiment= says which run, and
+    where there is no run, but a job, of that name. Raises UserError where there is neither.
+    """
+    names, overrides = given.names, given.overrides
+    alone = len(names) < 2 and not any(text.startswith(("name=", "experiment=")) for text in overrides)
+    runs, jobs = (names, []) if alone else (names[:-1], names[-1:])
+    try:
+        return find_directory(as_overrides(Given(runs, overrides), _VERB)).path, jobs
+    except UserError:
+        with suppress(UserError):
+            run = find_directory(overrides).path
+            if alone and names and (submission := read_submission(run)) and _named(submission, names):
+                return run, names
+        raise
 
 
 def _chosen(run: Path, submission: Submission, names: Sequence[str], *, wait: bool) -> Path:
@@ -69,7 +85,7 @@ def _named(submission: Submission, names: Sequence[str]) -> list[SubmittedJob]:
     found = [job for job in submission.jobs if names[0] in (job.key, job.stage, job.recipe)]
     if not found:
         keys = ", ".join(job.key for job in submission.jobs)
-        raise UserError(f"there is no job {names[0]!r}", where="nemo-cot logs", fix=f"choose one of {keys}")
+        raise UserError(f"there is no job {names[0]!r}", where=_VERB, fix=f"choose one of {keys}")
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Optional
 
-from nemo_cot.config.checks import added, at_least, one_of, runtime, seed
+from nemo_cot.config.checks import added, at_least, fingerprinted, one_of, runtime, seed
 from nemo_cot.errors import UserError
 from nemo_cot.io.paths import user_path
 from nemo_cot.io.tables import table_packages
@@ -46,6 +46,12 @@ class ProblemsConfig:
     """Whether they are known to be something else than sums, which alone the procedural teacher can write traces to."""
 
     source: str
+
+    @property
+    def heldout(self) -> dict[str, Any]:
+        """What decides the held-out problems, by key: their file, and all else but what is of the training problems alone."""
+        path = self.files.get("heldout")
+        return {**fingerprinted(self), **({"heldout_path": path} if path else {})}
 
 
 @dataclass
@@ -144,6 +150,11 @@ class TracesProblems(ProblemsConfig):
     def files(self) -> dict[str, str]:  # type: ignore[override]
         """The held-out problems; the teacher has the other file."""
         return {"heldout": self.heldout_path}
+
+    @property
+    def heldout(self) -> dict[str, Any]:
+        """As of :class:`FileProblems`."""
+        return {"source": "file", "heldout_path": self.heldout_path}
 
 
 @dataclass

@@ -13,12 +13,13 @@ A variant's figure is the mean over its repeats and problems. Its interval is a 
   for two repeats is of no use; ten variants of two repeats share ten. Where nothing is repeated, nothing is added.
 
 Repeats that share the value of the first seed that varies (selection, then training, then sampling) are one: two
-trainings on the same traces tell nothing new about the choice of traces.
+trainings on the same traces tell nothing new about the choice of traces. One model that no such seed reaches (the base) is
+no sample of their luck: it adds no degree of freedom, has none of it, and stands as it is beside every repeat of others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,29 +49,24 @@ class Estimate:
     detectable: float = float("nan")
 
 
-def groups(seeds: Sequence[tuple[int, ...]]) -> list[list[int]]:
-    """Indices of the repeats that count as one, by the first seed that varies; all alone if none does.
-
-    ``seeds``: per repeat its seeds, in the order selection, training, sampling.
+def grouped(values: np.ndarray, decides: Sequence[Hashable]) -> np.ndarray:
+    """Mean over the repeats that count as one: float [repeats, P] to [groups, P]. ``decides``: what each has of the first
+    seed that varies.
     """
-    varying = [place for place in zip(*seeds) if len(set(place)) > 1]
-    if not varying:
-        return [list(range(len(seeds)))]
-    return [[i for i, s in enumerate(varying[0]) if s == value] for value in dict.fromkeys(varying[0])]
-
-
-def grouped(values: np.ndarray, seeds: Sequence[tuple[int, ...]]) -> np.ndarray:
-    """Mean over the repeats that count as one: float [repeats, P] to [groups, P]."""
-    return np.stack([values[places].mean(axis=0) for places in groups(seeds)])
+    return np.stack([values[[other == one for other in decides]].mean(axis=0) for one in dict.fromkeys(decides)])
 
 
 def repeated_means(
-    columns: Sequence[np.ndarray], *, share: bool, resamples: int, confidence: float, seed: int
+    columns: Sequence[np.ndarray], *, share: bool, resamples: int, confidence: float, seed: int,
+    lucky: Sequence[bool] | None = None,
 ) -> list[Estimate]:
-    """The mean of each of ``columns`` (float [G, P], G may differ), as one variant each."""
+    """The mean of each of ``columns`` (float [G, P], G may differ), as one variant each. ``lucky``: which have the luck of
+    runs (None: all): one model, which no seed changes, has G = 1 and none.
+    """
     found = []
     scales = [_variance_of(column, column.shape[1]) if share else 1.0 for column in columns]
     own = [column / np.sqrt(scale) for column, scale in zip(columns, scales)]
+    scales = [scale * has_luck for scale, has_luck in zip(scales, lucky or [True] * len(columns))]
     for column, draws in zip(columns, _draws(columns, scales, share, resamples, seed, own)):
         low, high = mean_interval(draws, column.mean(axis=0), confidence, share=share)
         found.append(Estimate(float(column.mean()), low, high))
@@ -84,12 +80,16 @@ def repeated_differences(
     resamples: int,
     confidence: float,
     seed: int,
+    lucky: Sequence[tuple[bool, bool]] | None = None,
 ) -> list[Estimate]:
     """The mean of second minus first of each of ``pairs``, paired by repeat and problem, float [G, P] both; of a share
-    within -1 to 1.
+    within -1 to 1. ``lucky``: which sides have the luck of runs (None: all); one model has none, and stands in all G rows.
     """
     columns = [second - first for first, second in pairs]
-    variances = [[_variance_of(side, side.shape[1]) if share else 0.5 for side in pair] for pair in pairs]
+    variances = [
+        [(_variance_of(side, side.shape[1]) if share else 0.5) * has_luck for side, has_luck in zip(pair, both)]
+        for pair, both in zip(pairs, lucky or [(True, True)] * len(pairs))
+    ]
     drawn = _draws(columns, [sum(own) for own in variances], False, resamples, seed, _independent(pairs, variances))
     found = []
     level = (1 - confidence) / max(1, len(columns))
@@ -112,7 +112,8 @@ def _variance_of(values: np.ndarray, problems: int) -> float:
 def _independent(pairs: Sequence[tuple[np.ndarray, np.ndarray]], variances: Sequence[Sequence[float]]) -> list[np.ndarray]:
     """The differences, float [G, P] each, without what those to the same baseline have in common, over their v.
 
-    L^-1 times them, where L L^T = diag(v of the variants) + v of the baseline is their covariance.
+    Their covariance is C = diag(v of the variants) + v of the baseline: they are turned onto its eigenvectors, each over the
+    root of its eigenvalue. One that is 0 has no luck to show: of two models without any, the differences share all of it.
     """
     of_baseline: dict[bytes, list[int]] = {}
     for place, (first, _) in enumerate(pairs):
@@ -121,7 +122,9 @@ def _independent(pairs: Sequence[tuple[np.ndarray, np.ndarray]], variances: Sequ
     for places in of_baseline.values():
         stacked = np.stack([pairs[place][1] - pairs[place][0] for place in places])
         covariance = np.diag([variances[place][1] for place in places]) + variances[places[0]][0]
-        found += list(np.tensordot(np.linalg.inv(np.linalg.cholesky(covariance)), stacked, axes=1))
+        sizes, directions = np.linalg.eigh(covariance)
+        there = sizes > 1e-9
+        found += list(np.tensordot((directions[:, there] / np.sqrt(sizes[there])).T, stacked, axes=1))
     return found
 
 

@@ -19,7 +19,6 @@ from nemo_cot.evaluation.repeats import (
     POWER,
     RunMean,
     grouped,
-    groups,
     holm,
     repeated_differences,
     repeated_means,
@@ -34,13 +33,14 @@ _OF_SAMPLES = ("lenient", "strict", "format_rate", "nemo_skills_pass_at_1")
 
 @dataclass(frozen=True)
 class Repeat:
-    """A finished run of ``variant``; ``seeds``: those that the study varies, by what each decides. ``read()``: its
-    samples on its own held-out problems, ``read(NAME)`` on a further set: None where it has none.
+    """A finished run of ``variant``; ``seeds``: those that the study varies, by what each decides; None where it does not act
+    on the variant, which is one model whatever it is. ``read()``: its samples on its own held-out problems,
+    ``read(NAME)`` on a further set: None where it has none.
     """
 
     variant: str
     name: str
-    seeds: Mapping[str, int]
+    seeds: Mapping[str, int | None]
     read: Callable[..., GradedRun | None]
 
 
@@ -82,7 +82,8 @@ class OnSet(msgspec.Struct):
 
 class StudyTable(msgspec.Struct):
     """``problems``, ``k`` and ``chance``: of the runs' own held-out problems; ``sets``: of the further ones.
-    ``repeated_over``: what the repeats vary; the luck of what they do not is in no interval.
+    ``repeated_over``: what the repeats vary; the luck of what they do not is in no interval. ``one_model``: the variants
+    that are no other with another seed, whose figures have no luck of runs.
     ``variance``: per measure, the share of each source in the variance between runs of one variant, and as ``total``
     its square root, a run's standard deviation. ``detectable``: per measure, the median over variants.
     """
@@ -103,6 +104,7 @@ class StudyTable(msgspec.Struct):
     chance: float | None = None
     sets: dict[str, OnSet] = {}
     repeated_over: list[str] = []
+    one_model: list[str] = []
 
     def k_of(self, measure: str) -> int:
         """The samples per problem of a measure."""
@@ -118,7 +120,8 @@ def set_of(measure: str) -> str:
 @dataclass
 class _Read:
     """A repeat with its samples on one set read, without the rows. ``metrics``, ``sampling``: by measure. ``decides``: its
-    value of the first seed that varies in the study: a variant that lacks repeats must not count others instead.
+    value of the first seed that varies in the study, empty for one model: a variant that lacks repeats must not count
+    others instead.
     """
 
     repeat: Repeat
@@ -127,6 +130,11 @@ class _Read:
     readings: Readings
     metrics: dict[str, Metric]
     sampling: dict[str, float]
+
+    @property
+    def one_model(self) -> bool:
+        """Whether a seed of the study does not act on it: then it has no luck, and is no sample of it."""
+        return None in self.repeat.seeds.values()
 
 
 def study_table(
@@ -149,7 +157,7 @@ def study_table(
     """
     settings = {"resamples": resamples, "confidence": confidence, "seed": seed}
     sets = dict.fromkeys(["", *map(set_of, measures)])
-    varied = [s for s in (repeats[0].seeds if repeats else ()) if len({one.seeds[s] for one in repeats}) > 1]
+    varied = [s for s in (repeats[0].seeds if repeats else ()) if len({one.seeds[s] for one in repeats} - {None}) > 1]
     read = {name: _read_set(repeats, name, [m for m in measures if set_of(m) == name], varied[:1]) for name in sets}
     columns, variance = {}, {}
     for measure in measures:
@@ -171,7 +179,7 @@ def study_table(
             name,
             subjects[name],
             [one.repeat.name for one in found],
-            len(groups([one.decides for one in found])) if found else 0,
+            len({one.decides for one in found}),
             list(missing.get(name, ())),
             {m: columns[m][name] for m in measures if name in columns[m]},
         )
@@ -188,13 +196,14 @@ def study_table(
         bootstrap_resamples=resamples,
         power=POWER,
         undecided_counted_as=POLICY,
-        warnings=[line for name, found in read.items() for line in _warnings(found, name, repeats, subjects)],
+        warnings=[line for name, found in read.items() for line in _warnings(found, name, repeats)],
         rows=rows,
         variance=variance,
         detectable={m: _detectable(columns[m]) for m in measures},
         chance=own_set.chance,
         sets=counts,
         repeated_over=varied,
+        one_model=[name for name, found in runs.items() if any(one.one_model for one in found)],
     )
 
 
@@ -230,7 +239,7 @@ def _read(repeat: Repeat, name: str, deciding: Sequence[str]) -> _Read | None:
         return None
     found = readings(graded.rows)
     one_each = list({row.problem_id: row for row in graded.rows}.values())  # a study may have a million
-    decides = tuple(repeat.seeds[seed] for seed in deciding)
+    decides = tuple(value for seed in deciding if (value := repeat.seeds[seed]) is not None)
     return _Read(repeat, decides, replace(graded, rows=one_each), found, {}, {})
 
 
@@ -242,13 +251,19 @@ def _ordered(metric: Metric, order: Sequence[str]) -> Metric:
     return metric.restricted(np.array([places[name] for name in order]))
 
 
-def _seeds(one: _Read) -> tuple[int, ...]:
+def _seeds(one: _Read) -> tuple[int | None, ...]:
     return tuple(one.repeat.seeds.values())
 
 
-def _values(found: Sequence[_Read], measure: str) -> np.ndarray:
-    stacked = np.stack([one.metrics[measure].per_problem for one in found])
-    return grouped(stacked, [one.decides for one in found])
+def _paired(first: Sequence[_Read], second: Sequence[_Read]) -> list[tuple[_Read, _Read]]:
+    """Those of the same seeds; one model stands beside every value of what does not act on it."""
+    both = ((one, other) for one in first for other in second)
+    return [pair for pair in both if all(a == b or None in (a, b) for a, b in zip(*map(_seeds, pair)))]
+
+
+def _values(found: Sequence[_Read], measure: str, decides: Sequence[tuple[int, ...]] | None = None) -> np.ndarray:
+    decides = decides or [one.decides for one in found]
+    return grouped(np.stack([one.metrics[measure].per_problem for one in found]), decides)
 
 
 def _cells(
@@ -257,16 +272,18 @@ def _cells(
     """The cells of one column, by variant; none for variants without runs."""
     there = [name for name, found in own.items() if found]
     share = own[there[0]][0].metrics[measure].share
-    figures = repeated_means([_values(own[name], measure) for name in there], share=share, **settings)
+    lucky = {name: not own[name][0].one_model for name in there}
+    columns = [_values(own[name], measure) for name in there]
+    figures = repeated_means(columns, lucky=list(lucky.values()), share=share, **settings)
     cells = {n: Cell(f.value, f.low, f.high, None) for n, f in zip(there, figures)}
     pairs = {}
     for name in there:
-        common = {_seeds(one) for one in own[baseline]} & {_seeds(one) for one in own[name]}
-        if name != baseline and common:
-            sides = [[one for one in own[side] if _seeds(one) in common] for side in (baseline, name)]
-            first, second = (_values(sorted(side, key=_seeds), measure) for side in sides)
+        if name != baseline and (both := _paired(own[baseline], own[name])):
+            decides = [one.decides or other.decides for one, other in both]
+            first, second = (_values(side, measure, decides) for side in zip(*both))
             pairs[name] = (first, second)
-    changes = repeated_differences(list(pairs.values()), share=share, **settings)
+    sides = [(lucky[baseline], lucky[name]) for name in pairs]
+    changes = repeated_differences(list(pairs.values()), lucky=sides, share=share, **settings)
     corrected = holm([change.p_value for change in changes])
     for name, change, p_holm in zip(pairs, changes, corrected):
         cells[name].minus_baseline = Corrected(
@@ -280,7 +297,7 @@ def _variance(own: Mapping[str, Sequence[_Read]], measure: str) -> dict[str, flo
     runs = [
         [RunMean(one.metrics[measure].value, _seeds(one), one.sampling.get(measure)) for one in found]
         for found in own.values()
-        if found
+        if found and not found[0].one_model
     ]
     sources = next((list(one.repeat.seeds) for found in own.values() for one in found), [])
     parts = variance_components(runs, sources)
@@ -293,9 +310,7 @@ def _detectable(cells: Mapping[str, Cell]) -> float:
     return median(found) if found else float("nan")
 
 
-def _warnings(
-    read: Sequence[_Read], name: str, repeats: Sequence[Repeat], subjects: Mapping[str, str]
-) -> list[str]:
+def _warnings(read: Sequence[_Read], name: str, repeats: Sequence[Repeat]) -> list[str]:
     """Those of compared runs, runs without this set, and repeats that are none: those whose samples came out the same."""
     k = _on_set(read).k if read else 0
     there = {one.repeat.name for one in read}
@@ -308,7 +323,7 @@ def _warnings(
         same.setdefault((one.repeat.variant, outcomes.verdicts.tobytes(), outcomes.answers), []).append(one)
     for (variant, *_), runs in same.items():
         differing = [s for s in runs[0].repeat.seeds if len({one.repeat.seeds[s] for one in runs}) > 1]
-        if differing and (subjects[variant] != "base" or "sampling" in differing):  # no other seed acts on it
+        if differing:
             names = ", ".join(one.repeat.name for one in runs)
             found.append(f"{variant}: the same answers in {names}: the seed of {' and '.join(differing)} did not act")
     return [f"{name}: {line}" if name else line for line in found]

@@ -6,14 +6,18 @@ function NAME(cfg) that yields its stages; one that yields none does not apply t
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+
+import msgspec
 
 from nemo_cot import ROOT
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError
-from nemo_cot.stages import Output, Stage
+from nemo_cot.stages import Output, Source, Stage
 
 Recipe = Callable[[Config], Iterable[Stage]]
 
@@ -60,6 +64,20 @@ class Graph:
         wanted = {stage.recipe: stage.resources for stage in self.stages.values() if stage.resources != "cpu"}
         return dict.fromkeys(self.recipes, "cpu") | wanted
 
+    @property
+    def keys(self) -> dict[str, str]:
+        """What tells each stage from those of other chains, by name, before any has run: two are the same if name, version
+        and config are, and each input comes from the same file of the same stage, or from the same place outside the
+        runs. Stages that find their inputs by themselves have none.
+        """
+        keys: dict[str, str] = {}
+        for name, stage in self.stages.items():
+            if stage.found is None:
+                inputs = {label: _source(source, keys) for label, source in stage.inputs.items()}
+                content = msgspec.json.encode([name, stage.version, stage.config, inputs], order="deterministic")
+                keys[name] = hashlib.sha256(content).hexdigest()
+        return keys
+
     def ancestors(self, recipe: str) -> set[str]:
         """The recipes whose stages those of ``recipe`` need, directly or through others."""
         own = [name for name, stage in self.stages.items() if stage.recipe == recipe]
@@ -87,6 +105,15 @@ class Graph:
         return Graph({name: stage for name, stage in self.stages.items() if stage.recipe in chosen})
 
 
+def _source(source: Source, keys: dict[str, str]) -> str:
+    if isinstance(source, Output):
+        return f"{keys.get(source.stage, source.stage)} {source.file} {source.at}"
+    if isinstance(source, partial):
+        return f"{source.func.__module__}.{source.func.__qualname__} {source.args!r} {sorted(source.keywords.items())!r}"
+    # Another function may hold anything: only the very same one is the same.
+    return f"{id(source)}" if callable(source) else str(source)
+
+
 def whole_graph(cfg: Config) -> Graph:
     """All recipes that apply, whether or not launcher.stages names them. Raises UserError for a recipe that
     reads what no other writes, or for a cycle.
@@ -111,14 +138,16 @@ def whole_graph(cfg: Config) -> Graph:
     return Graph({stage.name: stage for name in _in_order(needs, made) for stage in made[name]})
 
 
-def graph(cfg: Config) -> Graph:
-    """The chain of launcher.stages, without the recipes that do not apply. Raises UserError for an unknown one."""
+def graph(cfg: Config, whole: Graph | None = None) -> Graph:
+    """The chain of launcher.stages out of the ``whole`` graph (None: to be made), without the recipes that do not apply.
+    Raises UserError for an unknown one.
+    """
     known = recipe_names()
     if unknown := [name for name in cfg.launcher.stages if name not in known]:
         raise UserError(
             f"there is no stage {unknown[0]!r}", where="launcher.stages", fix=f"choose among {', '.join(known)}"
         )
-    return whole_graph(cfg).only(cfg.launcher.stages)
+    return (whole or whole_graph(cfg)).only(cfg.launcher.stages)
 
 
 def stage_names(cfg: Config) -> list[str]:

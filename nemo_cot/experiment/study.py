@@ -21,7 +21,9 @@ from nemo_cot.config import check_name
 from nemo_cot.config.overrides import hydra_quoted
 from nemo_cot.errors import UserError, nearest
 from nemo_cot.evaluation.compared import COMPARED
-from nemo_cot.experiment.compose import STUDY, parse_override, text_as_typed
+from nemo_cot.evaluation.sets import stage_on
+from nemo_cot.experiment.compose import STUDY, Composer, parse_override, text_as_typed, to_dataclasses
+from nemo_cot.experiment.graph import Graph, whole_graph
 from nemo_cot.experiment.groups import EXTRA_CONF, file_of, files_of
 from nemo_cot.io.json_file import DAMAGED
 from nemo_cot.io.paths import user_path
@@ -33,6 +35,8 @@ SEEDS = {
     "evaluate.seed": "sampling",
 }
 """The seeds that repeats may vary, and what each decides, in the order in which they act."""
+SAMPLING = "evaluate.seed"
+"""The only one that acts on every model that is asked."""
 MULTIRUN = ("--multirun", "-m")
 _OPTIONS = ("--only", "--jobs")
 
@@ -61,12 +65,14 @@ class StudyFile(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class StudyRun:
-    """One run: its directory is ``name`` below the study's. ``seeds``: those that the study varies, by key."""
+    """One run: its directory is ``name`` below the study's. ``seeds``: those of the study's repeats, by key; None for one
+    over which the variant is not repeated, since it does not act on it.
+    """
 
     name: str
     variant: str
     subject: str
-    seeds: dict[str, int]
+    seeds: dict[str, int | None]
     overrides: tuple[str, ...]
 
 
@@ -80,6 +86,17 @@ class Study:
     title: str = ""
     baseline: str = ""
     measures: tuple[str, ...] = ()
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The held-out sets that are compared: the runs' own, whose name is empty, and those of measures."""
+        return tuple(dict.fromkeys(["", *(measure.rpartition(".")[0] for measure in self.measures)]))
+
+
+def scores_of(whole: Graph, subject: str, sets: Sequence[str]) -> tuple[str | None, ...]:
+    """Graph.keys of what ``subject`` is scored from on each of ``sets``; None where it is not asked."""
+    keys = whole.keys
+    return tuple(keys.get(stage_on(name, subject)) for name in sets)
 
 
 @dataclass(frozen=True)
@@ -230,16 +247,20 @@ def _of_file(name: str, overrides: Sequence[str]) -> Study:
     runs: list[StudyRun] = []
     repeats = _repeats(study)
     varied = [key for key in repeats[0] if len({row[key] for row in repeats}) > 1]
+    composer, of_models = Composer(), [key for key in varied if key != SAMPLING]
     for variant, content in study.runs.items():
         own = content if isinstance(content, VariantFile) else VariantFile(content)
-        for row in repeats:
-            marks = [f"{key.partition('.')[0]}{row[key]}" for key in varied]
+        common, rows, idle = [*study.overrides, *own.overrides, *rest], repeats, []
+        if of_models and _is_one_model(composer, common, own.subject, of_models):
+            idle = of_models
+            rows = list({row.get(SAMPLING): row for row in repeats[::-1]}.values())[::-1]
+        for row in rows:
+            marks = [f"{key.partition('.')[0]}{row[key]}" for key in varied if key not in idle]
             run_name = ".".join([variant, *(["-".join(marks)] if marks else [])])
-            placed = [
-                *study.overrides, *own.overrides, *(f"{key}={value}" for key, value in row.items()), *rest,
-                f"name={run_name}", f"runs_dir={hydra_quoted(runs_dir)}",
-            ]  # fmt: skip
-            runs.append(StudyRun(run_name, variant, own.subject, row, tuple(placed)))
+            of_row = [f"{key}={value}" for key, value in row.items()]
+            placed = [*common, *of_row, f"name={run_name}", f"runs_dir={hydra_quoted(runs_dir)}"]
+            seeds = {key: None if key in idle else value for key, value in row.items()}
+            runs.append(StudyRun(run_name, variant, own.subject, seeds, tuple(placed)))
     # A variant that was renamed, or repeated since, has finished stages under its earlier name.
     known = {run.name for run in runs}
     left = sorted(path.parent.name for path in user_path(runs_dir).glob("*/config.yaml"))
@@ -252,6 +273,18 @@ def _of_file(name: str, overrides: Sequence[str]) -> Study:
             for run in runs
         ]
     return Study(name, runs_dir, runs, study.title, study.baseline, study.measures)
+
+
+def _is_one_model(composer: Composer, overrides: Sequence[str], subject: str, seeds: Sequence[str]) -> bool:
+    """Whether none of ``seeds`` acts on what ``subject`` of a run is scored from: with each of two values the stages before
+    it are the same. A config that is none is for the plan to report.
+    """
+    try:
+        trees = [composer.tree([*overrides, *(f"{seed}={value}" for seed in seeds)]) for value in (1, 2)]
+        first, second = (scores_of(whole_graph(to_dataclasses(tree)), subject, [""]) for tree in trees)
+    except UserError:
+        return False
+    return None not in first and first == second
 
 
 def _of_sweep(overrides: Sequence[str]) -> Study:

@@ -235,30 +235,32 @@ def disk(cfg: Config, estimate: Estimate, num_bytes_there: int) -> Found:
     if estimate.training.disk_bytes is None:
         yield "unknown", KNOWN_LATER, ""
         return
-    needed, place = estimate.training.disk_bytes - num_bytes_there, _nearest(cfg)
+    needed = estimate.training.disk_bytes - num_bytes_there
+    yield from fits_disk("the run needs", needed, user_path(cfg.runs_dir) / cfg.name, cfg)
+
+
+def fits_disk(who: str, needed: float, folder: Path, cfg: Config) -> Found:
+    """Whether there is room for the bytes that ``who`` ("the run needs") where ``folder`` is to lie."""
+    place, fewer = _nearest(folder), backend_of(cfg.train).fewer_checkpoints
     free = shutil.disk_usage(place).free
-    if needed > free:
-        fewer = backend_of(cfg.train).fewer_checkpoints
-        yield (
-            "error",
-            f"the run needs about {needed / GIB:,.1f} GiB, {place} has {free / GIB:,.1f} GiB free",
-            f"free space, {fewer + ', ' if fewer else ''}or choose another disk with runs_dir=DIR",
-        )
+    what = f"{who} about {max(0, needed) / GIB:,.1f} GiB, {place} has {free / GIB:,.1f} GiB free"
+    fix = f"free space, {fewer + ', ' if fewer else ''}or choose another disk with runs_dir=DIR"
+    yield ("error", what, fix) if needed > free else ("ok", what, "")
 
 
 @rule()
 def run_directory(cfg: Config, _: Estimate) -> Found:
     """The run directory can be written to."""
-    place = _nearest(cfg)
+    place = _nearest(user_path(cfg.runs_dir) / cfg.name)
     if not place.is_dir():
         yield "error", f"{place} is not a directory", "choose another place with runs_dir=DIR"
     elif not os.access(place, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         yield "error", f"{place} cannot be written to", "choose another place with runs_dir=DIR"
 
 
-def _nearest(cfg: Config) -> Path:
-    """The run directory, or what there is above it."""
-    place = real_path(user_path(cfg.runs_dir) / cfg.name)
+def _nearest(folder: Path) -> Path:
+    """``folder``, or what there is above it."""
+    place = real_path(folder)
     return next(folder for folder in (place, *place.parents) if os.path.lexists(folder))
 
 

@@ -46,6 +46,8 @@ def study_notes(found: StudyTable) -> list[str]:
         "from them is not in them; repeats show it."
     )
     over = f"The luck of what the repeats vary ({', '.join(found.repeated_over)}) is in the intervals, no other."
+    if found.one_model:
+        over += f" None of it is in {', '.join(found.one_model)}: no repeat would be another model."
     notes = [
         f"{found.problems} problems{counts}. Mean over repeats and problems with its {level} interval (hierarchical bootstrap, "
         f"{found.bootstrap_resamples} resamples); below it the difference to {found.baseline} in points, paired by problem "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
@@ -21,6 +21,7 @@ from nemo_cot.config.cluster import ResourceClasses
 from nemo_cot.config.rule import Rule, Span
 from nemo_cot.models.facts import ModelFacts
 from nemo_cot.stages import Output, Stage
+from nemo_cot.stages.publish import SCRATCH
 
 T = TypeVar("T", bound=TrainConfig)
 
@@ -30,8 +31,8 @@ class TrainingCost:
     """What training of ``model`` costs, of the whole run. None: not known, or (``gpu_hours``) not estimated.
 
     ``formula`` is that of ``operations``. ``memory_bytes`` are needed at once in ``place``, such as the
-    fullest GPU. ``gpu_hours`` are hours x GPUs of the steps, as ``at`` says. ``disk_bytes``: the base
-    model, the trained one and the checkpoints. ``host_bytes``: memory of a node that the optimizer takes as it
+    fullest GPU. ``gpu_hours`` are hours x GPUs of the steps, as ``at`` says. ``disk``: bytes of the models and
+    checkpoints, by the stage that writes them; under SCRATCH what is gone when the training ends. ``host_bytes``: memory of a node that the optimizer takes as it
     starts, or for good where it is kept there. ``written_bytes`` and ``save_seconds``: all checkpoints of
     the run; training stands still meanwhile. ``seconds``: the whole stage on ``num_gpus``.
     """
@@ -41,7 +42,7 @@ class TrainingCost:
     formula: str
     memory_bytes: float | None
     place: str
-    disk_bytes: int | None
+    disk: Mapping[str, int] | None
     gpu_hours: float | None = None
     at: str = ""
     host_bytes: float | None = None
@@ -50,6 +51,11 @@ class TrainingCost:
     seconds: Span | None = None
     num_gpus: int = 0
     tokens_per_step: int = 0
+
+    @property
+    def disk_bytes(self) -> int | None:
+        """What the whole run takes of the disk at most."""
+        return None if self.disk is None else sum(self.disk.values())
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ class Backend(ABC, Generic[T]):
             formula="6 x parameters x tokens",
             memory_bytes=None,
             place="the machine",
-            disk_bytes=count * (2 + 2 + 2 * 12) if count else None,
+            disk={"convert": 2 * count, "train": 2 * count, SCRATCH: 24 * count} if count else None,
             tokens_per_step=tokens,
         )
 

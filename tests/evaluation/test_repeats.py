@@ -12,7 +12,6 @@ from nemo_cot.evaluation.metrics import Metric
 from nemo_cot.evaluation.repeats import (
     RunMean,
     grouped,
-    groups,
     holm,
     repeated_differences,
     repeated_means,
@@ -25,23 +24,15 @@ SETTINGS = {"resamples": 4000, "confidence": 0.95, "seed": 0}
 
 
 @pytest.mark.parametrize(
-    ("seeds", "expected"),
+    ("decides", "expected"),
     [
-        ([(1, 1, 1)], [[0]]),
-        ([(1, 1, 1), (1, 2, 1), (1, 3, 1)], [[0], [1], [2]]),
-        ([(1, 1, 1), (1, 2, 1), (2, 1, 1), (2, 2, 1)], [[0, 1], [2, 3]]),
-        ([(1, 1, 1), (1, 1, 2)], [[0], [1]]),
-        ([(1, 1, 1), (1, 1, 1)], [[0, 1]]),
-        ([(), ()], [[0, 1]]),
+        ([1, 2, 3], [[0.0, 1.0], [1.0, 1.0], [0.5, 0.0]]), ([1, 1, 2], [[0.5, 1.0], [0.5, 0.0]]), ([2, 1, 2], [[0.25, 0.5], [1.0, 1.0]]),
+        ([(), (), ()], [[0.5, 2 / 3]]),
     ],
-)
-def test_repeats_of_the_same_selection_are_one(seeds, expected):
-    assert groups(seeds) == expected
-
-
-def test_groups_are_averaged():
+)  # fmt: skip
+def test_repeats_of_the_same_selection_are_one(decides, expected):
     values = np.array([[0.0, 1.0], [1.0, 1.0], [0.5, 0.0]])
-    assert grouped(values, [(1, 1), (1, 2), (2, 1)]).tolist() == [[0.5, 1.0], [0.5, 0.0]]
+    assert grouped(values, decides) == pytest.approx(np.array(expected))
 
 
 def metric(values, share=True):
@@ -127,6 +118,21 @@ def test_the_luck_of_the_baselines_runs_counts_once():
     of_another = repeated_differences([(calm, lucky), *[(calm, calm)] * 16], share=True, **SETTINGS)
     assert of_baseline[5].detectable == pytest.approx(of_another[5].detectable, rel=1e-6)
     assert of_baseline[5].detectable > 0.05
+
+
+def test_models_without_luck_do_not_calm_the_others():
+    """Untrained models beside trained ones: the luck of a run stays what the trained ones show."""
+    draw = np.random.default_rng(0)
+    base, *trained = 0.5 + 0.05 * draw.standard_normal((13, 2, 1)) + np.zeros((13, 2, 400))
+    pairs = [(base, one) for one in trained]
+    alone = repeated_differences(pairs, share=True, **SETTINGS)
+    calm = [(base, np.full((2, 400), mean)) for mean in (0.3, 0.4, 0.5)]
+    sides = [(True, True)] * len(pairs) + [(True, False)] * len(calm)
+    beside = repeated_differences([*pairs, *calm], lucky=sides, share=True, **SETTINGS)
+    assert (beside[0].high - beside[0].low) == pytest.approx(alone[0].high - alone[0].low, rel=0.15)
+    assert (beside[-1].high - beside[-1].low) == pytest.approx((beside[0].high - beside[0].low) / np.sqrt(2), rel=0.15)
+    once = repeated_differences([*pairs, calm[0]], lucky=sides[:-2], share=True, **SETTINGS)
+    assert beside[0].low == pytest.approx(once[0].low, abs=0.002), "the second such model shows the same luck of the baseline"
 
 
 def test_two_baselines_of_different_repeats():

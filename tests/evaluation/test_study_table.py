@@ -147,8 +147,67 @@ def test_repeats_that_are_none_are_warned_of():
     assert table(repeats("plain", 0.4, 1), repeats("o", 0.4, 5)).warnings == []
     selected = [Repeat("plain", f"plain.{n}", {"selection": n}, lambda: run("plain", 0.4, seed=1)) for n in range(2)]
     assert "the seed of selection did not act" in table(selected).warnings[0]
-    assert table(selected, subject="base").warnings == [], "the base model knows nothing of the traces"
-    assert table(same, subject="base").warnings, "but is sampled"
+
+
+def of_seeds(variant, seeds, chance, seed):
+    return [
+        Repeat(variant, f"{variant}.{n}", one, lambda n=n: run(f"{variant}.{n}", chance, seed=seed + n))
+        for n, one in enumerate(seeds)
+    ]
+
+
+def shares(seed, count, chance):
+    return np.stack([pass_at_1(readings(run("x", chance, seed=seed + n).rows).lenient).per_problem for n in range(count)])
+
+
+SELECTED = [{"selection": s} for s in (1, 2, 3)]
+SETTINGS = {"share": True, "resamples": 2000, "confidence": 0.95, "seed": 0}
+
+
+@pytest.mark.parametrize("baseline", ["plain", "base"])
+def test_one_model_is_no_sample_of_luck_and_stands_beside_every_repeat(baseline):
+    """Its row has n = 1 and the interval over problems alone; it takes nothing from the luck that the others show."""
+    plain, other = of_seeds("plain", SELECTED, 0.4, 10), of_seeds("other", SELECTED, 0.6, 20)
+    base = of_seeds("base", [{"selection": None}], 0.2, 30)
+    found = table(plain, other, base, baseline=baseline, measures=("lenient",))
+    rows = {row.variant: row for row in found.rows}
+    assert [rows[n].repeats for n in ("plain", "other", "base")] == [3, 3, 1] and found.one_model == ["base"]
+    values = {"plain": shares(10, 3, 0.4), "other": shares(20, 3, 0.6), "base": shares(30, 1, 0.2)}
+    cells = {name: row.measures["lenient"] for name, row in rows.items()}
+    without = repeated_means([values["plain"], values["other"]], **SETTINGS)
+    for name, expected in zip(("plain", "other"), without):
+        assert (cells[name].low, cells[name].high) == pytest.approx((expected.low, expected.high))
+    [alone] = repeated_means([values["base"]], **SETTINGS)
+    assert (cells["base"].low, cells["base"].high) == pytest.approx((alone.low, alone.high))
+    for name in {"plain", "other", "base"} - {baseline}:
+        change = cells[name].minus_baseline
+        assert change.value == pytest.approx(values[name].mean() - values[baseline].mean()), "of all repeats, not of one"
+    same = table(plain, other, baseline="plain", measures=("lenient",))
+    assert found.variance == same.variance
+    assert "None of it is in base" in " ".join(study_notes(found)) and "None of it" not in " ".join(study_notes(same))
+
+
+def test_the_luck_of_the_repeats_is_in_a_difference_to_one_model():
+    """Two selections that differ much: the interval of their difference to the base has to show it, as two columns would."""
+    low, high = of_seeds("plain", SELECTED[:1], 0.15, 10), of_seeds("plain", SELECTED[1:2], 0.85, 11)
+    base = of_seeds("base", [{"selection": None}], 0.5, 30)
+    lucky = table(low, high, base, measures=("lenient",)).rows[1].measures["lenient"].minus_baseline
+    even = table(of_seeds("plain", SELECTED[:2], 0.5, 10), base, measures=("lenient",)).rows[1].measures["lenient"].minus_baseline
+    assert lucky.high - lucky.low > 2 * (even.high - even.low)
+
+
+def test_one_model_is_sampled_anew_by_the_seed_that_acts_on_it():
+    crossed = [{"selection": s, "sampling": n} for s in (1, 2) for n in (1, 2)]
+    plain = of_seeds("plain", crossed, 0.4, 10)
+    base = of_seeds("base", [{"selection": None, "sampling": n} for n in (1, 2)], 0.2, 30)
+    found = table(plain, base, measures=("lenient",))
+    _, row = found.rows
+    assert (row.repeats, len(row.runs)) == (1, 2) and found.repeated_over == ["selection", "sampling"]
+    expected = shares(30, 2, 0.2).mean() - shares(10, 4, 0.4).mean()
+    assert row.measures["lenient"].minus_baseline.value == pytest.approx(expected)
+    first = table(plain, base[:1], measures=("lenient",)).rows[1].measures["lenient"]
+    expected = shares(30, 1, 0.2).mean() - shares(10, 4, 0.4)[[0, 2]].mean()
+    assert first.minus_baseline.value == pytest.approx(expected), "beside the repeats of the same sampling"
 
 
 def test_what_cannot_be_compared_is_refused():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +13,7 @@ from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import Composer, compose_config, load_config, to_yaml
 from nemo_cot.experiment.graph import graph
 from nemo_cot.experiment.groups import CONF
-from nemo_cot.experiment.sharing import plan_study, stage_keys
+from nemo_cot.experiment.sharing import plan_study, print_study_warnings, refuse_study_errors
 from nemo_cot.experiment.study import chosen_study
 
 STUDY = {
@@ -215,7 +216,7 @@ def test_ranges_groups_and_names_are_swept_too():
 
 
 def keys(*overrides):
-    return stage_keys(graph(load_config(["experiment=quickstart", *overrides])))
+    return graph(load_config(["experiment=quickstart", *overrides])).keys
 
 
 @pytest.mark.parametrize(
@@ -264,9 +265,147 @@ def test_two_trainers_do_not_share_an_image(write, cluster, wrong):
 
     def found(*more):
         plan = plan_study(chosen(*cluster, *more), elsewhere=True)
-        return [p.name for p in plan.chosen for f in p.findings if f.rule == "study_images" and f.level == "error"]
+        return [p.removeprefix("run ") for p, f in plan.found("error") if f.rule == "study_images"]
 
     assert found() == wrong and found("--only", "rl,local") == []
+
+
+def study_findings(*more, **options):
+    """What is found of the study as a whole, or between its runs, by level: rule, who, what and fix."""
+    plan = plan_study(chosen(*more), **options)
+    return [(f.level, f.rule, who, f"{f.what}. {f.fix}") for who, f in plan.findings if f.rule.startswith("study_")]
+
+
+def test_the_disk_of_a_study_is_that_of_its_runs_with_what_they_share_once(write, monkeypatch):
+    """One base model, two trained ones, and the checkpoints of as many trainings as go on at a time."""
+    write(runs={"plain": ["experiment=quickstart"], "fast": ["experiment=quickstart", "train.optim.lr=1e-3"]})
+    sizes = plan_study(chosen()).chosen[0].training.disk
+    once = sizes["convert"] + 2 * sizes["train"]
+    only_one = sizes["convert"] + sizes["train"] + sizes["scratch"]
+    cases = (([], {}, once + sizes["scratch"]), (["--jobs", "2"], {}, once + 2 * sizes["scratch"]), (["--only", "fast"], {}, only_one),
+             (["cluster=slurm_minimal"], {"elsewhere": True}, once + 2 * sizes["scratch"]))  # fmt: skip
+    for more, options, needed in cases:
+        for free, level in ((needed, "ok"), (needed - 1, "error")):
+            monkeypatch.setattr("nemo_cot.preflight.rules.shutil.disk_usage", lambda _: SimpleNamespace(free=free))  # noqa: B023
+            [(found, rule, who, text)] = study_findings(*more, **options)
+            assert (found, rule, who) == (level, "study_disk", "study"), (more, text)
+    with pytest.raises(UserError, match=r"study: preflight, study_disk: the runs need about .* GiB free\. Fix: free space"):
+        refuse_study_errors(plan_study(chosen("cluster=slurm_minimal"), elsewhere=True))
+
+
+def test_what_a_half_done_training_has_on_the_disk_is_not_needed_again(write, tmp_path, monkeypatch):
+    write(runs={"plain": ["experiment=quickstart"]})
+    sizes = plan_study(chosen()).chosen[0].training.disk
+    half = tmp_path / "runs/s/plain/train.partial-0"
+    half.mkdir(parents=True)
+    with open(half / "weights", "wb") as handle:
+        handle.truncate(sizes["train"] // 2)
+    free = sum(sizes.values()) - sizes["train"] // 2
+    monkeypatch.setattr("nemo_cot.preflight.rules.shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    assert [level for level, *_ in study_findings()] == ["ok"]
+
+
+HELDOUT = {"problem": "1 + 1?", "expected_answer": "2"}
+
+
+@pytest.mark.parametrize(("override", "words"), [
+    ("problems.num_heldout=9", "problems.num_heldout 9, there 30): no table compares them. set problems.num_heldout=30"),
+    ("problems.terms=4", "set problems.terms=3"),
+    ("problems=file problems.train_path=b.jsonl problems.heldout_path=b.jsonl teacher=model teacher.path=/x", "set problems=chain_sum"),
+    ("curate.num_traces=5", None),
+    ("teacher=model teacher.path=/x", None),
+])  # fmt: skip
+def test_other_held_out_problems_are_an_error_of_the_plan_not_of_the_table(write, override, words):
+    write(runs={"plain": ["experiment=quickstart"], "odd": ["experiment=quickstart", *override.split()]})
+    found = [(who, text) for level, rule, who, text in study_findings() if rule == "study_problems" and level == "error"]
+    assert [who for who, _ in found] == ([] if words is None else ["odd"])
+    assert words is None or words in found[0][1].replace("'", "")
+
+
+def test_problem_files_are_compared_by_content_and_what_is_trained_on_may_differ(write, tmp_path):
+    """Also where the training problems are those of the traces; a file that is not there yet is no difference."""
+    for name, answers in {"a": "22", "copy": "22", "other": "23"}.items():
+        rows = [{**HELDOUT, "id": str(n), "expected_answer": answer} for n, answer in enumerate(answers)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    teacher = ["experiment=quickstart", "teacher=file", "teacher.path=a.jsonl"]
+
+    def of(source, heldout):
+        train = [f"problems.train_path={heldout}"] if source == "file" else []
+        return [*teacher, f"problems={source}", f"problems.heldout_path={heldout}", *train]
+
+    write(
+        runs={"plain": of("file", "a.jsonl"), "copy": of("file", "copy.jsonl"), "traces": of("from_traces", "a.jsonl"),
+              "other": of("from_traces", "other.jsonl"), "later": of("file", "later.jsonl")},
+    )  # fmt: skip
+    found = [(who, text) for _, rule, who, text in study_findings() if rule == "study_problems"]
+    assert [who for who, _ in found] == ["other"] and "set problems.heldout_path='a.jsonl'" in found[0][1]
+
+
+def test_sets_that_are_measured_and_numbers_of_samples_are_compared_too(write):
+    four = ["evaluate.sets.four.problems=chain_sum", "evaluate.sets.four.problems.terms=4"]
+    write(
+        overrides=["experiment=quickstart", *four], measures=["lenient", "four.lenient"],
+        runs={"plain": [], "odd": ["evaluate.sets.four.problems.seed=9"], "few": ["evaluate.samples_per_problem=2"],
+              "single": ["evaluate.sets.four.samples_per_problem=1"]},
+    )  # fmt: skip
+    found = {(level, rule, who): text for level, rule, who, text in study_findings() if rule != "study_disk"}
+    assert list(found) == [("error", "study_problems", "odd"), ("warning", "study_samples", "few"), ("warning", "study_samples", "single")]
+    odd, few, single = found.values()
+    assert "held-out problems on four" in odd and "set evaluate.sets.four.problems.seed=" in odd
+    assert "2 samples per problem, the baseline plain has" in few and "set evaluate.samples_per_problem=" in few
+    assert "1 samples per problem on four" in single and "set evaluate.sets.four.samples_per_problem=" in single
+    assert [rule for _, rule, *_ in study_findings("--only", "odd")] == ["study_problems", "study_disk"], "the baseline is compared"
+    assert [rule for _, rule, *_ in study_findings("--only", "plain")] == ["study_disk"]
+
+
+def test_a_sweep_compares_nothing_and_may_ask_other_problems(write):
+    plan = plan_study(chosen_study(["-m", "experiment=quickstart", "problems.num_heldout=9,10"]))
+    assert not plan.found("error") and not plan.found("warning")
+
+
+def test_variants_of_the_same_figures_are_warned_of(write):
+    write(runs={"plain": [], "again": ["curate.num_traces=20"], "base": {"overrides": [], "subject": "base"},
+                "untrained": {"overrides": ["curate.verdicts=[wrong]"], "subject": "base"}, "wrong": ["curate.verdicts=[wrong]"]},
+          overrides=["experiment=quickstart"])  # fmt: skip
+    found = [(level, who, text) for level, rule, who, text in study_findings() if rule == "study_variants"]
+    assert [one[:2] for one in found] == [("warning", "again"), ("warning", "untrained")]
+    assert "that of plain" in found[0][2] and "that of base" in found[1][2]
+
+
+def test_a_model_that_a_variant_does_not_evaluate_is_an_error_of_the_plan(write):
+    for subject, words in (("tranied", "did you mean trained?"), ("prompted", "subject: base")):
+        write(runs={"plain": {"overrides": ["experiment=quickstart"], "subject": subject}})
+        with pytest.raises(UserError, match=f"compares {subject}, which this run does not evaluate") as error:
+            plan_study(chosen())
+        assert words in error.value.fix
+    write(runs={"plain": ["experiment=quickstart_prompting"]})
+    with pytest.raises(UserError, match="compares trained, which this run does not evaluate"):
+        plan_study(chosen())
+
+
+def test_a_variant_is_repeated_over_the_seeds_that_act_on_what_it_compares(write, capsys):
+    """Whatever the command runs of the chain. The base is asked anew by evaluate.seed alone, examples are chosen traces."""
+    runs = {
+        "plain": ["experiment=quickstart"], "base": {"overrides": ["experiment=quickstart"], "subject": "base"},
+        "untrained": {"overrides": ["experiment=quickstart_prompting"], "subject": "base"},
+        "prompted": {"overrides": ["experiment=quickstart_prompting"], "subject": "prompted"},
+        "file": ["experiment=quickstart", "teacher=file", "teacher.path=/x"],
+    }  # fmt: skip
+    both = ["curate1-evaluate5", "curate1-evaluate6", "curate2-evaluate5", "curate2-evaluate6"]
+    write(runs=runs, repeats={"curate.seed": [1, 2], "evaluate.seed": [5, 6]})
+    for more in ([], ["launcher.stages=[problems,convert]"]):
+        found = names(*more)
+        for variant in runs:
+            marks = ["evaluate5", "evaluate6"] if variant in ("base", "untrained") else both
+            assert [name for name in found if name.startswith(f"{variant}.")] == [f"{variant}.{mark}" for mark in marks]
+    base = next(run for run in chosen().runs if run.name == "base.evaluate6")
+    assert base.seeds == {"curate.seed": None, "evaluate.seed": 6} and load_config(base.overrides).curate.seed == 1
+    write(runs=runs, repeats=[{"curate.seed": 1, "train.seed": 3}, {"curate.seed": 2, "train.seed": 4}])
+    assert [name for name in names() if "base" in name or "un" in name] == ["base", "untrained"]
+    print_study_warnings(plan_study(chosen("--only", "plain,base")))
+    assert "note: base: base is no other model with another curate.seed or train.seed: not repeated" in capsys.readouterr().out
+    write(runs={"odd": {"overrides": ["train.max_stesp=4"], "subject": "base"}}, baseline="odd", repeats={"curate.seed": [1, 2]})
+    assert names() == ["odd.curate1", "odd.curate2"], "its error is the plan's"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "experiment").glob("*.yaml")))

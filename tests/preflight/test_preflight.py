@@ -79,7 +79,7 @@ def test_memory_and_disk_are_compared_with_the_machine():
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert found(memory_bytes=machine + 1)["memory"] == "error"
     assert found(memory_bytes=machine // 2)["memory"] == "ok"
-    assert found(disk_bytes=2**60)["disk"] == "error"
+    assert found(disk={"train": 2**60})["disk"] == "error"
 
 
 def test_every_finding_that_is_not_ok_names_a_fix():

@@ -57,6 +57,29 @@ def test_the_last_lines_are_printed_with_the_one_that_is_being_written(log, tmp_
     assert _said(capsys, log) == [*(f"line {n}" for n in range(100, 300)), "ha"]
 
 
+@pytest.mark.parametrize("arguments", [
+    ["quickstart"], ["quickstart", "train"], ["{}/quickstart", "train"], ["train", "name=quickstart"],
+    ["train", "experiment=quickstart"], ["quickstart", "train", "experiment=quickstart"], ["experiment=quickstart"],
+])  # fmt: skip
+def test_the_run_comes_first_as_of_other_verbs_and_a_job_alone_is_that_of_the_run_in_the_overrides(
+    log, tmp_path, capsys, arguments
+):
+    logs.print_logs([*(a.format(tmp_path) for a in arguments), *([] if "/" in arguments[0] else [f"runs_dir={tmp_path}"])])
+    assert _said(capsys, log)[-1] == "ha"
+
+
+def test_a_job_alone_is_that_of_the_default_run_unless_a_run_has_its_name(log, tmp_path, capsys):
+    (tmp_path / "quickstart").rename(tmp_path / "default")
+    logs.print_logs(["train", f"runs_dir={tmp_path}"])
+    assert _said(capsys, tmp_path / "default/slurm/logs/train-7.log")
+    for arguments, words in ((["trian"], "no such run"), (["default", "trian"], "there is no job"), (["a", "b", "c"], "both the run a and b")):
+        with pytest.raises(UserError, match=words):
+            logs.print_logs([*arguments, f"runs_dir={tmp_path}"])
+    (tmp_path / "train").mkdir()
+    with pytest.raises(UserError, match="nothing was submitted"):
+        logs.print_logs(["train", f"runs_dir={tmp_path}"])
+
+
 @pytest.mark.parametrize("content", [b"", b'{"jobs": [', b"[1]", b"null", b'{"jobs": [{"a": 1}]}', b"\xff"])
 def test_a_damaged_record_of_the_chain_is_named(log, tmp_path, content):
     record = tmp_path / "quickstart" / "slurm" / "submission.json"

@@ -109,8 +109,8 @@ class LocalBackend(Backend[LocalTrain]):
             return cost
         longest = min(tokens, cfg.pack.capacity_tokens)
         width = 4 if self.train.export_dtype == "float32" else 2
-        kept = width * model.parameters * len(self.checkpoint_steps())
-        cost = replace(cost, disk_bytes=None if cost.disk_bytes is None else cost.disk_bytes + kept)
+        kept = width * model.parameters * (1 + len(self.checkpoint_steps()))
+        cost = replace(cost, disk={**(cost.disk or {}), "train": kept})
         return replace(cost, memory_bytes=train_bytes(model.shape, model.parameters, self.train, longest))
 
     def size(self, resources: ResourceClasses) -> tuple[int, int | None]:

@@ -187,7 +187,10 @@ class NemoBackend(Backend[N]):
         cost = replace(
             cost,
             place="the fullest GPU",
-            disk_bytes=count * (2 + 2 + 2 + 2 * len(self._asked(cfg)) + (0 if lora else SAVED * (train.kept_saves + 1))),
+            disk={
+                "convert": 2 * count, "hf_to_nemo": 2 * count, "nemo_to_hf": 2 * count * (1 + len(self._asked(cfg))),
+                **({} if lora else {"train": SAVED * count * train.kept_saves, SCRATCH: SAVED * count}),
+            },
         )
         return self._timed(cfg, cost, tokens)
 
