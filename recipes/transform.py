@@ -53,6 +53,7 @@ def transform(cfg: Config) -> Iterator[Stage]:
         },
         work=work,
         writes=("traces.jsonl",),
+        version=2,
     )
 
 

@@ -17,10 +17,11 @@ from nemo_cot.traces.transforms import Edit, Site
 @dataclass(frozen=True)
 class OfSteps:
     """A transform of steps of the thought. ``dose``: the share of them that it is done with. ``split``: what a step is
-    (nemo_cot/traces/steps.py). ``done``: what it is called in the lineage.
+    (nemo_cot/traces/steps.py). ``done``: what it is called in the lineage. ``fewest``: of fewer steps nothing can be done.
     """
 
     done: ClassVar[str]
+    fewest: ClassVar[int] = 1
 
     dose: float
     split: Literal["shift", "paragraph"] = "shift"
@@ -29,6 +30,7 @@ class OfSteps:
         """The steps at the drawn places, as :meth:`changed` has them; all others stay as they are."""
         steps = segment(parts.thought, site.marks, split=self.split)
         places = drawn(len(steps), self.dose, site.draw)
+        places = places if len(places) >= self.fewest else []
         text = parts.with_thought(self.changed(steps, places, trace, site))
         return Edit(text, {"steps": len(steps), self.done: len(places)})
 
@@ -39,7 +41,7 @@ class OfSteps:
 
 def share(count: int, dose: float) -> int:
     """``dose`` x ``count``, to the nearest whole number; halves go up."""
-    return math.floor(count * dose + 0.5)
+    return math.floor(round(count * dose, 9) + 0.5)  # 0.7 x 45 is 31.5, but 31.499... of floats
 
 
 def drawn(count: int, dose: float, draw: random.Random) -> list[int]:

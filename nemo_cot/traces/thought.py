@@ -1,7 +1,7 @@
 r"""What of a trace is its thought, and what its final solution.
 
-With markers (marks.thoughts: <think> and its kin) the thought stands between them; the last pair whose
-closing marker is there counts, and an opening one may be missing, as where the prompt ends with it. Without a
+With markers (marks.thoughts: <think> and its kin) the thought stands between the first opening one and the last closing
+one; an opening one may be missing, as where the prompt ends with it. Without a
 closing marker: the step that holds the last ``\boxed`` (without any: the last step), and what follows it, is
 the final solution; where that is the whole text, its sentence is. What stands before an opening marker that
 is not closed is kept, too.

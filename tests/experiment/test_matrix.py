@@ -77,6 +77,7 @@ ROWS: dict[str, list[Callable[[Row], None]]] = {
     "paper_diversity": [RIGHT, size(20, problems=4), lengths(3000)],
     "paper_length": [RIGHT, size(20), lengths(8000)],
     "paper_size": [RIGHT, size(50), lengths(3000)],
+    "paper_openmath": MAIN,
     "paper_7b": [*MAIN[:4], model("Qwen2.5-7B", 1e-5)],
     "paper_14b": [*MAIN[:4], model("Qwen2.5-14B", 1e-5)],
     "paper_llama3_70b": [*MAIN[:4], model("Meta-Llama-3-70B", 1e-5)],

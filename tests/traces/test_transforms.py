@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from nemo_cot.config.transform import TransformConfig
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
-from nemo_cot.grading import grade
+from nemo_cot.grading import extract, grade
 from nemo_cot.grading.extraction import boxes
 from nemo_cot.named import names_in
 from nemo_cot.records import Trace
@@ -142,6 +142,7 @@ def test_seeds_and_places_in_the_list_draw_anew(one, dose):
         (3, 0.67, 2),
         (5, 0.5, 3),
         (7, 1.0, 7),
+        (45, 0.7, 32),
         (7, 0.0, 0),
         (1, 0.49, 0),
         (0, 1.0, 0),
@@ -204,6 +205,13 @@ def test_keywords_of_one_kind():
     assert "So, x = 4. Wait" in after
 
 
+def test_code_is_no_sentence():
+    """Forty lines of code are not removed for a word in a comment."""
+    code = "```python\n# wait, but\n\nprint(5)  # check\n```"
+    after = done(trace(f"Let me check by code.\n\n{code}\n\nHmm, 5.\n\n\\boxed{{4}}"), {"name": "keywords", "dose": 1})
+    assert thought(after) == code and after.lineage[-1]["removed"] == 2
+
+
 @given(made, doses, seeds, st.sampled_from(["shift", "paragraph"]))
 def test_shuffle_and_reverse_keep_each_step_once(one, dose, seed, split):
     for name in ("shuffle", "reverse"):
@@ -223,7 +231,7 @@ def order(one: Trace) -> str:
 def test_a_full_shuffle_moves_steps_to_every_place():
     orders = {order(done(trace(LETTERS), {"name": "shuffle", "dose": 1.0}, seed=seed)) for seed in range(200)}
     assert "abcdefghij" not in orders and all(sorted(o) == list("abcdefghij") for o in orders)
-    assert all(len({o[place] for o in orders}) == 10 for place in range(10))
+    assert all({o[place] for o in orders} == {*"abcdefghij"} - {"abcdefghij"[place]} for place in range(10))
     two = trace("Wait a.\n\nWait b.\n\n\\boxed{4}")
     assert {order(done(two, {"name": "shuffle", "dose": 1.0}, seed=seed)) for seed in range(9)} == {"ba"}
 
@@ -231,7 +239,18 @@ def test_a_full_shuffle_moves_steps_to_every_place():
 def test_a_part_is_shuffled_among_itself():
     for seed in range(20):
         now = order(done(trace(LETTERS), {"name": "shuffle", "dose": 0.3}, seed=seed))
-        assert 2 <= sum(a != b for a, b in zip(now, "abcdefghij")) <= 3
+        assert sum(a != b for a, b in zip(now, "abcdefghij")) == 3
+
+
+@given(st.integers(1, 30), st.sampled_from(["shuffle", "reverse"]), doses, seeds)
+def test_as_many_steps_move_as_the_dose_and_the_lineage_say(count, name, dose, seed):
+    """A step alone cannot change places; of an odd number that is reversed the middle one stays."""
+    letters = [*"abcdefghijklmnopqrstuvwxyzABCD"][:count]
+    text = "\n\n".join(f"Wait {letter}." for letter in letters) + "\n\n\\boxed{4}"
+    after, chosen = done(trace(text), {"name": name, "dose": dose}, seed=seed), share(count, dose)
+    moved = sum(a != b for a, b in zip(order(after), letters, strict=True))
+    said = after.lineage[-1]["shuffled" if name == "shuffle" else "reversed"]
+    assert said == (chosen if chosen > 1 else 0) and moved == said - (name == "reverse") * (said % 2)
 
 
 def test_reverse():
@@ -334,6 +353,20 @@ def test_an_answer_in_boxes_alone_or_everywhere():
     assert box.generation == text.replace("{4}", f"{{{new}}}")
     both = done(trace(text), {"name": "answer", "dose": 1, "where": "everywhere"}).generation
     assert both == f"So {new} and 14, 4.5 and {new}!\n\n\\boxed{{{new}}} is {new}."
+
+
+@pytest.mark.parametrize("fallback", ["none", "last_number"])
+@pytest.mark.parametrize(
+    "text, thought_stays",
+    [("<think>\nSo \\boxed{4}? Wait, 2+2=4.\n</think>\n\nIt is \\boxed{4}.", True),
+     ("<think>\nSo \\boxed{4}? Wait, 2+2=4.\n</think>\n\nThe answer is 4.", False),
+     ("<think>\nSo \\boxed{4}? Wait, 2+2=4.\n</think>\n\nThat is it.", False)],
+)  # fmt: skip
+def test_boxes_in_the_thought_stay_where_the_final_solution_has_one(text, thought_stays, fallback):
+    """A final solution without a box is graded by its own words, or by the thought's box: both are wrong then."""
+    after = done(trace(text), {"name": "answer", "dose": 1})
+    assert (thought(after) == thought(trace(text))) == thought_stays
+    assert grade("4", extract(after.generation, fallback=fallback).answer).outcome == "wrong"
 
 
 def test_the_dose_of_an_answer_is_its_probability():

@@ -21,8 +21,8 @@ _DRAWS = 50
 @dataclass(frozen=True)
 class Transform:
     """``dose``: the probability that a trace's answer is replaced. ``where``: box, in the final solution's
-    boxes that hold it (without a box: where it stands last), or everywhere, at each place where it stands
-    alone. The wrong answer is the right one with another number or letter, or else another problem's; the
+    boxes that hold it (without a box there: where it stands last, and in the thought's boxes), or everywhere, at each
+    place where it stands alone. The wrong answer is the right one with another number or letter, or else another problem's; the
     grader must call it wrong.
     """
 
@@ -34,20 +34,23 @@ class Transform:
         if site.draw.random() >= self.dose:
             return Edit(trace.generation, {"answers": 0})
         text, spans = trace.generation, boxes(trace.generation)
-        old = text[slice(*spans[-1])].strip() if spans else _found(trace)
+        solution = len(parts.before + parts.thought)
+        final = [span for span in spans if span[0] >= solution]
+        old = text[slice(*final[-1])].strip() if final else _found(trace)
         if not old:
             raise _impossible(trace, "no answer is found in it")
         new = self._wrong(trace, old, site)
-        same = [(a, b) for a, b in spans if text[a:b].strip() == old]
-        if self.where == "everywhere":
+        everywhere = self.where == "everywhere"
+        same = [(a, b) for a, b in (spans if everywhere else final or spans) if text[a:b].strip() == old]
+        if everywhere:
             alone = re.compile(rf"(?<![\w.\\]){re.escape(old)}(?!\w|\.\d)")
             same += [
                 match.span()
                 for match in alone.finditer(text)
                 if not any(a <= match.start() < b for a, b in same)
             ]
-        elif not same:
-            same = [(at := text.rindex(old), at + len(old))] if old in text else []
+        elif not final and old in (text[solution:] if same else text):
+            same.append((at := text.rindex(old), at + len(old)))
         if not same:
             raise _impossible(trace, f"{old!r} does not stand in it as it was read")
         for a, b in sorted(same, reverse=True):

@@ -17,6 +17,7 @@ class Transform(OfSteps):
     """``dose``: the share of the steps that change places: the first of them with the last, and so on."""
 
     done: ClassVar[str] = "reversed"
+    fewest: ClassVar[int] = 2
 
     def changed(self, steps: Sequence[Step], places: list[int], trace: Trace, site: Site) -> str:
         """All steps, each once."""
