@@ -74,6 +74,8 @@ def _check_target(target: Path, source: Path) -> None:
 def _print_summary(summary: GradeSummary) -> None:
     outcomes = ", ".join(f"{outcome} {count}" for outcome, count in sorted(summary.outcomes.items()))
     print(f"{summary.rows} rows: {outcomes}")
+    if summary.undecided_reasons:
+        print("undecided: " + ", ".join(f"{reason} {n}" for reason, n in sorted(summary.undecided_reasons.items())))
     if summary.moved:
         moves = ", ".join(f"{a} to {b} {n}" for (a, b), n in sorted(summary.moved.items()))
         print(f"verdicts moved: {moves}")

@@ -78,7 +78,7 @@ class RefineConfig(_Values):
         values = {name: getattr(self, name) for name in shared} | {"number": number + 1, "engine": engine}
         values["sampling"] = converted(SamplingConfig, own, f"{key}.sampling")
         types = typing.get_type_hints(RefinePass)
-        for name in given.keys() - {"engine", "sampling"}:
+        for name in (name for name in given if name not in ("engine", "sampling")):
             try:
                 values[name] = msgspec.convert(given[name], types[name])
             except msgspec.ValidationError as error:

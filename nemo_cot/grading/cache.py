@@ -13,7 +13,7 @@ from nemo_cot.errors import UserError
 from nemo_cot.grading.verdict import UNDECIDED, Verdict, grader_version
 from nemo_cot.io.json_file import DAMAGED
 
-_TRANSIENT = ("deadline", "memory", "worker-died")
+TRANSIENT = ("deadline", "memory", "worker-died")
 """Reasons that say something about the machine and its load, not about the answer."""
 
 
@@ -53,7 +53,7 @@ class VerdictCache:
         """Keep verdicts; those that hang on the machine's load are left out."""
         lines = []
         for gold, prediction, verdict in entries:
-            if verdict.outcome == UNDECIDED and verdict.reason.startswith(_TRANSIENT):
+            if verdict.outcome == UNDECIDED and verdict.reason.startswith(TRANSIENT):
                 continue
             self._known[gold, prediction] = verdict
             lines.append(self._encode(_Entry(gold, prediction, verdict.outcome, verdict.reason)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nemo_cot.config import GradeConfig
+from nemo_cot.grading.cache import TRANSIENT
 from nemo_cot.grading.files import GradeSummary, grade_file
 from nemo_cot.grading.verdict import RIGHT
 from nemo_cot.progress import track
@@ -32,4 +33,7 @@ def grade_generations(
         print(
             f"  {label}: {summary.right_by_decimal} of {summary.outcomes[RIGHT]} right ones are decimals of an exact answer"
         )
+    lost = ", ".join(f"{reason} {n}" for reason, n in sorted(summary.undecided_reasons.items()) if reason in TRANSIENT)
+    if lost:
+        print(f"  {label}: undecided for lack of time or memory here, not by the answer: {lost} (grade.deadline_seconds)")
     return summary

@@ -17,7 +17,7 @@ from nemo_cot.preflight.throughput import BF16
 from nemo_cot.serving.own_values import FILE, unsent
 from nemo_cot.serving.vllm_options import GENERATION_CONFIG, PLACEHOLDER, misused
 
-_PROBE_SECONDS = 120.0
+_PROBE_SECONDS = 60.0
 """Bound of the question whether an interpreter has a module."""
 
 

@@ -40,7 +40,7 @@ def smallest_difference(
     (z(1 - alpha / 2) + z(0.8)) s / sqrt(n), with s the standard deviation of the n paired differences
     (Miller 2024, arXiv 2411.00640, section 5). None for fewer than 3 common problems.
     """
-    differences = [second[p] - first[p] for p in first.keys() & second.keys()]
+    differences = [second[p] - first[p] for p in first if p in second]
     if len(differences) < 3:
         return None
     normal = NormalDist()

@@ -177,9 +177,11 @@ def test_keys(opened, page_file):
         assert page.evaluate("() => document.activeElement.id") == "f-text"
         page.keyboard.type("jk")
         assert shown() == "p-2 7", "in a field they are letters"
-        page.keyboard.press("Escape")
-        page.fill("#f-text", "")
         settled(page, 300)
+        assert count(page) == (0, 96, 0)
+        page.keyboard.press("Escape")
+        settled(page, 300)
+        assert count(page) == (96, 96, 12), "Escape empties the field, and what it looked for"
         page.locator("#list").focus()
         page.keyboard.press("ArrowDown")
         assert shown().startswith("p-3 ")

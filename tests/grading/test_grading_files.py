@@ -4,8 +4,11 @@ import json
 
 import pytest
 
+from nemo_cot.config import GradeConfig
 from nemo_cot.errors import UserError
 from nemo_cot.grading.files import grade_file
+from nemo_cot.grading.stage import grade_generations
+from nemo_cot.launchers.grade_file import _print_summary
 
 OPTIONS = {"fallback": "none", "workers": 1, "deadline_seconds": 2.0, "cache": None, "nemo_skills": False}
 
@@ -96,3 +99,15 @@ def test_grading_again_shows_which_verdicts_moved(tmp_path):
     assert (summary.moved_examples[0].problem_id, summary.moved_examples[0].line) == ("a", 1)
     assert summary.previous_versions == {"old": 2}
     assert grade_file(path, path, **OPTIONS).moved == {}
+
+
+def test_answers_that_the_machine_left_undecided_are_reported(tmp_path, capsys):
+    """They stay so in the finished stage: a larger deadline grades them again."""
+    texts = (r"\boxed{5}", r"\boxed{\prod_{k=1}^{10^9} (k^2+1)}", r"\boxed{\prod_{k=1}^{10^9} (k^2+2)}")
+    source = write(tmp_path / "in.jsonl", [{"generation": text, "expected_answer": "5"} for text in texts])
+    config = GradeConfig("none", "last_resort", 0.5, 1)
+    grade_generations(source, tmp_path / "out.jsonl", config, None, label="grade")
+    assert "grade: undecided for lack of time or memory here, not by the answer: deadline 2" in capsys.readouterr().out
+    summary = grade_file(source, tmp_path / "out.jsonl", **OPTIONS)
+    _print_summary(summary)
+    assert "undecided: deadline 2\n" in capsys.readouterr().out

@@ -17,6 +17,7 @@ from nemo_cot.traces.marks import Marks
 from nemo_cot.traces.steps import segment
 from nemo_cot.traces.thought import marked_thought
 from tests.report.made import evaluation, findings, graded, trace
+from tests.support import python
 
 
 def rows(**right: list[bool]) -> list:
@@ -114,3 +115,12 @@ def test_kept_models_of_the_training_are_points_of_the_curve_over_steps():
     scores = score(samples, replace(evaluation(), subjects=list(samples)), steps={"trained@20": 20, "trained@5": 5})
     shown = run_results(findings(scores=scores, samples=samples), "t").scores.over_steps
     assert [(point.step, point.value) for point in shown] == [(5, 0.25), (20, 0.75)]
+
+
+def test_the_smallest_difference_has_the_same_bits_in_every_process():
+    """Strings hash differently in each, and a sum of floats hangs on its order."""
+    code = (
+        "from nemo_cot.report.facts import smallest_difference as f; import math\n"
+        "print(f(*({f'p{i}': math.sin(i * k) for i in range(99)} for k in (1, 2)), 0.95).hex())"
+    )
+    assert len({python("-c", code, PYTHONHASHSEED=str(seed)).stdout for seed in range(1, 5)}) == 1

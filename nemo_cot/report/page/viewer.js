@@ -50,6 +50,7 @@ class Viewer extends Pane {
       if (event.target.id === "f-text") this.searchLater();
       else this.filter(true);
     });
+    byId("f-text").addEventListener("search", () => this.searchNow()); // Escape empties it without an input event
     form.addEventListener("reset", () => setTimeout(() => this.searchNow()));
     for (const name of ["math", "marks", "folded"])
       byId(`o-${name}`).addEventListener("change", (event) => {
