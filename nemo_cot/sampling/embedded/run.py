@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from nemo_cot.config.engines import EngineConfig
 from nemo_cot.errors import UserError
@@ -14,9 +13,6 @@ from nemo_cot.progress import track
 from nemo_cot.records import Problem, Trace
 from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.text import TextTokenizer
-
-if TYPE_CHECKING:
-    pass
 
 Drawn = tuple[Problem, int]
 """A problem, and the number of its sample."""
