@@ -99,10 +99,8 @@ def _plan(chosen: Chosen) -> int:
         todo |= {k for n, k in planned.keys.items() if makers[k] is planned and planned.open(n)}
     console.print(table)
     print_study_warnings(plan)
-    for name, finding in plan.found("error"):
-        print(one_line(f"error: {name}: {finding.rule}: {finding.what}. Fix: {finding.fix}"))
-    for disk in (finding.what for name, finding in plan.found("ok") if name == "study"):
-        print(one_line(f"disk: {disk}"))
+    disk = [f"disk: {finding.what}" for _, finding in plan.found("ok") if finding.rule == "study_disk"]
+    print("\n".join([*plan.lines("error"), *map(one_line, disk)]))
     asked = sum(p.open(name) for p in plan.chosen for name in p.keys)
     print(f"{len(plan.chosen)} runs, {asked} stages to do, of which {len(todo)} once each and the others shared", flush=True)
     return EXIT_CODE if plan.found("error") else 0

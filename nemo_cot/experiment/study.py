@@ -134,16 +134,13 @@ def chosen_study(arguments: Sequence[str]) -> Chosen:
 
 def _split(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     options: dict[str, str] = {}
-    overrides, rest = [], list(arguments)
-    while rest:
-        argument = rest.pop(0)
+    overrides, rest = [], iter(arguments)
+    for argument in rest:
         name, equals, value = argument.partition("=")
         if name in _OPTIONS:
-            if not equals and rest:
-                value = rest.pop(0)
-            if not value:
+            options[name] = value if equals else next(rest, "")
+            if not options[name]:
                 raise UserError("needs a value", where=name, fix=f"{name} VALUE")
-            options[name] = value
         elif argument in MULTIRUN:
             options["--multirun"] = "yes"
         else:
@@ -175,7 +172,9 @@ def read_study(name: str) -> StudyFile:
         raise UserError("no such file", where=f"{STUDY}={name}", fix=fix)
     if path is None:
         known = [found.stem for found in files_of(STUDY)]
-        fix = nearest(name, known, f"choose among {', '.join(known) or 'none'}", before=f"{STUDY}=")
+        here = user_path(f"{name}.yaml").is_file()
+        fix = nearest(name, known, f"choose among {', '.join(known) or 'none'}.", before=f"{STUDY}=")
+        fix = f"did you mean {STUDY}={name}.yaml?" if here else fix
         raise UserError(
             f"there is no study {name!r}", where=STUDY, fix=f"{fix} A file of your own: {STUDY}=PATH/NAME.yaml, or {EXTRA_CONF}=DIR with DIR/study/NAME.yaml"
         )
@@ -188,7 +187,10 @@ def read_study(name: str) -> StudyFile:
     return found
 
 
-_EXAMPLE = "write it like {runs: {plain: [], wrong: ['curate.verdicts=[wrong]']}, baseline: plain, repeats: {train.seed: [1, 2]}}"
+_EXAMPLE = (
+    "write it like {runs: {plain: [], wrong: ['curate.verdicts=[wrong]'], untrained: {overrides: [], subject: base}}, "
+    "baseline: plain, repeats: {train.seed: [1, 2]}}"
+)
 
 
 def _check(study: StudyFile, where: str) -> None:
