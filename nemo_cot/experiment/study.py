@@ -253,7 +253,8 @@ def _of_file(name: str, overrides: Sequence[str]) -> Study:
     for variant, content in study.runs.items():
         own = content if isinstance(content, VariantFile) else VariantFile(content)
         common, rows, idle = [*study.overrides, *own.overrides, *rest], repeats, []
-        if of_models and _is_one_model(composer, common, own.subject, of_models):
+        trained = own.subject.partition("@")[0] == "trained"  # every seed acts on it; asking takes as long as a plan
+        if of_models and not trained and _is_one_model(composer, common, own.subject, of_models):
             idle = of_models
             rows = list({row.get(SAMPLING): row for row in repeats[::-1]}.values())[::-1]
         for row in rows:
@@ -282,11 +283,14 @@ def _is_one_model(composer: Composer, overrides: Sequence[str], subject: str, se
     it are the same. A config that is none is for the plan to report.
     """
     try:
-        trees = [composer.tree([*overrides, *(f"{seed}={value}" for seed in seeds)]) for value in (1, 2)]
-        first, second = (scores_of(whole_graph(to_dataclasses(tree)), subject, [""]) for tree in trees)
+        tree, found = composer.tree(overrides), []
+        for value in (1, 2):
+            for seed in seeds:
+                OmegaConf.update(tree, seed, value)
+            found += scores_of(whole_graph(to_dataclasses(tree)), subject, [""])
     except UserError:
         return False
-    return None not in first and first == second
+    return None not in found and found[0] == found[1]
 
 
 def _of_sweep(overrides: Sequence[str]) -> Study:
