@@ -24,7 +24,7 @@ from nemo_cot.experiment.sharing import (
     print_study_warnings,
     refuse_study_errors,
 )
-from nemo_cot.experiment.study import Chosen, Study, StudyRun, chosen_study, variants
+from nemo_cot.experiment.study import SEEDS, Chosen, Study, StudyRun, chosen_study
 from nemo_cot.io.atomic import write_text
 from nemo_cot.io.json_file import DAMAGED, write_json
 from nemo_cot.io.paths import CHAIN_FILE, user_path
@@ -211,23 +211,21 @@ def table_of(chosen: Chosen) -> StudyTable:
     """The table of the finished runs among those chosen. Raises UserError as evaluation/study_table.py does."""
     from nemo_cot.evaluation.graded_runs import graded_files
     from nemo_cot.evaluation.study_table import Repeat, study_table
-    from nemo_cot.experiment.study import SEEDS
 
     study, composer = chosen.study, Composer()
     settings = to_dataclasses(composer.tree(chosen.runs[0].overrides)).evaluate.intervals
     repeats, missing, subjects = [], {}, {}
     outdated: dict[str, list[str]] = {}
-    for variant, runs in variants(chosen.runs):
-        subjects[variant] = runs[0].subject
-        for run in runs:
-            directory = RunDirectory(user_path(study.runs_dir) / run.name)
-            if run.subject not in graded_files(directory):
-                missing.setdefault(variant, []).append(run.name)
-                continue
-            if change := _outdated(directory, run, composer):
-                outdated.setdefault(change, []).append(run.name)
-            seeds = {SEEDS[key]: value for key, value in run.seeds.items()}
-            repeats.append(Repeat(variant, run.name, seeds, _reader(directory, run)))
+    for run in chosen.runs:
+        subjects[run.variant] = run.subject
+        directory = RunDirectory(user_path(study.runs_dir) / run.name)
+        if run.subject not in graded_files(directory):
+            missing.setdefault(run.variant, []).append(run.name)
+            continue
+        if change := _outdated(directory, run, composer):
+            outdated.setdefault(change, []).append(run.name)
+        seeds = {SEEDS[key]: value for key, value in run.seeds.items()}
+        repeats.append(Repeat(run.variant, run.name, seeds, _reader(directory, run)))
     found = study_table(
         repeats,
         study=study.name,

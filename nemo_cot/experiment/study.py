@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -336,9 +336,3 @@ def _runs_dir(overrides: Sequence[str]) -> tuple[str, list[str]]:
     """The value of runs_dir, and the other overrides."""
     values = [text.partition("=")[2].strip("'\"") for text in overrides if text.startswith("runs_dir=")]
     return (values or ["runs"])[-1] or ".", [text for text in overrides if not text.startswith("runs_dir=")]
-
-
-def variants(runs: Sequence[StudyRun]) -> Iterator[tuple[str, list[StudyRun]]]:
-    """The runs by variant, in order."""
-    for name in dict.fromkeys(run.variant for run in runs):
-        yield name, [run for run in runs if run.variant == name]

@@ -1,4 +1,4 @@
-"""What is wrong with a study as a whole, found before it starts: its disk, its images, and what its table could not compare."""
+"""What is wrong with a study as a whole, before it starts: its disk, its images, what its table could not compare."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_measured(study: Study, run: StudyRun, cfg: Config) -> None:
         raise UserError(
             f"compares {run.subject}, which this run does not evaluate (evaluate.subjects: {', '.join(there)})",
             where=f"study {study.name}",
-            fix=nearest(run.subject, there, f"write the run as {{overrides: [...], subject: {there[0]}}}, or add it to evaluate.subjects"),
+            fix=nearest(run.subject, there, f"give the run subject: {there[0]}, or add it to evaluate.subjects"),
         )
     for name in filter(None, study.sets):
         if name not in cfg.evaluate.sets:
