@@ -24,7 +24,7 @@ from nemo_cot.experiment.sharing import (
     print_study_warnings,
     refuse_study_errors,
 )
-from nemo_cot.experiment.study import Chosen, Study, StudyRun, chosen_study, variants
+from nemo_cot.experiment.study import SEEDS, Chosen, Study, StudyRun, chosen_study
 from nemo_cot.io.atomic import write_text
 from nemo_cot.io.json_file import DAMAGED, write_json
 from nemo_cot.io.paths import CHAIN_FILE, user_path
@@ -99,10 +99,8 @@ def _plan(chosen: Chosen) -> int:
         todo |= {k for n, k in planned.keys.items() if makers[k] is planned and planned.open(n)}
     console.print(table)
     print_study_warnings(plan)
-    for name, finding in plan.found("error"):
-        print(one_line(f"error: {name}: {finding.rule}: {finding.what}. Fix: {finding.fix}"))
-    for disk in (finding.what for name, finding in plan.found("ok") if name == "study"):
-        print(one_line(f"disk: {disk}"))
+    disk = [f"disk: {finding.what}" for _, finding in plan.found("ok") if finding.rule == "study_disk"]
+    print("\n".join([*plan.lines("error"), *map(one_line, disk)]))
     asked = sum(p.open(name) for p in plan.chosen for name in p.keys)
     print(f"{len(plan.chosen)} runs, {asked} stages to do, of which {len(todo)} once each and the others shared", flush=True)
     return EXIT_CODE if plan.found("error") else 0
@@ -213,23 +211,21 @@ def table_of(chosen: Chosen) -> StudyTable:
     """The table of the finished runs among those chosen. Raises UserError as evaluation/study_table.py does."""
     from nemo_cot.evaluation.graded_runs import graded_files
     from nemo_cot.evaluation.study_table import Repeat, study_table
-    from nemo_cot.experiment.study import SEEDS
 
     study, composer = chosen.study, Composer()
     settings = to_dataclasses(composer.tree(chosen.runs[0].overrides)).evaluate.intervals
     repeats, missing, subjects = [], {}, {}
     outdated: dict[str, list[str]] = {}
-    for variant, runs in variants(chosen.runs):
-        subjects[variant] = runs[0].subject
-        for run in runs:
-            directory = RunDirectory(user_path(study.runs_dir) / run.name)
-            if run.subject not in graded_files(directory):
-                missing.setdefault(variant, []).append(run.name)
-                continue
-            if change := _outdated(directory, run, composer):
-                outdated.setdefault(change, []).append(run.name)
-            seeds = {SEEDS[key]: value for key, value in run.seeds.items()}
-            repeats.append(Repeat(variant, run.name, seeds, _reader(directory, run)))
+    for run in chosen.runs:
+        subjects[run.variant] = run.subject
+        directory = RunDirectory(user_path(study.runs_dir) / run.name)
+        if run.subject not in graded_files(directory):
+            missing.setdefault(run.variant, []).append(run.name)
+            continue
+        if change := _outdated(directory, run, composer):
+            outdated.setdefault(change, []).append(run.name)
+        seeds = {SEEDS[key]: value for key, value in run.seeds.items()}
+        repeats.append(Repeat(run.variant, run.name, seeds, _reader(directory, run)))
     found = study_table(
         repeats,
         study=study.name,

@@ -55,17 +55,28 @@ class ProblemsConfig:
 
 
 @dataclass
-class ChainSumProblems(ProblemsConfig):
-    """Sums of a few small numbers from reasoning-gym (procedural, offline)."""
+class DrawnProblems(ProblemsConfig):
+    """Drawn from reasoning-gym (procedural, offline)."""
 
     packages: ClassVar[dict[str, str]] = {"reasoning_gym": "-e '.[local]' in the clone"}
     more = "raise problems.num_train"
 
-    terms: int
-    digits: int
     num_train: int
     num_heldout: int
     seed: int
+
+    @property
+    def counts(self) -> tuple[int, int]:  # type: ignore[override]
+        """As configured."""
+        return self.num_train, self.num_heldout
+
+
+@dataclass
+class ChainSumProblems(DrawnProblems):
+    """Sums of a few small numbers."""
+
+    terms: int
+    digits: int
 
     def __post_init__(self) -> None:
         at_least("problems.terms", self.terms, 2)
@@ -73,11 +84,6 @@ class ChainSumProblems(ProblemsConfig):
         at_least("problems.num_train", self.num_train, 1)
         at_least("problems.num_heldout", self.num_heldout, 1)
         seed("problems.seed", self.seed)
-
-    @property
-    def counts(self) -> tuple[int, int]:  # type: ignore[override]
-        """As configured."""
-        return self.num_train, self.num_heldout
 
 
 @dataclass
@@ -158,24 +164,19 @@ class TracesProblems(ProblemsConfig):
 
 
 @dataclass
-class GymProblems(ProblemsConfig):
-    """Problems of reasoning-gym (procedural, offline), scored by the verifier of their task.
+class GymProblems(DrawnProblems):
+    """Problems scored by the verifier of their task.
 
     ``task``: its name, with ``options`` for its config; or ``tasks``: several by name, each with its share of the
     problems, or {share: 1, options: {}}.
     """
 
-    packages: ClassVar[dict[str, str]] = {"reasoning_gym": "-e '.[local]' in the clone"}
-    scorer_packages: ClassVar[dict[str, str]] = packages
-    more = "raise problems.num_train"
+    scorer_packages: ClassVar[dict[str, str]] = DrawnProblems.packages
     scorers = ("reasoning_gym",)
 
     task: Optional[str]  # noqa: UP045
     options: dict[str, Any]
     tasks: dict[str, Any]
-    num_train: int
-    num_heldout: int
-    seed: int
 
     def __post_init__(self) -> None:
         if (self.task is None) == (not self.tasks):
@@ -206,11 +207,6 @@ class GymProblems(ProblemsConfig):
                 raise UserError(f"{given!r} is no share of the problems", where=f"problems.tasks.{name}", fix=fix)
             found[name] = (float(share), options)
         return dict(sorted(found.items()))
-
-    @property
-    def counts(self) -> tuple[int, int]:  # type: ignore[override]
-        """As configured."""
-        return self.num_train, self.num_heldout
 
     @property
     def no_sums(self) -> bool:  # type: ignore[override]

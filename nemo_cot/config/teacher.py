@@ -27,12 +27,15 @@ class TeacherConfig:
     """Itself, where a model writes the traces."""
     traces: ClassVar[FileTeacher | None] = None
     """Itself, where the traces are read from a file."""
-    named_path: ClassVar[str | None] = None
-    """The file or folder that teacher.path names."""
     described: ClassVar[str] = "written by a procedure"
     """Who wrote the traces, behind "20 traces"."""
 
     kind: str
+
+    @property
+    def named_path(self) -> str | None:
+        """The file or folder that teacher.path names."""
+        return getattr(self, "path", None)
 
 
 @dataclass
@@ -96,11 +99,6 @@ class ModelTeacher(TeacherConfig):
     def draws_batches(self) -> bool:  # type: ignore[override]
         """As its engine does."""
         return self.engine.draws_batches
-
-    @property
-    def named_path(self) -> str | None:  # type: ignore[override]
-        """Its Hugging Face directory."""
-        return self.path
 
     @property
     def described(self) -> str:  # type: ignore[override]
@@ -202,11 +200,6 @@ class FileTeacher(TeacherConfig):
     def traces(self) -> FileTeacher:  # type: ignore[override]
         """Itself."""
         return self
-
-    @property
-    def named_path(self) -> str | None:  # type: ignore[override]
-        """The file."""
-        return self.path
 
     @property
     def described(self) -> str:  # type: ignore[override]

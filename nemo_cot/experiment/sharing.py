@@ -71,6 +71,14 @@ class StudyPlan:
         """The findings of ``level``."""
         return [one for one in self.findings if one[1].level == level]
 
+    def lines(self, level: str) -> list[str]:
+        """The findings of ``level``, each once, with whom it is about."""
+        names: dict[str, list[str]] = {}
+        for name, found in self.found(level):
+            names.setdefault(f"{level}: preflight, {found.rule}: {found.what}. Fix: {found.fix}", []).append(name)
+        whose = (own[0] if len(own) == 1 else f"{len(own)} runs, {own[0]} first" for own in names.values())
+        return [one_line(f"{text} ({who})") for text, who in zip(names, whose)]
+
     def makers(
         self, queued: Mapping[str, PlannedRun] | None = None, live: Sequence[PlannedRun] = ()
     ) -> dict[str, PlannedRun]:
@@ -139,12 +147,8 @@ def refuse_study_errors(plan: StudyPlan) -> None:
 
 def print_study_warnings(plan: StudyPlan) -> None:
     """Print each warning of preflight once, with the number of runs that have it; and what runs once, unlike others."""
-    found: dict[str, list[str]] = {}
-    for name, finding in plan.found("warning"):
-        found.setdefault(f"{finding.rule}: {finding.what}. Fix: {finding.fix}", []).append(name)
-    for line, names in found.items():
-        whose = names[0] if len(names) == 1 else f"{len(names)} runs, {names[0]} first"
-        print(one_line(f"warning: preflight, {line} ({whose})"), file=sys.stderr, flush=True)
+    for line in plan.lines("warning"):
+        print(line, file=sys.stderr, flush=True)
     for planned in plan.chosen:
         if idle := [key for key, value in planned.run.seeds.items() if value is None]:
             what = f"{planned.run.subject} is no other model with another {' or '.join(idle)}: not repeated over it"

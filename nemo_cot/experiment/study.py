@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -134,16 +134,13 @@ def chosen_study(arguments: Sequence[str]) -> Chosen:
 
 def _split(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     options: dict[str, str] = {}
-    overrides, rest = [], list(arguments)
-    while rest:
-        argument = rest.pop(0)
+    overrides, rest = [], iter(arguments)
+    for argument in rest:
         name, equals, value = argument.partition("=")
         if name in _OPTIONS:
-            if not equals and rest:
-                value = rest.pop(0)
-            if not value:
+            options[name] = value if equals else next(rest, "")
+            if not options[name]:
                 raise UserError("needs a value", where=name, fix=f"{name} VALUE")
-            options[name] = value
         elif argument in MULTIRUN:
             options["--multirun"] = "yes"
         else:
@@ -175,7 +172,9 @@ def read_study(name: str) -> StudyFile:
         raise UserError("no such file", where=f"{STUDY}={name}", fix=fix)
     if path is None:
         known = [found.stem for found in files_of(STUDY)]
-        fix = nearest(name, known, f"choose among {', '.join(known) or 'none'}", before=f"{STUDY}=")
+        here = user_path(f"{name}.yaml").is_file()
+        fix = nearest(name, known, f"choose among {', '.join(known) or 'none'}.", before=f"{STUDY}=")
+        fix = f"did you mean {STUDY}={name}.yaml?" if here else fix
         raise UserError(
             f"there is no study {name!r}", where=STUDY, fix=f"{fix} A file of your own: {STUDY}=PATH/NAME.yaml, or {EXTRA_CONF}=DIR with DIR/study/NAME.yaml"
         )
@@ -188,7 +187,10 @@ def read_study(name: str) -> StudyFile:
     return found
 
 
-_EXAMPLE = "write it like {runs: {plain: [], wrong: ['curate.verdicts=[wrong]']}, baseline: plain, repeats: {train.seed: [1, 2]}}"
+_EXAMPLE = (
+    "write it like {runs: {plain: [], wrong: ['curate.verdicts=[wrong]'], untrained: {overrides: [], subject: base}}, "
+    "baseline: plain, repeats: {train.seed: [1, 2]}}"
+)
 
 
 def _check(study: StudyFile, where: str) -> None:
@@ -251,7 +253,8 @@ def _of_file(name: str, overrides: Sequence[str]) -> Study:
     for variant, content in study.runs.items():
         own = content if isinstance(content, VariantFile) else VariantFile(content)
         common, rows, idle = [*study.overrides, *own.overrides, *rest], repeats, []
-        if of_models and _is_one_model(composer, common, own.subject, of_models):
+        trained = own.subject.partition("@")[0] == "trained"  # every seed acts on it; asking takes as long as a plan
+        if of_models and not trained and _is_one_model(composer, common, own.subject, of_models):
             idle = of_models
             rows = list({row.get(SAMPLING): row for row in repeats[::-1]}.values())[::-1]
         for row in rows:
@@ -280,11 +283,14 @@ def _is_one_model(composer: Composer, overrides: Sequence[str], subject: str, se
     it are the same. A config that is none is for the plan to report.
     """
     try:
-        trees = [composer.tree([*overrides, *(f"{seed}={value}" for seed in seeds)]) for value in (1, 2)]
-        first, second = (scores_of(whole_graph(to_dataclasses(tree)), subject, [""]) for tree in trees)
+        tree, found = composer.tree(overrides), []
+        for value in (1, 2):
+            for seed in seeds:
+                OmegaConf.update(tree, seed, value)
+            found += scores_of(whole_graph(to_dataclasses(tree)), subject, [""])
     except UserError:
         return False
-    return None not in first and first == second
+    return None not in found and found[0] == found[1]
 
 
 def _of_sweep(overrides: Sequence[str]) -> Study:
@@ -330,9 +336,3 @@ def _runs_dir(overrides: Sequence[str]) -> tuple[str, list[str]]:
     """The value of runs_dir, and the other overrides."""
     values = [text.partition("=")[2].strip("'\"") for text in overrides if text.startswith("runs_dir=")]
     return (values or ["runs"])[-1] or ".", [text for text in overrides if not text.startswith("runs_dir=")]
-
-
-def variants(runs: Sequence[StudyRun]) -> Iterator[tuple[str, list[StudyRun]]]:
-    """The runs by variant, in order."""
-    for name in dict.fromkeys(run.variant for run in runs):
-        yield name, [run for run in runs if run.variant == name]

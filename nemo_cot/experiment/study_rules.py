@@ -1,4 +1,4 @@
-"""What is wrong with a study as a whole, found before it starts: its disk, its images, and what its table could not compare."""
+"""What is wrong with a study as a whole, before it starts: its disk, its images, what its table could not compare."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_measured(study: Study, run: StudyRun, cfg: Config) -> None:
         raise UserError(
             f"compares {run.subject}, which this run does not evaluate (evaluate.subjects: {', '.join(there)})",
             where=f"study {study.name}",
-            fix=nearest(run.subject, there, f"write the run as {{overrides: [...], subject: {there[0]}}}, or add it to evaluate.subjects"),
+            fix=nearest(run.subject, there, f"give the run subject: {there[0]}, or add it to evaluate.subjects"),
         )
     for name in filter(None, study.sets):
         if name not in cfg.evaluate.sets:
@@ -52,8 +52,7 @@ def study_findings(plan: StudyPlan, chosen: Chosen) -> Iterator[tuple[str, Findi
         for variant, planned in variants.items():
             ours, theirs = ({one.name: one for one in held_out_sets(p.cfg)} for p in (base, planned))
             pairs = [(ours[name], theirs[name]) for name in chosen.study.sets]
-            found = (*_other_problems(pairs, chosen.study.baseline), *_other_samples(pairs, chosen.study.baseline))
-            yield from ((variant, finding) for finding in found)
+            yield from ((variant, finding) for finding in _comparable(pairs, chosen.study.baseline))
     known = {base.scores: chosen.study.baseline} if base else {}
     for variant, planned in variants.items():
         other = known.setdefault(planned.scores, variant)
@@ -66,8 +65,7 @@ def study_findings(plan: StudyPlan, chosen: Chosen) -> Iterator[tuple[str, Findi
 def _images(plan: StudyPlan) -> Iterator[tuple[str, Finding]]:
     """An error where another run trains in the same image with a backend that needs another one."""
     images: dict[str, tuple[str, str]] = {}
-    for planned in plan.chosen:
-        cfg = planned.cfg
+    for planned, cfg in ((p, p.cfg) for p in plan.chosen):
         cluster, target = cfg.cluster.slurm, backend_of(cfg.train).image
         if cluster is None or cluster.container.runtime == "none" or "train" not in cfg.launcher.stages:
             continue
@@ -79,9 +77,9 @@ def _images(plan: StudyPlan) -> Iterator[tuple[str, Finding]]:
             yield f"run {planned.name}", Finding("study_images", "error", what, fix)
 
 
-def _other_problems(pairs: Sequence[tuple[HeldOut, HeldOut]], baseline: str) -> Iterator[Finding]:
-    """Of a set of the baseline and that of a variant: whether the problems are the same, where that is known before they are
-    made.
+def _comparable(pairs: Sequence[tuple[HeldOut, HeldOut]], baseline: str) -> Iterator[Finding]:
+    """Of each set of the baseline and a variant's: whether the problems are the same, where that is known before they are
+    made; and of the first set with another number of samples, which further ones have too unless they say otherwise.
     """
     for ours, theirs in pairs:
         one, other = ours.cfg.problems.heldout, theirs.cfg.problems.heldout
@@ -92,10 +90,6 @@ def _other_problems(pairs: Sequence[tuple[HeldOut, HeldOut]], baseline: str) -> 
             fix = choices(theirs.key, [one["source"]]) if one["source"] != other["source"] else fix
             what = f"other {on_set('held-out problems', theirs.name)} than the baseline {baseline} ({shown}): no table compares them"
             yield Finding("study_problems", "error", what, f"set {fix}")
-
-
-def _other_samples(pairs: Sequence[tuple[HeldOut, HeldOut]], baseline: str) -> Iterator[Finding]:
-    """Of the first set with another number: further ones have that of the run's own unless they say otherwise."""
     counts = {theirs.name: [one.cfg.evaluate.samples_per_problem for one in (ours, theirs)] for ours, theirs in pairs}
     for name, (mine, its) in [found for found in counts.items() if len(set(found[1])) > 1][:1]:
         what = f"{on_set(f'{its} samples per problem', name)}, the baseline {baseline} has {mine}: pass@k and maj@k of all take the "

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 from nemo_cot.grading.extraction import PHRASE, PLACEHOLDER, Extraction, last_box
@@ -32,19 +33,21 @@ _MARKS = ("**", "__", "`", "*")
 _ITEM = re.compile(r"\s*[-•>*]\s+")
 
 
-def find_text(text: str, fallback: str) -> Extraction:
+def find_text(
+    text: str, fallback: str, said: Callable[[str], str | None] | None = None, fits: Callable[[str], bool] = bool
+) -> Extraction:
     """As extraction.extract looks for a formula: the last box, <answer>...</answer>, then (``fallback`` not "none") what
-    follows "the answer is" in its sentence, or, if that line is empty, in the lines below, then (``fallback``
-    "last_number") the last line.
+    is ``said`` (None: what follows "the answer is" in its sentence, or, if that line is empty, in the lines below), then
+    (``fallback`` "last_number") the last line, if it ``fits``.
     """
     answer, reason = last_box(text)
     if answer is not None:
         return Extraction(answer, "boxed", "")
     if fallback == "none":
         return Extraction(None, None, reason)
-    if answer := tagged(text) or _after_phrase(text):
+    if answer := tagged(text) or (said or _after_phrase)(text):
         return Extraction(answer, "phrase", "")
-    if fallback == "last_number" and (answer := last_line(text)):
+    if fallback == "last_number" and fits(answer := last_line(text)):
         return Extraction(answer, "last_line", "")
     return Extraction(None, None, f"{reason}; no phrase like 'the answer is'")
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nemo_cot.serving import keeper
@@ -14,7 +14,13 @@ from nemo_cot.stages.lock import LOCK
 
 
 class Process:
-    """Made by :func:`running`, which explains the arguments."""
+    """``with Process(command, ...)``: it runs as long as the block lasts, and ends with this process too, however that ends.
+
+    ``log`` is where its output goes, every line with its time (UTC); None: where this process's goes.
+    ``environment`` is added to this process's own. ``scratch`` is a folder that is removed when all is
+    gone. ``patience_seconds``: what the command alone has after SIGTERM, before its descendants get one
+    too. ``keeps``: descriptors that stay open until it is gone with all that it started.
+    """
 
     def __init__(
         self,
@@ -45,6 +51,12 @@ class Process:
         finally:
             os.close(read_end)
 
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def exit_code(self) -> int | None:
         """None while it runs. 127: there is no such program; 128 + n: ended by signal n."""
         return self._keeper.poll()
@@ -74,34 +86,6 @@ class Process:
             lines = []
         told = [line.partition(" ")[2].strip() for line in lines]
         return " | ".join([line for line in told if line][-count:]) or "it wrote nothing"
-
-
-@contextlib.contextmanager
-def running(
-    command: Sequence[str],
-    log: Path | None,
-    *,
-    cwd: Path,
-    environment: Mapping[str, str] | None = None,
-    scratch: Path | None = None,
-    patience_seconds: float = 0.0,
-    keeps: Sequence[int] = (),
-) -> Iterator[Process]:
-    """Run ``command`` as long as the block lasts. It ends with this process too, however that ends.
-
-    ``log`` is where its output goes, every line with its time (UTC); None: where this process's goes.
-    ``environment`` is added to this process's own. ``scratch`` is a folder that is removed when all is
-    gone. ``patience_seconds``: what the command alone has after SIGTERM, before its descendants get one
-    too. ``keeps``: descriptors that stay open until it is gone with all that it started.
-    """
-    process = Process(
-        command, log, cwd=cwd, environment=environment, scratch=scratch,
-        patience_seconds=patience_seconds, keeps=keeps,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.stop()
 
 
 def held_locks() -> list[int]:

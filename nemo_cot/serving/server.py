@@ -25,7 +25,7 @@ from nemo_cot.models.check import check_model
 from nemo_cot.serving.fetch import Trouble, fetch, read_as
 from nemo_cot.serving.own_values import write_ours
 from nemo_cot.serving.ports import claimed_port
-from nemo_cot.serving.process import Process, running
+from nemo_cot.serving.process import Process
 from nemo_cot.serving.vllm_options import GENERATION_CONFIG, NEUTRAL, misused, starts_vllm
 from nemo_cot.text import PromptFormat, TextTokenizer
 
@@ -102,7 +102,7 @@ def serving(
         ours = NEUTRAL if stops is None else str(write_ours(scratch, stops))
         seed = None if seeded or not starts_vllm(config) else secrets.randbelow(2**31)
         command = server_command(config, str(model or name), port, generation_config=ours, seed=seed)
-        with running(
+        with Process(
             command,
             folder / "logs" / "server.log",
             cwd=folder,

@@ -194,6 +194,8 @@ def test_the_luck_of_the_repeats_is_in_a_difference_to_one_model():
     lucky = table(low, high, base, measures=("lenient",)).rows[1].measures["lenient"].minus_baseline
     even = table(of_seeds("plain", SELECTED[:2], 0.5, 10), base, measures=("lenient",)).rows[1].measures["lenient"].minus_baseline
     assert lucky.high - lucky.low > 2 * (even.high - even.low)
+    back = table(low, high, base, baseline="base", measures=("lenient",)).rows[0].measures["lenient"].minus_baseline
+    assert back.high - back.low == pytest.approx(lucky.high - lucky.low, rel=0.15), "whichever of the two is the baseline"
 
 
 def test_one_model_is_sampled_anew_by_the_seed_that_acts_on_it():

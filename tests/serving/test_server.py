@@ -19,7 +19,7 @@ from nemo_cot.config.engines import ServerConfig
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.compose import load_config
 from nemo_cot.serving import ports
-from nemo_cot.serving.process import running
+from nemo_cot.serving.process import Process
 from nemo_cot.serving.server import Server, _wait, server_command, serving
 from tests.scripted_server import scripted
 from tests.support import ROOT, SECONDS, environment, wait_for
@@ -239,7 +239,7 @@ def test_a_stopped_command_takes_all_its_descendants_along(tmp_path):
         "print(subprocess.Popen(sleep).pid, subprocess.Popen(sleep, start_new_session=True).pid, flush=True)\n"
         "time.sleep(600)"
     )
-    with running([sys.executable, "-c", code], tmp_path / "log", cwd=tmp_path) as process:
+    with Process([sys.executable, "-c", code], tmp_path / "log", cwd=tmp_path) as process:
         told = wait_for(lambda: (tmp_path / "log").exists() and (tmp_path / "log").read_text().strip())
         pids = [int(number) for number in told.split()[1:]]
         wait_for(lambda: len(list(tmp_path.glob("deaf-*"))) == 2)
@@ -251,8 +251,8 @@ def test_a_stopped_command_takes_all_its_descendants_along(tmp_path):
 def test_nothing_outlives_a_process_that_is_killed(how, tmp_path):
     code = (
         "import sys, time, pathlib\n"
-        "from nemo_cot.serving.process import running\n"
-        f"with running([sys.executable, '-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(600)'],"
+        "from nemo_cot.serving.process import Process\n"
+        f"with Process([sys.executable, '-c', 'import os, time; print(os.getpid(), flush=True); time.sleep(600)'],"
         f" pathlib.Path({str(tmp_path / 'log')!r}), cwd=pathlib.Path('.')):\n"
         "    print('up', flush=True); time.sleep(600)"
     )

@@ -29,7 +29,7 @@ from nemo_cot.sampling.engines import sample
 from nemo_cot.sampling.job import SamplingJob
 from nemo_cot.sampling.openai.requests import RequestMaker
 from nemo_cot.serving.ports import claimed_port
-from nemo_cot.serving.process import running
+from nemo_cot.serving.process import Process
 from nemo_cot.serving.server import Server, _wait, serving
 from nemo_cot.serving.vllm_options import _RECORD, VERSION
 from nemo_cot.text import PromptFormat, TextTokenizer
@@ -100,7 +100,7 @@ def servers(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
             port, _ = stack.enter_context(claimed_port(0))
             command = [*SERVE, str(models[model]), "--host", "127.0.0.1", "--port", str(port),
                        "--max-model-len", str(CONTEXT), *ON_CPU]  # fmt: skip
-            process = stack.enter_context(running(command, folder / f"{name}.log", cwd=folder))
+            process = stack.enter_context(Process(command, folder / f"{name}.log", cwd=folder))
             found[name] = Server(f"http://127.0.0.1:{port}/v1", str(models[model]), None, process)
         (folder / "ours").mkdir()
         found["ours"] = stack.enter_context(serving(engine().server, models["full"], folder / "ours", form=FORM))

@@ -10,8 +10,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from string import ascii_uppercase
 
-from nemo_cot.grading.extraction import PHRASE, Extraction, extract, last_box
-from nemo_cot.grading.plain_text import bare, behind, last_line, plain, tagged
+from nemo_cot.grading.extraction import PHRASE, Extraction, extract
+from nemo_cot.grading.plain_text import bare, behind, find_text, plain
 from nemo_cot.grading.scorers import Scoring
 from nemo_cot.grading.verdict import RIGHT, UNDECIDED, WRONG, Verdict
 
@@ -64,19 +64,12 @@ class Scorer(Scoring):
         """The last box; then the last phrase, such as "the answer is" or "correct option:", that a letter or an option
         follows; then the last line, if it is one.
         """
-        answer, reason = last_box(text)
-        if answer is not None:
-            return Extraction(answer, "boxed", "")
-        if fallback == "none":
-            return Extraction(None, None, reason)
+        return find_text(text, fallback, self._said, self._names)
+
+    def _said(self, text: str) -> str | None:
         ends = sorted(m.end() for pattern in (PHRASE, _OPTION) for m in deque(pattern.finditer(text), maxlen=5))
         said = [answer for end in reversed(ends) if (answer := behind(text, end))]
-        said = [answer] if (answer := tagged(text)) else said
-        if said:
-            return Extraction(next(filter(self._names, said), said[0]), "phrase", "")
-        if fallback == "last_number" and self._names(answer := last_line(text)):
-            return Extraction(answer, "last_line", "")
-        return Extraction(None, None, f"{reason}; no phrase like 'the answer is'")
+        return next(filter(self._names, said), said[0] if said else None)
 
     def _names(self, answer: str) -> bool:
         return bool(self.letters(plain(answer)))

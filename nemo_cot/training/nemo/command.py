@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nemo_cot.errors import UNFINISHED, Fault, Unfinished, UserError
-from nemo_cot.serving.process import Process, held_locks, running
+from nemo_cot.serving.process import Process, held_locks
 
 
 class Command(NamedTuple):
@@ -32,7 +32,7 @@ def run_command(
     the run directory stay held. At a signal to stop it gets SIGTERM first, and passes it on.
     """
     _check_program(command, environment, stage)
-    with running(
+    with Process(
         command.argv,
         None,
         cwd=command.directory or Path.cwd(),

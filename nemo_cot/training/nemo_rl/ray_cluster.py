@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nemo_cot.errors import UserError
 from nemo_cot.io.json_file import write_json
-from nemo_cot.serving.process import Process, held_locks, running
+from nemo_cot.serving.process import Process, held_locks
 from nemo_cot.training.nemo.command import Command, job_port, srun
 from nemo_cot.training.nemo_rl import ray_nodes
 from nemo_cot.training.nemo_rl.config import NemoRlTrain
@@ -74,7 +74,7 @@ def ray_cluster(
     others = layout.num_nodes - 1
     head = srun(1, 1, [f"--nodelist={first}", "--overlap", *train.srun_arguments])
     workers = srun(others, others, [f"--exclude={first}", "--overlap", *train.srun_arguments])
-    with running(
+    with Process(
         [*workers, *node, "worker", str(folder / SPEC)],
         folder / WORKERS_LOG,
         cwd=Path.cwd(),
