@@ -62,7 +62,9 @@ class Submission:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a job reported of itself. ``exit_code`` None: it has not ended in order (yet)."""
+    """What a job reported of itself. ``exit_code`` None: it has not ended in order (yet). ``faults``: attempts of it so
+    far that a machine or a server ended.
+    """
 
     id: str
     node: str
@@ -70,6 +72,7 @@ class Attempt:
     restarts: int
     exit_code: int | None = None
     ended: str = ""
+    faults: int = 0
 
 
 def folder_of(run: Path) -> Path:

@@ -123,6 +123,7 @@ def job_arguments(job: ChainJob, chain: Chain) -> dict:
         "continued": job.continued,
         "requeue": cluster.requeue,
         "max_requeues": cluster.max_requeues,
+        "max_fault_requeues": cluster.max_fault_requeues,
         "warning_seconds": cluster.warning_seconds,
         "tasks_per_node": tasks_per_node(job, chain.cfg),
         "extra_conf": chain.extra_conf,
