@@ -1,9 +1,9 @@
 """Run one command, and end it with everything it started when this process's parent is gone.
 
-``python keeper.py LIFELINE LOG SCRATCH PATIENCE -- COMMAND...`` in a session of its own. LIFELINE is
+``python keeper.py LIFELINE LOG SCRATCH PATIENCE SHOWN -- COMMAND...`` in a session of its own. LIFELINE is
 the read end of a pipe whose write end only the parent holds: it closes when the parent ends, even by
 SIGKILL. LOG gets the command's output, a time before every line; empty: the output goes where this
-process's own does. SCRATCH, a folder, is removed at the end; empty: none. PATIENCE: the seconds that the
+process's own does; with SHOWN to both, as it comes. SCRATCH, a folder, is removed at the end; empty: none. PATIENCE: the seconds that the
 command alone has after SIGTERM, to end what it started in its own order. Other descriptors that this
 process was given stay open until the command and all its descendants are gone: locks, for one.
 Exits with the command's own code.
@@ -24,6 +24,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import IO
 
@@ -34,18 +35,18 @@ _SET_CHILD_SUBREAPER = 36
 
 def main(arguments: list[str]) -> int:
     """See the module. ``arguments`` is argv without the program."""
-    lifeline, log, scratch, patience, command = int(arguments[0]), *arguments[1:4], arguments[5:]
+    lifeline, log, scratch, patience, shown, command = int(arguments[0]), *arguments[1:5], arguments[6:]
     _adopt_orphans()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGUSR1, lambda *_: None)  # the parent's to act on; SIG_IGN would be inherited
     try:
-        return _run(command, lifeline, log, float(patience))
+        return _run(command, lifeline, log, float(patience), shown=bool(shown))
     finally:
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _run(command: list[str], lifeline: int, log: str, patience: float) -> int:
+def _run(command: list[str], lifeline: int, log: str, patience: float, *, shown: bool) -> int:
     with open(log, "ab", buffering=0) if log else contextlib.nullcontext() as handle:
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if log else {}
         try:
@@ -53,15 +54,30 @@ def _run(command: list[str], lifeline: int, log: str, patience: float) -> int:
         except OSError as error:
             (handle or sys.stderr.buffer).write(_stamped(f"{command[0]}: {error.strerror}\n".encode()))
             return 127
+        both = threading.Thread(target=_show, args=(process.stdout, handle), daemon=True) if handle and shown else None
         try:
-            if handle:
+            if both:
+                both.start()
+                _watch(process, lifeline)
+            elif handle:
                 _copy(process, lifeline, handle)
             else:
                 _watch(process, lifeline)
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the end short
             _end_all(process, patience)
+            if both:
+                both.join(1.0)
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def _show(output: IO[bytes], log: IO[bytes]) -> None:
+    """Output into the log and to where this process's own goes, also while the command is ended."""
+    while data := os.read(output.fileno(), 1 << 16):
+        log.write(data)
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            sys.stdout.buffer.write(data)
+            sys.stdout.flush()
 
 
 def _watch(process: subprocess.Popen, lifeline: int) -> None:

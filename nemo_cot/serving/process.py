@@ -26,13 +26,14 @@ class Process:
         scratch: Path | None = None,
         patience_seconds: float = 0.0,
         keeps: Sequence[int] = (),
+        shown: bool = False,
     ) -> None:
         self.log = log
         self._stop_seconds = patience_seconds + 2 * keeper.GRACE_SECONDS + 5
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
         read_end, self._lifeline = os.pipe()
-        options = [str(read_end), str(log or ""), str(scratch or ""), str(patience_seconds)]
+        options = [str(read_end), str(log or ""), str(scratch or ""), str(patience_seconds), "shown" * shown]
         try:
             self._keeper = subprocess.Popen(
                 [sys.executable, "-I", keeper.__file__, *options, "--", *command],
@@ -86,17 +87,19 @@ def running(
     scratch: Path | None = None,
     patience_seconds: float = 0.0,
     keeps: Sequence[int] = (),
+    shown: bool = False,
 ) -> Iterator[Process]:
     """Run ``command`` as long as the block lasts. It ends with this process too, however that ends.
 
-    ``log`` is where its output goes, every line with its time (UTC); None: where this process's goes.
+    ``log`` is where its output goes, every line with its time (UTC); None: where this process's goes. With ``shown`` to
+    both, as it comes.
     ``environment`` is added to this process's own. ``scratch`` is a folder that is removed when all is
     gone. ``patience_seconds``: what the command alone has after SIGTERM, before its descendants get one
     too. ``keeps``: descriptors that stay open until it is gone with all that it started.
     """
     process = Process(
         command, log, cwd=cwd, environment=environment, scratch=scratch,
-        patience_seconds=patience_seconds, keeps=keeps,
+        patience_seconds=patience_seconds, keeps=keeps, shown=shown,
     )  # fmt: skip
     try:
         yield process
