@@ -166,7 +166,8 @@ class Runner:
         """The task's number comes out of Slurm's environment, as a number and nothing else."""
         if self._task is None:
             return self._job["command"]
-        return [*self._job["command"], "--only", f"{self._job['chunks_of']}/chunk-{int(self._task):03d}"]
+        chunks = [f"{whole}/chunk-{int(self._task):03d}" for whole in self._job["chunks_of"]]
+        return [*self._job["command"], *(word for chunk in chunks for word in ("--only", chunk))]
 
     def _recipe_environment(self) -> dict[str, str]:
         code = self._job["code"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -25,7 +25,7 @@ _DAMAGED = (ValueError, TypeError, KeyError, RecursionError)
 @dataclass(frozen=True)
 class SubmittedJob:
     """``id`` is empty where sbatch has given none; ``log`` is the file name pattern, relative to the folder;
-    ``array``: the chunks of ``stage`` that its tasks make.
+    ``array``: the chunks of ``stage`` that its tasks make. ``also``: the stages that it makes after ``stage``.
     """
 
     key: str
@@ -34,6 +34,17 @@ class SubmittedJob:
     after: list[str]
     log: str
     array: list[int]
+    also: list[str] = field(default_factory=list)
+
+    @property
+    def stages(self) -> list[str]:
+        """All that it makes."""
+        return [self.stage, *self.also]
+
+    @property
+    def makes(self) -> list[str]:
+        """Those that are done at its end: an array makes chunks alone."""
+        return [] if self.array else self.stages
 
     @property
     def recipe(self) -> str:

@@ -88,13 +88,13 @@ def _queue_all(plan: StudyPlan, live: Sequence[PlannedRun], code: Path, *, dry_r
     for planned in live:
         run = run_directory(planned.cfg)
         submission, waiting = read_submission(run.path), {state.id for state in live_jobs_of(run.path)}
-        for job in submission.jobs if submission else ():
-            key = planned.keys.get(job.stage)
-            if key is None or job.array:
+        for stage, job in ((s, j) for j in (submission.jobs if submission else ()) for s in j.makes):
+            key = planned.keys.get(stage)
+            if key is None:
                 continue
             if job.id in waiting:
                 ids[key] = job.id
-            elif not (run.stage(job.stage) / MANIFEST).exists():
+            elif not (run.stage(stage) / MANIFEST).exists():
                 continue  # it failed: a job behind it would never start
             in_queue.setdefault(key, planned)
     makers, composer = plan.makers(in_queue, live), Composer()
@@ -116,7 +116,7 @@ def _queue_all(plan: StudyPlan, live: Sequence[PlannedRun], code: Path, *, dry_r
         if own is None:
             continue
         queued.append(own)
-        last = {job.stage: job.id or f"{planned.name}:{job.key}" for job in own.submitted if not job.array}
+        last = {stage: job.id or f"{planned.name}:{job.key}" for job in own.submitted for stage in job.makes}
         ids |= {planned.keys[s]: job for s, job in last.items() if s in planned.keys and planned.keys[s] not in ids}
     return queued
 
@@ -192,5 +192,6 @@ def queued_stages(chosen: Chosen) -> dict[str, dict[str, str]]:
             state = states.get(job.id)
             if state is not None and state.comment == comment_of(path):
                 word = "running" if state.state.startswith(("RUN", "COMPLETING")) else "queued"
-                found.setdefault(run.name, {})[job.stage] = word
+                done = {s for s in job.also and job.stages if word == "running" and (path / s / MANIFEST).exists()}
+                found.setdefault(run.name, {}).update({s: word for s in job.stages if s not in done})
     return found

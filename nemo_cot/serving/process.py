@@ -67,14 +67,17 @@ class Process:
 
     def last_lines(self, count: int = 5) -> str:
         """The end of the log in one line, for an error message."""
+        return " | ".join([line for line in self.said(8192) if line][-count:]) or "it wrote nothing"
+
+    def said(self, most: int) -> list[str]:
+        """The lines in the last ``most`` bytes of the log, without their times."""
         try:
             with open(self.log or os.devnull, "rb") as handle:
-                handle.seek(max(0, handle.seek(0, os.SEEK_END) - 8192))
+                handle.seek(max(0, handle.seek(0, os.SEEK_END) - most))
                 lines = handle.read().decode(errors="replace").splitlines()
         except OSError:
             lines = []
-        told = [line.partition(" ")[2].strip() for line in lines]
-        return " | ".join([line for line in told if line][-count:]) or "it wrote nothing"
+        return [line.partition(" ")[2].strip() for line in lines]
 
 
 @contextlib.contextmanager
@@ -91,8 +94,8 @@ def running(
 ) -> Iterator[Process]:
     """Run ``command`` as long as the block lasts. It ends with this process too, however that ends.
 
-    ``log`` is where its output goes, every line with its time (UTC); None: where this process's goes. With ``shown`` to
-    both, as it comes.
+    ``log`` is where its output goes, every line with its time (UTC); None: where this process's goes; with ``shown`` to
+    both.
     ``environment`` is added to this process's own. ``scratch`` is a folder that is removed when all is
     gone. ``patience_seconds``: what the command alone has after SIGTERM, before its descendants get one
     too. ``keeps``: descriptors that stay open until it is gone with all that it started.

@@ -11,7 +11,9 @@ import shlex
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +25,7 @@ from nemo_cot.config.engines import ServerConfig
 from nemo_cot.errors import Fault, UserError, one_line
 from nemo_cot.models.check import check_model
 from nemo_cot.serving.fetch import Trouble, fetch, read_as
+from nemo_cot.serving.kept import kept
 from nemo_cot.serving.own_values import write_ours
 from nemo_cot.serving.ports import claimed_port
 from nemo_cot.serving.process import Process, running
@@ -69,11 +72,10 @@ def past_proxies() -> dict[str, str]:
     return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join([*([named] if named else []), *_HERE]))
 
 
-@contextlib.contextmanager
 def serving(
     config: ServerConfig, model: Path | None, folder: Path, *, form: PromptFormat | None = None, seeded: bool = True
-) -> Iterator[Server]:
-    """The server of ``config`` with ``model``, for as long as the block lasts; its log is
+) -> AbstractContextManager[Server]:
+    """The server of ``config`` with ``model``, for as long as the block lasts, or :func:`kept`; its log is
     ``folder``/logs/server.log. ``form`` names the tokens that end an answer of ``model``. ``seeded``: whether requests
     have seeds; without, a vLLM draws from a generator that begins with --seed, 0 by default, so that two chunks, and an
     attempt that resumes, would begin with the same draws (vLLM issue 11953): each gets another.
@@ -81,6 +83,14 @@ def serving(
     Raises UserError when it does not come up within the deadline, ends, or has another model; and, before
     one is started, for a model that is not whole.
     """
+    asked = config, model, form and (form.end_of_turn, form.eos_token), seeded
+    return kept(asked, partial(_serving, config, model, form, seeded), folder)
+
+
+@contextlib.contextmanager
+def _serving(
+    config: ServerConfig, model: Path | None, form: PromptFormat | None, seeded: bool, folder: Path
+) -> Iterator[Server]:
     name = config.model_name or (str(model) if model else None)
     if name is None:
         raise UserError(

@@ -65,7 +65,7 @@ def test_a_recipe_knows_that_it_is_in_a_job_of_a_chain(tmp_path):
     """Else it would have the run to itself, and not come back when a lock is kept."""
     code = f"import os; print('told', os.environ['{CHAIN_JOB}'])"
     more = {"SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "3"}
-    assert "told train-003\n" in ended(arguments(tmp_path, code, chunks_of="generate"), **more)[1]
+    assert "told train-003\n" in ended(arguments(tmp_path, code, chunks_of=["generate"]), **more)[1]
 
 
 def test_too_many_requeues_end_it(tmp_path):
@@ -155,9 +155,9 @@ def test_long_lines_and_bytes_come_through_stamped(tmp_path):
 
 
 def test_the_task_of_an_array_is_a_number_and_nothing_else(tmp_path):
-    path = arguments(tmp_path, "import sys; print(sys.argv)", chunks_of="generate")
+    path = arguments(tmp_path, "import sys; print(sys.argv)", chunks_of=["generate", "refine/1"])
     more = {"SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "3"}
-    assert "['-c', '--only', 'generate/chunk-003']" in ended(path, **more)[1]
+    assert "['-c', '--only', 'generate/chunk-003', '--only', 'refine/1/chunk-003']" in ended(path, **more)[1]
     assert json.loads((tmp_path / "slurm" / "state" / "train-003.json").read_text())["id"] == "5_3"
     assert ended(path, **more | {"SLURM_ARRAY_TASK_ID": "3; touch x"})[0] == 1
     wait_for(lambda: not (tmp_path / "x").exists())

@@ -53,7 +53,7 @@ def run_command(
     if code == UNFINISHED and beside is not None:
         raise Unfinished("its nodes did not come together", where=stage, fix="run the same command again")
     if code:
-        fault = gpu_fault(log.read_bytes()[-_MOST_READ:].decode(errors="replace")) if log is not None else ""
+        fault = gpu_fault("\n".join(process.said(_MOST_READ)))
         raise (Fault if fault else UserError)(
             f"{command.argv[0]} ended with exit code {code}{fault and f' ({fault})'}; its own messages are above",
             where=stage,
