@@ -124,7 +124,7 @@ def _sampling(one: HeldOut, name: str) -> Sampling:
         batches=subject.engine.draws_batches,
         resources="evaluate",
         look=subject.look,
-        server=subject.engine.client and (name, subject.engine.client.server),
+        server=subject.engine.starts and (name, subject.engine.starts),
     )
 
 

@@ -59,7 +59,7 @@ def _stage(cfg: Config, one: RefinePass, source: Output) -> Stage:
         writes=(GENERATIONS, REFINED, "outcomes.json"),
         resumable=True,
         resources="generate",
-        server=client and (one.path, client.server),
+        server=one.engine.starts and (one.path, one.engine.starts),
     )
 
 

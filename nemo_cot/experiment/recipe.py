@@ -41,8 +41,7 @@ def run_recipe(recipe: Recipe, arguments: Sequence[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(
             f"{doc.strip()}\n\nUsage: python {sys.argv[0]} [{ONLY} STAGE] [key=value ...]\n"
-            f"{ONLY}: run only this stage of the recipe, such as evaluate/base or generate/chunk-003, beside other processes; "
-            "several, each after its own.\n"
+            f"{ONLY}: run only this stage of the recipe, such as evaluate/base or generate/chunk-003, beside other processes.\n"
             "`nemo-cot show` prints all keys."
         )
         return
