@@ -56,9 +56,8 @@ nothing else."""
 
 _OF_A_GPU = re.compile(
     r"CUDA error: (uncorrectable|an illegal memory|unspecified launch|unknown error|hardware|initialization error|system not yet"
-    r"|(all )?CUDA-capable device|CUBLAS_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|NOT_INITIALIZED))"
-    r"|NCCL.*unhandled (system|cuda) error|ncclSystemError|ncclUnhandledCudaError|ncclInternalError"
-    r"|Watchdog caught collective operation timeout"
+    r"|(all )?CUDA-capable device|CUBLAS_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR))|Watchdog caught collective operation timeout"
+    r"|NCCL.*unhandled (system|cuda) error|nccl(System|UnhandledCuda|Internal)Error"
 )
 """What PyTorch says where a GPU, its driver or the network between GPUs has failed. Not ncclRemoteError, by which the
 other ranks report the end of one, for whatever reason."""

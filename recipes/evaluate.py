@@ -79,10 +79,10 @@ def _choosing(one: HeldOut, name: str) -> Stage:
 def _sampling(one: HeldOut, name: str) -> Sampling:
     """Write evaluate/NAME/generations.jsonl."""
     subject, settings = subject_of(one.cfg, name), one.cfg.evaluate
-    shots = subject.form.shots
+    shots, client = subject.form.shots, subject.engine.client
 
     def work(folder: Path, inputs: Mapping[str, Path], samples: range) -> None:
-        form, said, client = subject.form, (), subject.engine.client
+        form, said = subject.form, ()
         examples = read_examples(inputs["examples"]) if shots else []
         if client and client.endpoint == "chat":
             said = turns(form, examples)
@@ -124,7 +124,7 @@ def _sampling(one: HeldOut, name: str) -> Sampling:
         batches=subject.engine.draws_batches,
         resources="evaluate",
         look=subject.look,
-        server=subject.engine.starts and (name, subject.engine.starts),
+        server=(name, client.server) if client and not client.server.base_url else None,
     )
 
 

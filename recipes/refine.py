@@ -59,7 +59,7 @@ def _stage(cfg: Config, one: RefinePass, source: Output) -> Stage:
         writes=(GENERATIONS, REFINED, "outcomes.json"),
         resumable=True,
         resources="generate",
-        server=one.engine.starts and (one.path, one.engine.starts),
+        server=(one.path, client.server) if client and not client.server.base_url else None,
     )
 
 

@@ -127,9 +127,7 @@ class Runner:
         return self._requeue(UNFINISHED)
 
     def _requeue(self, code: int) -> int:
-        """Back into the queue, where it may go; the exit code if it stays out. A job that was warned is not counted as one
-        with a fault.
-        """
+        """Back into the queue, if it may; else the exit code."""
         what, spent = "not finished", self._restarts >= self._job["max_requeues"]
         if code == FAULT:
             self._faults += 1
@@ -188,11 +186,8 @@ class Runner:
 
     def _report(self, code: int | None) -> None:
         ended = "" if code is None else _now()
-        write_attempt(
-            self._run,
-            self._key,
-            Attempt(self._id(), self._node, self._started, self._restarts, code, ended, self._faults),
-        )
+        said = Attempt(self._id(), self._node, self._started, self._restarts, code, ended, self._faults)
+        write_attempt(self._run, self._key, said)
 
     def _say(self, line: str) -> None:
         print(f"{_now()} {line}", flush=True)

@@ -11,11 +11,12 @@ from nemo_cot.config.cluster import SlurmCluster
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.graph import Graph
 from nemo_cot.experiment.planner import Step
+from nemo_cot.launchers.slurm.record import Making
 from nemo_cot.stages import Stage
 
 
 @dataclass(frozen=True)
-class ChainJob:
+class ChainJob(Making):
     """One job, which brings ``stage`` up to date, then those of ``also``, which want the same ``server``. ``key`` names it
     and its files; ``after`` are the keys that must end well before. ``resources``: which of cluster.resources it takes.
 
@@ -37,16 +38,6 @@ class ChainJob:
     beside: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
     server: Any = None
-
-    @property
-    def stages(self) -> tuple[str, ...]:
-        """All that it makes; of an array each task its chunk of them."""
-        return (self.stage, *self.also)
-
-    @property
-    def recipe(self) -> str:
-        """The script that it runs."""
-        return self.stage.partition("/")[0]
 
 
 def cluster_of(cfg: Config) -> SlurmCluster:

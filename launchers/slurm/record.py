@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -22,10 +23,27 @@ _STATE = "state"
 _DAMAGED = (ValueError, TypeError, KeyError, RecursionError)
 
 
+class Making:
+    """What makes ``stage``, then the stages ``also``; of an array each task its chunk of them."""
+
+    stage: str
+    also: Sequence[str]
+
+    @property
+    def stages(self) -> list[str]:
+        """All that it makes."""
+        return [self.stage, *self.also]
+
+    @property
+    def recipe(self) -> str:
+        """The script that it runs."""
+        return self.stage.partition("/")[0]
+
+
 @dataclass(frozen=True)
-class SubmittedJob:
+class SubmittedJob(Making):
     """``id`` is empty where sbatch has given none; ``log`` is the file name pattern, relative to the folder;
-    ``array``: the chunks of ``stage`` that its tasks make. ``also``: the stages that it makes after ``stage``.
+    ``array``: the chunks of its stages that its tasks make.
     """
 
     key: str
@@ -35,21 +53,6 @@ class SubmittedJob:
     log: str
     array: list[int]
     also: list[str] = field(default_factory=list)
-
-    @property
-    def stages(self) -> list[str]:
-        """All that it makes."""
-        return [self.stage, *self.also]
-
-    @property
-    def makes(self) -> list[str]:
-        """Those that are done at its end: an array makes chunks alone."""
-        return [] if self.array else self.stages
-
-    @property
-    def recipe(self) -> str:
-        """The script that it runs."""
-        return self.stage.partition("/")[0]
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a job reported of itself. ``exit_code`` None: it has not ended in order (yet). ``faults``: attempts of it so
-    far that a machine or a server ended.
-    """
+    """What a job reported of itself. ``exit_code`` None: it has not ended in order (yet). ``faults``: of all attempts."""
 
     id: str
     node: str

@@ -194,8 +194,7 @@ def _image(job: ChainJob, chain: Chain) -> str | None:
 def _recipe(job: ChainJob, chain: Chain) -> list[str]:
     """By path: with -m, a folder named recipes in the working directory would be run instead."""
     recipe = str(chain.code / "nemo_cot" / "recipes" / f"{job.recipe}.py")
-    # a task of an array adds its own chunk
-    only = [] if job.array else [word for stage in job.stages for word in (ONLY, stage)]
+    only = [] if job.array else [word for stage in job.stages for word in (ONLY, stage)]  # a task adds its own chunks
     overrides = [*chain.overrides, *job.overrides, *_srun_overrides(job, chain)]
     return [_python(job, chain), recipe, *overrides, *only]
 

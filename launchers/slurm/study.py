@@ -88,7 +88,8 @@ def _queue_all(plan: StudyPlan, live: Sequence[PlannedRun], code: Path, *, dry_r
     for planned in live:
         run = run_directory(planned.cfg)
         submission, waiting = read_submission(run.path), {state.id for state in live_jobs_of(run.path)}
-        for stage, job in ((s, j) for j in (submission.jobs if submission else ()) for s in j.makes):
+        jobs = [job for job in submission.jobs if not job.array] if submission else []
+        for job, stage in ((j, s) for j in jobs for s in j.stages):
             key = planned.keys.get(stage)
             if key is None:
                 continue
@@ -116,7 +117,8 @@ def _queue_all(plan: StudyPlan, live: Sequence[PlannedRun], code: Path, *, dry_r
         if own is None:
             continue
         queued.append(own)
-        last = {stage: job.id or f"{planned.name}:{job.key}" for job in own.submitted for stage in job.makes}
+        of_stage = ((stage, job) for job in own.submitted if not job.array for stage in job.stages)
+        last = {stage: job.id or f"{planned.name}:{job.key}" for stage, job in of_stage}
         ids |= {planned.keys[s]: job for s, job in last.items() if s in planned.keys and planned.keys[s] not in ids}
     return queued
 

@@ -74,8 +74,6 @@ class EngineConfig:
 
     client: ClassVar[EndpointEngine | None] = None
     """Itself, where it asks a server."""
-    starts: ClassVar[ServerConfig | None] = None
-    """The server, where a stage starts it."""
     draws_batches: ClassVar[bool] = True
     """Whether a sample's bits depend on those that are drawn beside it; a server takes a seed per sample."""
 
@@ -206,11 +204,6 @@ class EndpointEngine(EngineConfig):
     def client(self) -> EndpointEngine:  # type: ignore[override]
         """Itself."""
         return self
-
-    @property
-    def starts(self) -> ServerConfig | None:  # type: ignore[override]
-        """With no address of one."""
-        return None if self.server.base_url else self.server
 
     def programs(self) -> dict[str, tuple[str, bool]]:
         """What it starts, by key below engine, and whether NeMo-Skills is asked of that."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 
 from nemo_cot import ROOT
@@ -18,7 +18,6 @@ from nemo_cot.experiment.graph import Graph, Recipe, whole_graph
 from nemo_cot.experiment.planner import plan_chain, reuse_chain
 from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.guard import guarded
-from nemo_cot.serving.kept import servers_kept
 from nemo_cot.stages import RunDirectory, Stage, run_stage
 from nemo_cot.stages.lock import CHAIN_JOB, INHERITED, run_lock
 from nemo_cot.stages.manifest import MANIFEST
@@ -63,10 +62,14 @@ def run_recipe(recipe: Recipe, arguments: Sequence[str]) -> None:
         for stage in stages:
             if stage.look is not None:
                 stage.look(run)
-        for _, same in itertools.groupby(stages, key=lambda stage: stage.server or stage.name):
-            first, *others = same
-            with servers_kept(run.path / "servers" / first.name) if others else nullcontext():
-                for stage in (first, *others):
+        for _, group in itertools.groupby(stages, key=lambda stage: stage.server or stage.name):
+            same = list(group)
+            with contextlib.ExitStack() as stack:
+                if len(same) > 1:
+                    from nemo_cot.serving.server import servers_kept  # httpx
+
+                    stack.enter_context(servers_kept(run.path / "servers" / same[0].name))
+                for stage in same:
                     run_stage(stage, run)
 
 

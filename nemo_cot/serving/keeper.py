@@ -29,8 +29,6 @@ from typing import IO
 
 GRACE_SECONDS = 10.0
 """Between SIGTERM to all and SIGKILL."""
-_LAST_SECONDS = 1.0
-"""For the last lines of what is gone."""
 _SET_CHILD_SUBREAPER = 36
 
 
@@ -64,7 +62,7 @@ def _run(command: list[str], lifeline: int, log: str, patience: float, *, shown:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the end short
             _end_all(process, patience)
             if handle:
-                copied.join(_LAST_SECONDS)
+                copied.join(1.0)
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 

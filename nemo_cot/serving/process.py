@@ -67,17 +67,14 @@ class Process:
 
     def last_lines(self, count: int = 5) -> str:
         """The end of the log in one line, for an error message."""
-        return " | ".join([line for line in self.said(8192) if line][-count:]) or "it wrote nothing"
-
-    def said(self, most: int) -> list[str]:
-        """The lines in the last ``most`` bytes of the log, without their times."""
         try:
             with open(self.log or os.devnull, "rb") as handle:
-                handle.seek(max(0, handle.seek(0, os.SEEK_END) - most))
+                handle.seek(max(0, handle.seek(0, os.SEEK_END) - 8192))
                 lines = handle.read().decode(errors="replace").splitlines()
         except OSError:
             lines = []
-        return [line.partition(" ")[2].strip() for line in lines]
+        told = [line.partition(" ")[2].strip() for line in lines]
+        return " | ".join([line for line in told if line][-count:]) or "it wrote nothing"
 
 
 @contextlib.contextmanager

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from nemo_cot.errors import Fault
-from nemo_cot.serving.kept import servers_kept
-from nemo_cot.serving.server import serving
+from nemo_cot.serving.server import servers_kept, serving
 from tests.serving.test_server import SCRIPTED, config
-from tests.support import wait_for
+from tests.support import ROOT, one_error, recipe_here, run_stages, tiny_experiment, wait_for
 
+SERVER = ROOT / "tests" / "scripted_server.py"
 ASKED = {"config": config(command=SCRIPTED), "model": Path("m"), "seeded": True}
 
 
@@ -91,3 +92,28 @@ def test_one_that_does_not_come_up_leaves_nothing_behind(room):
     assert not up(one)
     with asked(room) as other:
         assert up(other) and other is not one
+
+
+PROBLEMS = "evaluate.sets.four.problems"
+FOUR = [f"{PROBLEMS}=chain_sum", f"{PROBLEMS}.terms=4", f"{PROBLEMS}.num_heldout=2", f"{PROBLEMS}.num_train=3"]
+
+
+def test_stages_of_one_process_share_it_and_stay_valid(tiny_model, tmp_path):
+    """The server writes into its log for as long as it is up, which must be no output of a stage."""
+    command = ",".join([sys.executable, str(SERVER), "'{port}'", "'{model}'"])
+    overrides = [
+        *tiny_experiment(tiny_model, tmp_path), *FOUR, "evaluate.engine=openai", "evaluate.subjects=[base]",
+        f"evaluate.engine.server.command=[{command}]",
+    ]  # fmt: skip
+    run = run_stages(overrides, "convert", "problems")
+    both = ["--only", "evaluate/base", "--only", "evaluate/four/base"]
+    done = recipe_here("evaluate", *overrides, *both)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("server: waiting") == done.stdout.count("server: still that at") == 1
+    assert (run.path / "servers/evaluate/base/logs/server.log").exists() and not (run.stage("evaluate/base") / "logs").exists()
+    again = recipe_here("evaluate", *overrides, *both)
+    assert again.stdout.count("done, skipped") == 2 and "server" not in again.stdout
+    alone = recipe_here("evaluate", *overrides, "evaluate.seed=5", "--only", "evaluate/four/base")
+    assert "server: waiting" in alone.stdout and (run.stage("evaluate/four/base") / "logs/server.log").exists()
+    one_error(recipe_here("evaluate", *overrides, *both, "--only"), "needs the name of a stage")
+    one_error(recipe_here("evaluate", *overrides, *both, "--only", "evaluate/none"), "no stage 'evaluate/none'")

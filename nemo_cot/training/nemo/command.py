@@ -24,13 +24,9 @@ class Command(NamedTuple):
 
 
 def run_command(
-    command: Command,
-    environment: Mapping[str, str],
-    *,
-    stage: str = "train",
-    beside: Process | None = None,
+    command: Command, environment: Mapping[str, str], *, stage: str = "train", beside: Process | None = None,
     log: Path | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Run to the end. Raises UserError when the program is missing or fails, or when what it needs ``beside``
     it has ended before it; Fault where, by its output, kept in ``log``, a GPU failed or the network between them.
 
@@ -53,7 +49,7 @@ def run_command(
     if code == UNFINISHED and beside is not None:
         raise Unfinished("its nodes did not come together", where=stage, fix="run the same command again")
     if code:
-        fault = gpu_fault("\n".join(process.said(_MOST_READ)))
+        fault = gpu_fault(log.read_text(errors="replace")) if log is not None else ""
         raise (Fault if fault else UserError)(
             f"{command.argv[0]} ended with exit code {code}{fault and f' ({fault})'}; its own messages are above",
             where=stage,
@@ -93,8 +89,6 @@ def job_port(environment: Mapping[str, str]) -> int:
     return 20000 + int(environment["SLURM_JOB_ID"]) % 10000 if environment.get("SLURM_JOB_ID") else 29500
 
 
-_MOST_READ = 1 << 20
-"""Bytes of a program's output in which the reason of its end is looked for."""
 _LAST_SECONDS = 60.0
 _PATIENCE_SECONDS = 35.0
 """torchrun kills ranks that do not end within 30 s of the SIGTERM that it passes on."""
