@@ -119,6 +119,8 @@ ASKED = [*SETS, "evaluate.engine=openai", "evaluate.engine.dialect=vllm"]
         "evaluate-prompted": ["evaluate/prompted", "evaluate/four/prompted", "evaluate/five/prompted"]}),
     (["refine.engine=openai", "refine.passes=[{prompt:self_checks},{prompt:paraphrase},{prompt:harmonise,path:/models/x}]"],
      ("base",), {"refine-1-self_checks": ["refine/1-self_checks", "refine/2-paraphrase"]}),
+    (["refine.engine=openai", "refine.passes=[{prompt:self_checks},{prompt:paraphrase,path:/models/x},{prompt:harmonise}]"],
+     ("base",), {}),
 ])  # fmt: skip
 def test_stages_that_want_the_same_server_have_one_job(overrides, subjects, makes):
     """Sets of a subject, each chunk of them, and passes in a row; not another model's, another number of chunks, or what
