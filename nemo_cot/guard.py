@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -53,6 +54,20 @@ _IN_WORDS = {
 """Searched in the message of an error without a number: libraries in Rust and C++, and what loads them, report
 nothing else."""
 
+_OF_A_GPU = re.compile(
+    r"CUDA error: (uncorrectable|an illegal memory|unspecified launch|unknown error|hardware|initialization error|system not yet"
+    r"|(all )?CUDA-capable device|CUBLAS_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR))|Watchdog caught collective operation timeout"
+    r"|NCCL.*unhandled (system|cuda) error|nccl(System|UnhandledCuda|Internal)Error"
+)
+"""What PyTorch says where a GPU, its driver or the network between GPUs has failed. Not ncclRemoteError, by which the
+other ranks report the end of one, for whatever reason."""
+
+
+def gpu_fault(said: str) -> str:
+    """The first line of ``said`` by which a GPU or NCCL failed; empty without one, and where memory ran out before."""
+    found = None if "out of memory" in said else next((s for s in said.splitlines() if _OF_A_GPU.search(s)), None)
+    return (found or "").strip()[:300]
+
 
 def guarded(main: Callable[[], int | None]) -> int:
     """Run ``main`` and return the exit code: its own; 2 for a mistake of the user (UserError); 3 for a fault of
@@ -95,6 +110,8 @@ def system_error(error: BaseException) -> UserError | None:
     if number in _FAULTS:
         what, fix = _FAULTS[number]
         return Fault(what, where=where, fix=fix)
+    if said := gpu_fault(str(error)):
+        return Fault(said, where=where, fix=f"look at `nvidia-smi -q` and `dmesg` on that node, {_AGAIN}")
     if isinstance(error, OSError) and number is not None:
         return Fault(os.strerror(number), where=where, fix=f"look at `dmesg`, {_AGAIN}")
     return None

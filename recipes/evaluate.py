@@ -36,10 +36,10 @@ def evaluate(cfg: Config) -> Iterator[Stage]:
     """On each held-out set: the stages of choosing each subject's examples (if it has some) and of sampling it, then
     evaluate/scores (of a further set: evaluate/SET/scores) over all of them.
     """
+    asked_with_examples = [name for name in subject_names(cfg) if cfg.evaluate.examples_of(name) is not None]
+    yield from (_choosing(one, subject) for one in held_out_sets(cfg) for subject in asked_with_examples)
     for one in held_out_sets(cfg):
         for subject in subject_names(cfg):
-            if cfg.evaluate.examples_of(subject) is not None:
-                yield _choosing(one, subject)
             yield from _sampling(one, subject).stages()
         yield _scoring(one)
 
@@ -79,10 +79,10 @@ def _choosing(one: HeldOut, name: str) -> Stage:
 def _sampling(one: HeldOut, name: str) -> Sampling:
     """Write evaluate/NAME/generations.jsonl."""
     subject, settings = subject_of(one.cfg, name), one.cfg.evaluate
-    shots = subject.form.shots
+    shots, client = subject.form.shots, subject.engine.client
 
     def work(folder: Path, inputs: Mapping[str, Path], samples: range) -> None:
-        form, said, client = subject.form, (), subject.engine.client
+        form, said = subject.form, ()
         examples = read_examples(inputs["examples"]) if shots else []
         if client and client.endpoint == "chat":
             said = turns(form, examples)
@@ -124,6 +124,7 @@ def _sampling(one: HeldOut, name: str) -> Sampling:
         batches=subject.engine.draws_batches,
         resources="evaluate",
         look=subject.look,
+        server=(name, client.server) if client and not client.server.base_url else None,
     )
 
 

@@ -59,6 +59,7 @@ def _stage(cfg: Config, one: RefinePass, source: Output) -> Stage:
         writes=(GENERATIONS, REFINED, "outcomes.json"),
         resumable=True,
         resources="generate",
+        server=(one.path, client.server) if client and not client.server.base_url else None,
     )
 
 

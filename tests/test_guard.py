@@ -30,6 +30,8 @@ TABLE = [
     (OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), 3, "no memory left", "ask for less"),
     (RuntimeError("DefaultCPUAllocator: ... (Cannot allocate memory)"), 3, "no memory left", "ask for less"),
     (ImportError("libstdc++.so.6: failed to map segment from shared object"), 3, "no memory left", "ask for less"),
+    (RuntimeError("CUDA error: uncorrectable ECC error encountered\nmore"), 3, "uncorrectable ECC error encountered.", "nvidia-smi"),
+    (RuntimeError("NCCL error in: a.cpp:1, unhandled system error (run with ...)\nmore"), 3, "unhandled system", "dmesg"),
     (RuntimeError("can't start new thread"), 3, "no more processes", "ulimit -u"),
     (Exception("Error: No space left on device (os error 28)"), 3, "the disk is full", "free space"),
     (PermissionError(errno.EACCES, "", "/a"), 2, "/a: permission denied", "ls -ld"),
@@ -63,7 +65,19 @@ def test_work_that_can_go_on_is_no_error(capsys):
     assert guarded(stops) == 75 and capsys.readouterr().err.startswith("stopped: ")
 
 
-@pytest.mark.parametrize("bug", [KeyError("x"), ValueError("x"), RuntimeError("x"), AssertionError()])
+MISTAKES = (
+    "CUDA error: device-side assert triggered",
+    "CUDA error: invalid device ordinal",
+    "CUDA error: out of memory",
+    "NCCL error in: a.cpp:1, invalid usage (run with NCCL_WARN=WARN for details)",
+    "ncclUnhandledCudaError: Call to CUDA function failed.\nCuda failure 2 'out of memory'",
+    "ncclRemoteError: A call failed possibly due to a network error or a remote process exiting prematurely.",
+)
+
+
+@pytest.mark.parametrize(
+    "bug", [KeyError("x"), ValueError("x"), RuntimeError("x"), AssertionError(), *map(RuntimeError, MISTAKES)]
+)
 def test_a_bug_keeps_its_traceback(bug):
     def fails() -> None:
         raise bug

@@ -1,4 +1,4 @@
-"""Inside of a Slurm job: run one recipe, stamp its output with times, save and requeue when time runs out.
+"""Inside of a Slurm job: run one recipe, stamp its output with times, requeue when time runs out or a machine fails.
 
 The sbatch file ends in `exec PYTHON job.py ARGUMENTS.json`, so this process is the batch step and gets
 its signals. Standard library only: it runs outside of the container, whatever Python is there.
@@ -22,11 +22,11 @@ HERE = Path(os.path.abspath(__file__))  # not resolved: nemo_cot/launchers is a 
 if __name__ == "__main__":  # run by path: its folder would hide modules of the same name
     sys.path[0] = str(HERE.parents[3])
 
-from nemo_cot.errors import UNFINISHED, UserError  # noqa: E402
+from nemo_cot.errors import EXIT_CODE, FAULT, UNFINISHED, UserError  # noqa: E402
 from nemo_cot.guard import guarded  # noqa: E402
 from nemo_cot.launchers.slurm import scheduler  # noqa: E402
 from nemo_cot.launchers.slurm.ends import write_chain_file  # noqa: E402
-from nemo_cot.launchers.slurm.record import Attempt, task_key, write_attempt  # noqa: E402
+from nemo_cot.launchers.slurm.record import Attempt, read_attempt, task_key, write_attempt  # noqa: E402
 
 _SHARE_OF_WARNING = 0.8
 """Of the time between warning and limit, what a recipe has to stop in order; then it is killed, and goes
@@ -50,6 +50,8 @@ class Runner:
         self._restarts = int(environment.get("SLURM_RESTART_COUNT", "0"))
         self._run = Path(job["run"])
         self._key = job["key"] if self._task is None else task_key(job["key"], self._task)
+        before = read_attempt(self._run, self._key, self._id())
+        self._faults = before.faults if before else self._restarts  # without a record, no more tries than by restarts
         self._signal: int | None = None
         self._warned_at = 0.0
         self._process: subprocess.Popen | None = None
@@ -57,7 +59,7 @@ class Runner:
         self._node = environment.get("SLURMD_NODENAME", socket.gethostname())
 
     def run(self) -> int:
-        """Run the recipe; requeue it, or hand over to the next training job, when it did not finish."""
+        """Run the recipe; requeue it, or hand over to the next training job, when it did not finish or a machine failed."""
         for number in (signal.SIGUSR1, signal.SIGTERM):
             signal.signal(number, self._warned)
         self._report(None)
@@ -111,30 +113,38 @@ class Runner:
                 self._process.send_signal(signal.SIGUSR1)
 
     def _end(self, code: int) -> int:
-        if code == 0 or not (code == UNFINISHED or self._signal is not None):
+        if code in (0, EXIT_CODE):  # a mistake of the user's would be the same again
+            return code
+        if code not in (FAULT, UNFINISHED) and self._signal is None:
             return code
         if self._signal == signal.SIGTERM and not self._runs_still():
             return 128 + signal.SIGTERM  # scancel, or Slurm requeues it itself
+        if self._signal is None and code == FAULT:
+            return self._requeue(FAULT)
         if self._job["continued"] and self._signal != signal.SIGTERM:
             self._say(f"{self._key}: not finished; the next training job goes on")
             return 0
-        return self._requeue()
+        return self._requeue(UNFINISHED)
 
-    def _requeue(self) -> int:
-        if not self._job["requeue"] or self._restarts >= self._job["max_requeues"]:
-            self._say(
-                f"{self._key}: not finished, and not requeued (restart {self._restarts}); nemo-cot submit goes on"
-            )
-            return UNFINISHED
-        self._say(f"{self._key}: not finished; requeued")
-        sys.stdout.flush()
+    def _requeue(self, code: int) -> int:
+        """Back into the queue, if it may; else the exit code."""
+        what, spent = "not finished", self._restarts >= self._job["max_requeues"]
+        if code == FAULT:
+            self._faults += 1
+            what = f"a fault of a machine or a server, number {self._faults}"
+            spent |= self._faults > self._job["max_fault_requeues"]
+        if spent or not self._job["requeue"]:
+            self._say(f"{self._key}: {what}, and not requeued (restart {self._restarts}); nemo-cot submit goes on")
+            return code
+        self._say(f"{self._key}: {what}; requeued")
+        self._report(code)  # now: Slurm ends this attempt
         try:
             scheduler.requeue(self._environment)
         except UserError as error:
             self._say(f"error: {error}")
-            return UNFINISHED
-        time.sleep(_REQUEUED_SECONDS)  # until Slurm ends this attempt
-        return UNFINISHED
+            return code
+        time.sleep(_REQUEUED_SECONDS)
+        return code
 
     def _runs_still(self) -> bool:
         """Whether the job may go on: after scancel it may not be put back into the queue."""
@@ -154,7 +164,8 @@ class Runner:
         """The task's number comes out of Slurm's environment, as a number and nothing else."""
         if self._task is None:
             return self._job["command"]
-        return [*self._job["command"], "--only", f"{self._job['chunks_of']}/chunk-{int(self._task):03d}"]
+        chunks = [f"{whole}/chunk-{int(self._task):03d}" for whole in self._job["chunks_of"]]
+        return [*self._job["command"], *(word for chunk in chunks for word in ("--only", chunk))]
 
     def _recipe_environment(self) -> dict[str, str]:
         code = self._job["code"]
@@ -175,9 +186,8 @@ class Runner:
 
     def _report(self, code: int | None) -> None:
         ended = "" if code is None else _now()
-        write_attempt(
-            self._run, self._key, Attempt(self._id(), self._node, self._started, self._restarts, code, ended)
-        )
+        said = Attempt(self._id(), self._node, self._started, self._restarts, code, ended, self._faults)
+        write_attempt(self._run, self._key, said)
 
     def _say(self, line: str) -> None:
         print(f"{_now()} {line}", flush=True)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from nemo_cot.config import Config
 from nemo_cot.config.cluster import SlurmCluster
 from nemo_cot.errors import UserError
 from nemo_cot.experiment.graph import Graph
 from nemo_cot.experiment.planner import Step
+from nemo_cot.launchers.slurm.record import Making
 
 
 @dataclass(frozen=True)
-class ChainJob:
-    """One job, which brings ``stage`` up to date. ``key`` names it and its files; ``after`` are the keys that
-    must end well before. ``resources``: which of cluster.resources it takes.
+class ChainJob(Making):
+    """One job, which brings ``stage`` up to date, then those of ``also``, which want the same ``server``. ``key`` names it
+    and its files; ``after`` are the keys that must end well before. ``resources``: which of cluster.resources it takes.
 
     ``overrides`` come behind the user's own. ``array``: the numbers of the chunks of ``stage`` that it makes,
     one task each. ``continued``: a later job goes on with this training. ``after_any``: it runs however the
@@ -33,11 +35,8 @@ class ChainJob:
     after_any: bool = False
     spare: bool = False
     beside: tuple[str, ...] = ()
-
-    @property
-    def recipe(self) -> str:
-        """The script that it runs."""
-        return self.stage.partition("/")[0]
+    also: tuple[str, ...] = ()
+    server: Any = None
 
 
 def cluster_of(cfg: Config) -> SlurmCluster:
@@ -70,7 +69,7 @@ def chain_jobs(
         after = tuple(dict.fromkeys(ends[need] for need in graph.needs(name) if need in ends))
         key = name.replace("/", "-")
         beside = tuple(dict.fromkeys(others[need] for need in graph.needs(name) if need in others))
-        job = ChainJob(key, name, stage.resources, after, beside=beside)
+        job = ChainJob(key, name, stage.resources, after, beside=beside, server=stage.server)
         if stage.found is not None:
             job = replace(job, after=tuple(jobs), after_any=True)
         elif name in wholes:
@@ -80,6 +79,7 @@ def chain_jobs(
         elif not beside and (early := _early_scores(step, job, ends, jobs)) is not None:
             _add(early, jobs)
             job = replace(job, after=(*after, early.key))
+        job = _with_same_server(job, jobs)
         _add(job, jobs)
         ends[name] = job.key
     return list(jobs.values())
@@ -100,6 +100,22 @@ def _with_task(chunk: ChainJob, whole: str, jobs: Mapping[str, ChainJob]) -> Cha
     array = replace(chunk, key=f"{whole.replace('/', '-')}-chunks", stage=whole)
     before = jobs[array.key].array if array.key in jobs and jobs[array.key].stage == whole else ()
     return replace(array, array=(*before, int(chunk.stage.rpartition("-")[2])))
+
+
+def _with_same_server(job: ChainJob, jobs: Mapping[str, ChainJob]) -> ChainJob:
+    """``job``; or an earlier one that makes its stages too, with the server that is up: what they wait for is before it."""
+    earlier: set[str] = set()
+    for host in jobs.values() if job.server else ():
+        earlier.add(host.key)
+        if (host.recipe, host.server) == (job.recipe, job.server) and earlier.issuperset(job.after) and host.key != job.key:
+            return replace(
+                host,
+                after=tuple(dict.fromkeys([*host.after, *(key for key in job.after if key != host.key)])),
+                beside=tuple(dict.fromkeys([*host.beside, *job.beside])),
+                also=tuple(dict.fromkeys([*host.also, *job.stages])),
+                array=tuple(sorted({*host.array, *job.array})),
+            )
+    return job
 
 
 def _behind_earlier_training(job: ChainJob, jobs: dict[str, ChainJob], count: int) -> ChainJob:

@@ -82,7 +82,7 @@ def _chosen(run: Path, submission: Submission, names: Sequence[str], *, wait: bo
 def _named(submission: Submission, names: Sequence[str]) -> list[SubmittedJob]:
     if not names:
         return submission.jobs
-    found = [job for job in submission.jobs if names[0] in (job.key, job.stage, job.recipe)]
+    found = [job for job in submission.jobs if names[0] in (job.key, *job.stages, job.recipe)]
     if not found:
         keys = ", ".join(job.key for job in submission.jobs)
         raise UserError(f"there is no job {names[0]!r}", where=_VERB, fix=f"choose one of {keys}")

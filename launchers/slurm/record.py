@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, is_dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -22,10 +23,27 @@ _STATE = "state"
 _DAMAGED = (ValueError, TypeError, KeyError, RecursionError)
 
 
+class Making:
+    """What makes ``stage``, then the stages ``also``; of an array each task its chunk of them."""
+
+    stage: str
+    also: Sequence[str]
+
+    @property
+    def stages(self) -> list[str]:
+        """All that it makes."""
+        return [self.stage, *self.also]
+
+    @property
+    def recipe(self) -> str:
+        """The script that it runs."""
+        return self.stage.partition("/")[0]
+
+
 @dataclass(frozen=True)
-class SubmittedJob:
+class SubmittedJob(Making):
     """``id`` is empty where sbatch has given none; ``log`` is the file name pattern, relative to the folder;
-    ``array``: the chunks of ``stage`` that its tasks make.
+    ``array``: the chunks of its stages that its tasks make.
     """
 
     key: str
@@ -34,11 +52,7 @@ class SubmittedJob:
     after: list[str]
     log: str
     array: list[int]
-
-    @property
-    def recipe(self) -> str:
-        """The script that it runs."""
-        return self.stage.partition("/")[0]
+    also: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -62,7 +76,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a job reported of itself. ``exit_code`` None: it has not ended in order (yet)."""
+    """What a job reported of itself. ``exit_code`` None: it has not ended in order (yet). ``faults``: of all attempts."""
 
     id: str
     node: str
@@ -70,6 +84,7 @@ class Attempt:
     restarts: int
     exit_code: int | None = None
     ended: str = ""
+    faults: int = 0
 
 
 def folder_of(run: Path) -> Path:

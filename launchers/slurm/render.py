@@ -119,10 +119,11 @@ def job_arguments(job: ChainJob, chain: Chain) -> dict:
         "code": str(chain.code),
         "cwd": str(chain.cwd),
         "command": [*_prefix(job, chain), *_recipe(job, chain)],
-        "chunks_of": job.stage if job.array else None,
+        "chunks_of": job.stages if job.array else None,
         "continued": job.continued,
         "requeue": cluster.requeue,
         "max_requeues": cluster.max_requeues,
+        "max_fault_requeues": cluster.max_fault_requeues,
         "warning_seconds": cluster.warning_seconds,
         "tasks_per_node": tasks_per_node(job, chain.cfg),
         "extra_conf": chain.extra_conf,
@@ -193,7 +194,7 @@ def _image(job: ChainJob, chain: Chain) -> str | None:
 def _recipe(job: ChainJob, chain: Chain) -> list[str]:
     """By path: with -m, a folder named recipes in the working directory would be run instead."""
     recipe = str(chain.code / "nemo_cot" / "recipes" / f"{job.recipe}.py")
-    only = [] if job.array else [ONLY, job.stage]  # a task of an array adds its own chunk
+    only = [] if job.array else [word for stage in job.stages for word in (ONLY, stage)]  # a task adds its own chunks
     overrides = [*chain.overrides, *job.overrides, *_srun_overrides(job, chain)]
     return [_python(job, chain), recipe, *overrides, *only]
 

@@ -70,7 +70,7 @@ def _row(
     exit_code = "" if shown.live else str(code) if code is not None else _slurms(shown)
     log = log_file(run.path, job, task)
     return (
-        key, own, shown.state.lower(), "" if shown.reason == "None" else shown.reason, shown.elapsed, node,
+        ", ".join((key, *job.also)), own, shown.state.lower(), "" if shown.reason == "None" else shown.reason, shown.elapsed, node,
         exit_code, _progress(run, job, task) if shown.state == "RUNNING" else "", _log_name(run, log),
     )  # fmt: skip
 
@@ -88,6 +88,6 @@ def _log_name(run: RunDirectory, log: Path) -> str:
 
 
 def _progress(run: RunDirectory, job: SubmittedJob, task: int | None) -> str:
-    """The latest progress of the stage that the job works on."""
-    stage = job.stage if task is None else chunk_stage(job.stage, task)
-    return shown_progress(run.partials(stage)[-1:])
+    """The latest progress of the stage that the job works on: the first that is not done."""
+    stages = [stage if task is None else chunk_stage(stage, task) for stage in job.stages]
+    return shown_progress(next(filter(None, map(run.partials, stages)), [])[-1:])

@@ -88,13 +88,14 @@ def _queue_all(plan: StudyPlan, live: Sequence[PlannedRun], code: Path, *, dry_r
     for planned in live:
         run = run_directory(planned.cfg)
         submission, waiting = read_submission(run.path), {state.id for state in live_jobs_of(run.path)}
-        for job in submission.jobs if submission else ():
-            key = planned.keys.get(job.stage)
-            if key is None or job.array:
+        jobs = [job for job in submission.jobs if not job.array] if submission else []
+        for job, stage in ((j, s) for j in jobs for s in j.stages):
+            key = planned.keys.get(stage)
+            if key is None:
                 continue
             if job.id in waiting:
                 ids[key] = job.id
-            elif not (run.stage(job.stage) / MANIFEST).exists():
+            elif not (run.stage(stage) / MANIFEST).exists():
                 continue  # it failed: a job behind it would never start
             in_queue.setdefault(key, planned)
     makers, composer = plan.makers(in_queue, live), Composer()
@@ -116,7 +117,8 @@ def _queue_all(plan: StudyPlan, live: Sequence[PlannedRun], code: Path, *, dry_r
         if own is None:
             continue
         queued.append(own)
-        last = {job.stage: job.id or f"{planned.name}:{job.key}" for job in own.submitted if not job.array}
+        of_stage = ((stage, job) for job in own.submitted if not job.array for stage in job.stages)
+        last = {stage: job.id or f"{planned.name}:{job.key}" for stage, job in of_stage}
         ids |= {planned.keys[s]: job for s, job in last.items() if s in planned.keys and planned.keys[s] not in ids}
     return queued
 
@@ -191,5 +193,6 @@ def queued_stages(chosen: Chosen) -> dict[str, dict[str, str]]:
             state = states.get(job.id)
             if state is not None and state.comment == comment_of(path):
                 word = "running" if state.state.startswith(("RUN", "COMPLETING")) else "queued"
-                found.setdefault(run.name, {})[job.stage] = word
+                done = {s for s in job.also and job.stages if word == "running" and (path / s / MANIFEST).exists()}
+                found.setdefault(run.name, {}).update({s: word for s in job.stages if s not in done})
     return found

@@ -151,7 +151,7 @@ def queue_chain(
         if all(job.after_any for job in jobs):
             print("every stage is finished; only the report is made anew", flush=True)
         # Of an array one chunk stands for all.
-        stages = [chunk_stage(job.stage, job.array[0]) if job.array else job.stage for job in jobs]
+        stages = [chunk_stage(s, job.array[0]) if job.array else s for job in jobs for s in job.stages]
         hash_outside([graph(cfg).stages[stage] for stage in stages], run)
         names = _write_files(jobs, chain)
         write_bytes(run.path / "config.yaml", to_yaml(tree).encode("utf-8", "surrogateescape"))
@@ -234,7 +234,7 @@ def _write_files(jobs: Sequence[ChainJob], chain: Chain) -> dict[str, str]:
 def jobs_record(jobs: Sequence[ChainJob], chain: Chain) -> list[SubmittedJob]:
     """The jobs without ids."""
     return [
-        SubmittedJob(job.key, job.stage, "", list(job.after), log_pattern(job, chain), list(job.array))
+        SubmittedJob(job.key, job.stage, "", [*job.after], log_pattern(job, chain), [*job.array], [*job.also])
         for job in jobs
     ]
 
@@ -311,7 +311,9 @@ def release(queued: Sequence[Queued]) -> None:
 def _dependency(job: ChainJob, jobs: Sequence[ChainJob], done: dict[str, SubmittedJob]) -> list[str]:
     if not job.after and not job.beside:
         return [scheduler.NOT_YET]
-    ended = [other.key for other in jobs if other.key in job.after and (other.spare or job.after_any)]
+    # Of several stages the one that is needed may be there when another has failed; if it is not, the job says so.
+    several = {other.key for other in jobs if other.also and other.recipe == job.recipe}
+    ended = [o.key for o in jobs if o.key in job.after and (o.spare or job.after_any or o.key in several)]
     good = [*(done[key].id for key in job.after if key not in ended), *job.beside]
     kinds = {"afterok": good, "afterany": [done[key].id for key in ended]}
     conditions = [":".join((kind, *ids)) for kind, ids in kinds.items() if ids]
@@ -342,7 +344,7 @@ def _print(
         )
         after = ("any end of " if job.after_any else "") + (", ".join(job.after) or "-")
         limit = cluster.resources.of(job.resources)[1].time_limit
-        table.add_row(job.key, record.id or "-", after, size, limit, f"{names[job.key]}.sbatch")
+        table.add_row(", ".join((job.key, *job.also)), record.id or "-", after, size, limit, f"{names[job.key]}.sbatch")
     console = Console()
     console.print(table)
     if all(not record.id for record in submitted):

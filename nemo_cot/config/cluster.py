@@ -158,7 +158,8 @@ class SlurmCluster(ClusterConfig):
     """One Slurm cluster and one allocation on it.
 
     ``warning_seconds``: how long before its time limit a job is warned, so that it saves and requeues
-    itself, at most ``max_requeues`` times. ``train_jobs``: that many training jobs in a chain, each
+    itself, at most ``max_requeues`` times; of these at most ``max_fault_requeues`` after a fault of a machine or a
+    server. ``train_jobs``: that many training jobs in a chain, each
     going on where the one before it stopped. ``pass_environment`` names variables that jobs get from
     the shell of the submission: secrets go this way, and into no file. ``environment`` is written
     into the job files. ``setup`` holds shell commands, run as they are. ``python`` runs the recipes;
@@ -174,6 +175,7 @@ class SlurmCluster(ClusterConfig):
     gpu_type: Optional[str]  # noqa: UP045
     requeue: bool
     max_requeues: int
+    max_fault_requeues: int
     warning_seconds: int
     train_jobs: int
     sbatch_arguments: list[str]
@@ -200,6 +202,7 @@ class SlurmCluster(ClusterConfig):
             )
             _refuse_owned(argument)
         between("cluster.max_requeues", self.max_requeues, 0, 1000)
+        between("cluster.max_fault_requeues", self.max_fault_requeues, 0, 1000)
         between("cluster.train_jobs", self.train_jobs, 1, 100)
         between("cluster.warning_seconds", self.warning_seconds, 1, 65535)  # what sbatch takes
         self._check_environment()

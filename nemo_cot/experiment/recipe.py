@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -49,20 +51,27 @@ def run_recipe(recipe: Recipe, arguments: Sequence[str]) -> None:
     graph = whole_graph(cfg)
     refuse_errors(examine(cfg, run, graph, stage=name)[1])
     own = graph.only([name])
-    if only is not None and only not in own.stages:
+    if missing := [name for name in only if name not in own.stages]:
         raise UserError(
-            f"there is no stage {only!r}", where=ONLY, fix=f"choose one of {', '.join(own.stages) or 'none'}"
+            f"there is no stage {missing[0]!r}", where=ONLY, fix=f"choose one of {', '.join(own.stages) or 'none'}"
         )
     run.create()
-    with run_lock(run.path, shared=CHAIN_JOB in os.environ or only is not None):
+    with run_lock(run.path, shared=CHAIN_JOB in os.environ or bool(only)):
         if run.reuse and INHERITED not in os.environ:  # else the launcher has reused stages already
-            _reuse_before(graph, run, [only] if only else own.stages)
+            _reuse_before(graph, run, only or own.stages)
         stages = list(_to_run(cfg, own, only))
         for stage in stages:
             if stage.look is not None:
                 stage.look(run)
-        for stage in stages:
-            run_stage(stage, run)
+        for _, group in itertools.groupby(stages, key=lambda stage: stage.server or stage.name):
+            same = list(group)
+            with contextlib.ExitStack() as stack:
+                if len(same) > 1:
+                    from nemo_cot.serving.server import servers_kept  # httpx
+
+                    stack.enter_context(servers_kept(run.path / "servers" / same[0].name))
+                for stage in same:
+                    run_stage(stage, run)
 
 
 def _reuse_before(graph: Graph, run: RunDirectory, stages: Iterable[str]) -> None:
@@ -73,21 +82,21 @@ def _reuse_before(graph: Graph, run: RunDirectory, stages: Iterable[str]) -> Non
     reuse_chain(before, run)
 
 
-def _split(arguments: Sequence[str]) -> tuple[list[str], str | None]:
-    """Overrides, and the value of --only. Raises UserError without one."""
-    if ONLY not in arguments:
-        return list(arguments), None
-    at = arguments.index(ONLY)
-    if at + 1 == len(arguments):
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Overrides, and the values of --only. Raises UserError for one without."""
+    overrides, only, rest = [], [], iter(arguments)
+    for argument in rest:
+        (only if argument == ONLY else overrides).append(next(rest, "") if argument == ONLY else argument)
+    if "" in only:
         raise UserError("needs the name of a stage", where=ONLY, fix=f"{ONLY} evaluate/base")
-    return [*arguments[:at], *arguments[at + 2 :]], arguments[at + 1]
+    return overrides, only
 
 
-def _to_run(cfg: Config, own: Graph, only: str | None) -> Iterable[Stage]:
+def _to_run(cfg: Config, own: Graph, only: Sequence[str]) -> Iterable[Stage]:
     """The stages to run; a stage that is settled without its parts replaces them."""
     if not own.wholes:
-        return [own.stages[only]] if only else own.stages.values()
+        return [own.stages[name] for name in only or own.stages]
     left = {step.stage.name for step in plan_chain(own, run_directory(cfg))}
-    if only is None:
+    if not only:
         return [stage for name, stage in own.stages.items() if name in left]
-    return [own.stages[only if only in left else own.wholes[only]]]
+    return [own.stages[name if name in left else own.wholes[name]] for name in only]

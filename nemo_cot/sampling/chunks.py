@@ -27,7 +27,7 @@ class Sampling:
     A sample depends on its own number and seed alone, so how it was chunked takes no part in the
     fingerprint of the whole; except with an engine that draws ``batches``, where a sample depends on those beside it.
     And so those that a finished stage has are kept when there are to be more of them, or fewer. ``samples_key``: the
-    dotted key of ``config`` that holds their number; None where they come all at once.
+    dotted key of ``config`` that holds their number; None where they come all at once. ``server``: as in Stage.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Sampling:
     batches: bool
     resources: str
     look: Callable[[RunDirectory], None] | None = None
+    server: Any = None
 
     def stages(self) -> Iterator[Stage]:
         """One stage; or one per chunk, and the one that merges them."""
@@ -77,8 +78,8 @@ class Sampling:
             look=self.look,
             notes=notes,
             resources=self.resources,
+            server=self.server and (self.server, self.chunks),
         )
-
 
     @property
     def _earlier(self) -> Earlier | None:

@@ -1,9 +1,9 @@
 """Run one command, and end it with everything it started when this process's parent is gone.
 
-``python keeper.py LIFELINE LOG SCRATCH PATIENCE -- COMMAND...`` in a session of its own. LIFELINE is
+``python keeper.py LIFELINE LOG SCRATCH PATIENCE SHOWN -- COMMAND...`` in a session of its own. LIFELINE is
 the read end of a pipe whose write end only the parent holds: it closes when the parent ends, even by
 SIGKILL. LOG gets the command's output, a time before every line; empty: the output goes where this
-process's own does. SCRATCH, a folder, is removed at the end; empty: none. PATIENCE: the seconds that the
+process's own does; with SHOWN to both. SCRATCH, a folder, is removed at the end; empty: none. PATIENCE: the seconds that the
 command alone has after SIGTERM, to end what it started in its own order. Other descriptors that this
 process was given stay open until the command and all its descendants are gone: locks, for one.
 Exits with the command's own code.
@@ -19,11 +19,11 @@ import datetime
 import os
 import re
 import select
-import selectors
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import IO
 
@@ -34,18 +34,18 @@ _SET_CHILD_SUBREAPER = 36
 
 def main(arguments: list[str]) -> int:
     """See the module. ``arguments`` is argv without the program."""
-    lifeline, log, scratch, patience, command = int(arguments[0]), *arguments[1:4], arguments[5:]
+    lifeline, log, scratch, patience, shown, command = int(arguments[0]), *arguments[1:5], arguments[6:]
     _adopt_orphans()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGUSR1, lambda *_: None)  # the parent's to act on; SIG_IGN would be inherited
     try:
-        return _run(command, lifeline, log, float(patience))
+        return _run(command, lifeline, log, float(patience), shown=bool(shown))
     finally:
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _run(command: list[str], lifeline: int, log: str, patience: float) -> int:
+def _run(command: list[str], lifeline: int, log: str, patience: float, *, shown: bool) -> int:
     with open(log, "ab", buffering=0) if log else contextlib.nullcontext() as handle:
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if log else {}
         try:
@@ -53,14 +53,16 @@ def _run(command: list[str], lifeline: int, log: str, patience: float) -> int:
         except OSError as error:
             (handle or sys.stderr.buffer).write(_stamped(f"{command[0]}: {error.strerror}\n".encode()))
             return 127
+        copied = threading.Thread(target=_copy, args=(process.stdout, handle, shown), daemon=True)
         try:
             if handle:
-                _copy(process, lifeline, handle)
-            else:
-                _watch(process, lifeline)
+                copied.start()
+            _watch(process, lifeline)
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the end short
             _end_all(process, patience)
+            if handle:
+                copied.join(1.0)
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 
@@ -71,40 +73,21 @@ def _watch(process: subprocess.Popen, lifeline: int) -> None:
             return
 
 
-def _copy(process: subprocess.Popen, lifeline: int, log: IO[bytes]) -> None:
-    """Output into the log until the command ends or the parent does."""
-    output, pending = process.stdout.fileno(), b""
-    os.set_blocking(output, False)
-    with selectors.DefaultSelector() as selector:
-        selector.register(output, selectors.EVENT_READ)
-        selector.register(lifeline, selectors.EVENT_READ)
-        while process.poll() is None:
-            ready = {key.fd for key, _ in selector.select(0.2)}
-            if output in ready:
-                pending, at_end = _copy_lines(output, pending, log)
-                if at_end:
-                    selector.unregister(output)
-            if lifeline in ready and not os.read(lifeline, 1):
-                break
-    pending, _ = _copy_lines(output, pending, log)
+def _copy(output: IO[bytes], log: IO[bytes], shown: bool) -> None:
+    """Output into the log, line by line, until all that have it are gone; if ``shown``, also as it comes."""
+    pending = b""
+    while data := os.read(output.fileno(), 1 << 16):
+        if shown:
+            with contextlib.suppress(OSError):  # nobody reads it any more
+                sys.stdout.buffer.write(data)
+                sys.stdout.flush()
+        *lines, pending = re.split(rb"[\r\n]+", pending + data)
+        if len(pending) > 1 << 20:
+            lines, pending = [*lines, pending], b""
+        with contextlib.suppress(OSError):  # the disk is full: the command must not wait for its log
+            log.write(b"".join(_stamped(line) for line in lines if line))
     if pending:
         log.write(_stamped(pending))
-
-
-def _copy_lines(output: int, pending: bytes, log: IO[bytes]) -> tuple[bytes, bool]:
-    """Write the whole lines that are there; returns the piece of a line behind them, and whether that was all."""
-    while True:
-        try:
-            data = os.read(output, 1 << 16)
-        except BlockingIOError:
-            return pending, False
-        if not data:
-            return pending, True
-        *lines, pending = re.split(rb"[\r\n]+", pending + data)
-        log.write(b"".join(_stamped(line) for line in lines if line))
-        if len(pending) > 1 << 20:
-            log.write(_stamped(pending))
-            pending = b""
 
 
 def _stamped(line: bytes) -> bytes:

@@ -16,8 +16,8 @@ from nemo_cot.stages.lock import LOCK
 class Process:
     """``with Process(command, ...)``: it runs as long as the block lasts, and ends with this process too, however that ends.
 
-    ``log`` is where its output goes, every line with its time (UTC); None: where this process's goes.
-    ``environment`` is added to this process's own. ``scratch`` is a folder that is removed when all is
+    ``log`` is where its output goes, every line with its time (UTC); None: where this process's goes; with ``shown`` to
+    both. ``environment`` is added to this process's own. ``scratch`` is a folder that is removed when all is
     gone. ``patience_seconds``: what the command alone has after SIGTERM, before its descendants get one
     too. ``keeps``: descriptors that stay open until it is gone with all that it started.
     """
@@ -32,13 +32,14 @@ class Process:
         scratch: Path | None = None,
         patience_seconds: float = 0.0,
         keeps: Sequence[int] = (),
+        shown: bool = False,
     ) -> None:
         self.log = log
         self._stop_seconds = patience_seconds + 2 * keeper.GRACE_SECONDS + 60
         if log is not None:
             log.parent.mkdir(parents=True, exist_ok=True)
         read_end, self._lifeline = os.pipe()
-        options = [str(read_end), str(log or ""), str(scratch or ""), str(patience_seconds)]
+        options = [str(read_end), str(log or ""), str(scratch or ""), str(patience_seconds), "shown" * shown]
         try:
             self._keeper = subprocess.Popen(
                 [sys.executable, "-I", keeper.__file__, *options, "--", *command],

@@ -11,7 +11,7 @@ import shlex
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,6 +51,11 @@ class Server:
         """Whether it is on this machine: no proxy that the environment names stands before it."""
         return urlsplit(self.base_url).hostname in _HERE
 
+    @property
+    def up(self) -> bool:
+        """Whether it has not ended, as far as this process started it."""
+        return self.process is None or self.process.exit_code() is None
+
     def check(self) -> None:
         """Raise UserError when the server that was started here has ended."""
         if self.process is not None and (code := self.process.exit_code()) is not None:
@@ -69,11 +74,38 @@ def past_proxies() -> dict[str, str]:
     return dict.fromkeys(("no_proxy", "NO_PROXY"), ",".join([*([named] if named else []), *_HERE]))
 
 
+@dataclass
+class _Room:
+    """Of :func:`servers_kept`: one server at most, which ``stack`` ends, and what it was ``asked`` for."""
+
+    folder: Path
+    asked: Any = None
+    server: Server | None = None
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+
+_ROOMS: list[_Room] = []
+
+
+@contextlib.contextmanager
+def servers_kept(folder: Path) -> Iterator[None]:
+    """Inside it a server that :func:`serving` starts stays up for the next stage that wants the same, until another is
+    wanted. It works in ``folder``, not in that of a stage, which is published before the server ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _ROOMS.append(_Room(folder))
+    try:
+        with _ROOMS[-1].stack:
+            yield
+    finally:
+        _ROOMS.pop()
+
+
 @contextlib.contextmanager
 def serving(
     config: ServerConfig, model: Path | None, folder: Path, *, form: PromptFormat | None = None, seeded: bool = True
 ) -> Iterator[Server]:
-    """The server of ``config`` with ``model``, for as long as the block lasts; its log is
+    """The server of ``config`` with ``model``, for as long as the block lasts, or that of :func:`servers_kept`; its log is
     ``folder``/logs/server.log. ``form`` names the tokens that end an answer of ``model``. ``seeded``: whether requests
     have seeds; without, a vLLM draws from a generator that begins with --seed, 0 by default, so that two chunks, and an
     attempt that resumes, would begin with the same draws (vLLM issue 11953): each gets another.
@@ -81,6 +113,21 @@ def serving(
     Raises UserError when it does not come up within the deadline, ends, or has another model; and, before
     one is started, for a model that is not whole.
     """
+    asked = config, model, form and (form.end_of_turn, form.eos_token), seeded
+    room = _ROOMS[-1] if _ROOMS else _Room(folder)
+    with contextlib.nullcontext() if _ROOMS else room.stack:
+        if room.server is not None and room.asked == asked and room.server.up:
+            print(f"  server: still that at {room.server.base_url}", flush=True)
+        else:
+            room.stack.close()
+            room.server, room.asked = room.stack.enter_context(_started(config, model, form, seeded, room.folder)), asked
+        yield room.server
+
+
+@contextlib.contextmanager
+def _started(
+    config: ServerConfig, model: Path | None, form: PromptFormat | None, seeded: bool, folder: Path
+) -> Iterator[Server]:
     name = config.model_name or (str(model) if model else None)
     if name is None:
         raise UserError(

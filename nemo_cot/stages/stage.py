@@ -62,7 +62,8 @@ class Stage:
     are whatever the run has by then; such a stage runs after all others, however they ended. ``compare(old,
     new)`` is called with the folders of a result and of its replacement. ``look(run)`` raises UserError for inputs
     that cannot be used; a recipe asks all of its stages before the first of them works. ``notes``: why a change of a (dotted)
-    key of ``config`` matters. ``resources``: its kind in cluster.resources.
+    key of ``config`` matters. ``resources``: its kind in cluster.resources. ``server``: of stages of a recipe that are equal
+    in it a cluster's job makes several, one after another, with one start of their server; None: each has its own job.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Stage:
     look: Callable[[RunDirectory], None] | None = None
     notes: dict[str, str] = field(default_factory=dict)
     resources: str = "cpu"
+    server: Any = None
 
     @property
     def recipe(self) -> str:

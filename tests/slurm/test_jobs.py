@@ -73,7 +73,7 @@ def before(jobs: dict[str, ChainJob], key: str) -> set[str]:
 
 
 def made_by(job: ChainJob) -> list[str]:
-    return [f"{job.stage}/chunk-{n:03d}" for n in job.array] or [job.stage]
+    return [f"{stage}/chunk-{n:03d}" for stage in job.stages for n in job.array] or list(job.stages)
 
 
 @pytest.mark.parametrize("overrides, subjects", CONFIGS.values(), ids=CONFIGS)
@@ -97,6 +97,61 @@ def test_each_stage_that_is_not_settled_has_one_job_behind_all_that_it_needs(ove
         assert {k for k, job in jobs.items() if job.after_any} == {"report"} & jobs.keys()
         if "report" in jobs:
             assert set(jobs["report"].after) == jobs.keys() - {"report"}, "after any end of every other"
+
+
+SETS = [
+    word
+    for name in ("four", "five")
+    for key in [f"evaluate.sets.{name}.problems"]
+    for word in (f"{key}=chain_sum", f"{key}.terms=4", f"{key}.num_heldout=2", f"{key}.num_train=3")
+]
+ASKED = [*SETS, "evaluate.engine=openai", "evaluate.engine.dialect=vllm"]
+
+
+@pytest.mark.parametrize("overrides, subjects, makes", [
+    (ASKED, ("base", "trained"), {
+        "evaluate-base": ["evaluate/base", "evaluate/four/base", "evaluate/five/base"],
+        "evaluate-trained": ["evaluate/trained", "evaluate/four/trained", "evaluate/five/trained"]}),
+    (SETS, ("base",), {}),
+    ([*ASKED, "evaluate.sets.five.samples_per_problem=1", "evaluate.chunks=2"], ("base",), {
+        "evaluate-base-chunks": ["evaluate/base", "evaluate/four/base"]}),
+    ([*ASKED, "evaluate.examples.number=1"], ("prompted",), {
+        "evaluate-prompted": ["evaluate/prompted", "evaluate/four/prompted", "evaluate/five/prompted"]}),
+    (["refine.engine=openai", "refine.passes=[{prompt:self_checks},{prompt:paraphrase},{prompt:harmonise,path:/models/x}]"],
+     ("base",), {"refine-1-self_checks": ["refine/1-self_checks", "refine/2-paraphrase"]}),
+    (["refine.engine=openai", "refine.passes=[{prompt:self_checks},{prompt:paraphrase,path:/models/x},{prompt:harmonise}]"],
+     ("base",), {}),
+])  # fmt: skip
+def test_stages_that_want_the_same_server_have_one_job(overrides, subjects, makes):
+    """Sets of a subject, each chunk of them, and passes in a row; not another model's, another number of chunks, or what
+    has no server. What is done gets none.
+    """
+    cfg = config(overrides, subjects)
+    jobs = jobs_of(cfg)
+    assert {key: [*job.stages] for key, job in jobs.items() if job.also} == makes
+    chain, names = graph(cfg), list(jobs)
+    final = {stage: key for key, job in jobs.items() for stage in made_by(job)}
+    for key, job in jobs.items():
+        for stage in () if key.endswith("-early") else made_by(job):
+            needs = {final[need] for need in chain.needs(stage)} - {key}
+            assert needs <= before(jobs, key), (stage, needs)
+        assert {*job.after} <= {*names[: names.index(key)]}
+    for key, stages in makes.items():
+        done = {stages[0], *(f"{stages[0]}/chunk-{n:03d}" for n in jobs[key].array)}
+        left = [Step(s, "skip" if n in done else "run") for n, s in chain.stages.items()]
+        again = {job.stage: [*job.also] for job in jobs_of(cfg, left).values() if job.also}
+        assert again.get(stages[1], []) == stages[2:] and stages[0] not in again
+
+
+def test_of_several_stages_one_that_failed_does_not_keep_others_from_being_scored():
+    jobs = jobs_of(config(ASKED, ("base",)))
+    ids = {key: SubmittedJob(key, job.stage, f"{number}", [], "", []) for number, (key, job) in enumerate(jobs.items())}
+    sampled = ids["evaluate-base"].id
+    for name in ("evaluate-scores", "evaluate-four-scores"):
+        assert _dependency(jobs[name], list(jobs.values()), ids) == [f"--dependency=afterany:{sampled}"]
+    jobs = jobs_of(config(["refine.engine=openai", "refine.passes=[{prompt:self_checks},{prompt:paraphrase}]"]))
+    ids = {key: SubmittedJob(key, job.stage, f"{number}", [], "", []) for number, (key, job) in enumerate(jobs.items())}
+    assert f"afterok:{ids['refine-1-self_checks'].id}" in _dependency(jobs["grade"], list(jobs.values()), ids)[0]
 
 
 def test_chunks_are_an_array_of_those_that_are_missing_and_a_job_that_merges():

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nemo_cot.config.engines import NemoSkillsEngine
-from nemo_cot.errors import UserError
+from nemo_cot.errors import Fault, UserError
 from nemo_cot.io.jsonl import write_jsonl
 from nemo_cot.progress import Tracker, track
 from nemo_cot.records import Problem
@@ -170,10 +170,10 @@ class _Seeds:
             progress.update(sum(self._rows.values()), seeds=f"{len(self._running)} running")
         if self._running and time.monotonic() - self._last > self._engine.stall_seconds:
             sample, process = next(iter(self._running.items()))
-            raise UserError(
+            raise Fault(
                 f"no new sample for {self._engine.stall_seconds:g} s; the log ends: {process.last_lines()}",
                 where=str(self._log(sample)),
-                fix="look at this log and the server's, or raise engine.stall_seconds",
+                fix="look at this log and the server's, or raise engine.stall_seconds, then run the same command again",
             )
 
     def _count_rows(self, samples: Iterable[int]) -> bool:

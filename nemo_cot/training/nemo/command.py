@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nemo_cot.errors import UNFINISHED, Fault, Unfinished, UserError
+from nemo_cot.guard import gpu_fault
 from nemo_cot.serving.process import Process, held_locks
 
 
@@ -23,18 +24,22 @@ class Command(NamedTuple):
 
 
 def run_command(
-    command: Command, environment: Mapping[str, str], *, stage: str = "train", beside: Process | None = None
-) -> None:
+    command: Command, environment: Mapping[str, str], *, stage: str = "train", beside: Process | None = None,
+    log: Path | None = None,
+) -> None:  # fmt: skip
     """Run to the end. Raises UserError when the program is missing or fails, or when what it needs ``beside``
-    it has ended before it.
+    it has ended before it; Fault where, by its output, kept in ``log``, a GPU failed or the network between them.
 
     It ends with this process, however that ends, with all that it started; until then the locks on
     the run directory stay held. At a signal to stop it gets SIGTERM first, and passes it on.
     """
     _check_program(command, environment, stage)
+    if log is not None:
+        log.unlink(missing_ok=True)  # an earlier attempt's
     with Process(
         command.argv,
-        None,
+        log,
+        shown=True,
         cwd=command.directory or Path.cwd(),
         environment={**environment, **command.environment},
         patience_seconds=_PATIENCE_SECONDS,
@@ -44,8 +49,9 @@ def run_command(
     if code == UNFINISHED and beside is not None:
         raise Unfinished("its nodes did not come together", where=stage, fix="run the same command again")
     if code:
-        raise UserError(
-            f"{command.argv[0]} ended with exit code {code}; its own messages are above",
+        fault = gpu_fault(log.read_text(errors="replace")) if log is not None else ""
+        raise (Fault if fault else UserError)(
+            f"{command.argv[0]} ended with exit code {code}{fault and f' ({fault})'}; its own messages are above",
             where=stage,
             fix="correct what they say, then run the same command again: it resumes from what was saved",
         )

@@ -100,7 +100,7 @@ class NemoBackend(Backend[N]):
         """
         command = command._replace(environment={**command.environment, **self.train.loggers.environment()})
         write_json(folder / "command.json", {**command._asdict(), "directory": str(command.directory or "")})
-        run_command(command, os.environ, beside=beside)
+        run_command(command, os.environ, beside=beside, log=folder / SCRATCH / "train.log")
         saved = self.saved_steps(folder)
         check_finished(saved, self.train.max_steps)
         checkpoints = {step: path.relative_to(folder).as_posix() for step, path in saved.items()}

@@ -94,6 +94,29 @@ def test_a_command_gets_its_environment_and_its_failure_is_told(tmp_path):
         run_command(Command(["/nowhere/python"], {}), {})
 
 
+SAID = [
+    ("[rank3]: RuntimeError: CUDA error: uncorrectable ECC error encountered", 3),
+    ("ncclSystemError: System call (e.g. socket, malloc) or external library call failed or device error.", 3),
+    ("[rank0]:[E] [Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7)", 3),
+    ("torch.OutOfMemoryError: CUDA out of memory.\nncclSystemError: aborted", 2),
+    ("KeyError: 'constant_steps'\nncclRemoteError: remote process exited", 2),
+]
+
+
+@pytest.mark.parametrize("said, code", SAID, ids=[text[:20] for text, _ in SAID])
+def test_a_failed_gpu_is_no_mistake(said, code, tmp_path, capfd):
+    """By what the program says, this time: it is also printed, as it comes."""
+    log = tmp_path / "scratch" / "train.log"
+    program = "import sys; print(sys.argv[1], end=''); sys.exit(int(sys.argv[2]))"
+    for text in ("ncclSystemError of the last attempt", said):
+        with pytest.raises(UserError, match="exit code 1") as caught:
+            run_command(Command([sys.executable, "-c", program, text, "1"], {}), os.environ, log=log)
+    assert caught.value.exit_code == code and (said.splitlines()[0] in str(caught.value)) == (code == 3)
+    lines = [line.partition("Z ")[2] for line in log.read_text().splitlines()]
+    assert "\n".join(lines) == said and capfd.readouterr().out.endswith(said)
+    run_command(Command([sys.executable, "-c", program, said, "0"], {}), os.environ, log=log)
+
+
 def test_one_process_runs_where_training_does():
     assert single_process(train(), {}) == []
     in_container = train("train.process_launcher=srun")

@@ -45,7 +45,7 @@ from nemo_cot.stopping import raise_on_signals
 def main():
     run = Path(sys.argv[1])
     with run_lock(run, shared=True), stage_lock(run, "train"):
-        run_command(Command(sys.argv[2:], {}), os.environ)
+        run_command(Command(sys.argv[2:], {}), os.environ, log=run / "scratch" / "train.log")
 
 raise_on_signals()
 sys.exit(guarded(main))
