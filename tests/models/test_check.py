@@ -294,10 +294,12 @@ def write_tiny_gguf(path: Path) -> None:
 
     tokens, writer = [*bytes_to_unicode().values(), "ab", EOS], gguf.GGUFWriter(path, "llama")
     for name, value in {
-        "name": "tiny", "context_length": 64, "embedding_length": 32, "block_count": 1, "feed_forward_length": 64,
+        "name": "tiny", "context_length": 64, "embedding_length": 32, "block_count": 1,
+        "feed_forward_length": 64,
         "head_count": 4, "head_count_kv": 2, "layer_norm_rms_eps": 1e-5, "vocab_size": len(tokens),
         "tokenizer_model": "gpt2", "token_list": tokens, "token_merges": ["a b"],
-        "token_types": [1] * (len(tokens) - 1) + [3], "bos_token_id": len(tokens) - 1, "eos_token_id": len(tokens) - 1,
+        "token_types": [1] * (len(tokens) - 1) + [3], "bos_token_id": len(tokens) - 1,
+        "eos_token_id": len(tokens) - 1,
     }.items():  # fmt: skip
         getattr(writer, f"add_{name}")(value)
     shapes = {

@@ -55,7 +55,7 @@ def sample_nemo_skills(engine: NemoSkillsEngine, job: SamplingJob) -> None:
     for sample in files.keys() - set(todo):
         read_seed(files[sample], job, sample)  # a row that cannot be used ends it here, not after all others
     if todo:
-        # Each of its processes asks for the server by curl, and takes no curl for a server that is not up yet.
+        # Each of its processes asks for the server by curl, and takes no curl for a server that is not up.
         if shutil.which("curl") is None:
             what = "there is no curl here: NeMo-Skills would wait for ever"
             raise UserError(what, where="PATH", fix="install curl")
