@@ -33,7 +33,8 @@ def grade_generations(
         print(
             f"  {label}: {summary.right_by_decimal} of {summary.outcomes[RIGHT]} right ones are decimals of an exact answer"
         )
-    lost = ", ".join(f"{reason} {n}" for reason, n in sorted(summary.undecided_reasons.items()) if reason in TRANSIENT)
-    if lost:
-        print(f"  {label}: undecided for lack of time or memory here, not by the answer: {lost} (grade.deadline_seconds)")
+    reasons = sorted(summary.undecided_reasons.items())
+    if lost := ", ".join(f"{reason} {n}" for reason, n in reasons if reason in TRANSIENT):
+        told = "undecided for lack of time or memory here, not by the answer"
+        print(f"  {label}: {told}: {lost} (grade.deadline_seconds)")
     return summary

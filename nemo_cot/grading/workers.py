@@ -28,8 +28,8 @@ _CHUNK = 32
 """Pairs a worker gets at a time."""
 
 _BY_THE_CLOCK = 30
-"""A deadline is CPU time, so that no verdict hangs on what else a machine does; by the clock it is that many times as
-long, for a worker that is stopped or swapped out.
+"""A deadline is CPU time, so that no verdict hangs on what else a machine does; by the clock it is that many
+times as long, for a worker that is stopped or swapped out.
 """
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -162,8 +162,8 @@ def grade_in_workers(
 ) -> None:
     """Call ``on_verdict(index, verdict)`` for every pair, in any order.
 
-    ``rule`` and ``pairs`` as in :class:`worker.Batch`. A pair that takes more CPU time than ``deadline_seconds``, or
-    that ends its worker, is undecided and costs that worker, which is replaced. Works from any
+    ``rule`` and ``pairs`` as in :class:`worker.Batch`. A pair that takes more CPU time than
+    ``deadline_seconds``, or that ends its worker, is undecided and costs that worker, which is replaced. Works from any
     thread. Raises UserError if the helper process cannot run.
     """
     _Run(pairs, rule, workers, deadline_seconds, on_verdict).run()

@@ -114,7 +114,7 @@ class _Sampling:
             speed = self._tokens / (time.monotonic() - started)
             progress.update(done + self._count, speed=f"{speed:.0f} tokens/s")
             self._server.check()
-            if self._silent and self._server.process is not None:  # is it the server's end? Then that is the error
+            if self._silent and self._server.process is not None:  # is it its end? Then that is the error
                 for _ in range(round(_SETTLE_SECONDS / _FLUSH_SECONDS)):
                     await asyncio.sleep(_FLUSH_SECONDS)
                     self._server.check()
