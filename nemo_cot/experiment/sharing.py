@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError, one_line
-from nemo_cot.experiment.compose import Composer, to_dataclasses
+from nemo_cot.experiment.compose import Composer
 from nemo_cot.experiment.examine import examine
 from nemo_cot.experiment.graph import Graph, graph
 from nemo_cot.experiment.planner import Step, plan_chain
@@ -38,7 +38,7 @@ class PlannedRun:
 
     run: StudyRun
     cfg: Config
-    tree: DictConfig
+    tree: Callable[[], DictConfig]
     chain: Graph
     steps: dict[str, Step]
     keys: dict[str, str]
@@ -92,8 +92,7 @@ def plan_study(chosen: Chosen, *, elsewhere: bool | None = False) -> StudyPlan:
     composer, planned, images = Composer(), [], {}
     for run in chosen.study.runs:
         try:
-            tree = composer.tree(run.overrides)
-            cfg = to_dataclasses(tree)
+            cfg = composer.config(run.overrides)
             _check_measures(chosen.study, cfg)
             meant, chain, directory = run.name in chosen.only, graph(cfg), run_directory(cfg)
             away = cfg.cluster.slurm is not None if elsewhere is None else elsewhere
@@ -105,7 +104,7 @@ def plan_study(chosen: Chosen, *, elsewhere: bool | None = False) -> StudyPlan:
             raise UserError(error.what, where=f"run {run.name}, {error.where}", fix=error.fix) from None
         steps = {step.stage.name: step for step in plan_chain(chain, directory)}
         memory = cost.training.memory_bytes if cost and cfg.train.backend == "local" else None
-        planned.append(PlannedRun(run, cfg, tree, chain, steps, stage_keys(chain), findings, memory))
+        planned.append(PlannedRun(run, cfg, partial(composer.tree, run.overrides), chain, steps, stage_keys(chain), findings, memory))
     return StudyPlan(planned, [p for p in planned if p.name in chosen.only])
 
 
