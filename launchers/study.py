@@ -15,7 +15,7 @@ from rich.table import Table
 
 from nemo_cot.errors import EXIT_CODE, UserError, one_line
 from nemo_cot.evaluation.sets import stage_on
-from nemo_cot.experiment.compose import Composer, load_config
+from nemo_cot.experiment.compose import Composer
 from nemo_cot.experiment.graph import graph
 from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.experiment.sharing import (
@@ -204,7 +204,8 @@ def _report(chosen: Chosen) -> int:
 
     compared_with = {run.name for run in chosen.study.runs if run.variant == chosen.study.baseline}
     chosen = replace(chosen, only=chosen.only | compared_with)
-    found = table_of(chosen)
+    composer = Composer()
+    found = table_of(chosen, composer)
     _console().print(study_terminal(found))
     for note in study_notes(found):
         print(one_line(note))
@@ -212,20 +213,20 @@ def _report(chosen: Chosen) -> int:
         folder = user_path(chosen.study.runs_dir)
         write_json(folder / "study.json", found)
         write_text(folder / "study.md", study_markdown(found))
-        cfg = load_config(chosen.runs[0].overrides)
+        cfg = composer.config(chosen.runs[0].overrides)
         limit = round(cfg.report.max_megabytes * 1e6)
         write_study_page(found, folder, folder / "study.html", marks=cfg.marks, max_bytes=limit)
         print(one_line(f"table: {folder / 'study.html'}, study.md, study.json"), flush=True)
     return 0
 
 
-def table_of(chosen: Chosen) -> StudyTable:
+def table_of(chosen: Chosen, composer: Composer) -> StudyTable:
     """The table of the finished runs among those chosen. Raises UserError as evaluation/study_table.py does."""
     from nemo_cot.evaluation.graded_runs import graded_files
     from nemo_cot.evaluation.study_table import Repeat, study_table
     from nemo_cot.experiment.study import SEEDS
 
-    study, composer = chosen.study, Composer()
+    study = chosen.study
     settings = composer.config(chosen.runs[0].overrides).evaluate
     repeats, missing, subjects = [], {}, {}
     outdated: dict[str, list[str]] = {}
