@@ -25,7 +25,7 @@ from nemo_cot.config.overrides import hydra_quoted, hydra_value
 from nemo_cot.config.prompts import PromptConfig, is_prompt_name
 from nemo_cot.errors import UserError
 from nemo_cot.experiment import groups, messages
-from nemo_cot.experiment.files import Merged, Reader, is_shared
+from nemo_cot.experiment.files import Merged, Reader
 from nemo_cot.experiment.graph import recipe_names
 from nemo_cot.experiment.groups import CONF as CONF
 from nemo_cot.experiment.groups import EXTRA_CONF as EXTRA_CONF
@@ -147,7 +147,7 @@ def to_dataclasses(tree: DictConfig, made: dict[int, object] | None = None) -> s
             raise
         new = {key: part for key, part in parts.items() if id(nodes[key]) not in made}
         refuse_non_finite(new)
-        made |= {id(nodes[key]): part for key, part in new.items() if is_shared(nodes[key])}
+        made |= {id(nodes[key]): part for key, part in new.items() if nodes[key]._get_node_flag("readonly")}
         return cfg
     except OmegaConfBaseException as error:
         raise explain(error) from None

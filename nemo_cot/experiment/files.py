@@ -102,11 +102,6 @@ class Merged:
         return root
 
 
-def is_shared(part: Node) -> bool:
-    """Whether ``part`` is the same node in other trees."""
-    return part._get_node_flag("readonly") is True
-
-
 def _copies(tree: N) -> Callable[[], N]:
     """What gives a copy of ``tree`` at each call: by pickle, a sixth of the time of deepcopy, except with the config of
     a stage of the user's own, whose schema is no class of a module.
