@@ -15,7 +15,7 @@ from rich.table import Table
 
 from nemo_cot.errors import EXIT_CODE, UserError, one_line
 from nemo_cot.evaluation.sets import stage_on
-from nemo_cot.experiment.compose import Composer, to_dataclasses
+from nemo_cot.experiment.compose import Composer
 from nemo_cot.experiment.graph import graph
 from nemo_cot.experiment.rundirs import run_directory
 from nemo_cot.experiment.sharing import (
@@ -138,7 +138,7 @@ def _status(chosen: Chosen) -> int:
         queued = slurm.queued_stages(chosen)
     rows: list[tuple[str, dict[str, str]]] = []
     for run in chosen.runs:
-        cfg = to_dataclasses(composer.tree(run.overrides))
+        cfg = composer.config(run.overrides)
         chain, directory = graph(cfg), run_directory(cfg)
         names = [n for n in chain.stages if n not in chain.wholes]
         rows.append((run.name, _states(directory, names, queued.get(run.name, {}))))
@@ -192,7 +192,8 @@ def _report(chosen: Chosen) -> int:
 
     compared_with = {run.name for run in chosen.study.runs if run.variant == chosen.study.baseline}
     chosen = replace(chosen, only=chosen.only | compared_with)
-    found = table_of(chosen)
+    composer = Composer()
+    found = table_of(chosen, composer)
     _console().print(study_terminal(found))
     for note in study_notes(found):
         print(one_line(note))
@@ -200,20 +201,20 @@ def _report(chosen: Chosen) -> int:
         folder = user_path(chosen.study.runs_dir)
         write_json(folder / "study.json", found)
         write_text(folder / "study.md", study_markdown(found))
-        cfg = to_dataclasses(Composer().tree(chosen.runs[0].overrides))
+        cfg = composer.config(chosen.runs[0].overrides)
         limit = round(cfg.report.max_megabytes * 1e6)
         write_study_page(found, folder, folder / "study.html", marks=cfg.marks, max_bytes=limit)
         print(one_line(f"table: {folder / 'study.html'}, study.md, study.json"), flush=True)
     return 0
 
 
-def table_of(chosen: Chosen) -> StudyTable:
+def table_of(chosen: Chosen, composer: Composer) -> StudyTable:
     """The table of the finished runs among those chosen. Raises UserError as evaluation/study_table.py does."""
     from nemo_cot.evaluation.graded_runs import graded_files
     from nemo_cot.evaluation.study_table import Repeat, study_table
 
-    study, composer = chosen.study, Composer()
-    settings = to_dataclasses(composer.tree(chosen.runs[0].overrides)).evaluate.intervals
+    study = chosen.study
+    settings = composer.config(chosen.runs[0].overrides).evaluate.intervals
     repeats, missing, subjects = [], {}, {}
     outdated: dict[str, list[str]] = {}
     for run in chosen.runs:
@@ -248,7 +249,7 @@ def _outdated(directory: RunDirectory, run: StudyRun, composer: Composer) -> str
     """The first stage behind the scores whose config was another one, and what differs; empty where none was. Inputs are
     not hashed: `plan` does.
     """
-    chain = graph(to_dataclasses(composer.tree(run.overrides)))
+    chain = graph(composer.config(run.overrides))
     own = [name for name in (stage_on("", run.subject), stage_on("", "scores")) if name in chain.stages]
     for name in (*chain.before(own[:1]).stages, *own):
         stage, there = chain.stages[name], read_manifest(directory.stage(name))

@@ -165,7 +165,7 @@ class _Runner:
             refuse_live_jobs(self.run_dir.path, may_lack_slurm=True)
             with run_lock(self.run_dir.create().path) as lock:
                 refuse_live_jobs(self.run_dir.path, may_lack_slurm=True)
-                write_bytes(self.run_dir.path / "config.yaml", to_yaml(self.planned.tree).encode())
+                write_bytes(self.run_dir.path / "config.yaml", to_yaml(self.planned.tree()).encode())
                 ended = run_recipes(self.planned.chain, self.run_dir, lambda recipe: self._recipe(recipe, lock))
                 outcome = self._outcome(ended)
         except UserError as error:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import os
-import pickle
 import re
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -29,6 +27,7 @@ from nemo_cot.config.overrides import hydra_quoted, hydra_value
 from nemo_cot.config.prompts import PromptConfig, is_prompt_name
 from nemo_cot.errors import UserError
 from nemo_cot.experiment import groups, messages
+from nemo_cot.experiment.files import Merged
 from nemo_cot.experiment.graph import recipe_names
 from nemo_cot.experiment.groups import CONF as CONF
 from nemo_cot.experiment.groups import EXTRA_CONF as EXTRA_CONF
@@ -60,17 +59,28 @@ class Composer:
     """Composes many configs in a row: files that several choose alike are read and merged once."""
 
     def __init__(self) -> None:
-        self._chosen: dict[tuple[str, ...], Callable[[], DictConfig]] = {}
+        self._chosen: dict[tuple[str, ...], Merged] = {}
+        self._made: dict[int, object] = {}
+
+    def config(self, overrides: Sequence[str]) -> schema.Config:
+        """As :func:`load_config`. Parts that several configs take from the files as they are, they share."""
+        try:
+            return to_dataclasses(self._tree(overrides, shared=True), self._made)
+        except (UserError, OmegaConfBaseException):  # wrong, or a value that reaches a shared part: see Merged
+            return to_dataclasses(self.tree(overrides))
 
     def tree(self, overrides: Sequence[str]) -> DictConfig:
         """As :func:`compose_config`. Raises UserError."""
+        return self._tree(overrides, shared=False)
+
+    def _tree(self, overrides: Sequence[str], *, shared: bool) -> DictConfig:
         OmegaConf.register_new_resolver("oc.env", _environment_variable, replace=True)
         OmegaConf.register_new_resolver("recipes", recipe_names, replace=True)
         texts = [text_as_typed(text) for text in overrides]
         parsed = [parse_override(text) for text in texts]
         for override in parsed:
             _check_key(override)
-        choices, values, sets = _search_path(), [], {}
+        choices, values, sets = [], [], {}
         for text, override in zip(texts, parsed):
             if groups.SET_PROBLEMS.match(override.key_or_group):
                 sets[override.key_or_group] = _placed(text, override)
@@ -78,11 +88,12 @@ class Composer:
                 chosen = choices if groups.is_group(groups.group_of(override.key_or_group)) else values
                 chosen.append(_placed(text, override))
         try:
-            tree = self._files(tuple(choices))
+            files = self._files(*choices)
+            changed = {"prompts", *(["evaluate"] if sets else ()), *(o.key_or_group.partition(".")[0] for o in parsed)}
+            tree = files.shared(changed) if shared else files.copy()
             for key, choice in sets.items():
                 # The set need not be there yet.
-                chosen = self._files((*_search_path(), f"problems={choice.partition('=')[2]}")).problems
-                fill_set(tree, key, copy.deepcopy(chosen))
+                fill_set(tree, key, self._files(f"problems={choice.partition('=')[2]}").copy().problems)
             # What Hydra does with the values of a command line, once the files are merged.
             ConfigLoaderImpl._apply_overrides_to_config([parse_override(value) for value in values], tree)
         except (HydraException, OmegaConfBaseException, YAMLError, ValueError, RecursionError) as error:
@@ -100,23 +111,13 @@ class Composer:
                 problems.train_path = None  # of a set only the held-out problems are asked for
         return tree
 
-    def _files(self, choices: tuple[str, ...]) -> DictConfig:
+    def _files(self, *choices: str) -> Merged:
         if choices not in self._chosen:
             GlobalHydra.instance().clear()
             with initialize_config_dir(str(CONF), version_base="1.3"):
-                self._chosen[choices] = _copies(compose(groups.register(), overrides=list(choices)))
-        return self._chosen[choices]()
-
-
-def _copies(tree: DictConfig) -> Callable[[], DictConfig]:
-    """What gives a copy of ``tree`` at each call: by pickle, a sixth of the time of deepcopy, except with the config of
-    a stage of the user's own, whose schema is no class of a module.
-    """
-    try:
-        content = pickle.dumps(tree, pickle.HIGHEST_PROTOCOL)
-    except pickle.PicklingError:
-        return lambda: copy.deepcopy(tree)
-    return lambda: pickle.loads(content)
+                tree = compose(groups.register(), overrides=[*_search_path(), *choices])
+            self._chosen[choices] = Merged(tree)
+        return self._chosen[choices]
 
 
 def fill_set(tree: DictConfig, key: str, problems: DictConfig) -> None:
@@ -128,20 +129,29 @@ def fill_set(tree: DictConfig, key: str, problems: DictConfig) -> None:
     sets[name].problems = problems
 
 
-def to_dataclasses(tree: DictConfig) -> schema.Config:
-    """``tree`` as dataclasses; their own checks run here."""
+def to_dataclasses(tree: DictConfig, made: dict[int, object] | None = None) -> schema.Config:
+    """``tree`` as dataclasses; their own checks run here. ``made``: what shared parts of trees were made into, by id."""
+    made = {} if made is None else made
     try:
         try:
-            for key in groups.entries(f"{groups.SETS}.problems", tree):
-                _check_set(tree, key)
-            cfg = typing.cast(schema.Config, OmegaConf.to_object(tree))
+            nodes = {key: tree._get_node(key) for key in tree}
+            parts = {key: made.get(id(node)) or _object(tree[key]) for key, node in nodes.items()}
+            cfg = OmegaConf.get_type(tree)(**parts)
         except (UserError, OmegaConfBaseException):
             _refuse_open_ones(tree)
+            for key in groups.entries(f"{groups.SETS}.problems", tree):
+                _check_set(tree, key)
             raise
-        refuse_non_finite(cfg)
+        new = {key: part for key, part in parts.items() if id(nodes[key]) not in made}
+        refuse_non_finite(new)
+        made |= {id(nodes[key]): part for key, part in new.items() if nodes[key]._get_node_flag("readonly")}
         return cfg
     except OmegaConfBaseException as error:
         raise explain(error) from None
+
+
+def _object(value: object) -> object:
+    return OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
 
 
 def _refuse_open_ones(tree: DictConfig) -> None:

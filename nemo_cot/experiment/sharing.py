@@ -7,14 +7,15 @@ for whom; what is reused then goes by the fingerprint, as ever.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from omegaconf import DictConfig
 
 from nemo_cot.config import Config
 from nemo_cot.errors import UserError, one_line
-from nemo_cot.experiment.compose import Composer, to_dataclasses
+from nemo_cot.experiment.compose import Composer
 from nemo_cot.experiment.examine import examine
 from nemo_cot.experiment.graph import Graph, graph, whole_graph
 from nemo_cot.experiment.planner import Step, plan_chain
@@ -33,7 +34,7 @@ class PlannedRun:
 
     run: StudyRun
     cfg: Config
-    tree: DictConfig
+    tree: Callable[[], DictConfig]
     chain: Graph
     steps: dict[str, Step]
     keys: dict[str, str]
@@ -108,8 +109,7 @@ def plan_study(chosen: Chosen, *, elsewhere: bool | None = False) -> StudyPlan:
     findings: list[tuple[str, Finding]] = []
     for run in chosen.study.runs:
         try:
-            tree = composer.tree(run.overrides)
-            cfg = to_dataclasses(tree)
+            cfg = composer.config(run.overrides)
             check_measured(chosen.study, run, cfg)
             whole, directory, meant = whole_graph(cfg), run_directory(cfg), run.name in chosen.only
             chain = graph(cfg, whole)
@@ -122,6 +122,7 @@ def plan_study(chosen: Chosen, *, elsewhere: bool | None = False) -> StudyPlan:
         steps = {step.stage.name: step for step in plan_chain(chain, directory)}
         keys = {name: key for name, key in whole.keys.items() if name in chain.stages}
         scores = scores_of(whole, run.subject, chosen.study.sets)
+        tree = partial(composer.tree, run.overrides)
         planned.append(PlannedRun(run, cfg, tree, chain, steps, keys, scores, cost and cost.training))
         findings += [(f"run {run.name}", finding) for finding in own]
     plan = StudyPlan(planned, [p for p in planned if p.name in chosen.only], findings)

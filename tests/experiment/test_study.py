@@ -420,6 +420,37 @@ def test_a_composer_makes_of_many_what_each_would_be_alone(name):
     assert together == [to_yaml_open(compose_config(row)) for row in rows] and len(set(together)) == 3
 
 
+OWN = """# @package _global_
+defaults: [quickstart, {override /teacher: model}, _self_]
+teacher: {path: "${name}"}
+"""
+CHANGES = [
+    [], ["train.seed=5"], ["model.prompt='Q {problem}'"], ["evaluate.sampling.temperature=0.2"], ["teacher.sampling.top_k=9"],
+    ["teacher.sampling=${evaluate.sampling}", "teacher.sampling.temperature=0.3"], ["curate.num_traces=${train.max_steps}", "train.max_steps=17"],
+    ["curate.verdict_mix={right: 1}", "curate.verdicts=[right]"], ["name=other"], ["train.max_steps=0"],
+    ["evaluate.sets.more.problems=chain_sum", "evaluate.sets.more.problems.num_heldout=3"],
+]  # fmt: skip
+
+
+def test_no_config_of_a_composer_has_what_another_changes(write, tmp_path):
+    """Also where an interpolation leads: a value that is read through one, and one that is written through it."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/own.yaml").write_text(OWN)
+    composer = Composer()
+
+    def made(config, row):
+        try:
+            return config(["experiment=own", *row])
+        except UserError as error:
+            return str(error)
+
+    alone = [made(load_config, row) for row in CHANGES]
+    assert len(set(map(repr, alone))) == len(CHANGES)
+    for row, one in zip([*CHANGES, *CHANGES[::-1]], [*alone, *alone[::-1]]):
+        assert made(composer.config, row) == one
+    assert composer.config(["experiment=own"]).pack is composer.config(["experiment=own", "train.seed=9"]).pack
+
+
 def to_yaml_open(tree):
     """As text, also where values must still be given."""
     try:
