@@ -8,9 +8,11 @@
 # make docker-check  build the Dockerfile on a plain Debian with buildah, and test the image
 # make lint, make clean
 
-# The first of these that is Python 3.10 to 3.12.
-PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10; do \
-	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 13))' 2>/dev/null && echo $$p && break; done)
+# The versions that the package takes (pyproject.toml), the likelier ones first; python3 is asked before them.
+PYTHONS = 3.11 3.12 3.13 3.10
+find_python = $(shell for p in python3 $(1:%=python%); do \
+	case " $(1) " in (*" $$($$p -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) "*) echo $$p; break;; esac; done)
+PYTHON ?= $(call find_python,$(PYTHONS))
 VENV ?= .venv
 # The build of torch. On Linux the package index serves one with CUDA (several GB). For a CPU build
 # pass PyTorch's index of CPU wheels (pytorch.org, Get Started, CPU):
@@ -58,7 +60,7 @@ lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
 
 $(VENV)/bin/python:
-	@test -n "$(PYTHON)" || { echo "error: no Python 3.10 to 3.12 found. Fix: install one, or make PYTHON=/path/to/python" >&2; exit 2; }
+	@test -n "$(PYTHON)" || { echo "error: no Python found of $(sort $(PYTHONS)). Fix: install one, or make PYTHON=/path/to/python" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
 # --no-deps: the package depends on a runtime that takes 10 minutes to compile and is not used.
@@ -73,19 +75,20 @@ $(VENV)/.test: $(VENV)/.local
 	@touch $@
 
 # The real NeMo-Aligner, NeMo and Megatron-core on a CPU, from a lock: their pins conflict with a modern
-# transformers. Python 3.11. For CPU wheels set PIP_EXTRA_INDEX_URL, as TORCH_INDEX above.
-CONTRACT_PYTHON ?= $(PYTHON)
+# transformers, and a newer Python. For CPU wheels set PIP_EXTRA_INDEX_URL, as TORCH_INDEX above.
+CONTRACT_PYTHON ?= $(call find_python,3.11 3.12)
 
 contract: .venv-contract/.installed
 	NEMO_COT_CONTRACT=required .venv-contract/bin/python -m pytest tests/contract
 
 .venv-contract/.installed: requirements/contract.lock.txt requirements/nemo.lock.txt
 	rm -rf .venv-contract
+	@test -n "$(CONTRACT_PYTHON)" || { echo "error: no Python 3.11 or 3.12 found. Fix: make CONTRACT_PYTHON=/path/to/python" >&2; exit 2; }
 	$(CONTRACT_PYTHON) -m venv .venv-contract
 	.venv-contract/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
-# vLLM's CPU build, Python 3.11, beside the suite's own environment, which asks it over HTTP.
+# vLLM's CPU build beside the suite's own environment, which asks it over HTTP.
 vllm: $(VENV)/.test .venv-vllm/.installed
 	NEMO_COT_VLLM=$(CURDIR)/.venv-vllm/bin/python NEMO_COT_VLLM_TESTS=required \
 		$(VENV)/bin/python -m pytest tests/vllm $(PYTEST_ARGS)

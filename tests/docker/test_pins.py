@@ -14,7 +14,8 @@ from packaging.utils import canonicalize_name
 from nemo_cot.training.nemo_aligner import conversion
 from tests.support import ROOT
 
-PYTHONS = ("3.10", "3.11", "3.12")
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+NEMO_PYTHONS = PYTHONS[:3]  # NeMo 2.1 and what belongs to it take no newer one
 DOCS = (ROOT / "docs/container.md").read_text()
 
 
@@ -50,7 +51,7 @@ def pins(path: Path, python: str) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("python", NEMO_PYTHONS)
 @pytest.mark.parametrize("lock", ["nemo.lock.txt", "contract.lock.txt"])
 def test_dockerfile_and_locks_name_the_same_versions(lock: str, python: str) -> None:
     locked, arguments = pins(ROOT / "requirements" / lock, python), dockerfile_arguments()
@@ -59,7 +60,7 @@ def test_dockerfile_and_locks_name_the_same_versions(lock: str, python: str) -> 
     assert locked["megatron-core"] == arguments["MEGATRON_CORE_VERSION"]
 
 
-@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("python", NEMO_PYTHONS)
 def test_the_image_gets_what_the_contract_tests_run_with(python: str) -> None:
     image = pins(ROOT / "requirements/nemo.lock.txt", python)
     contract = pins(ROOT / "requirements/contract.lock.txt", python)
@@ -68,7 +69,7 @@ def test_the_image_gets_what_the_contract_tests_run_with(python: str) -> None:
     assert set(contract) - set(image) == {"torch", "pytest", "pluggy", "iniconfig"}
 
 
-@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("python", NEMO_PYTHONS)
 def test_the_lock_names_the_same_packages_for_every_python(python: str) -> None:
     lock = ROOT / "requirements/nemo.lock.txt"
     oldest = pins(lock, PYTHONS[0]).keys()
@@ -79,7 +80,7 @@ def test_the_lock_names_the_same_packages_for_every_python(python: str) -> None:
     assert pins(lock, python).keys() <= oldest
 
 
-@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("python", NEMO_PYTHONS)
 def test_what_the_base_brings_is_in_no_lock(python: str) -> None:
     """torch, and what is compiled against it. PyPI's apex is another project altogether."""
     for name in ("nemo.lock.txt", "core.lock.txt", "skills.lock.txt"):
@@ -113,7 +114,7 @@ def test_what_make_installs_can_be_had_for_every_python(python: str) -> None:
     assert {"torch", "transformers", "numpy", "pytest"} <= checked
 
 
-@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("python", NEMO_PYTHONS)
 def test_skills_lock_is_what_its_input_asks_for(python: str) -> None:
     locked = pins(ROOT / "requirements/skills.lock.txt", python)
     for wanted in requirements(ROOT / "requirements/skills.in"):
@@ -135,6 +136,16 @@ def test_every_package_has_a_hash(name: str) -> None:
 )  # fmt: skip
 def test_docs_name_every_pin(name: str) -> None:
     assert f"| `{name}` | `{dockerfile_arguments()[name]}` |" in DOCS
+
+
+def test_pyproject_makefile_and_readme_take_the_same_pythons() -> None:
+    taken = Requirement(
+        "python" + re.search(r'^requires-python = "(.*)"$', (ROOT / "pyproject.toml").read_text(), re.M)[1]
+    ).specifier
+    assert tuple(v for v in (f"3.{minor}" for minor in range(30)) if taken.contains(v)) == PYTHONS
+    asked = re.search(r"^PYTHONS = (.*)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
+    assert sorted(asked) == sorted(PYTHONS)
+    assert f"Python {PYTHONS[0]} to {PYTHONS[-1]} with venv" in (ROOT / "README.md").read_text()
 
 
 def test_docs_name_no_other_pin() -> None:
