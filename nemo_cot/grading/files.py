@@ -15,7 +15,7 @@ from nemo_cot.grading.batch import Progress, grade_many, nemo_skills_verdicts
 from nemo_cot.grading.extraction import THOUGHTS
 from nemo_cot.grading.nemo_skills_rule import nemo_skills_answer
 from nemo_cot.grading.scorers import MATH, Scoring, load_scorer, question, scorer_version
-from nemo_cot.grading.verdict import RIGHT, Verdict
+from nemo_cot.grading.verdict import RIGHT, UNDECIDED, Verdict
 from nemo_cot.io.jsonl import iter_numbered_jsonl, write_jsonl
 
 MAX_EXAMPLES = 50
@@ -46,6 +46,7 @@ class GradeSummary:
     rows: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     right_by_decimal: int = 0
+    undecided_reasons: Counter[str] = field(default_factory=Counter)
     moved: Counter[tuple[str, str]] = field(default_factory=Counter)
     moved_examples: list[Change] = field(default_factory=list)
     differing: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -163,6 +164,8 @@ def _count(summary: GradeSummary, line: int, row: dict[str, Any], result: _Row, 
     summary.rows += 1
     summary.outcomes[outcome] += 1
     summary.right_by_decimal += outcome == RIGHT and result.verdict.reason.startswith("decimal")
+    if outcome == UNDECIDED:
+        summary.undecided_reasons[result.verdict.reason.split(":")[0]] += 1
     old = row.get("verdict")
     if old is not None:
         summary.previous_versions[str(row.get("grader_version"))] += 1
