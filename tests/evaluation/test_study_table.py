@@ -11,7 +11,7 @@ import pytest
 from nemo_cot.errors import UserError
 from nemo_cot.evaluation.measures import readings
 from nemo_cot.evaluation.metrics import pass_at_1
-from nemo_cot.evaluation.repeats import repeated_means
+from nemo_cot.evaluation.repeats import repeated_differences, repeated_means
 from nemo_cot.evaluation.study_table import Repeat, study_table
 from nemo_cot.report.study_page import study_headline
 from nemo_cot.report.study_text import study_markdown, study_notes, study_terminal
@@ -179,9 +179,16 @@ def test_one_model_is_no_sample_of_luck_and_stands_beside_every_repeat(baseline)
         assert (cells[name].low, cells[name].high) == pytest.approx((expected.low, expected.high))
     [alone] = repeated_means([values["base"]], **SETTINGS)
     assert (cells["base"].low, cells["base"].high) == pytest.approx((alone.low, alone.high))
-    for name in {"plain", "other", "base"} - {baseline}:
+    beside = {name: np.repeat(value, 3 // len(value), axis=0) for name, value in values.items()}
+    compared = [name for name in values if name != baseline]
+    changes = repeated_differences(
+        [(beside[baseline], beside[name]) for name in compared],
+        lucky=[(baseline != "base", name != "base") for name in compared], **SETTINGS,
+    )  # fmt: skip
+    for name, expected in zip(compared, changes):
         change = cells[name].minus_baseline
         assert change.value == pytest.approx(values[name].mean() - values[baseline].mean()), "of all repeats, not of one"
+        assert (change.low, change.high) == pytest.approx((expected.low, expected.high)), "the luck of the others alone"
     same = table(plain, other, baseline="plain", measures=("lenient",))
     assert found.variance == same.variance
     assert "None of it is in base" in " ".join(study_notes(found)) and "None of it" not in " ".join(study_notes(same))
