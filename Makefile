@@ -95,6 +95,7 @@ vllm: $(VENV)/.test .venv-vllm/.installed
 
 .venv-vllm/.installed: requirements/vllm.lock.txt
 	rm -rf .venv-vllm
+	@test -n "$(CONTRACT_PYTHON)" || { echo "error: no Python 3.11 or 3.12 found. Fix: make CONTRACT_PYTHON=/path/to/python" >&2; exit 2; }
 	$(CONTRACT_PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r $<
 	@touch $@

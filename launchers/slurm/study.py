@@ -193,6 +193,7 @@ def queued_stages(chosen: Chosen) -> dict[str, dict[str, str]]:
             state = states.get(job.id)
             if state is not None and state.comment == comment_of(path):
                 word = "running" if state.state.startswith(("RUN", "COMPLETING")) else "queued"
-                done = {s for s in job.also and job.stages if word == "running" and (path / s / MANIFEST).exists()}
+                several = job.stages if job.also and word == "running" else ()
+                done = {stage for stage in several if (path / stage / MANIFEST).exists()}
                 found.setdefault(run.name, {}).update({s: word for s in job.stages if s not in done})
     return found
