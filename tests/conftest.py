@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from contextlib import suppress
@@ -26,6 +27,22 @@ with suppress(ImportError):  # the environment of make contract has no Hypothesi
     # Both would fail a property for the machine's load.
     settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("unhurried")
+
+
+def _surroundings() -> dict[str, object]:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    handlers = {s.name: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)}
+    return {**environment, **handlers, "directory": Path.cwd()}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_left_behind():
+    """Which file follows which differs from run to run: what one changes would fail another at times."""
+    before = _surroundings()
+    yield
+    after = _surroundings()  # variables of its own are added by torch
+    assert {name: after.get(name) for name in before} == before
+    assert asyncio._get_running_loop() is None
 
 
 @pytest.fixture(scope="session")

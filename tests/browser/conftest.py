@@ -17,8 +17,9 @@ def settled(page, milliseconds: int) -> None:
     page.evaluate("() => window.viewer && window.viewer.drawn")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
+    """Per file: while it is there its event loop runs, and nothing else in the process can start one."""
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
     playwright = pytest.importorskip("playwright.sync_api", reason="no playwright (pip install playwright)")
