@@ -216,7 +216,7 @@ def print_repeats(simulations: int, seed: int) -> None:
     """Coverage of the hierarchical bootstrap, 1 to 5 repeats, and its speed at the size of a real study."""
     print(
         "hierarchical bootstrap: coverage of ten variants' rates, and of nine differences of 0 to the baseline; studies in which "
-        "one of the nine has a p-value below 0.05 after Holm's correction"
+        "one of the nine has a p-value below 0.05 after Holm's correction; coverage of one model's rate beside them, and of its difference"
     )
     for count, n, k in ((1, 30, 8), (2, 30, 8), (3, 30, 8), (3, 256, 64), (5, 256, 64)):
         for rate in (0.05, 0.4):
@@ -236,24 +236,31 @@ def print_repeats(simulations: int, seed: int) -> None:
 
 def _repeats_cell(simulations: int, count: int, n: int, k: int, rate: float, luck: float, seed: int) -> str:
     rng = np.random.default_rng(seed)
+    lucks = np.array([luck] * 10 * count + [0.0])[:, None]  # the last is one model, which no seed changes
 
-    def chances(problems: int, runs: int) -> np.ndarray:
+    def chances(problems: int) -> np.ndarray:
         base = np.clip(rng.beta(rate, 1 - rate, size=(1, problems)), 1e-9, 1 - 1e-9)
-        logit = np.log(base / (1 - base)) + luck * rng.standard_normal((runs, 1))
-        return 1 / (1 + np.exp(-(logit + 0.3 * rng.standard_normal((runs, problems)))))
+        logit = np.log(base / (1 - base)) + lucks * rng.standard_normal(lucks.shape)
+        return 1 / (1 + np.exp(-(logit + 0.3 * rng.standard_normal((len(lucks), problems)))))
 
-    truth = float(np.mean([chances(4000, 400).mean() for _ in range(10)]))
-    covered, equal, starred = [], [], []
+    means = np.mean([chances(1000).mean(axis=1) for _ in range(40_000 // len(lucks))], axis=0)
+    truth, of_one = means[:-1].mean(), means[-1]
+    covered, equal, starred, alone = [], [], [], []
     settings = {"share": True, "resamples": 1000, "confidence": 0.95}
+    lucky = [True] * 10 + [False]
     for number in range(simulations):
-        values = rng.binomial(k, chances(n, 10 * count)) / k
-        variants = np.split(values, 10)
-        found = repeats.repeated_means(variants, seed=number, **settings)
-        changes = repeats.repeated_differences([(variants[0], v) for v in variants[1:]], seed=number, **settings)
-        covered += [estimate.low <= truth <= estimate.high for estimate in found]
-        equal += [change.low <= 0 <= change.high for change in changes]
-        starred.append(min(repeats.holm([change.p_value for change in changes])) < 0.05)
-    return f"{100 * np.mean(covered):.1f} %, {100 * np.mean(equal):.1f} %; {100 * np.mean(starred):.1f} %"
+        values = rng.binomial(k, chances(n)) / k
+        variants = [*np.split(values[:-1], 10), values[-1:]]
+        found = repeats.repeated_means(variants, lucky=lucky, seed=number, **settings)
+        pairs = [(variants[0], np.broadcast_to(v, variants[0].shape)) for v in variants[1:]]
+        sides = [(True, has_luck) for has_luck in lucky[1:]]
+        changes = repeats.repeated_differences(pairs, lucky=sides, seed=number, **settings)
+        covered += [estimate.low <= truth <= estimate.high for estimate in found[:-1]]
+        equal += [change.low <= 0 <= change.high for change in changes[:-1]]
+        starred.append(min(repeats.holm([change.p_value for change in changes[:-1]])) < 0.05)
+        alone.append((found[-1].low <= of_one <= found[-1].high, changes[-1].low <= of_one - truth <= changes[-1].high))
+    of_alone = " %, ".join(f"{100 * share:.1f}" for share in np.mean(alone, axis=0))
+    return f"{100 * np.mean(covered):.1f} %, {100 * np.mean(equal):.1f} %; {100 * np.mean(starred):.1f} %; {of_alone} %"
 
 
 def main() -> None:
