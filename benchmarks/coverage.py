@@ -1,6 +1,6 @@
 """How often the 95 % interval of a share covers the truth, on simulated samples: ours and those it was chosen from.
 
-    python benchmarks/coverage.py [--simulations 2000] [--ours] [--repeats]
+    python benchmarks/coverage.py [--simulations 2000] [--ours] [--repeats] [--differences]
 
 Each problem has a chance of being solved, drawn from a beta distribution with the stated rate and one of some
 spreads (alpha + beta: 0.3, nearly all or nothing; 1; 10, problems alike); its wrong answers share the rest by a Dirichlet
@@ -9,7 +9,8 @@ their truths from a million problems of the same kind (pass@1's is the rate). ``
 between 92 and 99 %; ``no``: of those, where the truth is so near 0 or 1 that 99 % of the simulations show nothing
 else, and every interval that holds what it shows covers more than 99 %.
 
---ours: ours alone. --repeats: the hierarchical bootstrap over repeats and problems, and its speed and memory. --seed,
+--ours: ours alone. --repeats: the hierarchical bootstrap over repeats and problems, and its speed and memory.
+--differences: that of two models paired by problem, the second the same or better or worse by one in its logit. --seed,
 --rates, --spreads: cells that the rule was not chosen on.
 """
 
@@ -29,7 +30,7 @@ from machine import describe_machine
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from nemo_cot.evaluation import repeats
-from nemo_cot.evaluation.intervals import bootstrap_intervals, student_t
+from nemo_cot.evaluation.intervals import bootstrap_intervals, paired_differences, student_t
 from nemo_cot.evaluation.metrics import Metric
 
 SIZES = ((30, 8), (30, 64), (256, 64))
@@ -212,6 +213,44 @@ def print_coverage(
         )
 
 
+def chances(rng: np.random.Generator, problems: int, rate: float, spread: float, shifts: np.ndarray) -> np.ndarray:
+    """The chance of each of some models on the same problems, float [models, problems]: logits that differ by ``shifts``
+    [models, 1] and, per model and problem, by a normal number of 0.3.
+    """
+    base = np.clip(rng.beta(rate * spread, (1 - rate) * spread, size=(1, problems)), 1e-9, 1 - 1e-9)
+    logit = np.log(base / (1 - base)) + shifts
+    return 1 / (1 + np.exp(-(logit + 0.3 * rng.standard_normal((len(shifts), problems)))))
+
+
+def print_differences(simulations: int, seed: int, rates: Sequence[float], spreads: Sequence[float]) -> None:
+    print("coverage of the difference of two models, paired by problem; its truth")
+    rng, found = np.random.default_rng(seed), {}
+    for n, k in SIZES:
+        for rate in rates:
+            for spread in spreads:
+                for shift in (0.0, 1.0, -1.0):
+                    shifts = np.array([[0.0], [shift]])
+                    known = chances(rng, 1_000_000, rate, spread, shifts)
+                    right = rng.binomial(k, chances(rng, simulations * n, rate, spread, shifts))
+                    for name, power in (("pass@1", 1), (f"pass@{k}", k)):
+                        # Two models that are alike differ by nothing, not by what a million problems show.
+                        truth = float(np.diff((1 - (1 - known) ** power).mean(axis=1))[0]) if shift else 0.0
+                        values = (right / k if power == 1 else right > 0).astype(float).reshape(2, simulations, n)
+                        problems = tuple(map(str, range(n)))
+                        pairs = [tuple(Metric("x", side, problems, 0.0) for side in both) for both in values.swapaxes(0, 1)]
+                        changes = paired_differences(pairs, resamples=DRAWS)
+                        covered = np.mean([change.low <= truth <= change.high for change in changes])
+                        of_size = found.setdefault((n, k, "more than 5 %" if rate > 0.05 else "up to 5 %", bool(shift)), [])
+                        of_size.append(float(covered))
+                        print(f"{n:3} {k:2} {spread:6} {rate:4}  {name:7} {100 * truth:+6.2f} points {100 * covered:5.1f} %", flush=True)
+    for (n, k, rates_of, differing), cells in found.items():
+        which = "other than 0" if differing else "of 0"
+        print(
+            f"{n} x {k}, rates {rates_of}, differences {which}: {100 * min(cells):.1f} to {100 * max(cells):.1f} %, "
+            f"mean {100 * np.mean(cells):.1f} %, below 92 % in {sum(c < 0.92 for c in cells)} of {len(cells)} cells"
+        )
+
+
 def print_repeats(simulations: int, seed: int) -> None:
     """Coverage of the hierarchical bootstrap, 1 to 5 repeats, and its speed at the size of a real study."""
     print(
@@ -238,18 +277,16 @@ def _repeats_cell(simulations: int, count: int, n: int, k: int, rate: float, luc
     rng = np.random.default_rng(seed)
     lucks = np.array([luck] * 10 * count + [0.0])[:, None]  # the last is one model, which no seed changes
 
-    def chances(problems: int) -> np.ndarray:
-        base = np.clip(rng.beta(rate, 1 - rate, size=(1, problems)), 1e-9, 1 - 1e-9)
-        logit = np.log(base / (1 - base)) + lucks * rng.standard_normal(lucks.shape)
-        return 1 / (1 + np.exp(-(logit + 0.3 * rng.standard_normal((len(lucks), problems)))))
+    def drawn(problems: int) -> np.ndarray:
+        return chances(rng, problems, rate, 1.0, lucks * rng.standard_normal(lucks.shape))
 
-    means = np.mean([chances(1000).mean(axis=1) for _ in range(40_000 // len(lucks))], axis=0)
+    means = np.mean([drawn(1000).mean(axis=1) for _ in range(40_000 // len(lucks))], axis=0)
     truth, of_one = means[:-1].mean(), means[-1]
     covered, equal, starred, alone = [], [], [], []
     settings = {"share": True, "resamples": 1000, "confidence": 0.95}
     lucky = [True] * 10 + [False]
     for number in range(simulations):
-        values = rng.binomial(k, chances(n)) / k
+        values = rng.binomial(k, drawn(n)) / k
         variants = [*np.split(values[:-1], 10), values[-1:]]
         found = repeats.repeated_means(variants, lucky=lucky, seed=number, **settings)
         pairs = [(variants[0], np.broadcast_to(v, variants[0].shape)) for v in variants[1:]]
@@ -268,6 +305,7 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=2000)
     parser.add_argument("--ours", action="store_true")
     parser.add_argument("--repeats", action="store_true")
+    parser.add_argument("--differences", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)
     parser.add_argument("--spreads", type=float, nargs="+", default=SPREADS)
@@ -275,6 +313,8 @@ def main() -> None:
     print(describe_machine())
     if chosen.repeats:
         print_repeats(chosen.simulations, chosen.seed)
+    elif chosen.differences:
+        print_differences(chosen.simulations, chosen.seed, chosen.rates, chosen.spreads)
     else:
         methods = {"ours": ours} if chosen.ours else METHODS
         print_coverage(chosen.simulations, methods, chosen.seed, chosen.rates, chosen.spreads)
