@@ -102,7 +102,8 @@ def mean_interval(
         low, high = percentiles(draws, confidence)
         exact = 1 - ((1 - confidence) / 2) ** (1 / n)
         # Less than the prior's half a problem, right or wrong in all, does not exclude that there is none.
-        low, high = low if n * value >= _PRIOR else 0.0, high if n * (1 - value) >= _PRIOR else 1.0
+        low = low if n * value >= _PRIOR - _NOTHING else 0.0
+        high = high if n * (1 - value) >= _PRIOR - _NOTHING else 1.0
         return max(0.0, min(low, value, 1 - exact)), min(1.0, max(high, value, exact))
     if n < 3:
         return percentiles(draws, confidence)
