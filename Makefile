@@ -74,18 +74,19 @@ $(VENV)/.test: $(VENV)/.local
 	$(PIP) -e ".[local,test]"
 	@touch $@
 
-# The real NeMo-Aligner, NeMo and Megatron-core on a CPU, from a lock: their pins conflict with a modern
-# transformers, and a newer Python. For CPU wheels set PIP_EXTRA_INDEX_URL, as TORCH_INDEX above.
 CONTRACT_PYTHON ?= $(call find_python,3.11 3.12)
 
+# An environment of its own, from the lock that is the first prerequisite. For CPU wheels set PIP_EXTRA_INDEX_URL, as
+# TORCH_INDEX above.
 define locked_environment
-	rm -rf $(@D)
 	@test -n "$(CONTRACT_PYTHON)" || { echo "error: no Python 3.11 or 3.12 found. Fix: make CONTRACT_PYTHON=/path/to/python" >&2; exit 2; }
+	rm -rf $(@D)
 	$(CONTRACT_PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r $<
 	@touch $@
 endef
 
+# The real NeMo-Aligner, NeMo and Megatron-core on a CPU: their pins conflict with a modern transformers, and a newer Python.
 contract: .venv-contract/.installed
 	NEMO_COT_CONTRACT=required .venv-contract/bin/python -m pytest tests/contract
 

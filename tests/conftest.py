@@ -24,7 +24,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 with suppress(ImportError):  # the environment of make contract has no Hypothesis
     from hypothesis import HealthCheck, settings
 
-    # The first two would fail a property for the machine's load, the third for what another change has drawn.
+    # No property fails for the machine's load (deadline, too_slow) or for new random examples (derandomize, database).
     settings.register_profile(
         "fixed", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, database=None
     )
@@ -40,10 +40,12 @@ def _surroundings() -> dict[str, object]:
 
 @pytest.fixture(autouse=True, scope="module")
 def nothing_left_behind():
-    """Which file follows which differs from run to run: what one changes would fail another at times."""
+    """Which files share a process, and in what order, differs from run to run: what one leaves changed fails another,
+    but only at times.
+    """
     before = _surroundings()
     yield
-    after = _surroundings()  # variables of its own are added by torch
+    after = _surroundings()  # what is only there now is not looked at: torch adds variables of its own
     assert {name: after.get(name) for name in before} == before
     assert asyncio._get_running_loop() is None
 

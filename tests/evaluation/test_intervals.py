@@ -69,7 +69,7 @@ def test_right_and_wrong_are_mirror_images(values):
 def test_less_than_half_a_problem_in_all_does_not_exclude_none():
     nearly = [0.99] * 10 + [1.0] * 20
     assert bootstrap_interval(metric(nearly))[1] == 1 and bootstrap_interval(metric([1 - v for v in nearly]))[0] == 0
-    for right in ([0.9] * 10 + [1.0] * 20, [1.0] + [0.875] * 4):  # 5 * (1 - 0.9) is less than 0.5
+    for right in ([0.9] * 10 + [1.0] * 20, [1.0] + [0.875] * 4):  # in floats 5 * (1 - 0.9) is less than 0.5
         assert bootstrap_interval(metric(right))[1] < 1
         assert bootstrap_interval(metric([1 - v for v in right]))[0] > 0
 
