@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from nemo_cot.errors import UserError
@@ -73,18 +73,20 @@ COUNTS = st.integers(1, 6)
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@example([(4, 4), (1, 5), (4, 4)])
 @given(st.lists(st.tuples(COUNTS, COUNTS), min_size=2, max_size=3))
 def test_any_way_to_a_number_of_samples_ends_in_the_same_bytes(tmp_path_factory, way):
     """(samples, chunks) after (samples, chunks): each equals its run from scratch, and only what was never there
-    at that moment is asked for, each once.
+    at that moment is asked for, each once; of a larger run before the last, chunks may be there still.
     """
     folder = tmp_path_factory.mktemp("way")
     with scripted() as script:
-        there = 0
+        there = most = 0
         for samples, wanted in way:
             run = sampled(folder / "run", script, samples, min(samples, wanted))
-            assert drawn(script) == pairs(range(min(there, samples), samples))
-            there = samples
+            asked, missing = drawn(script), pairs(range(min(there, samples), samples))
+            assert asked == missing or (there < most and set(asked) < set(missing) and len(asked) == len(set(asked)))
+            there, most = samples, max(most, samples)
             scratch = sampled(folder / f"scratch-{samples}", script, samples, 1)
             script.bodies.clear()
             assert content(run) == content(scratch)
