@@ -69,7 +69,8 @@ def test_right_and_wrong_are_mirror_images(values):
 def test_less_than_half_a_problem_in_all_does_not_exclude_none():
     nearly = [0.99] * 10 + [1.0] * 20
     assert bootstrap_interval(metric(nearly))[1] == 1 and bootstrap_interval(metric([1 - v for v in nearly]))[0] == 0
-    for right in ([0.9] * 10 + [1.0] * 20, [1.0] + [0.875] * 4):  # in floats 5 * (1 - 0.9) is less than 0.5
+    # In floats 5 * (1 - 0.9) is less than 0.5, and so is 49 * (0.5 / 49).
+    for right in ([0.9] * 10 + [1.0] * 20, [1.0] + [0.875] * 4, [0.5] + [1.0] * 48):
         assert bootstrap_interval(metric(right))[1] < 1
         assert bootstrap_interval(metric([1 - v for v in right]))[0] > 0
 
